@@ -1,0 +1,9 @@
+declare const brand: unique symbol
+
+/** Name of a node as the inventory gives it, e.g. `pg1`. */
+export type NodeName = string & { readonly [brand]: 'NodeName' }
+
+/** Marks a string that was read from the inventory (or is checked against it) as a node's name. */
+export function nodeName(name: string): NodeName {
+  return name as NodeName
+}

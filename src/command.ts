@@ -1,0 +1,76 @@
+/** A value that must never be shown: it prints as `***` and is revealed only where it is sent. */
+export class Secret {
+  readonly #value: string
+  constructor(value: string) {
+    this.#value = value
+  }
+  /** The value itself. Call it only to put it on standard input or into a 0600 file. */
+  reveal(): string {
+    return this.#value
+  }
+  toString(): string {
+    return '***'
+  }
+  toJSON(): string {
+    return '***'
+  }
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return '***'
+  }
+}
+
+/** Who runs a command on the host: the PostgreSQL OS user, whoever replctl logged in as, or root (by sudo). */
+export type RunAs = 'os-user' | 'login' | 'root'
+
+/**
+ * A command as a value: what runs on a host, as whom, with which standard input.
+ * `script` is POSIX sh; its `$1`, `$2`, … are `args`. Neither may hold a secret: secrets travel in `stdin`.
+ */
+export interface Command {
+  /** Shown by --verbose and in errors, e.g. `pg_controldata /var/lib/postgresql/15/shop`. */
+  readonly title: string
+  readonly script: string
+  readonly args: readonly string[]
+  readonly stdin: string | Uint8Array | Secret | undefined
+  readonly runAs: RunAs
+}
+
+export interface CommandOptions {
+  readonly stdin?: string | Uint8Array | Secret | undefined
+  readonly runAs?: RunAs
+  readonly title?: string
+}
+
+/** A program with its arguments: `argv('/usr/bin/pg_ctl', ['-D', dir, 'status'])`. */
+export function program(path: string, args: readonly string[] = [], options: CommandOptions = {}): Command {
+  return {
+    title: options.title ?? [path, ...args].map(quoteForDisplay).join(' '),
+    script: 'exec "$@"',
+    args: [path, ...args],
+    stdin: options.stdin,
+    runAs: options.runAs ?? 'os-user',
+  }
+}
+
+/** A POSIX sh script with positional parameters: `shellScript('read the marker', 'cat "$1"', [path])`. */
+export function shellScript(
+  title: string,
+  script: string,
+  args: readonly string[] = [],
+  options: CommandOptions = {},
+): Command {
+  return { title, script, args, stdin: options.stdin, runAs: options.runAs ?? 'os-user' }
+}
+
+/**
+ * Quotes one word for a POSIX shell.
+ * @throws {RangeError} if it holds a NUL character, which no argument can
+ */
+export function quoteForShell(word: string): string {
+  if (word.includes('\0')) throw new RangeError('a shell word cannot hold a NUL character')
+  return `'${word.replaceAll("'", "'\\''")}'`
+}
+
+function quoteForDisplay(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : quoteForShell(word)
+}
