@@ -1,0 +1,97 @@
+import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
+import type { NodeName } from './names.ts'
+import { type ObservedNode, receivedLsn, type Topology } from './topology.ts'
+
+/** How one node fares as a candidate for promotion, and why. */
+export interface CandidateVerdict {
+  readonly node: NodeName
+  readonly canLead: boolean
+  /** e.g. `received 0/5000148, priority 100`, `not reachable`. */
+  readonly reason: string
+  readonly receivedLsn: Lsn | null
+}
+
+export interface CandidateChoice {
+  readonly best: NodeName | null
+  /** Every node, the best first. */
+  readonly verdicts: readonly CandidateVerdict[]
+}
+
+/**
+ * Ranks the nodes for promotion: more WAL received beats everything, then the larger priority, then the
+ * inventory's order. A node that is not a running standby of this cluster, or that must never lead, cannot.
+ */
+export function chooseCandidate(topology: Topology): CandidateChoice {
+  const ranked = topology.nodes
+    .map((node, index) => ({ node, index, refusal: whyItCannotLead(node, topology) }))
+    .toSorted((a, b) => {
+      if ((a.refusal === null) !== (b.refusal === null)) return a.refusal === null ? -1 : 1
+      return (
+        compareWal(b.node, a.node) || b.node.settings.priority - a.node.settings.priority || a.index - b.index
+      )
+    })
+  const verdicts = ranked.map(({ node, refusal }) => ({
+    node: node.settings.name,
+    canLead: refusal === null,
+    reason: refusal ?? `received ${receivedLsn(node.facts)}, priority ${node.settings.priority}`,
+    receivedLsn: receivedLsn(node.facts),
+  }))
+  return { best: verdicts.find((verdict) => verdict.canLead)?.node ?? null, verdicts }
+}
+
+/** Nodes that hold WAL which `candidate` lacks, with the bytes it lacks. */
+export function nodesAhead(
+  topology: Topology,
+  candidate: NodeName,
+): readonly { node: NodeName; bytes: number }[] {
+  const own = topology.nodes.find((node) => node.settings.name === candidate)
+  const ownLsn = own === undefined ? null : receivedLsn(own.facts)
+  if (own === undefined || ownLsn === null) return []
+  return topology.nodes.flatMap((node) => {
+    const lsn = receivedLsn(node.facts)
+    if (node === own || lsn === null || node.facts.instance?.isInRecovery !== true) return []
+    if (systemIdentifierOf(node) !== systemIdentifierOf(own)) return []
+    const bytes = lsnDistance(ownLsn, lsn)
+    return bytes > 0 ? [{ node: node.settings.name, bytes }] : []
+  })
+}
+
+/** Why a node cannot be promoted; null if it can. */
+export function whyItCannotLead(node: ObservedNode, topology: Topology): string | null {
+  const { facts, settings } = node
+  if (facts.unreachable !== null) return 'its host cannot be reached'
+  if (facts.dataDirectoryState !== 'instance') return 'it is not built yet'
+  if (facts.postmaster?.isAlive === true && facts.instance === null) return 'it does not answer'
+  if (facts.instance === null) return facts.fence === null ? 'it is stopped' : 'it is fenced'
+  if (!facts.instance.isInRecovery) return 'it accepts writes already'
+  if (!settings.promotable) return 'the inventory says promotable: false'
+  const expected = commonSystemIdentifier(topology)
+  if (expected !== null && systemIdentifierOf(node) !== expected) return 'it belongs to another cluster'
+  if (receivedLsn(facts) === null) return 'it has not received any WAL'
+  return null
+}
+
+function compareWal(a: ObservedNode, b: ObservedNode): number {
+  const [lsnA, lsnB] = [receivedLsn(a.facts), receivedLsn(b.facts)]
+  if (lsnA === null || lsnB === null) return (lsnA === null ? 0 : 1) - (lsnB === null ? 0 : 1)
+  return compareLsn(lsnA, lsnB)
+}
+
+function systemIdentifierOf(node: ObservedNode): string | undefined {
+  return node.facts.instance?.systemIdentifier ?? node.facts.control?.systemIdentifier
+}
+
+/** The system identifier that replctl recorded, else the one most nodes have. */
+export function commonSystemIdentifier(topology: Topology): string | null {
+  const recorded = topology.nodes
+    .map((node) => node.facts.record)
+    .filter((record) => record !== null)
+    .toSorted((a, b) => b.generation - a.generation)[0]?.systemIdentifier
+  if (recorded !== undefined && recorded !== '') return recorded
+  const counts = new Map<string, number>()
+  for (const node of topology.nodes) {
+    const id = systemIdentifierOf(node)
+    if (id !== undefined) counts.set(id, (counts.get(id) ?? 0) + 1)
+  }
+  return [...counts].toSorted((a, b) => b[1] - a[1])[0]?.[0] ?? null
+}

@@ -1,0 +1,331 @@
+import { ReplctlError } from '../errors.ts'
+import { standbyParityParameters } from '../postgres/settings.ts'
+import { chooseCandidate } from './choose-candidate.ts'
+import type { Inventory } from './inventory.ts'
+import { twoWriters } from './judge-promotion.ts'
+import type { NodeName } from './names.ts'
+import { type Problem, problemOf } from './problem.ts'
+import { expectedUpstream, type ObservedNode, type Topology } from './topology.ts'
+
+/** Everything that is not as the inventory wants it, worst first, each with the command that mends it. */
+export function diagnose(inventory: Inventory, topology: Topology): readonly Problem[] {
+  const survey = topology.nodes.map((node) => node.facts)
+  const problems: Problem[] = []
+  const add = (error: ReplctlError, severity: Problem['severity'] = 'error') =>
+    problems.push(problemOf(error, severity))
+  if (topology.writers.length > 1) add(twoWriters(topology))
+  if (topology.writers.length === 0) add(noPrimary(topology))
+  for (const node of topology.nodes) {
+    for (const problem of diagnoseNode(inventory, topology, node, survey)) add(...problem)
+  }
+  for (const problem of diagnosePrimary(inventory, topology)) add(...problem)
+  return problems
+}
+
+type Finding = readonly [ReplctlError, Problem['severity']?]
+
+function noPrimary(topology: Topology): ReplctlError {
+  const { best } = chooseCandidate(topology)
+  const isEmpty = topology.nodes.every((node) => node.role === 'empty')
+  return new ReplctlError('no-primary', 'no node accepts writes', {
+    hint: isEmpty
+      ? 'Build the cluster: replctl init primary'
+      : best === null
+        ? 'Bring a node back first: no standby can be promoted now.'
+        : `If the primary is lost: replctl promote (the best candidate is ${best})`,
+  })
+}
+
+function diagnoseNode(
+  inventory: Inventory,
+  topology: Topology,
+  node: ObservedNode,
+  survey: readonly ObservedNode['facts'][],
+): Finding[] {
+  const { facts, settings, role } = node
+  const name = settings.name
+  if (facts.unreachable !== null) return [[facts.unreachable]]
+  if (facts.dataDirectoryState === 'not-an-instance') return [[foreignDirectory(node)]]
+  if (role === 'empty') return [[notBuilt(node, topology)]]
+  if (facts.postmaster?.isAlive === true && facts.instance === null) return [[notAnswering(node)]]
+  if (role === 'fenced') {
+    return [
+      [
+        new ReplctlError(
+          'node-fenced',
+          `${name} is fenced: it was the primary before ${facts.fence?.newPrimary}`,
+          {
+            hint: `Bring it back as a standby: replctl rejoin ${name}`,
+            node: name,
+          },
+        ),
+      ],
+    ]
+  }
+  if (role === 'stopped') return [[stopped(node)]]
+  const findings: Finding[] = [...journalFinding(node)]
+  const expected = commonIdentifier(topology, survey)
+  if (expected !== null && facts.instance?.systemIdentifier !== expected) {
+    findings.push([
+      new ReplctlError('foreign-cluster', `${name} belongs to another cluster`, {
+        detail: `Its system identifier is ${facts.instance?.systemIdentifier}, the cluster's is ${expected}.`,
+        hint: `Look at what ${settings.postgres.dataDir} on ${name} really is; correct the inventory or move it away.`,
+        node: name,
+      }),
+    ])
+    return findings
+  }
+  if (role === 'diverged') findings.push([diverged(node, topology)])
+  else if (role === 'standby') findings.push(...diagnoseStandby(inventory, topology, node, survey))
+  return findings
+}
+
+function diagnoseStandby(
+  inventory: Inventory,
+  topology: Topology,
+  node: ObservedNode,
+  survey: readonly ObservedNode['facts'][],
+): Finding[] {
+  const { settings, facts } = node
+  const name = settings.name
+  const findings: Finding[] = []
+  const { record } = survey.map((one) => ({ record: one.record })).toSorted(byGeneration)[0] ?? {
+    record: null,
+  }
+  if (record !== null && !record.members.includes(name)) {
+    findings.push([
+      new ReplctlError('orphan-standby', `${name} was removed from the cluster and still runs as a standby`, {
+        hint: `Stop it with "replctl remove-standby ${name}", or take it in again with "replctl add-standby ${name}".`,
+        node: name,
+      }),
+    ])
+  }
+  if (facts.instance?.isReplayPaused === true) {
+    findings.push([
+      new ReplctlError('replay-paused', `replay is paused on ${name}`, {
+        hint: `Resume it there: SELECT pg_wal_replay_resume();`,
+        node: name,
+      }),
+    ])
+  }
+  const slot = slotFinding(inventory, node)
+  if (slot !== null) findings.push([slot])
+  if (topology.primary === null) return findings
+  const expected = expectedUpstream(inventory, settings, topology.primary, survey)
+  const actual = node.upstream ?? node.foreignUpstream
+  if (actual !== expected) findings.push([wrongUpstream(node, expected)])
+  else if (node.state === 'disconnected' || node.state === 'archive')
+    findings.push([notStreaming(node, expected)])
+  const primaryTimeline = survey.find((one) => one.name === topology.primary)?.instance?.timeline
+  if (
+    primaryTimeline !== undefined &&
+    facts.instance !== null &&
+    facts.instance.timeline !== primaryTimeline &&
+    node.state === 'streaming' &&
+    actual === expected
+  ) {
+    findings.push([
+      new ReplctlError('wrong-timeline', `${name} is on another timeline than the primary`, {
+        detail: `${name} is on timeline ${facts.instance.timeline}, ${topology.primary} on ${primaryTimeline}.`,
+        hint: `Bring it back with "replctl rejoin ${name}".`,
+        node: name,
+      }),
+      'warning',
+    ])
+  }
+  findings.push(...parityFindings(topology, node, survey))
+  return findings
+}
+
+const byGeneration = (
+  a: { record: { generation: number } | null },
+  b: { record: { generation: number } | null },
+) => (b.record?.generation ?? -1) - (a.record?.generation ?? -1)
+
+function parityFindings(
+  topology: Topology,
+  node: ObservedNode,
+  survey: readonly ObservedNode['facts'][],
+): Finding[] {
+  const primary = survey.find((one) => one.name === topology.primary)?.instance
+  const low = standbyParityParameters.filter((name) => {
+    const [own, needed] = [node.facts.instance?.settings[name]?.value, primary?.settings[name]?.value]
+    return own !== undefined && needed !== undefined && Number(own) < Number(needed)
+  })
+  return low.map((name) => [
+    new ReplctlError('settings-too-low', `${name} is lower on ${node.settings.name} than on the primary`, {
+      detail: `It is ${node.facts.instance?.settings[name]?.value} there and ${primary?.settings[name]?.value} on ${topology.primary}.`,
+      hint: `A standby stops replaying when such a setting is too low. Raise it on ${node.settings.name} and restart it.`,
+      node: node.settings.name,
+    }),
+  ])
+}
+
+function diagnosePrimary(inventory: Inventory, topology: Topology): Finding[] {
+  const primary = topology.nodes.find((node) => node.settings.name === topology.primary)
+  const instance = primary?.facts.instance
+  if (primary === undefined || instance === null || instance === undefined) return []
+  const findings: Finding[] = []
+  const name = primary.settings.name
+  if (inventory.replication.mode !== 'async') {
+    const wanted = inventory.replication.syncStandbys
+    const ready = instance.replication.filter(
+      (one) => one.syncState === 'sync' || one.syncState === 'quorum',
+    ).length
+    const isBlocking = (instance.settings.synchronous_standby_names?.value ?? '') !== ''
+    if (ready < wanted) {
+      findings.push([
+        new ReplctlError(
+          'writes-blocked',
+          `${isBlocking ? 'writes blocked: ' : ''}${ready} of ${wanted} sync standbys`,
+          {
+            detail: isBlocking
+              ? `${instance.waitingForSync} session(s) wait for a synchronous standby.`
+              : `synchronous_standby_names is empty on ${name}: commits are confirmed without a standby.`,
+            hint: isBlocking
+              ? `Bring a standby back, or take a lost one out of the synchronous set: replctl remove-standby NODE`
+              : 'Add a standby: replctl add-standby NODE',
+            node: name,
+          },
+        ),
+      ])
+    }
+  }
+  if (inventory.archive !== undefined && instance.archiver?.isFailing === true) {
+    findings.push([
+      new ReplctlError('archive-failing', `archiving fails on ${name}`, {
+        detail: `The last failure was for ${instance.archiver.lastFailedWal}; ${instance.archiver.failedCount} failures so far.`,
+        hint: "The reason stands in the server's log. PostgreSQL keeps the WAL and tries again.",
+        node: name,
+      }),
+    ])
+  }
+  const rewindable =
+    instance.settings.data_checksums?.value === 'on' || instance.settings.wal_log_hints?.value === 'on'
+  if (!rewindable) {
+    findings.push([
+      new ReplctlError('rewind-unavailable', `pg_rewind would not work on ${name}`, {
+        detail: 'Neither data checksums nor wal_log_hints are on.',
+        hint: `Set wal_log_hints = on and restart ${name}; without it a diverged member must be cloned anew.`,
+        node: name,
+      }),
+      'warning',
+    ])
+  }
+  return findings
+}
+
+function slotFinding(inventory: Inventory, node: ObservedNode): ReplctlError | null {
+  const { settings, slot } = node
+  if (slot?.walStatus === 'lost' || slot?.invalidationReason) {
+    return new ReplctlError('slot-lost', `the replication slot of ${settings.name} is lost`, {
+      detail: `Slot "${slot.name}" has wal_status ${slot.walStatus}${
+        slot.invalidationReason === null ? '' : ` (${slot.invalidationReason})`
+      }: the WAL that ${settings.name} needs is gone.`,
+      hint: `Clone it again: replctl add-standby ${settings.name} --reclone`,
+      node: settings.name,
+    })
+  }
+  if (inventory.replication.slots && slot === null && node.upstream !== null) {
+    return new ReplctlError('slot-missing', `${node.upstream} has no replication slot for ${settings.name}`, {
+      detail: `Slot "${settings.slotName}" is missing, so WAL that ${settings.name} still needs may be removed.`,
+      hint: `Make it again: replctl add-standby ${settings.name}`,
+      node: settings.name,
+    })
+  }
+  return null
+}
+
+function wrongUpstream(node: ObservedNode, expected: NodeName): ReplctlError {
+  const { name } = node.settings
+  const actual = node.upstream ?? node.foreignUpstream ?? 'none'
+  return new ReplctlError('wrong-upstream', `${name} does not receive from ${expected}`, {
+    detail: `Expected upstream: ${expected}; actual upstream: ${actual}.`,
+    hint: `Point it at the right one: replctl add-standby ${name}`,
+    node: name,
+  })
+}
+
+function notStreaming(node: ObservedNode, expected: NodeName): ReplctlError {
+  const { name } = node.settings
+  return new ReplctlError('not-streaming', `${name} does not stream from ${expected}`, {
+    detail: `Its state is ${node.state}; it has replayed ${node.facts.instance?.replayLsn}.`,
+    hint: `The reason stands in the log of ${name}. "replctl doctor ${name}" tries the login for real.`,
+    node: name,
+  })
+}
+
+function foreignDirectory(node: ObservedNode): ReplctlError {
+  return new ReplctlError(
+    'foreign-data-directory',
+    `${node.settings.postgres.dataDir} on ${node.settings.name} holds something that is not a PostgreSQL instance`,
+    {
+      hint: 'replctl never touches it. Choose another data_dir, or move those files away.',
+      node: node.settings.name,
+    },
+  )
+}
+
+function notBuilt(node: ObservedNode, topology: Topology): ReplctlError {
+  const { name } = node.settings
+  const isUnbuilt = topology.writers.length === 0
+  return new ReplctlError('node-not-built', `${name} is not built yet`, {
+    detail: `${node.settings.postgres.dataDir} is ${node.facts.dataDirectoryState}.`,
+    hint: isUnbuilt ? `replctl init primary ${name}` : `replctl add-standby ${name}`,
+    node: name,
+  })
+}
+
+function notAnswering(node: ObservedNode): ReplctlError {
+  const { facts, settings } = node
+  return new ReplctlError('not-answering', `${settings.name} is not answering`, {
+    detail: `Its postmaster (pid ${facts.postmaster?.pid}) exists${
+      facts.postmaster?.isFrozen === true ? ' and is frozen (SIGSTOP)' : ''
+    }. ${facts.instanceError?.message ?? ''}`,
+    hint: 'Look at its log and its disk. If it is the primary and has to be replaced: replctl promote',
+    node: settings.name,
+  })
+}
+
+function stopped(node: ObservedNode): ReplctlError {
+  const { facts, settings } = node
+  return new ReplctlError('instance-stopped', `PostgreSQL is stopped on ${settings.name}`, {
+    detail: `pg_control says "${facts.control?.state ?? 'unreadable'}", timeline ${facts.control?.timeline ?? '?'}.`,
+    hint: facts.hasStandbySignal
+      ? `Start it again: replctl add-standby ${settings.name}`
+      : `If it was the primary and nothing has taken over, start it; if another node leads now: replctl rejoin ${settings.name}`,
+    node: settings.name,
+  })
+}
+
+function diverged(node: ObservedNode, topology: Topology): ReplctlError {
+  const { facts, settings } = node
+  return new ReplctlError('node-diverged', `${settings.name} has WAL that ${topology.primary} never had`, {
+    detail: `It is on timeline ${facts.instance?.timeline} at ${facts.instance?.receiveLsn ?? facts.instance?.replayLsn}, past the point where the primary's history left that timeline.`,
+    hint: `Bring it back with "replctl rejoin ${settings.name}".`,
+    node: settings.name,
+  })
+}
+
+function journalFinding(node: ObservedNode): Finding[] {
+  if (node.facts.journal === null || node.facts.holder !== null) return []
+  return [
+    [
+      new ReplctlError(
+        'operation-unfinished',
+        `an operation stopped part-way (journal on ${node.settings.name})`,
+        {
+          detail: node.facts.journal,
+          hint: 'Finish it with "replctl resume", or take it back with "replctl abort".',
+          node: node.settings.name,
+        },
+      ),
+      'warning',
+    ],
+  ]
+}
+
+function commonIdentifier(topology: Topology, survey: readonly ObservedNode['facts'][]): string | null {
+  const primary = survey.find((one) => one.name === topology.primary)
+  return primary?.instance?.systemIdentifier ?? null
+}

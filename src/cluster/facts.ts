@@ -1,0 +1,188 @@
+import type { ReplctlError } from '../errors.ts'
+import type { ControlData } from '../postgres/control-data.ts'
+import type { Lsn, TimelineId } from '../postgres/lsn.ts'
+import type { NodeName } from './names.ts'
+
+/** What stands where the inventory says the data directory is. */
+export const dataDirectoryStates = ['missing', 'empty', 'instance', 'not-an-instance'] as const
+export type DataDirectoryState = (typeof dataDirectoryStates)[number]
+
+/** PostgreSQL programs found on a host. */
+export interface InstalledBinaries {
+  /** e.g. `/usr/lib/postgresql/15/bin` */
+  readonly directory: string
+  readonly major: number
+  readonly minor: number
+  /** e.g. `15.18` */
+  readonly version: string
+}
+
+/** A postmaster that has this data directory, alive or not. */
+export interface PostmasterFacts {
+  readonly pid: number
+  /** The process exists and its working directory is this data directory. */
+  readonly isAlive: boolean
+  /** The kernel says it is stopped (SIGSTOP, a frozen cgroup). */
+  readonly isFrozen: boolean
+  readonly port: number | null
+  readonly socketDirectory: string | null
+  /** As in postmaster.pid: `ready`, `standby`, `starting`, `stopping`. */
+  readonly status: string
+}
+
+/** replctl's own mark on a node: which node this data directory is. */
+export interface NodeMark {
+  readonly cluster: string
+  readonly node: string
+  readonly dataDirectory: string
+  /** Empty until the data directory has one. */
+  readonly systemIdentifier: string
+  /** Inode of the data directory; tells a replaced directory from the one that replctl made. */
+  readonly inode: string
+  /** What was being built when it was written; `done` once the node is complete. */
+  readonly phase: 'initialising' | 'cloning' | 'cloned' | 'done'
+}
+
+/** What replctl last made of the cluster, kept on every node: who leads, who belongs to it. */
+export interface ClusterRecord {
+  readonly systemIdentifier: string
+  readonly primary: string
+  readonly timeline: number
+  readonly members: readonly string[]
+  /** Grows with each change of roles. */
+  readonly generation: number
+}
+
+/** Written by `promote` on the old primary: it must not come up read-write. */
+export interface FenceMark {
+  readonly newPrimary: string
+  readonly timeline: number
+  readonly at: string
+}
+
+/** One row of pg_stat_replication. */
+export interface ReplicationConnection {
+  readonly applicationName: string
+  readonly clientAddress: string | null
+  readonly state: string
+  readonly syncState: string
+  readonly sentLsn: Lsn | null
+  readonly flushLsn: Lsn | null
+  readonly replayLsn: Lsn | null
+}
+
+/** One row of pg_replication_slots. */
+export interface ReplicationSlot {
+  readonly name: string
+  readonly type: 'physical' | 'logical'
+  readonly isActive: boolean
+  readonly isTemporary: boolean
+  readonly restartLsn: Lsn | null
+  /** `reserved`, `extended`, `unreserved`, `lost`; null before 13 or where nothing is reserved. */
+  readonly walStatus: string | null
+  readonly invalidationReason: string | null
+}
+
+export interface WalReceiver {
+  readonly status: string
+  readonly senderHost: string | null
+  readonly senderPort: number | null
+  readonly slotName: string | null
+  readonly receivedTimeline: TimelineId | null
+  readonly latestEndLsn: Lsn | null
+  /** Seconds since the last message of the sender. */
+  readonly silenceSeconds: number | null
+}
+
+export interface Setting {
+  readonly value: string
+  readonly source: string
+  readonly sourceFile: string | null
+  readonly isPendingRestart: boolean
+}
+
+export interface Archiver {
+  readonly archivedCount: number
+  readonly failedCount: number
+  readonly lastArchivedWal: string | null
+  readonly lastFailedWal: string | null
+  /** The last attempt failed. */
+  readonly isFailing: boolean
+}
+
+export interface Tablespace {
+  readonly name: string
+  readonly location: string
+}
+
+/** What a running instance says of itself by SQL. */
+export interface InstanceFacts {
+  readonly serverVersionNumber: number
+  readonly systemIdentifier: string
+  readonly isInRecovery: boolean
+  readonly timeline: TimelineId
+  /** Primary: current insert position's WAL location. */
+  readonly currentLsn: Lsn | null
+  readonly receiveLsn: Lsn | null
+  readonly replayLsn: Lsn | null
+  /** Age of the last replayed transaction; 0 when everything received is replayed. */
+  readonly replayLagSeconds: number | null
+  readonly isReplayPaused: boolean
+  readonly receiver: WalReceiver | null
+  readonly replication: readonly ReplicationConnection[]
+  readonly slots: readonly ReplicationSlot[]
+  readonly settings: Readonly<Record<string, Setting>>
+  readonly archiver: Archiver | null
+  readonly tablespaces: readonly Tablespace[]
+  /** Text of the current timeline's history file; null on timeline 1 or where it is missing. */
+  readonly history: string | null
+  readonly preparedTransactions: number
+  /** Backends that wait for a synchronous standby. */
+  readonly waitingForSync: number
+}
+
+/** Everything that was observed of one node, in one survey. */
+export interface NodeFacts {
+  readonly name: NodeName
+  /** Why the host could not be reached; everything else is then empty. */
+  readonly unreachable: ReplctlError | null
+  readonly hostName: string
+  /** Home of the PostgreSQL OS user: the state directory is `<home>/.replctl/<cluster>`. */
+  readonly home: string
+  /** Host clock minus control host clock, in milliseconds, as far as the round trip can tell. */
+  readonly clockOffsetMs: number
+  readonly dataDirectoryState: DataDirectoryState
+  readonly dataDirectoryInode: string
+  /** Where postgresql.conf and pg_hba.conf live: the data directory, or e.g. `/etc/postgresql/15/main`. */
+  readonly configDirectory: string
+  readonly installed: readonly InstalledBinaries[]
+  /** The ones to use: bin_dir, else those of the data directory's major version, else the highest. */
+  readonly binaries: InstalledBinaries | null
+  /** Major version of the data directory (PG_VERSION). */
+  readonly dataMajor: number | null
+  readonly control: ControlData | null
+  readonly postmaster: PostmasterFacts | null
+  /** standby.signal, or recovery.conf with standby_mode. */
+  readonly hasStandbySignal: boolean
+  /** recovery.conf's own text (11 and older) with the password masked. */
+  readonly recoveryConf: string
+  /** replctl's rendered recovery settings, as they stand in the file. */
+  readonly standbyConf: string
+  readonly hasRewindInProgress: boolean
+  readonly freeBytes: number | null
+  readonly mark: NodeMark | null
+  readonly record: ClusterRecord | null
+  readonly fence: FenceMark | null
+  /** The unfinished operation's journal, as it was written. */
+  readonly journal: string | null
+  /** Who holds the cluster now, as the lock's holder wrote it; null where nobody does. */
+  readonly holder: string | null
+  readonly instance: InstanceFacts | null
+  /** Why the running instance did not answer SQL. */
+  readonly instanceError: ReplctlError | null
+  /** Public: whether the replication password is in replctl's passfile there. */
+  readonly hasPassfile: boolean
+}
+
+/** All nodes as one survey saw them, in the inventory's order. */
+export type Survey = readonly NodeFacts[]

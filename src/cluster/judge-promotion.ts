@@ -1,0 +1,255 @@
+import { ReplctlError } from '../errors.ts'
+import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
+import { type CandidateChoice, chooseCandidate, nodesAhead, whyItCannotLead } from './choose-candidate.ts'
+import type { Inventory } from './inventory.ts'
+import type { NodeName } from './names.ts'
+import { configuredUpstream, nodeAt, type ObservedNode, receivedLsn, type Topology } from './topology.ts'
+
+export interface PromotionWish {
+  readonly node: NodeName | undefined
+  readonly allowDataLoss: boolean
+  readonly allowSplitBrain: boolean
+}
+
+/** How sure we are that a former primary cannot write. */
+export const oldPrimaryStates = ['stopped', 'to-stop', 'unreachable'] as const
+export type OldPrimaryState = (typeof oldPrimaryStates)[number]
+
+export interface OldPrimary {
+  readonly node: NodeName
+  readonly state: OldPrimaryState
+}
+
+/** What `promote` will do, decided from one survey. */
+export interface PromotionDecision {
+  readonly candidate: NodeName
+  readonly choice: CandidateChoice
+  /** The candidate leads already: only the follow-up is looked after. */
+  readonly isAlreadyPrimary: boolean
+  /** Nodes that must be proved unable to write before the promotion. */
+  readonly oldPrimaries: readonly OldPrimary[]
+  /** What the candidate is known to lack; null where nothing is known. */
+  readonly lostBytes: number | null
+}
+
+/**
+ * Decides a failover, or refuses it. More WAL beats a wish; a primary that answers is never passed over; what
+ * cannot be known needs the operator's flag, what is known to be alive is stopped or refused.
+ * @throws {ReplctlError} `primary-alive`, `two-writers`, `no-candidate`, `not-promotable`, `standby-ahead`,
+ * `confirmed-commits-at-risk`, `not-a-standby`
+ */
+export function judgePromotion(
+  inventory: Inventory,
+  topology: Topology,
+  wish: PromotionWish,
+): PromotionDecision {
+  const choice = chooseCandidate(topology)
+  if (topology.writers.length > 1) throw twoWriters(topology)
+  if (wish.node !== undefined && topology.primary === wish.node) {
+    return {
+      candidate: wish.node,
+      choice,
+      isAlreadyPrimary: true,
+      oldPrimaries: formerPrimaries(inventory, topology, wish.node),
+      lostBytes: null,
+    }
+  }
+  if (topology.primary !== null && !(wish.node !== undefined && wish.allowSplitBrain)) {
+    throw primaryAlive(topology.primary, wish.node)
+  }
+  const candidate = wish.node ?? choice.best
+  if (candidate === null) throw noCandidate(choice)
+  refuseUnfit(topology, candidate, choice)
+  if (!wish.allowDataLoss) {
+    refuseIfOthersAreAhead(topology, candidate)
+    refuseIfConfirmedCommitsMayBeElsewhere(inventory, topology, candidate)
+  }
+  return {
+    candidate,
+    choice,
+    isAlreadyPrimary: false,
+    oldPrimaries: formerPrimaries(inventory, topology, candidate),
+    lostBytes: knownGap(topology, candidate),
+  }
+}
+
+/**
+ * Nodes that may be, or may come up as, a primary beside the candidate: whoever answers as one; whoever was led
+ * by the record or the standbys' own settings; and any node that runs or stopped without being a standby.
+ */
+export function formerPrimaries(
+  inventory: Inventory,
+  topology: Topology,
+  candidate: NodeName,
+): readonly OldPrimary[] {
+  const led = ledUntilNow(inventory, topology, candidate)
+  return topology.nodes.flatMap((node): OldPrimary[] => {
+    const { facts } = node
+    const { name } = node.settings
+    if (name === candidate) return []
+    if (facts.unreachable !== null) {
+      return led.size === 0 || led.has(name) ? [{ node: name, state: 'unreachable' }] : []
+    }
+    if (facts.instance !== null) return facts.instance.isInRecovery ? [] : [{ node: name, state: 'to-stop' }]
+    if (facts.postmaster?.isAlive === true) {
+      return facts.hasStandbySignal ? [] : [{ node: name, state: 'to-stop' }]
+    }
+    if (facts.dataDirectoryState !== 'instance' || facts.hasStandbySignal) return []
+    return [{ node: name, state: 'stopped' }]
+  })
+}
+
+/** Who led last: by the newest record on any node, and by where the standbys are told to receive from. */
+function ledUntilNow(inventory: Inventory, topology: Topology, candidate: NodeName): Set<string> {
+  const led = new Set<string>()
+  const record = topology.nodes
+    .map((node) => node.facts.record)
+    .filter((one) => one !== null)
+    .toSorted((a, b) => b.generation - a.generation)[0]
+  if (record !== undefined && record.primary !== candidate) led.add(record.primary)
+  for (const node of topology.nodes) {
+    if (node.facts.instance?.isInRecovery !== true) continue
+    const upstream = configuredUpstream(node.facts)
+    const name = upstream === null ? null : nodeAt(inventory, upstream.host, upstream.port)
+    const isStandby = topology.nodes.find((one) => one.settings.name === name)?.role === 'standby'
+    if (name !== null && name !== candidate && !isStandby) led.add(name)
+  }
+  return led
+}
+
+function refuseUnfit(topology: Topology, candidate: NodeName, choice: CandidateChoice): void {
+  const node = nodeOf(topology, candidate)
+  const refusal = whyItCannotLead(node, topology)
+  if (refusal === null) return
+  if (node.facts.unreachable !== null) throw node.facts.unreachable
+  const code = node.settings.promotable ? 'not-a-standby' : 'not-promotable'
+  throw new ReplctlError(code, `cannot promote ${candidate}: ${refusal}`, {
+    detail: tellChoice(choice),
+    hint:
+      choice.best === null
+        ? 'No node can be promoted now. Bring a standby back first.'
+        : `The best candidate is ${choice.best}: replctl promote ${choice.best}`,
+    node: candidate,
+  })
+}
+
+function refuseIfOthersAreAhead(topology: Topology, candidate: NodeName): void {
+  const ahead = nodesAhead(topology, candidate).toSorted((a, b) => b.bytes - a.bytes)
+  const first = ahead[0]
+  if (first === undefined) return
+  const list = ahead.map(({ node, bytes }) => `${node} by ${bytes} bytes`).join(', ')
+  throw new ReplctlError('standby-ahead', `refused to promote ${candidate}: ${first.node} has more WAL`, {
+    detail: `${candidate} has received ${receivedLsn(nodeOf(topology, candidate).facts)}. Ahead of it: ${list}.`,
+    hint: `Promote the most advanced standby: replctl promote ${first.node}. To give up what ${candidate} lacks: --allow-data-loss.`,
+    node: candidate,
+  })
+}
+
+function refuseIfConfirmedCommitsMayBeElsewhere(
+  inventory: Inventory,
+  topology: Topology,
+  candidate: NodeName,
+): void {
+  if (inventory.replication.mode === 'async') return
+  const led = ledUntilNow(inventory, topology, candidate)
+  const missing = topology.nodes.filter(
+    (node) =>
+      node.settings.name !== candidate &&
+      node.facts.instance === null &&
+      !led.has(node.settings.name) &&
+      isMember(topology, node),
+  )
+  const standbys = topology.nodes.filter(
+    (node) => !led.has(node.settings.name) && isMember(topology, node),
+  ).length
+  // A commit is confirmed by `syncStandbys` standbys; those we can see hold it if too few are missing to be all of them.
+  const isCovered =
+    inventory.replication.mode === 'quorum'
+      ? missing.length < Math.min(inventory.replication.syncStandbys, standbys)
+      : missing.length === 0
+  if (isCovered || missing.length === 0) return
+  const names = missing.map((node) => node.settings.name).join(', ')
+  throw new ReplctlError(
+    'confirmed-commits-at-risk',
+    `refused to promote ${candidate}: ${names} may hold confirmed commits that it lacks`,
+    {
+      detail: `In mode ${inventory.replication.mode} a commit is confirmed once ${inventory.replication.syncStandbys} standby(s) have it, and ${names} cannot be asked now.`,
+      hint: `Bring ${names} back and run promote again. To go on without it and lose such commits: --allow-data-loss.`,
+      node: candidate,
+    },
+  )
+}
+
+/** Whether a node was built into the cluster, as far as can be known. */
+function isMember(topology: Topology, node: ObservedNode): boolean {
+  const record = topology.nodes
+    .map((one) => one.facts.record)
+    .filter((one) => one !== null)
+    .toSorted((a, b) => b.generation - a.generation)[0]
+  return record === undefined || record.members.includes(node.settings.name)
+}
+
+/** Bytes that somebody is known to have had beyond the candidate: a former primary's checkpoint, a sender's last word. */
+function knownGap(topology: Topology, candidate: NodeName): number | null {
+  const own = receivedLsn(nodeOf(topology, candidate).facts)
+  if (own === null) return null
+  const known: Lsn[] = topology.nodes.flatMap((node) => {
+    const { facts } = node
+    if (node.settings.name === candidate) {
+      return facts.instance?.receiver?.latestEndLsn === null || facts.instance?.receiver === null
+        ? []
+        : [facts.instance?.receiver.latestEndLsn].filter((lsn) => lsn !== undefined)
+    }
+    const stopped =
+      facts.instance === null && !facts.hasStandbySignal ? facts.control?.checkpointLsn : undefined
+    return [stopped, receivedLsn(facts), facts.instance?.receiver?.latestEndLsn].filter(
+      (lsn) => lsn !== undefined && lsn !== null,
+    )
+  })
+  const furthest = known.toSorted(compareLsn).at(-1)
+  return furthest === undefined ? null : Math.max(0, lsnDistance(own, furthest))
+}
+
+/** One line for each node: why it was chosen, or not. */
+export function tellChoice(choice: CandidateChoice): string {
+  return choice.verdicts.map((verdict) => `${verdict.node}: ${verdict.reason}.`).join(' ')
+}
+
+export function nodeOf(topology: Topology, name: NodeName): ObservedNode {
+  const node = topology.nodes.find((one) => one.settings.name === name)
+  if (node === undefined) throw new RangeError(`the topology lacks node ${name}`)
+  return node
+}
+
+export function twoWriters(topology: Topology): ReplctlError {
+  const list = topology.nodes
+    .filter((node) => node.role === 'primary')
+    .map(
+      (node) =>
+        `${node.settings.name}: system identifier ${node.facts.instance?.systemIdentifier}, timeline ${node.facts.instance?.timeline}, at ${node.facts.instance?.currentLsn}.`,
+    )
+  return new ReplctlError('two-writers', `${topology.writers.join(' and ')} accept writes at the same time`, {
+    detail: list.join(' '),
+    hint: 'Decide which of them is right, and stop the other one now: replctl cannot know which data you want to keep.',
+  })
+}
+
+function primaryAlive(primary: NodeName, wished: NodeName | undefined): ReplctlError {
+  const target = wished === undefined ? '' : ` ${wished}`
+  return new ReplctlError('primary-alive', `refused to promote${target}: the primary ${primary} answers`, {
+    detail: `${primary} is out of recovery and accepts writes. Promoting beside it would make two writers.`,
+    hint: `Stop ${primary} first if it has to go.${
+      wished === undefined
+        ? ''
+        : ` To have replctl stop and fence it before the promotion: replctl promote ${wished} --allow-split-brain`
+    }`,
+    node: primary,
+  })
+}
+
+function noCandidate(choice: CandidateChoice): ReplctlError {
+  return new ReplctlError('no-candidate', 'no node can be promoted', {
+    detail: tellChoice(choice),
+    hint: 'Bring a standby back, then run promote again. "replctl status" shows every node.',
+  })
+}

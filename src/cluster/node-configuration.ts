@@ -1,0 +1,148 @@
+import { buildConninfo } from '../postgres/conninfo.ts'
+import { replicationHbaLines } from '../postgres/hba.ts'
+import { ownedSettings } from '../postgres/owned-settings.ts'
+import {
+  renderPgHba,
+  renderPostgresqlConf,
+  renderRecoveryConf,
+  renderStandbySettings,
+} from '../postgres/render.ts'
+import { synchronousStandbyNames } from '../postgres/synchronous-standby-names.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
+import type { Inventory, NodeSettings } from './inventory.ts'
+import type { NodeName } from './names.ts'
+
+/** The templates that make up an instance's configuration. */
+export interface ConfigurationTemplates {
+  readonly postgresqlConf: string
+  readonly pgHba: string
+  readonly standbyConf: string
+  readonly recoveryConf: string
+}
+
+/** Replctl's own files beside (or included by) what the operator wrote. */
+export const ownedConfigFile = 'replctl.conf'
+export const ownedStandbyFile = 'replctl.standby.conf'
+
+export interface ConfigurationWish {
+  readonly inventory: Inventory
+  readonly node: NodeSettings
+  readonly templates: ConfigurationTemplates
+  readonly major: number
+  /** Home of the PostgreSQL OS user on the node. */
+  readonly home: string
+  /** Nodes that are (or are about to be) standbys beside this one, should it lead. */
+  readonly standbys: readonly NodeName[]
+  /** Socket directory to render; undefined: the packager's default. */
+  readonly socketDirectory?: string | undefined
+  /** Undefined where archiving is not set up. */
+  readonly archiveCommand?: string | undefined
+}
+
+/** The text of replctl.conf: right for a primary and a standby alike. */
+export function nodeConfigText(wish: ConfigurationWish): string {
+  const { inventory, node, major } = wish
+  const settings = ownedSettings({
+    major,
+    cluster: inventory.cluster,
+    nodeCount: inventory.nodes.length,
+    port: node.postgres.port,
+    synchronousStandbyNames: synchronousNamesFor(inventory, node.name, wish.standbys),
+    maxSlotWalKeepSize: inventory.replication.maxSlotWalKeepSize,
+    archiveCommand: wish.archiveCommand,
+    unixSocketDirectories: wish.socketDirectory,
+    parameters: node.postgres.parameters,
+  })
+  return renderPostgresqlConf(wish.templates.postgresqlConf, {
+    major,
+    cluster: inventory.cluster,
+    settings,
+    wished: Object.keys(node.postgres.parameters),
+    standbyInclude: ownedStandbyFile,
+  })
+}
+
+/** Value of synchronous_standby_names for a node, should it lead: every other standby, never itself. */
+export function synchronousNamesFor(
+  inventory: Inventory,
+  node: NodeName,
+  standbys: readonly NodeName[],
+): string {
+  const names = inventory.nodes
+    .filter((one) => one.name !== node && standbys.includes(one.name))
+    .toSorted((a, b) => b.priority - a.priority)
+    .map((one) => one.applicationName)
+  return synchronousStandbyNames({
+    mode: inventory.replication.mode,
+    count: inventory.replication.syncStandbys,
+    names,
+  })
+}
+
+/** The lines of replctl's block in pg_hba.conf, the same on every node. */
+export function nodeHbaLines(
+  wish: Pick<ConfigurationWish, 'inventory' | 'node' | 'templates'>,
+): readonly string[] {
+  const { inventory, node, templates } = wish
+  return renderPgHba(templates.pgHba, {
+    cluster: inventory.cluster,
+    replication: replicationHbaLines({
+      addresses: inventory.nodes.map((one) => one.address),
+      user: inventory.replication.user,
+    }),
+    clients: node.postgres.hba,
+    localUser: node.postgres.osUser,
+  })
+}
+
+/** Path of the file whose creation promotes this node (15 and older). */
+export function triggerFileOf(home: string, cluster: string): string {
+  return `${home}/.replctl/${cluster}/promote`
+}
+
+/** Path of the passfile on a node. */
+export function passfileOf(home: string, cluster: string): string {
+  return `${home}/.replctl/${cluster}/pgpass`
+}
+
+/** How a node connects to its upstream. The password stands in the passfile that it names. */
+export function upstreamConninfo(
+  inventory: Inventory,
+  home: string,
+  node: NodeSettings,
+  upstream: NodeSettings,
+): string {
+  return buildConninfo({
+    host: upstream.address,
+    port: String(upstream.postgres.port),
+    user: inventory.replication.user,
+    passfile: passfileOf(home, inventory.cluster),
+    application_name: node.applicationName,
+    connect_timeout: '5',
+    keepalives_idle: '10',
+    keepalives_interval: '5',
+    keepalives_count: '3',
+  })
+}
+
+export interface StandbyWish extends ConfigurationWish {
+  readonly upstream: NodeSettings
+  readonly restoreCommand?: string | undefined
+}
+
+/** The text that makes a node a standby of its upstream: recovery.conf (11) or replctl.standby.conf (12 and newer). */
+export function standbyConfigText(wish: StandbyWish): string {
+  const { inventory, node, major, home, templates } = wish
+  const values = {
+    major,
+    cluster: inventory.cluster,
+    primaryConninfo: upstreamConninfo(inventory, home, node, wish.upstream),
+    primarySlotName: inventory.replication.slots ? node.slotName : undefined,
+    restoreCommand: wish.restoreCommand,
+    recoveryMinApplyDelayMs: node.delayMs,
+    triggerFile: triggerFileOf(home, inventory.cluster),
+  }
+  return capabilitiesOf(major).recoveryConf
+    ? renderRecoveryConf(templates.recoveryConf, values)
+    : renderStandbySettings(templates.standbyConf, values)
+}

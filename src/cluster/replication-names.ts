@@ -1,0 +1,27 @@
+import { createHash } from 'node:crypto'
+
+/** Longest identifier and application_name that PostgreSQL keeps, in bytes (NAMEDATALEN - 1). */
+const longestName = 63
+
+/**
+ * Name of the replication slot that serves a node, e.g. `shop_pg2`: PostgreSQL allows only a-z, 0-9 and _ in it.
+ * Different nodes may get the same name (`a-b`, `a_b`, `A_b`); an inventory where they do is refused.
+ * @see https://www.postgresql.org/docs/current/warm-standby.html#STREAMING-REPLICATION-SLOTS-MANIPULATION
+ */
+export function slotNameFor(cluster: string, node: string): string {
+  const fullName = `${cluster}_${node}`
+  return shorten(fullName.toLowerCase().replaceAll(/[^a-z0-9_]/g, '_'), fullName)
+}
+
+/** The application_name by which a node's upstream knows it, e.g. `shop_pg-2.example.com`; unlike a slot's it keeps all characters. */
+export function applicationNameFor(cluster: string, node: string): string {
+  const fullName = `${cluster}_${node}`
+  return shorten(fullName, fullName)
+}
+
+/** Cuts a name that PostgreSQL would cut, but so that two long names with the same beginning stay different. */
+function shorten(name: string, fullName: string): string {
+  if (name.length <= longestName) return name
+  const hash = createHash('sha256').update(fullName).digest('hex').slice(0, 8)
+  return `${name.slice(0, longestName - hash.length - 1)}_${hash}`
+}

@@ -1,0 +1,213 @@
+import { parseConninfo } from '../postgres/conninfo.ts'
+import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
+import { forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
+import type { NodeFacts, ReplicationConnection, ReplicationSlot, Survey } from './facts.ts'
+import type { Inventory, NodeSettings } from './inventory.ts'
+import type { NodeName } from './names.ts'
+
+export const nodeRoles = ['primary', 'standby', 'stopped', 'fenced', 'diverged', 'empty', 'unknown'] as const
+export type NodeRole = (typeof nodeRoles)[number]
+
+export const nodeStates = [
+  'running',
+  'streaming',
+  'catchup',
+  'archive',
+  'paused',
+  'disconnected',
+  'stopped',
+  'unknown',
+] as const
+export type NodeState = (typeof nodeStates)[number]
+
+/** One node as it is now, seen together with the others. */
+export interface ObservedNode {
+  readonly facts: NodeFacts
+  readonly settings: NodeSettings
+  readonly role: NodeRole
+  readonly state: NodeState
+  /** Whom it receives from, as far as that is a node of the inventory. */
+  readonly upstream: NodeName | null
+  /** `host:port` of an upstream that is not in the inventory. */
+  readonly foreignUpstream: string | null
+  /** Its row in the upstream's pg_stat_replication. */
+  readonly connection: ReplicationConnection | null
+  /** The slot that it should use, as its upstream (else the primary) has it. */
+  readonly slot: ReplicationSlot | null
+  readonly lagBytes: number | null
+  readonly lagSeconds: number | null
+}
+
+/** The cluster as one survey saw it. */
+export interface Topology {
+  readonly cluster: string
+  /** The one node that accepts writes; null where there is none, or more than one. */
+  readonly primary: NodeName | null
+  /** Every node that is out of recovery. More than one is a split brain. */
+  readonly writers: readonly NodeName[]
+  readonly nodes: readonly ObservedNode[]
+}
+
+/** Makes the topology of a survey: who leads, who follows whom, how far behind. */
+export function observeTopology(inventory: Inventory, survey: Survey): Topology {
+  const writers = survey.filter((facts) => isWriter(facts)).map((facts) => facts.name)
+  const primary = writers.length === 1 ? (writers[0] ?? null) : null
+  const primaryFacts = survey.find((facts) => facts.name === primary) ?? null
+  const nodes = inventory.nodes.map((settings) => {
+    const facts = factsOf(survey, settings.name)
+    const { upstream, foreign, connection } = findUpstream(inventory, survey, settings, facts)
+    const isBehindFork = primaryFacts !== null && hasDiverged(facts, primaryFacts)
+    const role = roleOf(facts, isBehindFork)
+    const holder = survey.find((one) => one.name === (upstream ?? primary))?.instance
+    return {
+      facts,
+      settings,
+      role,
+      state: stateOf(facts, role, connection),
+      upstream,
+      foreignUpstream: foreign,
+      connection,
+      slot: holder?.slots.find((slot) => slot.name === settings.slotName) ?? null,
+      lagBytes: lagBytesOf(facts, primaryFacts),
+      lagSeconds: facts.instance?.isInRecovery === true ? facts.instance.replayLagSeconds : null,
+    }
+  })
+  return { cluster: inventory.cluster, primary, writers, nodes }
+}
+
+/** The facts of one node; the survey holds every node of the inventory. */
+export function factsOf(survey: Survey, name: NodeName): NodeFacts {
+  const facts = survey.find((one) => one.name === name)
+  if (facts === undefined) throw new RangeError(`the survey lacks node ${name}`)
+  return facts
+}
+
+/** Whether this instance accepts writes now. */
+export function isWriter(facts: NodeFacts): boolean {
+  return facts.instance !== null && !facts.instance.isInRecovery
+}
+
+/** Whether this is a running standby that answers. */
+export function isRunningStandby(facts: NodeFacts): boolean {
+  return facts.instance?.isInRecovery === true
+}
+
+/** WAL that a standby holds: received, or replayed where nothing was received since its start. */
+export function receivedLsn(facts: NodeFacts): Lsn | null {
+  const { receiveLsn, replayLsn } = facts.instance ?? { receiveLsn: null, replayLsn: null }
+  if (receiveLsn === null || replayLsn === null) return receiveLsn ?? replayLsn
+  return compareLsn(receiveLsn, replayLsn) >= 0 ? receiveLsn : replayLsn
+}
+
+/**
+ * Whom a standby should receive from, given who leads: the wished upstream where that is a running node,
+ * else the primary.
+ */
+export function expectedUpstream(
+  inventory: Inventory,
+  node: NodeSettings,
+  primary: NodeName,
+  survey: Survey,
+): NodeName {
+  const wish = node.upstream
+  if (wish === undefined || wish === node.name || wish === primary) return primary
+  const facts = survey.find((one) => one.name === wish)
+  if (facts === undefined || !isRunningStandby(facts)) return primary
+  // Following the wishes upwards must end at the primary: a circle would receive from nobody.
+  const wished = inventory.nodes.find((one) => one.name === wish)
+  return wished?.upstream === node.name ? primary : wish
+}
+
+/**
+ * Whether a node holds WAL that the primary's history does not: it wrote or received something on a timeline after
+ * the primary had left it. Such a node cannot follow; it needs a rewind or a new clone.
+ */
+export function hasDiverged(facts: NodeFacts, primary: NodeFacts): boolean {
+  if (facts.name === primary.name || primary.instance === null) return false
+  const own = facts.instance
+  const systemIdentifier = own?.systemIdentifier ?? facts.control?.systemIdentifier
+  if (systemIdentifier !== primary.instance.systemIdentifier) return false
+  const timeline = own?.timeline ?? facts.control?.timeline
+  const reached =
+    own === null ? (facts.control?.checkpointLsn ?? null) : (receivedLsn(facts) ?? own.currentLsn)
+  if (timeline === undefined || reached === null) return false
+  if (timeline === primary.instance.timeline) return false
+  if (timeline > primary.instance.timeline) return true
+  const fork = forkPoint(
+    parseTimelineHistory(primary.instance.history ?? '', primary.instance.timeline),
+    timeline,
+  )
+  return fork !== undefined && compareLsn(reached, fork) > 0
+}
+
+function roleOf(facts: NodeFacts, hasLeftHistory: boolean): NodeRole {
+  if (facts.unreachable !== null) return 'unknown'
+  if (facts.instance !== null) {
+    if (!facts.instance.isInRecovery) return 'primary'
+    return hasLeftHistory ? 'diverged' : 'standby'
+  }
+  if (facts.postmaster?.isAlive === true) return 'unknown'
+  if (facts.dataDirectoryState === 'not-an-instance') return 'unknown'
+  if (facts.dataDirectoryState !== 'instance') return 'empty'
+  if (facts.fence !== null) return 'fenced'
+  return 'stopped'
+}
+
+function stateOf(facts: NodeFacts, role: NodeRole, connection: ReplicationConnection | null): NodeState {
+  const { instance } = facts
+  if (instance === null) {
+    const isStopped = role === 'stopped' || role === 'fenced' || role === 'empty'
+    return isStopped ? 'stopped' : 'unknown'
+  }
+  if (!instance.isInRecovery) return 'running'
+  if (instance.isReplayPaused) return 'paused'
+  if (connection?.state === 'catchup' || connection?.state === 'startup') return 'catchup'
+  if (instance.receiver?.status === 'streaming') return 'streaming'
+  return (instance.settings.restore_command?.value ?? '') === '' ? 'disconnected' : 'archive'
+}
+
+function lagBytesOf(facts: NodeFacts, primary: NodeFacts | null): number | null {
+  const from = facts.instance?.replayLsn ?? null
+  const to = primary?.instance?.currentLsn ?? null
+  return from === null || to === null ? null : Math.max(0, lsnDistance(from, to))
+}
+
+function findUpstream(
+  inventory: Inventory,
+  survey: Survey,
+  settings: NodeSettings,
+  facts: NodeFacts,
+): { upstream: NodeName | null; foreign: string | null; connection: ReplicationConnection | null } {
+  if (!isRunningStandby(facts)) return { upstream: null, foreign: null, connection: null }
+  for (const sender of survey) {
+    const connection = sender.instance?.replication.find(
+      (one) => one.applicationName === settings.applicationName && one.state !== 'backup',
+    )
+    if (connection !== undefined) return { upstream: sender.name, foreign: null, connection }
+  }
+  const configured = configuredUpstream(facts)
+  if (configured === null) return { upstream: null, foreign: null, connection: null }
+  const known = nodeAt(inventory, configured.host, configured.port)
+  const foreign = known === null ? `${configured.host}:${configured.port}` : null
+  return { upstream: known, foreign, connection: null }
+}
+
+/** Where a standby's settings tell it to receive from. */
+export function configuredUpstream(facts: NodeFacts): { host: string; port: number } | null {
+  const fromRecoveryConf = /^\s*primary_conninfo\s*=?\s*'((?:[^']|'')*)'/m.exec(facts.recoveryConf)?.[1]
+  const fromFile = /^\s*primary_conninfo\s*=?\s*'((?:[^']|'')*)'/m.exec(facts.standbyConf)?.[1]
+  const text =
+    facts.instance?.settings.primary_conninfo?.value ?? (fromRecoveryConf ?? fromFile)?.replaceAll("''", "'")
+  if (text === undefined || text === '') return null
+  const { host, hostaddr, port } = parseConninfo(text)
+  const at = host ?? hostaddr
+  return at === undefined ? null : { host: at, port: Number(port ?? 5432) }
+}
+
+/** The node of the inventory that other nodes reach at this address and port. */
+export function nodeAt(inventory: Inventory, host: string, port: number): NodeName | null {
+  const found = inventory.nodes.find(
+    (node) => (node.address === host || node.host === host) && node.postgres.port === port,
+  )
+  return found?.name ?? null
+}

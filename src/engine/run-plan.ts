@@ -1,0 +1,322 @@
+import type { NodeName } from '../cluster/names.ts'
+import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
+import type { Node } from '../node/node.ts'
+import type { ClusterLock } from './cluster-lock.ts'
+import type { EventListener, StepReport, StepState } from './events.ts'
+import type { Journal } from './journal.ts'
+import { type Finding, type Plan, type Step, type StepContext, stepsOf } from './step.ts'
+
+export interface RunOptions {
+  readonly nodes: ReadonlyMap<NodeName, Node>
+  readonly timeoutMs: number
+  readonly signal: AbortSignal
+  readonly listener: EventListener
+}
+
+/** How a run ended. `error` is null when every step is satisfied or applied. */
+export interface Outcome {
+  readonly steps: readonly StepReport[]
+  readonly hasChanged: boolean
+  readonly error: ReplctlError | null
+  readonly exitCode: number
+}
+
+/** Shows what a run would do: the same steps, checks only. */
+export async function planSteps(plan: Plan, options: RunOptions): Promise<Outcome> {
+  const run = new Run(plan, options, null, null)
+  await run.plan()
+  return run.outcome()
+}
+
+/** Carries a plan out under the cluster's lock: check, apply, verify; undo before the point of no return. */
+export async function runSteps(
+  plan: Plan,
+  options: RunOptions,
+  lock: ClusterLock,
+  journal: Journal,
+): Promise<Outcome> {
+  const run = new Run(plan, options, lock, journal)
+  await run.carryOut()
+  return run.outcome()
+}
+
+/** Takes back what an unfinished run had begun, in reverse. */
+export async function undoSteps(
+  plan: Plan,
+  options: RunOptions,
+  lock: ClusterLock,
+  journal: Journal,
+): Promise<Outcome> {
+  const run = new Run(plan, options, lock, journal)
+  await run.takeBack(stepsOf(plan).filter((step) => journal.begun.includes(stepKey(step))))
+  return run.outcome()
+}
+
+class Run {
+  readonly #plan: Plan
+  readonly #options: RunOptions
+  readonly #lock: ClusterLock | null
+  readonly #steps: readonly Step[]
+  readonly #states = new Map<Step, { state: StepState; ms: number }>()
+  readonly #begun: Step[] = []
+  readonly #isResumed: boolean
+  #journal: Journal | null
+  #journalTurn: Promise<void> = Promise.resolve()
+  #isPastPointOfNoReturn: boolean
+  #hasApplied = false
+  #remains = false
+  #error: ReplctlError | null = null
+
+  constructor(plan: Plan, options: RunOptions, lock: ClusterLock | null, journal: Journal | null) {
+    this.#plan = plan
+    this.#options = options
+    this.#lock = lock
+    this.#journal = journal
+    this.#steps = stepsOf(plan)
+    this.#isPastPointOfNoReturn = journal?.isPastPointOfNoReturn ?? false
+    this.#isResumed = (journal?.begun.length ?? 0) > 0
+  }
+
+  async plan(): Promise<void> {
+    for (const step of this.#steps) {
+      const startedAt = performance.now()
+      const finding = await this.#check(step)
+      if (finding.is === 'refused') {
+        this.#finish(step, 'failed', finding.error.message, startedAt)
+        this.#error = finding.error.with({ step: step.title, node: finding.error.node ?? step.node })
+        return
+      }
+      this.#finish(step, finding.is === 'satisfied' ? 'satisfied' : 'planned', reasonOf(finding), startedAt)
+    }
+  }
+
+  async carryOut(): Promise<void> {
+    try {
+      await this.#runPart(this.#plan)
+    } catch (thrown) {
+      this.#error = asReplctlError(thrown)
+      await this.#settle(this.#error)
+    }
+    if (this.#error === null || !this.#hasUnfinished()) await this.#lock?.clearJournal()
+  }
+
+  /** After a failure: forward only, or leave what may still get there, or take back what this run began. */
+  async #settle(error: ReplctlError): Promise<void> {
+    if (this.#isPastPointOfNoReturn || this.#remains || !this.#hasApplied) return
+    if (error.code === 'timeout' || this.#isResumed) {
+      this.#remains = true
+      return
+    }
+    await this.#undo([...this.#begun])
+  }
+
+  async takeBack(steps: readonly Step[]): Promise<void> {
+    this.#hasApplied = true
+    await this.#undo(steps)
+    if (!this.#remains) await this.#lock?.clearJournal()
+  }
+
+  outcome(): Outcome {
+    const error = this.#error
+    return {
+      steps: this.#steps.flatMap((step, index) => {
+        const done = this.#states.get(step)
+        return done === undefined
+          ? []
+          : [{ n: index + 1, node: step.node, title: step.title, state: done.state, ms: done.ms }]
+      }),
+      hasChanged: this.#hasApplied && (error === null || this.#hasUnfinished()),
+      error: error === null ? null : error.with({ detail: this.#tellState(error) }),
+      exitCode: error === null ? exitCodes.ok : this.#exitCode(error),
+    }
+  }
+
+  /** Something of this run still stands although it failed. */
+  #hasUnfinished(): boolean {
+    return this.#remains || this.#isPastPointOfNoReturn
+  }
+
+  #exitCode(error: ReplctlError): number {
+    const wasInterrupted = error.code === 'interrupted'
+    if (wasInterrupted) return error.exitCode
+    if (!this.#hasApplied && !this.#isResumed && !this.#isPastPointOfNoReturn) return error.exitCode
+    if (error.code === 'internal-error') return exitCodes.internal
+    if (error.code === 'timeout') return exitCodes.timeout
+    return this.#hasUnfinished() || this.#isResumed ? exitCodes.partial : exitCodes.undone
+  }
+
+  #tellState(error: ReplctlError): string {
+    const detail = error.detail === undefined ? '' : `${error.detail} `
+    if (!this.#hasApplied && !this.#isPastPointOfNoReturn) return `${detail}Nothing was changed.`
+    if (this.#isPastPointOfNoReturn) {
+      return `${detail}The point of no return is crossed: "replctl resume" goes on from here.`
+    }
+    if (this.#remains) return `${detail}Part of it stands: "replctl resume" goes on, "replctl abort" takes it back.`
+    return `${detail}What this run had changed was taken back.`
+  }
+
+  async #runPart(part: Plan): Promise<void> {
+    if ('inOrder' in part) {
+      for (const child of part.inOrder) await this.#runPart(child)
+    } else if ('together' in part) {
+      await this.#runTogether(part.together)
+    } else {
+      await this.#runStep(part)
+    }
+  }
+
+  /** All parts run to their end: one that fails takes back its own steps and leaves the others alone. */
+  async #runTogether(parts: readonly Plan[]): Promise<void> {
+    const results = await Promise.allSettled(parts.map((part) => this.#runPart(part)))
+    const failures = parts.filter((_, index) => results[index]?.status === 'rejected')
+    const first = results.find((result) => result.status === 'rejected')
+    if (first === undefined) return
+    if (failures.length < parts.length && !this.#isPastPointOfNoReturn) {
+      const failed = new Set(failures.flatMap(stepsOf))
+      await this.#undo(this.#begun.filter((step) => failed.has(step)))
+      this.#remains = true
+    }
+    throw first.status === 'rejected' ? first.reason : undefined
+  }
+
+  async #runStep(step: Step): Promise<void> {
+    const startedAt = performance.now()
+    const n = this.#steps.indexOf(step) + 1
+    this.#options.listener({ type: 'step-started', n, node: step.node, title: step.title })
+    try {
+      this.#stopIfInterrupted()
+      const finding = await this.#check(step)
+      if (finding.is === 'refused') throw finding.error
+      if (finding.is === 'satisfied' || step.apply === undefined) {
+        if (finding.is !== 'satisfied') throw unmet(step, finding)
+        this.#finish(step, 'satisfied', finding.because, startedAt)
+        return
+      }
+      await this.#begin(step)
+      const ctx = this.#context(step)
+      await step.apply(ctx)
+      const because = await this.#prove(step, ctx)
+      this.#finish(step, 'applied', because, startedAt)
+    } catch (thrown) {
+      const error = asReplctlError(thrown)
+      this.#finish(step, 'failed', error.message, startedAt)
+      throw error.with({ step: step.title, node: error.node ?? step.node })
+    }
+  }
+
+  async #prove(step: Step, ctx: StepContext): Promise<string> {
+    if (step.verify !== undefined) {
+      await step.verify(ctx)
+      return 'done'
+    }
+    const finding = await step.check(ctx)
+    if (finding.is === 'refused') throw finding.error
+    if (finding.is !== 'satisfied') throw unmet(step, finding)
+    return finding.because
+  }
+
+  /** Before anything is changed, the journal says on the nodes what is about to be. */
+  async #begin(step: Step): Promise<void> {
+    if (step.pointOfNoReturn === true) {
+      await this.#lock?.confirm(step.node)
+      this.#isPastPointOfNoReturn = true
+    }
+    if (step.leavesClusterAlone === true) return
+    this.#hasApplied = true
+    this.#begun.push(step)
+    if (this.#journal === null || this.#lock === null) return
+    this.#journal = {
+      ...this.#journal,
+      isPastPointOfNoReturn: this.#isPastPointOfNoReturn,
+      begun: [...new Set([...this.#journal.begun, stepKey(step)])],
+    }
+    const text = JSON.stringify(this.#journal)
+    const lock = this.#lock
+    this.#journalTurn = this.#journalTurn.then(() => lock.writeJournal(text))
+    await this.#journalTurn
+  }
+
+  async #undo(steps: readonly Step[]): Promise<void> {
+    for (const step of steps.toReversed()) {
+      const startedAt = performance.now()
+      const ctx = { ...this.#context(step), signal: new AbortController().signal }
+      try {
+        await step.undo?.(ctx)
+        if (step.undo !== undefined) this.#finish(step, 'undone', 'taken back', startedAt)
+        this.#begun.splice(this.#begun.indexOf(step), 1)
+      } catch (thrown) {
+        this.#remains = true
+        this.#options.listener({
+          type: 'warning',
+          error: asReplctlError(thrown).with({ step: step.title, node: step.node }),
+        })
+      }
+    }
+  }
+
+  #stopIfInterrupted(): void {
+    if (this.#options.signal.aborted) {
+      throw new ReplctlError('interrupted', 'interrupted by a signal')
+    }
+  }
+
+  async #check(step: Step): Promise<Finding> {
+    try {
+      return await step.check(this.#context(step))
+    } catch (thrown) {
+      return { is: 'refused', error: asReplctlError(thrown) }
+    }
+  }
+
+  #context(step: Step): StepContext {
+    const { nodes, timeoutMs, signal, listener } = this.#options
+    const n = this.#steps.indexOf(step) + 1
+    const on = (name: NodeName): Node => {
+      const node = nodes.get(name)
+      if (node === undefined) throw new RangeError(`no connection to node ${name}`)
+      return node
+    }
+    return {
+      get node() {
+        return on(step.node)
+      },
+      on,
+      timeoutMs,
+      signal,
+      isDryRun: this.#lock === null,
+      progress: (progress) =>
+        listener({ type: 'step-progress', n, node: step.node, title: step.title, ...progress }),
+      warn: (error) => listener({ type: 'warning', error }),
+    }
+  }
+
+  #finish(step: Step, state: StepState, because: string, startedAt: number): void {
+    const ms = Math.round(performance.now() - startedAt)
+    this.#states.set(step, { state, ms })
+    const n = this.#steps.indexOf(step) + 1
+    this.#options.listener({
+      type: 'step-finished',
+      n,
+      node: step.node,
+      title: step.title,
+      state,
+      ms,
+      because,
+    })
+  }
+}
+
+/** Titles repeat from node to node; the node makes them one of a kind. */
+const stepKey = (step: Step): string => `${step.node}: ${step.title}`
+
+function reasonOf(finding: Finding): string {
+  if (finding.is === 'unknown') return `known after: ${finding.until}`
+  return finding.is === 'refused' ? finding.error.message : finding.because
+}
+
+function unmet(step: Step, finding: Finding): ReplctlError {
+  return new ReplctlError('remote-command-failed', `"${step.title}" did not take effect on ${step.node}`, {
+    detail: `Read back: ${reasonOf(finding)}.`,
+    node: step.node,
+  })
+}

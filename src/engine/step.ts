@@ -1,0 +1,80 @@
+import type { NodeName } from '../cluster/names.ts'
+import type { Command } from '../command.ts'
+import type { ReplctlError } from '../errors.ts'
+import type { Node } from '../node/node.ts'
+
+/** What a step's check found; it only reads. */
+export type Finding =
+  | { readonly is: 'satisfied'; readonly because: string }
+  | { readonly is: 'pending'; readonly because: string; readonly commands?: readonly Command[] }
+  /** In a plan: can be known only after an earlier pending step. */
+  | { readonly is: 'unknown'; readonly until: string }
+  | { readonly is: 'refused'; readonly error: ReplctlError }
+
+/** Copying, waiting: what a long step tells while it runs. */
+export interface Progress {
+  readonly message: string
+  readonly doneBytes?: number | undefined
+  readonly totalBytes?: number | undefined
+  readonly bytesPerSecond?: number | undefined
+}
+
+/** What a step may use. Nothing is passed from one step to the next: what is needed is read again. */
+export interface StepContext {
+  /** The step's own node. */
+  readonly node: Node
+  /** Another node of the cluster. */
+  on(name: NodeName): Node
+  /** The operator's --timeout: the bound of each wait for a state. */
+  readonly timeoutMs: number
+  /** Aborted by SIGINT or SIGTERM. */
+  readonly signal: AbortSignal
+  readonly isDryRun: boolean
+  progress(progress: Progress): void
+  /** A warning that belongs into `problems`. */
+  warn(error: ReplctlError): void
+}
+
+/** One thing, done once and safely. `check` looks, `apply` changes, the check (or `verify`) proves. */
+export interface Step {
+  /** Holds nothing that is known only at run time: a plan and its run are compared line by line. */
+  readonly title: string
+  readonly node: NodeName
+  /** Called before apply and, without `verify`, again after it. */
+  check(ctx: StepContext): Promise<Finding>
+  /** One change; only when check found it pending. */
+  apply?(ctx: StepContext): Promise<void>
+  /** Proof, where checking again is too weak or too dear. */
+  verify?(ctx: StepContext): Promise<void>
+  /** Takes apply back, also a half-done one; only before the point of no return. */
+  undo?(ctx: StepContext): Promise<void>
+  /** From here on an operation only goes forward. */
+  readonly pointOfNoReturn?: true
+  /** Its apply acts outside of the cluster (a fence command): a failure leaves the cluster unchanged. */
+  readonly leavesClusterAlone?: true
+}
+
+/** Steps in order, side by side, or both. */
+export type Plan = Step | { readonly together: readonly Plan[] } | { readonly inOrder: readonly Plan[] }
+
+/** Runs its parts at the same time, each part in its own order. */
+export function together(parts: readonly Plan[]): Plan {
+  return { together: parts }
+}
+
+/** Runs its parts one after the other. */
+export function inOrder(parts: readonly Plan[]): Plan {
+  return { inOrder: parts }
+}
+
+/** All steps of a plan, in the order of their numbers. */
+export function stepsOf(plan: Plan): readonly Step[] {
+  if ('together' in plan) return plan.together.flatMap(stepsOf)
+  if ('inOrder' in plan) return plan.inOrder.flatMap(stepsOf)
+  return [plan]
+}
+
+export const satisfied = (because: string): Finding => ({ is: 'satisfied', because })
+export const pending = (because: string): Finding => ({ is: 'pending', because })
+export const unknownUntil = (until: string): Finding => ({ is: 'unknown', until })
+export const refused = (error: ReplctlError): Finding => ({ is: 'refused', error })

@@ -1,0 +1,57 @@
+import { type Secret, shellScript } from '../command.ts'
+import { ReplctlError } from '../errors.ts'
+import { commandFailed, type Node } from './node.ts'
+
+/** Text of a file; null where there is none. */
+export async function readTextFile(node: Node, path: string): Promise<string | null> {
+  const command = shellScript(`read ${path}`, 'if [ -e "$1" ]; then cat -- "$1"; else exit 66; fi', [path])
+  const result = await node.run(command)
+  if (result.status === 66) return null
+  if (result.status !== 0) throw commandFailed(node.name, command, result)
+  return result.stdout
+}
+
+/**
+ * Replaces a file as a whole: temporary file beside it, fsync, rename. A reader sees the old text or the new one.
+ * The mode and owner of a file that is already there are kept unless `mode` is given.
+ * Links are followed, so that a linked configuration file stays a link.
+ */
+export async function writeTextFile(
+  node: Node,
+  path: string,
+  text: string | Secret,
+  options: { readonly mode?: string } = {},
+): Promise<void> {
+  const command = shellScript(
+    `write ${path}`,
+    `
+umask 077
+target=$1
+while [ -L "$target" ]; do
+  link=$(readlink "$target")
+  case $link in /*) target=$link ;; *) target=$(dirname "$target")/$link ;; esac
+done
+new="$target.replctl-new.$$"
+trap 'rm -f "$new"' EXIT
+if [ -e "$target" ]; then cp -p -- "$target" "$new" || exit 74; fi
+cat > "$new" || exit 74
+if [ -n "$2" ]; then chmod "$2" "$new" || exit 74; elif [ ! -e "$target" ]; then chmod 600 "$new" || exit 74; fi
+sync "$new" 2>/dev/null || sync
+mv -f -- "$new" "$target" || exit 74
+sync "$(dirname "$target")" 2>/dev/null || sync
+`,
+    [path, options.mode ?? ''],
+    { stdin: text },
+  )
+  const result = await node.run(command)
+  if (result.status !== 0) {
+    const failed = commandFailed(node.name, command, result)
+    throw /no space left/i.test(result.stderr)
+      ? new ReplctlError('disk-full', `could not write ${path} on ${node.name}`, {
+          detail: failed.detail,
+          hint: 'Free some space on that file system, then run the command again.',
+          node: node.name,
+        })
+      : failed
+  }
+}

@@ -1,0 +1,87 @@
+import type { Secret } from '../command.ts'
+import { type Node, stateScript } from './node.ts'
+
+/** A long command on a host that outlives the connection: it is found again by its name, and read by its log. */
+export interface JobState {
+  readonly isRunning: boolean
+  /** Exit status; null while it runs, or where it was killed before it could say. */
+  readonly status: number | null
+  /** The end of its output. */
+  readonly output: string
+}
+
+/** `$job` is the job's folder. Whether a job runs is told by the lock it holds, or by its pid where there is no flock. */
+const jobScript = `
+job="$state/job-$2"
+mkdir -p "$job"
+running() {
+  if command -v flock >/dev/null 2>&1; then ! flock -n "$job/lock" true
+  else [ -f "$job/pid" ] && kill -0 "$(cat "$job/pid")" 2>/dev/null; fi
+}
+`
+
+const startScript = `${jobScript}
+name=$2; shift 2
+touch "$job/lock"
+if running; then exit 0; fi
+rm -f "$job/status" "$job/output" "$job/pid"
+cat > "$job/run"
+launch=
+command -v setsid >/dev/null 2>&1 && launch=setsid
+$launch sh -c '
+  job=$1; shift
+  if command -v flock >/dev/null 2>&1; then exec 7>>"$job/lock"; flock -n 7 || exit 75; fi
+  echo $$ > "$job/pid"
+  sh "$job/run" "$@" > "$job/output" 2>&1
+  echo $? > "$job/status.new"; mv "$job/status.new" "$job/status"
+' job "$job" "$@" </dev/null >/dev/null 2>&1 &
+n=0
+while [ ! -f "$job/pid" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.02 2>/dev/null || sleep 1; done
+[ -f "$job/pid" ]
+`
+
+const lookScript = `${jobScript}
+touch "$job/lock"
+if running; then echo running; else echo ended; fi
+cat "$job/status" 2>/dev/null || echo none
+tail -c 3000 "$job/output" 2>/dev/null
+`
+
+const stopScript = `${jobScript}
+touch "$job/lock"
+n=0
+while running && [ $n -lt 200 ]; do
+  pid=$(cat "$job/pid" 2>/dev/null)
+  signal=TERM; [ $n -gt 100 ] && signal=KILL
+  if [ -n "$pid" ]; then kill -$signal -- "-$pid" 2>/dev/null || kill -$signal "$pid" 2>/dev/null; fi
+  n=$((n + 1)); sleep 0.05 2>/dev/null || sleep 1
+done
+if running; then exit 1; fi
+rm -rf "$job"
+`
+
+/** Starts a job unless it runs already. `script` gets `args` as `$1`…; it goes in through standard input. */
+export async function startJob(
+  node: Node,
+  name: string,
+  script: string | Secret,
+  args: readonly string[],
+): Promise<void> {
+  await node.output(stateScript(node, `start ${name}`, startScript, [name, ...args], script))
+}
+
+/** Looks at a job, whoever started it. */
+export async function lookAtJob(node: Node, name: string): Promise<JobState> {
+  const output = await node.output(stateScript(node, `look at ${name}`, lookScript, [name]))
+  const [running = '', status = '', ...rest] = output.split('\n')
+  return {
+    isRunning: running === 'running',
+    status: /^\d+$/.test(status) ? Number(status) : null,
+    output: rest.join('\n'),
+  }
+}
+
+/** Ends a job with everything it started, and forgets it. */
+export async function stopJob(node: Node, name: string): Promise<void> {
+  await node.output(stateScript(node, `stop ${name}`, stopScript, [name]))
+}

@@ -1,0 +1,113 @@
+import { type Command, program, type Secret, shellScript } from '../command.ts'
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
+import type { CommandResult, RunningCommand, RunOptions, Transport } from '../transport/transport.ts'
+import { openSqlSession, type SqlSession } from './sql-session.ts'
+
+/** Where an instance answers, read from its own postmaster.pid. */
+export interface SqlEndpoint {
+  readonly socketDirectory: string
+  readonly port: number
+  /** Holds `psql`: needed where peer authentication does not serve the login user. */
+  readonly binDirectory: string
+}
+
+/** One node that can be touched: its host through a transport, its instance by SQL. */
+export interface Node {
+  readonly name: NodeName
+  readonly cluster: string
+  readonly settings: NodeSettings
+  readonly transport: Transport
+  /** Resolves for every exit status; rejects where the outcome is unknown. */
+  run(command: Command, options?: RunOptions): Promise<CommandResult>
+  /** Standard output of a command that must succeed. @throws {ReplctlError} `remote-command-failed` */
+  output(command: Command, options?: RunOptions): Promise<string>
+  start(command: Command, options?: RunOptions): Promise<RunningCommand>
+  /** The node's SQL session, opened at the first call and again after it was lost. */
+  sql(endpoint: SqlEndpoint): Promise<SqlSession>
+  /** Forgets the SQL session, e.g. before the instance is stopped. */
+  closeSql(): Promise<void>
+  close(): Promise<void>
+}
+
+/** A node over a transport. Errors that come out of it name the node. */
+export function createNode(settings: NodeSettings, cluster: string, transport: Transport): Node {
+  let session: { readonly key: string; readonly opened: Promise<SqlSession> } | undefined
+  const named = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work
+    } catch (thrown) {
+      throw asReplctlError(thrown).with({ node: settings.name })
+    }
+  }
+  const closeSql = async () => {
+    const opened = session?.opened
+    session = undefined
+    await (await opened?.catch(() => undefined))?.close()
+  }
+  const node: Node = {
+    name: settings.name,
+    cluster,
+    settings,
+    transport,
+    run: (command, options) => named(transport.run(command, { timeoutMs: 60_000, ...options })),
+    output: async (command, options) => {
+      const result = await node.run(command, options)
+      if (result.status !== 0) throw commandFailed(settings.name, command, result)
+      return result.stdout
+    },
+    start: (command, options) => named(transport.start(command, options)),
+    sql: async (endpoint) => {
+      const key = `${endpoint.socketDirectory}:${endpoint.port}`
+      if (session !== undefined && session.key === key) {
+        const existing = await session.opened.catch(() => undefined)
+        if (existing?.isOpen) return existing
+      }
+      await closeSql()
+      const opened = named(openSqlSession(transport, settings, endpoint))
+      opened.catch(() => undefined)
+      session = { key, opened }
+      return await opened
+    },
+    closeSql,
+    close: async () => {
+      await closeSql()
+      await transport.close()
+    },
+  }
+  return node
+}
+
+/** The error of a command that ended with a status that its caller did not expect. */
+export function commandFailed(node: string, command: Command, result: CommandResult): ReplctlError {
+  const how = result.signal === null ? `exit status ${result.status}` : `signal ${result.signal}`
+  const said = (result.stderr.trim() || result.stdout.trim()).split('\n').slice(-12).join('\n')
+  return new ReplctlError('remote-command-failed', `could not run "${command.title}" on ${node}`, {
+    detail: `It ended with ${how}.${said === '' ? '' : ` It said: ${said}`}`,
+    node,
+  })
+}
+
+/** Prefix of every script that works in replctl's state directory: `$state` exists, private to the OS user. */
+export const stateDirectoryScript = `
+umask 077
+state="$HOME/.replctl/$1"
+mkdir -p "$state" || exit 70
+`
+
+/** A script in the state directory; `$1` is the cluster's name, its own arguments begin at `$2`. */
+export function stateScript(
+  node: Node,
+  title: string,
+  script: string,
+  args: readonly string[] = [],
+  stdin?: string | Secret,
+): Command {
+  return shellScript(title, `${stateDirectoryScript}${script}`, [node.cluster, ...args], { stdin })
+}
+
+/** A PostgreSQL program of the node, e.g. `pgProgram(binaries, 'pg_ctl', ['-D', dir, 'status'])`. */
+export function pgProgram(binDirectory: string, name: string, args: readonly string[]): Command {
+  return program(`${binDirectory}/${name}`, args)
+}

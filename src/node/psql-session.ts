@@ -1,0 +1,132 @@
+import { randomBytes } from 'node:crypto'
+import { program } from '../command.ts'
+import { ReplctlError } from '../errors.ts'
+import type { RunningCommand, Transport } from '../transport/transport.ts'
+import { notAnswering, type SqlSession, type SqlTarget, sqlFailed } from './sql-session.ts'
+
+interface Answer {
+  readonly rows: string
+  readonly hasFailed: boolean
+  readonly sqlState: string
+  readonly message: string
+}
+
+/**
+ * A session by a `psql` that runs on the host as the PostgreSQL OS user: statements go in through its standard
+ * input, answers come back between markers that hold a random word.
+ * @see https://www.postgresql.org/docs/current/app-psql.html (ERROR, SQLSTATE, LAST_ERROR_MESSAGE)
+ */
+export async function openPsqlSession(transport: Transport, target: SqlTarget): Promise<SqlSession> {
+  const command = program(`${target.binDirectory}/psql`, [
+    ...['-X', '-A', '-t', '-q', '-w', '-R', '\x1e', '-F', '\x1f', '-P', 'null=\x1d', '-P', 'pager=off'],
+    ...['-h', target.socketDirectory, '-p', String(target.port), '-U', target.user, '-d', target.database],
+  ])
+  const running = await transport.start(command)
+  const reader = new AnswerReader(running)
+  const ask = async (sql: string, timeoutMs = 15_000): Promise<string | null> => {
+    const answer = await reader.ask(sql, timeoutMs)
+    if (answer.hasFailed) throw sqlFailed(answer.message, answer.sqlState)
+    if (answer.rows === '') return null
+    const first = answer.rows.split('\x1e')[0]?.split('\x1f')[0] ?? ''
+    return first === '\x1d' ? null : first
+  }
+  return {
+    get isOpen() {
+      return reader.isOpen
+    },
+    value: (sql, options) => ask(sql, options?.timeoutMs),
+    json: async (sql, options) => JSON.parse((await ask(sql, options?.timeoutMs)) ?? 'null'),
+    execute: async (sql, options) => {
+      await ask(sql, options?.timeoutMs)
+    },
+    close: async () => {
+      reader.close()
+    },
+  }
+}
+
+/** Sends one statement at a time and cuts its answer out of psql's output. */
+class AnswerReader {
+  isOpen = true
+  readonly #running: RunningCommand
+  readonly #word = randomBytes(12).toString('hex')
+  #output = ''
+  #complaints = ''
+  #waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void } | undefined
+  #queue: Promise<unknown> = Promise.resolve()
+
+  constructor(running: RunningCommand) {
+    this.#running = running
+    running.onStdout((chunk) => {
+      this.#output += chunk
+      this.#take()
+    })
+    running.onStderr((chunk) => {
+      this.#complaints = (this.#complaints + chunk).slice(-4000)
+    })
+    const ended = () => {
+      this.isOpen = false
+      this.#waiting?.reject(psqlEnded(this.#complaints))
+      this.#waiting = undefined
+    }
+    running.finished.then(ended, ended)
+  }
+
+  ask(sql: string, timeoutMs: number): Promise<Answer> {
+    const turn = this.#queue.then(() => this.#ask(sql, timeoutMs))
+    this.#queue = turn.catch(() => undefined)
+    return turn
+  }
+
+  close(): void {
+    this.isOpen = false
+    this.#running.endInput()
+  }
+
+  async #ask(sql: string, timeoutMs: number): Promise<Answer> {
+    if (!this.isOpen) throw psqlEnded(this.#complaints)
+    const answer = new Promise<Answer>((resolve, reject) => {
+      this.#waiting = { resolve, reject }
+    })
+    answer.catch(() => undefined)
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        this.isOpen = false
+        this.#running.kill()
+        reject(notAnswering('a statement', timeoutMs))
+      }, timeoutMs)
+    })
+    // Statements sent in one \\; chain would share one transaction; a line break keeps comments from eating the end.
+    const end = `\\echo '${this.#word}' :ERROR :SQLSTATE :LAST_ERROR_MESSAGE '${this.#word}'\n`
+    await this.#running.write(`${sql}\n;\n${end}`)
+    try {
+      return await Promise.race([answer, late])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #take(): void {
+    const start = this.#output.indexOf(this.#word)
+    const end = start < 0 ? -1 : this.#output.indexOf(`${this.#word}\n`, start + this.#word.length)
+    if (end < 0) return
+    const rows = this.#output.slice(0, start).replace(/[\n\x1e]+$/, '')
+    const said = this.#output.slice(start + this.#word.length, end).trim()
+    this.#output = this.#output.slice(end + this.#word.length + 1)
+    const [failed = 'true', sqlState = '', ...message] = said.split(' ')
+    this.#waiting?.resolve({ rows, hasFailed: failed === 'true', sqlState, message: message.join(' ') })
+    this.#waiting = undefined
+  }
+}
+
+function psqlEnded(complaints: string): ReplctlError {
+  const said = complaints.trim()
+  const refusal = /FATAL:\s*(.*)/.exec(said)?.[1]
+  if (refusal !== undefined) return sqlFailed(refusal, undefined)
+  return new ReplctlError('not-answering', 'the instance closed the session', {
+    detail: said === '' ? undefined : `psql said: ${said}`,
+    hint: 'It may have been stopped or restarted meanwhile. Look again with "replctl status".',
+    retryable: true,
+  })
+}

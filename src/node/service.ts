@@ -1,0 +1,92 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import { type Command, program, shellScript } from '../command.ts'
+import { ReplctlError } from '../errors.ts'
+import type { Node } from './node.ts'
+
+/** How an instance is started, stopped, restarted and reloaded on its host. */
+export interface Service {
+  /** e.g. `pg_ctl`, `pg_ctlcluster 15 main`. */
+  readonly name: string
+  readonly start: Command
+  readonly stop: Command
+  readonly restart: Command
+}
+
+const startScript = `
+bin=$1 data=$2 config=$3 name=$4
+log="$HOME/.replctl/$name/postgresql.log"
+if [ -w /var/log/postgresql ]; then log="/var/log/postgresql/postgresql-$name.log"; fi
+umask 077
+mkdir -p "$HOME/.replctl/$name"
+set --
+if [ "$config" != "$data" ]; then set -- -o "-c config_file=$config/postgresql.conf"; fi
+size=$( [ -f "$log" ] && wc -c < "$log" || echo 0 )
+"$bin/pg_ctl" start -D "$data" -l "$log" -w -t 86400 -s "$@" </dev/null && exit 0
+status=$?
+tail -c +$((size + 1)) "$log" 2>/dev/null | tail -n 15 >&2
+exit $status
+`
+
+/** Chooses how this node's instance is served: as the inventory says, else what the host has it registered with. */
+export function serviceOf(node: Node, facts: NodeFacts, binDirectory: string): Service {
+  const { service, dataDir } = node.settings.postgres
+  if (typeof service === 'object') return customService(service)
+  const debian = /^\/etc\/postgresql\/(\d+)\/([^/]+)$/.exec(facts.configDirectory)
+  if (debian !== null && (service === 'auto' || service === 'pg_ctlcluster')) {
+    return clusterService(debian[1] ?? '', debian[2] ?? '')
+  }
+  if (service === 'systemd') return systemdService(debian, facts)
+  const control = (verb: string, ...args: string[]) =>
+    program(`${binDirectory}/pg_ctl`, [verb, '-D', dataDir, '-s', '-w', '-t', '86400', ...args])
+  const start = shellScript(`pg_ctl start -D ${dataDir}`, startScript, [
+    ...[binDirectory, dataDir, facts.configDirectory, node.cluster],
+  ])
+  const stop = control('stop', '-m', 'fast')
+  return {
+    name: 'pg_ctl',
+    start,
+    stop,
+    restart: shellScript(
+      `pg_ctl restart -D ${dataDir}`,
+      `"$1/pg_ctl" stop -D "$2" -m fast -w -t 86400 -s </dev/null || exit 1\n${startScript}`,
+      start.args,
+    ),
+  }
+}
+
+function customService(service: { start: string; stop: string; restart?: string | undefined }): Service {
+  const command = (line: string) => shellScript(line, line, [], { runAs: 'login' })
+  return {
+    name: 'the commands of the inventory',
+    start: command(service.start),
+    stop: command(service.stop),
+    restart: command(service.restart ?? `${service.stop}\n${service.start}`),
+  }
+}
+
+/** Debian's own wrapper, so that pg_lsclusters and the packaged configuration stay right. */
+function clusterService(version: string, name: string): Service {
+  const command = (verb: string, ...args: string[]) =>
+    program('/usr/bin/pg_ctlcluster', ['--skip-systemctl-redirect', version, name, verb, ...args])
+  return {
+    name: `pg_ctlcluster ${version} ${name}`,
+    start: command('start'),
+    stop: command('stop', '-m', 'fast'),
+    restart: command('restart', '-m', 'fast'),
+  }
+}
+
+function systemdService(debian: RegExpExecArray | null, facts: NodeFacts): Service {
+  const unit = debian === null ? `postgresql-${facts.dataMajor ?? ''}` : `postgresql@${debian[1]}-${debian[2]}`
+  const command = (verb: string) => program('systemctl', [verb, unit], { runAs: 'root' })
+  return { name: `systemctl … ${unit}`, start: command('start'), stop: command('stop'), restart: command('restart') }
+}
+
+/** The error of an instance that did not start, with the end of its log. */
+export function startFailed(node: string, service: Service, said: string): ReplctlError {
+  return new ReplctlError('start-failed', `could not start PostgreSQL on ${node}`, {
+    detail: `${service.name} said: ${said.trim().split('\n').slice(-15).join('\n')}`,
+    hint: 'Mend what the log names, then run the command again.',
+    node,
+  })
+}

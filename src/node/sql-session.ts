@@ -1,0 +1,109 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import { ReplctlError } from '../errors.ts'
+import type { Transport } from '../transport/transport.ts'
+import type { SqlEndpoint } from './node.ts'
+import { openPgSession } from './pg-session.ts'
+import { openPsqlSession } from './psql-session.ts'
+
+/** One SQL session on a node's instance, as the PostgreSQL OS user's role (a superuser). */
+export interface SqlSession {
+  /** False once the server or the link is gone. */
+  readonly isOpen: boolean
+  /** First column of the first row as text; null for no row or SQL NULL. */
+  value(sql: string, options?: SqlOptions): Promise<string | null>
+  /** The same, read as JSON. */
+  json<T>(sql: string, options?: SqlOptions): Promise<T>
+  /** A statement without a result. */
+  execute(sql: string, options?: SqlOptions): Promise<void>
+  close(): Promise<void>
+}
+
+export interface SqlOptions {
+  /** The call rejects with `not-answering` after this long, whatever the server does. Default 15 s. */
+  readonly timeoutMs?: number
+}
+
+/**
+ * First statements of every session. Our own statements never hang behind a missing synchronous standby or a lock,
+ * and what holds a secret's verifier reaches neither the server's log nor pg_stat_statements.
+ */
+export const sessionPreamble = [
+  "SET application_name = 'replctl'",
+  'SET synchronous_commit = local',
+  'SET statement_timeout = 0',
+  "SET lock_timeout = '10s'",
+  "SET client_encoding = 'UTF8'",
+  'SET standard_conforming_strings = on',
+  'SET search_path = pg_catalog',
+  "SET log_statement = 'none'",
+  'SET log_min_duration_statement = -1',
+  "SET log_min_error_statement = 'panic'",
+  "SET pg_stat_statements.track_utility = 'off'",
+].join('; ')
+
+/**
+ * Opens SQL on a node. Logged in as the PostgreSQL OS user: `pg` over a forwarded channel to the unix socket, where
+ * peer authentication sees that user. Logged in as root or an administrator, peer authentication would see *that*
+ * user, so the session is a `psql` run as the OS user, fed through its standard input; likewise where sshd
+ * forbids forwarding to sockets.
+ */
+export async function openSqlSession(
+  transport: Transport,
+  settings: NodeSettings,
+  endpoint: SqlEndpoint,
+): Promise<SqlSession> {
+  const target = {
+    socketPath: `${endpoint.socketDirectory}/.s.PGSQL.${endpoint.port}`,
+    socketDirectory: endpoint.socketDirectory,
+    port: endpoint.port,
+    user: settings.postgres.osUser,
+    database: settings.postgres.database,
+    binDirectory: endpoint.binDirectory,
+  }
+  const open = async (): Promise<SqlSession> => {
+    if (!transport.socketPeerIsOsUser) return openPsqlSession(transport, target)
+    const socket = await transport.openUnixSocket(target.socketPath).catch(() => undefined)
+    return socket === undefined ? openPsqlSession(transport, target) : openPgSession(socket, target)
+  }
+  const session = await open()
+  try {
+    await session.execute(sessionPreamble, { timeoutMs: 10_000 })
+    return session
+  } catch (thrown) {
+    await session.close()
+    throw thrown
+  }
+}
+
+/** What a session connects to. */
+export interface SqlTarget {
+  readonly socketPath: string
+  readonly socketDirectory: string
+  readonly port: number
+  readonly user: string
+  readonly database: string
+  readonly binDirectory: string
+}
+
+/** An error that the server reported. `message` and SQLSTATE are the server's. */
+export function sqlFailed(message: string, sqlState: string | undefined): ReplctlError {
+  return new ReplctlError('sql-failed', `the server refused a statement: ${message}`, {
+    detail: sqlState === undefined ? undefined : `SQLSTATE ${sqlState}.`,
+    retryable: sqlState?.startsWith('57') === true,
+    cause: { sqlState },
+  })
+}
+
+/** SQLSTATE of a `sql-failed` error, e.g. `42P01`. */
+export function sqlStateOf(error: unknown): string | undefined {
+  if (!(error instanceof ReplctlError)) return undefined
+  return (error.cause as { sqlState?: string } | undefined)?.sqlState
+}
+
+/** The server took the connection or the statement, and did not answer in time. */
+export function notAnswering(what: string, timeoutMs: number): ReplctlError {
+  return new ReplctlError('not-answering', `the instance does not answer (${what})`, {
+    detail: `Nothing came back within ${timeoutMs / 1000} s.`,
+    hint: 'Look at its processes and its log: it may be frozen, overloaded, or waiting for its disk.',
+  })
+}

@@ -1,0 +1,146 @@
+import type { ClusterRecord, FenceMark, NodeFacts, NodeMark, PostmasterFacts } from '../cluster/facts.ts'
+import { shellScript } from '../command.ts'
+import { asReplctlError, type ReplctlError } from '../errors.ts'
+import { parseControlData } from '../postgres/control-data.ts'
+import { parsePostmasterPid } from '../postgres/postmaster-pid.ts'
+import { parsePostgresVersion } from '../postgres/versions.ts'
+import { factsScript } from './facts-script.ts'
+import { readInstanceFacts } from './instance-facts.ts'
+import type { Node } from './node.ts'
+
+/** Observes all nodes at the same time. It only reads; a host that cannot be reached is a fact, not an error. */
+export async function surveyNodes(nodes: readonly Node[]): Promise<NodeFacts[]> {
+  return await Promise.all(nodes.map((node) => surveyNode(node)))
+}
+
+/** Observes one node: its host and files by one script, its instance by one SQL statement. */
+export async function surveyNode(node: Node): Promise<NodeFacts> {
+  const { dataDir, binDir } = node.settings.postgres
+  const command = shellScript('look at the host', factsScript, [node.cluster, dataDir, binDir ?? ''])
+  let output: string
+  const askedAt = Date.now()
+  try {
+    await node.transport.connect()
+    output = await node.output(command, { timeoutMs: 15_000 })
+  } catch (thrown) {
+    return unreachableNode(node, asReplctlError(thrown).with({ node: node.name }))
+  }
+  const facts = readHostFacts(node, output, (askedAt + Date.now()) / 2)
+  if (facts.postmaster?.isAlive !== true) return facts
+  return { ...facts, ...(await askInstance(node, facts)) }
+}
+
+async function askInstance(
+  node: Node,
+  facts: NodeFacts,
+): Promise<Pick<NodeFacts, 'instance' | 'instanceError'>> {
+  try {
+    const sql = await node.sql(sqlEndpointOf(node, facts))
+    return { instance: await readInstanceFacts(sql), instanceError: null }
+  } catch (thrown) {
+    return { instance: null, instanceError: asReplctlError(thrown).with({ node: node.name }) }
+  }
+}
+
+/** Where the instance answers, as its postmaster.pid says. */
+export function sqlEndpointOf(node: Node, facts: NodeFacts) {
+  return {
+    socketDirectory: facts.postmaster?.socketDirectory ?? '/tmp',
+    port: facts.postmaster?.port ?? node.settings.postgres.port,
+    binDirectory: facts.binaries?.directory ?? node.settings.postgres.binDir ?? '',
+  }
+}
+
+function unreachableNode(node: Node, error: ReplctlError): NodeFacts {
+  return { ...readHostFacts(node, '', Date.now()), unreachable: error }
+}
+
+/** Reads what {@link factsScript} printed. */
+export function readHostFacts(node: Node, output: string, askedAtMs: number): NodeFacts {
+  const sections = readSections(output)
+  const get = (name: string) => sections.get(name) ?? ''
+  const lines = (name: string) =>
+    get(name)
+      .split('\n')
+      .filter((line) => line !== '')
+  const dataMajor = get('version') === '' ? null : Number.parseInt(get('version'), 10)
+  const installed = lines('installed').flatMap((line) => {
+    const [directory = '', text = ''] = line.split('\t')
+    if (!/^postgres \(PostgreSQL\) \d/.test(text)) return []
+    const version = parsePostgresVersion(text)
+    return [{ directory, major: version.major, minor: version.minor, version: version.text }]
+  })
+  const wanted = dataMajor ?? node.settings.postgres.version
+  const suitable = installed.filter((one) => wanted === undefined || one.major === wanted)
+  const signals = lines('signal')
+  const clock = Number(get('clock'))
+  const disk = get('disk').trim().split(/\s+/)
+  const isStandbyByRecoveryConf = /^\s*standby_mode\s*=?\s*'?(on|true|yes|1)/m.test(get('recovery-conf'))
+  return {
+    name: node.name,
+    unreachable: null,
+    hostName: get('host'),
+    home: get('home'),
+    clockOffsetMs: Number.isFinite(clock) && clock > 0 ? Math.round(clock - askedAtMs) : 0,
+    dataDirectoryState: (get('directory') || 'missing') as NodeFacts['dataDirectoryState'],
+    dataDirectoryInode: get('inode'),
+    configDirectory: get('config') || node.settings.postgres.dataDir,
+    installed,
+    binaries: suitable.toSorted((a, b) => b.major - a.major)[0] ?? null,
+    dataMajor,
+    control: readControlData(get('control')),
+    postmaster: readPostmaster(get('postmaster'), lines('process')),
+    hasStandbySignal: signals.includes('standby.signal') || isStandbyByRecoveryConf,
+    recoveryConf: get('recovery-conf'),
+    standbyConf: get('standby-conf'),
+    hasRewindInProgress: signals.includes('rewinding'),
+    hasPassfile: signals.includes('passfile'),
+    freeBytes: disk.length >= 4 ? Number(disk[3]) * 1024 : null,
+    mark: readJson<NodeMark>(get('mark')),
+    record: readJson<ClusterRecord>(get('record')),
+    fence: readJson<FenceMark>(get('fence')),
+    journal: get('journal') === '' ? null : get('journal'),
+    holder: get('holder') === '' ? null : get('holder'),
+    instance: null,
+    instanceError: null,
+  }
+}
+
+/** pg_control as far as this host's pg_controldata can read it (one of another major version cannot). */
+function readControlData(text: string): NodeFacts['control'] {
+  try {
+    return text === '' ? null : parseControlData(text)
+  } catch {
+    return null
+  }
+}
+
+function readPostmaster(file: string, process: readonly string[]): PostmasterFacts | null {
+  if (file === '') return null
+  const pid = parsePostmasterPid(file)
+  if (pid === undefined) return null
+  return {
+    pid: pid.pid,
+    isAlive: process.includes('alive'),
+    isFrozen: process.includes('state T'),
+    port: pid.port ?? null,
+    socketDirectory: pid.socketDirectory ?? null,
+    status: pid.status ?? '',
+  }
+}
+
+function readJson<T>(text: string): T | null {
+  try {
+    return text === '' ? null : (JSON.parse(text) as T)
+  } catch {
+    return null
+  }
+}
+
+function readSections(output: string): Map<string, string> {
+  const sections = new Map<string, string>()
+  for (const match of output.matchAll(/^@@([a-z-]+)\n([\s\S]*?)\n@@$/gm)) {
+    sections.set(match[1] ?? '', (match[2] ?? '').replace(/\n$/, ''))
+  }
+  return sections
+}

@@ -1,0 +1,188 @@
+import { createHash } from 'node:crypto'
+import { quoteForShell } from '../command.ts'
+import { renderTemplate } from './template.ts'
+
+/** How WAL is packed on its way and in the archive; `auto` takes the fastest that both ends have. */
+export type ArchiveCompression = 'auto' | 'none' | 'gzip' | 'lz4' | 'zstd'
+
+/** What archive-push exits with; archive-fetch and archive-receive use the same numbers. Always below 126. */
+export const archiveStatus = {
+  done: 0,
+  /** The archive has no such file. */
+  missing: 1,
+  refused: 2,
+  /** The archive holds other content under this name: a second primary, or a promotion without a new timeline. */
+  conflict: 3,
+  damaged: 4,
+  /** The archive host cannot store it: disk full, directory missing. */
+  archiveHostFailed: 5,
+  unpackerMissing: 6,
+  unreachable: 7,
+  /** Empty, of the wrong size, or of another cluster, as the file's own header says. */
+  wrongFile: 8,
+} as const
+
+/** Names in the state directory that the scripts and replctl share. */
+export const archiveFiles = {
+  /** Private key (0600); its public half stands beside it with `.pub`. */
+  key: 'archive_key',
+  knownHosts: 'archive_known_hosts',
+  push: 'archive-push',
+  fetch: 'archive-fetch',
+  /** On the archive host, in the state directory of its user. */
+  receive: 'archive-receive',
+  /** Why the last push failed: "STATUS FILE", then its messages. Absent since a push succeeded. */
+  error: 'archive_error',
+} as const
+
+export interface ArchiveClientValues {
+  readonly cluster: string
+  /** Absolute, e.g. `/var/lib/postgresql/.replctl/shop`; on the node. */
+  readonly stateDirectory: string
+  /** Decimal, as pg_controldata prints it. */
+  readonly systemIdentifier: string
+  /** The archive host as the node reaches it. */
+  readonly host: string
+  readonly port: number
+  readonly user: string
+  readonly connectTimeoutMs: number
+}
+
+export interface ArchivePushValues extends ArchiveClientValues {
+  readonly compression: ArchiveCompression
+}
+
+/** The text of archive-push, for a node that may become primary: that is every node. */
+export function renderArchivePush(template: string, values: ArchivePushValues): string {
+  const name = 'templates/archive/archive-push.sh'
+  return renderTemplate(template, { ...clientValues(values), compression: values.compression }, name)
+}
+
+/** The text of archive-fetch, the restore_command of standbys. */
+export function renderArchiveFetch(template: string, values: ArchiveClientValues): string {
+  return renderTemplate(template, clientValues(values), 'templates/archive/archive-fetch.sh')
+}
+
+/** The text of archive-receive, for the archive host; directory and system identifier come from authorized_keys. */
+export function renderArchiveReceive(template: string, { cluster }: { readonly cluster: string }): string {
+  return renderTemplate(template, { cluster }, 'templates/archive/archive-receive.sh')
+}
+
+function clientValues(values: ArchiveClientValues): Record<string, string> {
+  requireSystemIdentifier(values.systemIdentifier)
+  const { cluster, stateDirectory, systemIdentifier, host, port, user, connectTimeoutMs } = values
+  return {
+    cluster,
+    state_directory: stateDirectory,
+    system_identifier: systemIdentifier,
+    host,
+    port: String(port),
+    user,
+    connect_timeout: String(Math.max(1, Math.ceil(connectTimeoutMs / 1000))),
+    connection: archiveConnectionName({ host, port, user }),
+  }
+}
+
+/**
+ * Name of the socket of the warm connection, in the state directory, e.g. `ssh-1f9d08a2`. Another archive host gets
+ * another one: the connection to the old host would outlive the change. Short, since ssh appends 17 characters to
+ * it and a socket's path has room for 104.
+ */
+export function archiveConnectionName({ host, port, user }: ArchiveAddress): string {
+  return `ssh-${createHash('sha256').update(`${user}@${host}:${port}`).digest('hex').slice(0, 8)}`
+}
+
+export interface ArchiveAddress {
+  readonly host: string
+  readonly port: number
+  readonly user: string
+}
+
+/**
+ * The value of archive_command.
+ * @param scriptPath where archive-push is on the node; a `%` in it is doubled, as PostgreSQL wants it
+ */
+export function archiveCommandLine(scriptPath: string): string {
+  return `${quoteForPlaceholders(scriptPath)} '%p' '%f'`
+}
+
+/** The value of restore_command. */
+export function restoreCommandLine(scriptPath: string): string {
+  return `${quoteForPlaceholders(scriptPath)} '%f' '%p'`
+}
+
+const quoteForPlaceholders = (path: string): string => quoteForShell(path).replaceAll('%', '%%')
+
+/**
+ * The text of archive_known_hosts on a node.
+ * @param hostKeys e.g. `ssh-ed25519 AAAA…`, as they stand in the archive host's /etc/ssh/ssh_host_*_key.pub
+ */
+export function archiveKnownHosts(
+  { host, port }: Pick<ArchiveAddress, 'host' | 'port'>,
+  hostKeys: readonly string[],
+): string {
+  const name = port === 22 ? host : `[${host}]:${port}`
+  return hostKeys.map((key) => `${name} ${publicKeyWords(key)}\n`).join('')
+}
+
+export interface AuthorizedKey {
+  readonly cluster: string
+  /** The node whose key it is. */
+  readonly node: string
+  readonly systemIdentifier: string
+  /** `archive.dir` of the inventory. */
+  readonly dir: string
+  /** Where archive-receive is on the archive host. */
+  readonly receiverPath: string
+  /** As ssh-keygen wrote it; its comment is replaced. */
+  readonly publicKey: string
+}
+
+/**
+ * The line that lets a node's key reach this cluster's archive and nothing else, e.g.
+ * `restrict,command="'/…/archive-receive' '/var/lib/replctl/shop' '7…'" ssh-ed25519 AAAA… replctl:shop:pg1`.
+ * @throws {RangeError} if a part cannot stand in authorized_keys
+ * @see https://man.openbsd.org/sshd.8#AUTHORIZED_KEYS_FILE_FORMAT
+ */
+export function authorizedKeysLine(key: AuthorizedKey): string {
+  requireSystemIdentifier(key.systemIdentifier)
+  const command = [key.receiverPath, key.dir, key.systemIdentifier].map(quoteForShell).join(' ')
+  if (/[\r\n]/.test(command)) throw new RangeError('a line of authorized_keys cannot hold a line break')
+  if (/\s/.test(key.node)) throw new RangeError(`a node's name cannot hold a space: ${key.node}`)
+  // sshd knows one escape within the quotes: \" for a quote.
+  const option = `restrict,command="${command.replaceAll('"', '\\"')}"`
+  return `${option} ${publicKeyWords(key.publicKey)} replctl:${key.cluster}:${key.node}`
+}
+
+/**
+ * authorized_keys with this line of replctl's in it once: it takes the place of an older one with the same mark,
+ * `replctl:<cluster>:<node>`, or goes to the end. Every other line is kept as it is.
+ */
+export function ensureAuthorizedKeysLine(text: string, line: string): string {
+  const mark = markOf(line)
+  if (mark === undefined) throw new RangeError(`not a line of replctl's: ${line}`)
+  const lines = text.split(/(?<=\n)/)
+  const first = lines.findIndex((other) => markOf(other) === mark)
+  if (first < 0) return text === '' || text.endsWith('\n') ? `${text}${line}\n` : `${text}\n${line}\n`
+  return lines
+    .map((other, index) => (markOf(other) !== mark ? other : index === first ? `${line}\n` : ''))
+    .join('')
+}
+
+/** The mark of a line that has the shape of ours; a foreign key that merely has such a comment is not ours. */
+function markOf(line: string): string | undefined {
+  return /^restrict,command="'.*" \S+ [A-Za-z0-9+/=]+ (replctl:\S+)\s*$/.exec(line)?.[1]
+}
+
+/** Key type and key, without the comment. */
+function publicKeyWords(publicKey: string): string {
+  const [type = '', key = ''] = publicKey.trim().split(/\s+/)
+  if (!/^[a-z0-9@.-]+$/.test(type) || !/^[A-Za-z0-9+/]+=*$/.test(key)) {
+    throw new RangeError(`not a public key: ${publicKey}`)
+  }
+  return `${type} ${key}`
+}
+
+function requireSystemIdentifier(text: string): void {
+  if (!/^[0-9]{1,20}$/.test(text)) throw new RangeError(`not a system identifier: ${text}`)
+}

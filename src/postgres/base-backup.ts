@@ -1,0 +1,67 @@
+import { capabilitiesOf } from './versions.ts'
+
+export { type BaseBackupProgress, parseBaseBackupProgress } from './base-backup-progress.ts'
+export { initdbArgs } from './initdb.ts'
+
+/** How pg_basebackup packs what it sends, by what the server and the client were built with. */
+export const baseBackupCompressions = ['none', 'lz4', 'zstd'] as const
+export type BaseBackupCompression = (typeof baseBackupCompressions)[number]
+
+export interface BaseBackup {
+  /** Of pg_basebackup: at least the server's. */
+  readonly clientMajor: number
+  readonly serverMajor: number
+  /** Must be empty or absent. */
+  readonly dataDirectory: string
+  /** Of the upstream, without its password; it becomes primary_conninfo, too. */
+  readonly conninfo: string
+  /** An existing slot for the WAL streamed meanwhile; undefined: a temporary one. */
+  readonly slot?: string | undefined
+  readonly compression?: BaseBackupCompression | undefined
+  /** Skip the fsync of each file: then the caller must make the whole file system durable before the first start. */
+  readonly noSync?: boolean | undefined
+  /** Where tablespaces go, old path → new path; those not named keep theirs. */
+  readonly tablespaces?: Readonly<Record<string, string>> | undefined
+  /** A folder for pg_wal on another file system. */
+  readonly walDirectory?: string | undefined
+}
+
+/**
+ * The arguments of pg_basebackup for a clone that comes up as a standby: `-R` writes the signal file (or recovery.conf)
+ * together with the data, so that not even an interrupted clone can come up as a second primary.
+ * Never asks for a password (`-w`): it stands in the passfile that the conninfo names.
+ * Compression in plain format exists on the server only, from 15 on, so both sides must be that new.
+ * @see https://www.postgresql.org/docs/current/app-pgbasebackup.html
+ */
+export function baseBackupArgs(backup: BaseBackup): readonly string[] {
+  const { dataDirectory, conninfo, slot, noSync = false, tablespaces = {}, walDirectory } = backup
+  return [
+    ...['-D', dataDirectory, '-Fp', '-Xs', '-P', '-v', '-R', '-w', '--checkpoint=fast'],
+    ...(slot === undefined ? [] : ['-S', slot]),
+    ...compressionArgs(backup),
+    ...(noSync ? ['--no-sync'] : []),
+    ...(walDirectory === undefined ? [] : [`--waldir=${walDirectory}`]),
+    ...Object.entries(tablespaces).map(
+      ([from, to]) => `--tablespace-mapping=${escapePath(from)}=${escapePath(to)}`,
+    ),
+    ...['-d', conninfo],
+  ]
+}
+
+function compressionArgs({ clientMajor, serverMajor, compression = 'none' }: BaseBackup): string[] {
+  const isPossible = [clientMajor, serverMajor].every((major) => capabilitiesOf(major).serverCompression)
+  if (compression === 'none' || !isPossible) return []
+  return [compression === 'zstd' ? '--compress=server-zstd:1' : '--compress=server-lz4']
+}
+
+const escapePath = (path: string) => path.replaceAll('=', '\\=')
+
+/**
+ * The best compression both sides were built with, from what `pg_config --configure` prints (also: the view pg_config).
+ * Level 1 of zstd costs less time than the network saves; without either, nothing.
+ */
+export function commonCompression(...configures: readonly string[]): BaseBackupCompression {
+  const isBuiltWith = (name: string) => configures.every((text) => new RegExp(`--with-${name}\\b`).test(text))
+  if (configures.length === 0) return 'none'
+  return isBuiltWith('zstd') ? 'zstd' : isBuiltWith('lz4') ? 'lz4' : 'none'
+}

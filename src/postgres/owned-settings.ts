@@ -1,0 +1,142 @@
+import { ReplctlError } from '../errors.ts'
+import { capabilitiesOf } from './versions.ts'
+import { defaultWalSegmentSizeBytes } from './wal-file.ts'
+
+export interface OwnedSettingsInput {
+  readonly major: number
+  readonly cluster: string
+  /** Nodes of the inventory, the primary included. */
+  readonly nodeCount: number
+  readonly port: number
+  /** As `synchronousStandbyNames()` makes it; `''`: asynchronous. */
+  readonly synchronousStandbyNames: string
+  /** e.g. `10GB`. Left out where the version has no such setting. */
+  readonly maxSlotWalKeepSize?: string | undefined
+  /** Undefined: archiving is left as it is. */
+  readonly archiveCommand?: string | undefined
+  /** Comma-separated; undefined: the packager's default. */
+  readonly unixSocketDirectories?: string | undefined
+  /** What wal_keep_segments counts in; 16 MiB unless initdb was told otherwise. */
+  readonly walSegmentSizeBytes?: number | undefined
+  /** postgres.parameters of the inventory. */
+  readonly parameters: Readonly<Record<string, string>>
+}
+
+/**
+ * The settings of an instance that do not depend on its role, the same on every node so that any can become primary:
+ * replctl's own with the operator's parameters over them. What safety rests on the operator cannot lower:
+ * `wal_level` may be `logical` but not `minimal`, counts may be higher but not lower, hints are always logged.
+ * Names not in it stay as the instance has them, e.g. hot_standby_feedback.
+ * @throws {ReplctlError} `inventory-invalid` if a parameter is no setting's name or is one of `reservedParameters`
+ */
+export function ownedSettings(input: OwnedSettingsInput): Map<string, string> {
+  const parameters = readParameters(input.parameters)
+  const merged = new Map([...defaultsOf(input), ...parameters])
+  for (const [name, value] of guaranteesOf(input, parameters)) merged.set(name, value)
+  return merged
+}
+
+/** What replctl sets unless the operator says otherwise. */
+function defaultsOf(input: OwnedSettingsInput): [string, string][] {
+  const { major, maxSlotWalKeepSize, unixSocketDirectories } = input
+  const { maxSlotWalKeepSize: hasSlotLimit } = capabilitiesOf(major)
+  return [
+    ['listen_addresses', '*'],
+    ['password_encryption', 'scram-sha-256'],
+    walToKeep(input),
+    ...pairIf(hasSlotLimit, 'max_slot_wal_keep_size', maxSlotWalKeepSize),
+    ...pairIf(true, 'unix_socket_directories', unixSocketDirectories),
+  ]
+}
+
+/** What the operator cannot take away. */
+function guaranteesOf(input: OwnedSettingsInput, wished: ReadonlyMap<string, string>): [string, string][] {
+  const { archiveCommand, nodeCount } = input
+  // Each node may stream to all others, and so may pg_basebackup (two connections) and pg_receivewal meanwhile.
+  const connections = Math.max(10, nodeCount + 4)
+  const atLeast = (name: string, needed: number) => String(Math.max(needed, toCount(wished.get(name))))
+  return [
+    ['cluster_name', input.cluster],
+    ['port', String(input.port)],
+    ['wal_level', wished.get('wal_level') === 'logical' ? 'logical' : 'replica'],
+    ['max_wal_senders', atLeast('max_wal_senders', connections)],
+    ['max_replication_slots', atLeast('max_replication_slots', connections)],
+    ['hot_standby', 'on'],
+    // pg_rewind needs hints in WAL. Checksums would do as well, but pg_checksums --disable takes them away silently.
+    ['wal_log_hints', 'on'],
+    ['synchronous_standby_names', input.synchronousStandbyNames],
+    ...pairIf(
+      archiveCommand !== undefined,
+      'archive_mode',
+      wished.get('archive_mode') === 'always' ? 'always' : 'on',
+    ),
+    ...pairIf(true, 'archive_command', archiveCommand),
+  ]
+}
+
+/** 256 MB, so that a standby without a slot, or one that lost it, survives a short outage. */
+function walToKeep({
+  major,
+  walSegmentSizeBytes = defaultWalSegmentSizeBytes,
+}: OwnedSettingsInput): [string, string] {
+  const keptBytes = 256 * 1024 * 1024
+  return capabilitiesOf(major).walKeepSize
+    ? ['wal_keep_size', '256MB']
+    : ['wal_keep_segments', String(Math.ceil(keptBytes / walSegmentSizeBytes))]
+}
+
+/** Names that cannot stand in postgres.parameters → what to use instead. */
+export const reservedParameters: ReadonlyMap<string, string> = new Map([
+  ['port', 'Set postgres.port.'],
+  ['cluster_name', 'It is the cluster of the inventory.'],
+  ['synchronous_standby_names', 'Set replication.mode and replication.sync_standbys.'],
+  ['data_directory', 'Set postgres.data_dir.'],
+  ['config_file', 'It is where the instance has it.'],
+  ['primary_conninfo', 'replctl renders it for each standby.'],
+  ['primary_slot_name', 'replctl renders it for each standby.'],
+  ['recovery_min_apply_delay', "Set the node's delay."],
+  ['recovery_target', 'Use replctl restore.'],
+  ['recovery_target_action', 'Use replctl restore.'],
+  ['recovery_target_inclusive', 'Use replctl restore.'],
+  ['recovery_target_lsn', 'Use replctl restore --to-lsn.'],
+  ['recovery_target_name', 'Use replctl restore --to-name.'],
+  ['recovery_target_time', 'Use replctl restore --to-time.'],
+  ['recovery_target_timeline', 'A standby follows the latest timeline.'],
+  ['recovery_target_xid', 'Use replctl restore.'],
+  ['promote_trigger_file', 'replctl renders it where promotion by trigger file is possible.'],
+  ['trigger_file', 'replctl renders it where promotion by trigger file is possible.'],
+  ['standby_mode', 'replctl renders it for each standby.'],
+  ['include', 'Put it into postgresql.conf.'],
+  ['include_if_exists', 'Put it into postgresql.conf.'],
+  ['include_dir', 'Put it into postgresql.conf.'],
+])
+
+function readParameters(parameters: Readonly<Record<string, string>>): Map<string, string> {
+  return new Map(
+    Object.entries(parameters).map(([name, value]) => {
+      const lowerCased = name.toLowerCase()
+      const instead = reservedParameters.get(lowerCased)
+      if (instead) throw invalidParameter(name, 'It belongs to replctl.', instead)
+      if (!/^[a-z_][\w$]*(\.[a-z_][\w$]*)?$/.test(lowerCased)) {
+        throw invalidParameter(name, 'No setting of PostgreSQL is called so.', 'Correct the name.')
+      }
+      return [lowerCased, value] as const
+    }),
+  )
+}
+
+function invalidParameter(name: string, detail: string, hint: string): ReplctlError {
+  return new ReplctlError('inventory-invalid', `cannot set ${JSON.stringify(name)} in postgres.parameters`, {
+    detail,
+    hint,
+  })
+}
+
+/** A count as an operator may write it; what is none counts as too low. */
+function toCount(value: string | undefined): number {
+  return value !== undefined && /^\s*\d+\s*$/.test(value) ? Number(value) : 0
+}
+
+function pairIf(wanted: boolean, name: string, value: string | undefined): [string, string][] {
+  return wanted && value !== undefined ? [[name, value]] : []
+}

@@ -1,0 +1,50 @@
+import { Liquid, type LiquidError } from 'liquidjs'
+import { quoteForShell } from '../command.ts'
+import { ReplctlError } from '../errors.ts'
+import { quoteConfigValue } from './config-file.ts'
+import { quoteHbaField } from './hba.ts'
+
+/** Nothing is found by accident: no file is included, no name or filter may be missing. */
+const liquid = new Liquid({
+  strictVariables: true,
+  strictFilters: true,
+  ownPropertyOnly: true,
+  templates: {},
+})
+
+/** For postgresql.conf: `{{ name | config_value }}`. */
+liquid.registerFilter('config_value', (value: unknown) => quoteConfigValue(String(value)))
+/** For a word of a shell command: `{{ path | shell }}`. */
+liquid.registerFilter('shell', (value: unknown) => quoteForShell(String(value)))
+/** For a database, role or address of pg_hba.conf that is no keyword: `{{ user | hba_field }}`. */
+liquid.registerFilter('hba_field', (value: unknown) => quoteHbaField(String(value)))
+
+/**
+ * Fills a Liquid template. A value that may be absent is given as null and asked for with `{% if %}`.
+ * @param name what errors call the template, e.g. `templates/standby.conf`
+ * @throws {ReplctlError} `template-invalid`, naming template, line and column, also for a missing value
+ * @see https://liquidjs.com/
+ */
+export function renderTemplate(
+  text: string,
+  values: Readonly<Record<string, unknown>>,
+  name = 'template',
+): string {
+  try {
+    return liquid.parseAndRenderSync(text, values)
+  } catch (error) {
+    throw invalidTemplate(name, error as Error)
+  }
+}
+
+function invalidTemplate(name: string, error: Error): ReplctlError {
+  const [line, column] = (error as Partial<LiquidError>).token?.getPosition() ?? []
+  const place = line === undefined ? name : `${name}, line ${line}, column ${column}`
+  // Liquid repeats the place in its message, in words of its own.
+  const reason = error.message.replace(/(, file:[^,]*)?, line:\d+, col:\d+$/, '')
+  return new ReplctlError('template-invalid', `cannot fill ${place}`, {
+    detail: `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`,
+    hint: 'Correct the template.',
+    cause: error,
+  })
+}

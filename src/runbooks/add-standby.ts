@@ -1,0 +1,127 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import { awaitStreaming } from '../steps/await-streaming.ts'
+import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureArchiving } from '../steps/ensure-archiving.ts'
+import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureDataDirectory } from '../steps/ensure-data-directory.ts'
+import { ensureMarkedAsBuilt } from '../steps/ensure-mark.ts'
+import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
+import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
+import { deleteDataDirectoryAside, moveDataDirectoryAside } from '../steps/remove-node.ts'
+import {
+  awaitReplayOf,
+  requireDiskSpace,
+  requireFreePort,
+  requireTablespaceFolders,
+} from '../steps/require-environment.ts'
+import { ensureReplicationSlot, requireRoomForStandby } from '../steps/replication-slots.ts'
+import { requireSameMajorVersion } from '../steps/require-binaries.ts'
+import { requireClonableDataDirectory } from '../steps/require-data-directory.ts'
+import { requireReplicationLogin } from '../steps/require-replication-login.ts'
+import { startInstance } from '../steps/start-instance.ts'
+import { takeBaseBackup } from '../steps/take-base-backup.ts'
+
+/** One standby to build. */
+export interface NewStandby {
+  readonly node: NodeSettings
+  /** Whom it will receive from. */
+  readonly upstream: NodeSettings
+  /** Whom it is cloned from. */
+  readonly source: NodeSettings
+  readonly isReclone: boolean
+}
+
+export interface AddStandbyWish {
+  readonly primary: NodeSettings
+  readonly standbys: readonly NewStandby[]
+  /** Nodes that are part of the cluster afterwards, the primary and the new standbys included. */
+  readonly members: readonly NodeName[]
+  /** Members that run already: their pg_hba.conf and records are kept up to date. */
+  readonly running: readonly NodeName[]
+}
+
+/**
+ * Adds standbys: clones each from the primary (or another standby) with pg_basebackup and starts streaming, several at
+ * the same time. The primary keeps serving; its only changes are a role, lines in pg_hba.conf and a slot for each.
+ * All preconditions come first. A clone that fails is taken back; one that was killed is found again by the next run.
+ */
+export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
+  const { primary, standbys, members, running } = wish
+  const { replication } = input.inventory
+  const slots = replication.slots ? standbys : []
+  return inOrder([
+    ...standbys.flatMap((standby) => preconditions(standby)),
+    ...roomChecks(standbys, replication.slots),
+    ensurePassfile(primary.name, replication, primary.name),
+    ensureReplicationRole(primary.name, replication),
+    together(running.map((name) => ensureHbaLines(name, input))),
+    ...slots.map(({ node, upstream }) => ensureReplicationSlot(upstream.name, node.slotName, node.name)),
+    together(standbys.map((standby) => inOrder(cloneSteps(input, primary, standby, members)))),
+    ensureSettings(
+      primary.name,
+      input,
+      members.filter((name) => name !== primary.name),
+    ),
+    together([...new Set([...running, ...standbys.map(({ node }) => node.name)])].map((name) =>
+      ensureClusterRecord(name, { primary: primary.name, members }),
+    )),
+  ])
+}
+
+function preconditions({ node, source, isReclone }: NewStandby): Step[] {
+  return [
+    requireSameMajorVersion(node.name, source.name),
+    ...(isReclone ? [] : [requireClonableDataDirectory(node.name, source.name)]),
+    requireFreePort(node.name),
+    ...(isReclone ? [] : [requireDiskSpace(node.name, source.name), requireTablespaceFolders(node.name, source.name)]),
+  ]
+}
+
+/** Several new standbys of one upstream need room there together. */
+function roomChecks(standbys: readonly NewStandby[], hasSlots: boolean): Step[] {
+  const upstreams = [...new Set(standbys.map(({ upstream }) => upstream.name))]
+  return upstreams.map((upstream) => {
+    const own = standbys.filter((standby) => standby.upstream.name === upstream)
+    const source = own[0]?.source.name ?? upstream
+    return requireRoomForStandby(upstream, source, hasSlots ? own.map(({ node }) => node.slotName) : [])
+  })
+}
+
+function cloneSteps(
+  input: ClusterInput,
+  primary: NodeSettings,
+  { node, upstream, source, isReclone }: NewStandby,
+  members: readonly NodeName[],
+): Step[] {
+  const { name } = node
+  const { replication } = input.inventory
+  const slot = replication.slots ? node.slotName : undefined
+  const isFromStandby = source.name !== upstream.name && slot !== undefined
+  const others = members.filter((member) => member !== name)
+  return [
+    ensurePassfile(name, replication, primary.name),
+    requireReplicationLogin(name, upstream, input.inventory),
+    ...(source.name === upstream.name ? [] : [requireReplicationLogin(name, source, input.inventory)]),
+    ...(isFromStandby ? [awaitReplayOf(source.name, upstream.name, slot)] : []),
+    ...(isReclone ? [moveDataDirectoryAside(name, primary.name)] : []),
+    ensureDataDirectory(name, 'cloning'),
+    takeBaseBackup({
+      standby: name,
+      source,
+      slot: source.name === upstream.name ? slot : undefined,
+      inventory: input.inventory,
+    }),
+    ensureConfigurationFiles(name, source.name),
+    ...ensureArchiving(input, node),
+    ensureSettings(name, input, others),
+    ensureHbaLines(name, input),
+    ensureStandbySettings(name, upstream, input),
+    startInstance(name),
+    awaitStreaming(name, upstream.name),
+    ensureMarkedAsBuilt(name),
+    ...(isReclone ? [deleteDataDirectoryAside(name)] : []),
+  ]
+}

@@ -1,0 +1,38 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import { inOrder, type Plan } from '../engine/step.ts'
+import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureArchiving } from '../steps/ensure-archiving.ts'
+import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureDataDirectory, ensureInitialised } from '../steps/ensure-data-directory.ts'
+import { ensureMarkedAsBuilt } from '../steps/ensure-mark.ts'
+import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
+import { requireBinaries } from '../steps/require-binaries.ts'
+import { requireDataDirectoryForPrimary } from '../steps/require-data-directory.ts'
+import { requireFreePort } from '../steps/require-environment.ts'
+import { startInstance } from '../steps/start-instance.ts'
+
+/**
+ * Makes a node the cluster's primary: initialises its data directory, renders its configuration, starts it.
+ * Nothing but an empty (or missing) data directory is used; every step can be repeated, and until the end a failure
+ * takes back what was made.
+ */
+export function initPrimary(input: ClusterInput, node: NodeSettings): Plan {
+  const { name } = node
+  const { replication } = input.inventory
+  return inOrder([
+    requireBinaries(name, node.postgres.version),
+    requireDataDirectoryForPrimary(name),
+    requireFreePort(name),
+    ensureDataDirectory(name, 'initialising'),
+    ensureInitialised(name),
+    ...ensureArchiving(input, node),
+    ensureSettings(name, input, []),
+    ensureHbaLines(name, input),
+    startInstance(name),
+    ensurePassfile(name, replication, name),
+    ensureReplicationRole(name, replication),
+    ensureMarkedAsBuilt(name),
+    ensureClusterRecord(name, { primary: name, members: [name] }),
+  ])
+}

@@ -1,0 +1,85 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { inOrder, type Plan, together } from '../engine/step.ts'
+import type { PromotionMethod } from '../postgres/versions.ts'
+import { awaitStreaming } from '../steps/await-streaming.ts'
+import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
+import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
+import { fenceInstance } from '../steps/fence-instance.ts'
+import { fenceUnreachable, type FenceCommand } from '../steps/fence-unreachable.ts'
+import { promoteInstance } from '../steps/promote-instance.ts'
+import { dropReplicationSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
+
+export interface PromoteWish {
+  readonly candidate: NodeSettings
+  readonly method: PromotionMethod
+  /** Old primaries whose hosts answer: stopped and fenced by replctl. */
+  readonly toFence: readonly { readonly node: NodeSettings; readonly wasRunning: boolean }[]
+  /** Old primaries whose hosts do not answer. */
+  readonly unreachable: readonly NodeSettings[]
+  readonly fence: FenceCommand | null
+  readonly allowSplitBrain: boolean
+  /** Running standbys beside the candidate, with whom they shall receive from afterwards. */
+  readonly standbys: readonly { readonly node: NodeSettings; readonly upstream: NodeSettings }[]
+  /** Slots of replctl's own on standbys that no downstream uses any more. */
+  readonly leftOverSlots: readonly { readonly node: NodeName; readonly slot: string }[]
+  /** Nodes that are part of the cluster afterwards. */
+  readonly members: readonly NodeName[]
+  /** Members that shall confirm commits in sync and quorum mode. */
+  readonly confirming: readonly NodeName[]
+}
+
+/**
+ * Fails over to a standby. Every old primary is first proved unable to write: stopped and fenced where its host
+ * answers, else by the fence command. Then comes the promotion, the point of no return. Everything after it (slots, the
+ * other standbys, a checkpoint) happens while writes are possible again, and is finished by running the command again.
+ */
+export function promote(input: ClusterInput, wish: PromoteWish): Plan {
+  const { candidate, standbys } = wish
+  const { name } = candidate
+  const witnesses = [name, ...standbys.map(({ node }) => node.name)]
+  const { replication } = input.inventory
+  return inOrder([
+    together([
+      ...wish.toFence.map(({ node, wasRunning }) => fenceInstance(node.name, candidate, input, wasRunning)),
+      ...wish.unreachable.map((oldPrimary) =>
+        fenceUnreachable({
+          oldPrimary,
+          witnesses,
+          fence: wish.fence,
+          allowSplitBrain: wish.allowSplitBrain,
+        }),
+      ),
+    ]),
+    // A commit confirmed right after the promotion must be as safe as one before it.
+    ...(replication.mode === 'async' ? [] : [ensureSettings(name, input, wish.confirming)]),
+    promoteInstance(name, wish.method),
+    together([
+      inOrder([
+        ...(replication.slots
+          ? standbys.map(({ node, upstream }) =>
+              ensureReplicationSlot(upstream.name, node.slotName, node.name),
+            )
+          : []),
+        ...(replication.mode === 'async' ? [ensureSettings(name, input, wish.confirming)] : []),
+        ensureHbaLines(name, input),
+        together(
+          standbys.map(({ node, upstream }) =>
+            inOrder([
+              ensureStandbySettings(node.name, upstream, input),
+              awaitStreaming(node.name, upstream.name),
+            ]),
+          ),
+        ),
+      ]),
+      ensureCheckpointOnTimeline(name),
+    ]),
+    ...wish.leftOverSlots.map(({ node, slot }) => dropReplicationSlot(node, slot)),
+    together(
+      witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members })),
+    ),
+  ])
+}

@@ -1,0 +1,40 @@
+import type { NodeName } from '../cluster/names.ts'
+import { inOrder, type Plan, together } from '../engine/step.ts'
+import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { ensureSettings } from '../steps/ensure-configuration.ts'
+import { forgetNode, purgeDataDirectory, stopStandby } from '../steps/remove-node.ts'
+import { dropReplicationSlot } from '../steps/replication-slots.ts'
+
+export interface RemoveStandbyWish {
+  readonly standby: NodeName
+  readonly slot: string
+  readonly isReachable: boolean
+  readonly isPurge: boolean
+  readonly primary: NodeName
+  /** Running members that stay. */
+  readonly staying: readonly NodeName[]
+  /** Everybody who stays a member, running or not. */
+  readonly members: readonly NodeName[]
+}
+
+/**
+ * Takes a standby out of the cluster, also one whose host is dead: writes no longer wait for it, its slot no longer
+ * holds WAL back, its passfile is gone where the host answers. Its data stays unless it is to be purged.
+ */
+export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Plan {
+  const { standby, slot, primary, staying, members } = wish
+  return inOrder([
+    // First of all: whoever waits for a dead synchronous standby is set free.
+    ensureSettings(
+      primary,
+      input,
+      members.filter((name) => name !== primary),
+    ),
+    ...(wish.isReachable ? [stopStandby(standby)] : []),
+    together(staying.map((name) => dropReplicationSlot(name, slot))),
+    ...(wish.isReachable && wish.isPurge ? [purgeDataDirectory(standby, primary)] : []),
+    together(staying.map((name) => ensureClusterRecord(name, { primary, members }))),
+    ...(wish.isReachable ? [forgetNode(standby)] : []),
+  ])
+}

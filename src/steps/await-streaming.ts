@@ -1,0 +1,62 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { compareLsn } from '../postgres/lsn.ts'
+import { awaitState, look } from './look.ts'
+
+/** Waits until the standby streams from its upstream, on the upstream's timeline, and has replayed what it had. */
+export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
+  return {
+    title: `wait until it streams from ${upstream}`,
+    node: standby,
+    check: async (ctx) => {
+      const state = await streamingState(ctx, standby, upstream)
+      if (state.isStreaming) return satisfied(state.because)
+      return ctx.isDryRun ? unknownUntil('PostgreSQL is started') : pending(state.because)
+    },
+    apply: async (ctx) => {
+      let last = ''
+      await awaitState(
+        ctx,
+        `${standby} streams from ${upstream}`,
+        async () => {
+          const state = await streamingState(ctx, standby, upstream)
+          last = state.because
+          ctx.progress({ message: state.because })
+          return state.isStreaming ? true : undefined
+        },
+        { last: () => `Last seen: ${last}.`, everyMs: 30 },
+      )
+    },
+    verify: async () => undefined,
+  }
+}
+
+async function streamingState(
+  ctx: StepContext,
+  standby: NodeName,
+  upstream: NodeName,
+): Promise<{ isStreaming: boolean; because: string }> {
+  const [own, there] = await Promise.all([look(ctx, standby), look(ctx, upstream)])
+  const no = (because: string) => ({ isStreaming: false, because })
+  if (own.instance === null) return no('PostgreSQL does not answer yet')
+  if (!own.instance.isInRecovery) return no('it is not in recovery')
+  const connection = connectionOf(there, ctx.on(standby).settings.applicationName)
+  if (connection === undefined) return no(`${upstream} has no connection of it`)
+  if (connection.state !== 'streaming') return no(`its state is ${connection.state}`)
+  if (own.instance.receiver?.status !== 'streaming') return no('its walreceiver is not streaming yet')
+  const { replayLsn } = own.instance
+  if (replayLsn === null || connection.sentLsn === null) return no('nothing is replayed yet')
+  const delayMs = ctx.on(standby).settings.delayMs
+  if (delayMs === 0 && !own.instance.isReplayPaused && compareLsn(replayLsn, connection.sentLsn) < 0) {
+    const isClose = connection.replayLsn !== null && compareLsn(replayLsn, connection.replayLsn) >= 0
+    if (!isClose) return no(`it has replayed ${replayLsn} of ${connection.sentLsn}`)
+  }
+  return { isStreaming: true, because: `streaming on timeline ${own.instance.timeline}, replayed ${replayLsn}` }
+}
+
+function connectionOf(upstream: NodeFacts, applicationName: string) {
+  return upstream.instance?.replication.find(
+    (one) => one.applicationName === applicationName && one.state !== 'backup',
+  )
+}

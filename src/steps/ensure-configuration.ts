@@ -1,0 +1,149 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { nodeConfigText, nodeHbaLines, ownedConfigFile } from '../cluster/node-configuration.ts'
+import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { readTextFile, writeTextFile } from '../node/files.ts'
+import { commentOutSettings, ensureLastInclude } from '../postgres/config-file.ts'
+import { ensureManagedBlock } from '../postgres/hba.ts'
+import { quoteLiteral } from '../postgres/sql.ts'
+import { archiveCommandOf } from './archive-wish.ts'
+import type { ClusterInput } from './cluster-input.ts'
+import { ask, look, majorOf } from './look.ts'
+
+/** One file of a node's configuration as it is and as it should be. */
+interface FileChange {
+  readonly path: string
+  readonly live: string | null
+  readonly wanted: string
+}
+
+/**
+ * Renders replctl's own settings beside the operator's: `replctl.conf`, included last by one marked line of
+ * postgresql.conf. The operator's own lines and files stay as they are. A running instance is told to reload.
+ */
+export function ensureSettings(
+  node: NodeName,
+  { inventory, templates }: ClusterInput,
+  standbys: readonly NodeName[],
+): Step {
+  const changes = async (ctx: StepContext, facts: NodeFacts): Promise<FileChange[]> => {
+    const main = `${facts.configDirectory}/postgresql.conf`
+    const own = `${facts.configDirectory}/${ownedConfigFile}`
+    const [mainText, ownText] = await Promise.all([readTextFile(ctx.node, main), readTextFile(ctx.node, own)])
+    const wanted = nodeConfigText({
+      inventory,
+      node: ctx.node.settings,
+      templates,
+      major: majorOf(facts),
+      home: facts.home,
+      standbys,
+      socketDirectory: ctx.node.settings.postgres.parameters.unix_socket_directories,
+      archiveCommand: archiveCommandOf(inventory, facts),
+    })
+    return [
+      { path: own, live: ownText, wanted },
+      { path: main, live: mainText, wanted: ensureLastInclude(mainText ?? '', ownedConfigFile) },
+    ].filter((change) => change.live !== change.wanted)
+  }
+  return {
+    title: "render replctl's settings and include them",
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const found = await changes(ctx, facts)
+      return found.length === 0
+        ? satisfied('they are as rendered')
+        : pending(`to write: ${found.map((change) => change.path).join(', ')}`)
+    },
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      for (const change of await changes(ctx, facts)) {
+        await writeTextFile(ctx.node, change.path, change.wanted, change.live === null ? { mode: '0600' } : {})
+      }
+      if (facts.instance !== null) await reloadConfiguration(ctx, node)
+    },
+  }
+}
+
+/** Keeps replctl's marked block at the top of pg_hba.conf: replication by password from the cluster's nodes. */
+export function ensureHbaLines(node: NodeName, { inventory, templates }: ClusterInput): Step {
+  const change = async (ctx: StepContext, facts: NodeFacts): Promise<FileChange> => {
+    const path = facts.instance?.settings.hba_file?.value ?? `${facts.configDirectory}/pg_hba.conf`
+    const live = await readTextFile(ctx.node, path)
+    const lines = nodeHbaLines({ inventory, node: ctx.node.settings, templates })
+    return { path, live, wanted: ensureManagedBlock(live ?? '', lines, inventory.cluster) }
+  }
+  return {
+    title: 'allow replication from the nodes of the cluster in pg_hba.conf',
+    node,
+    check: async (ctx) => {
+      const { path, live, wanted } = await change(ctx, await look(ctx))
+      return live === wanted ? satisfied(`${path} has the lines`) : pending(`${path} lacks the lines`)
+    },
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      const { path, live, wanted } = await change(ctx, facts)
+      await writeTextFile(ctx.node, path, wanted, live === null ? { mode: '0600' } : {})
+      if (facts.instance === null) return
+      await reloadConfiguration(ctx, node)
+      const { sql } = await ask(ctx, node)
+      const wrong = await sql.value(
+        `SELECT string_agg(format('line %s: %s', line_number, error), '; ') FROM pg_hba_file_rules WHERE error IS NOT NULL`,
+      )
+      if (wrong !== null) throw hbaRejected(node, path, wrong)
+    },
+  }
+}
+
+/** Reloads a running instance and waits until it has read its files. */
+export async function reloadConfiguration(ctx: StepContext, node: NodeName): Promise<void> {
+  const { sql } = await ask(ctx, node)
+  const before = await sql.value('SELECT pg_conf_load_time()::text')
+  await sql.execute('SELECT pg_reload_conf()')
+  const deadline = Date.now() + 5_000
+  while (Date.now() < deadline) {
+    // A session takes over a reload between two statements, and pg_conf_load_time() is that of its own.
+    const now = await sql.value(`SELECT nullif(pg_conf_load_time()::text, ${quoteLiteral(before ?? '')})`)
+    if (now !== null) return
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+/**
+ * A clone of an instance whose configuration lies outside its data directory (Debian) has none: the source's files
+ * are put into the clone's data directory, with the lines that name the source's paths commented out.
+ */
+export function ensureConfigurationFiles(node: NodeName, source: NodeName): Step {
+  const names = ['postgresql.conf', 'pg_hba.conf', 'pg_ident.conf']
+  return {
+    title: `have the configuration files that ${source} has outside its data directory`,
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const text = await readTextFile(ctx.node, `${facts.configDirectory}/postgresql.conf`)
+      if (text !== null) return satisfied(`they are in ${facts.configDirectory}`)
+      return facts.dataDirectoryState === 'instance'
+        ? pending(`there is no postgresql.conf in ${facts.configDirectory}`)
+        : { is: 'unknown', until: 'the base backup' }
+    },
+    apply: async (ctx) => {
+      const [facts, from] = await Promise.all([look(ctx), look(ctx, source)])
+      for (const name of names.toReversed()) {
+        const text = await readTextFile(ctx.on(source), `${from.configDirectory}/${name}`)
+        if (text === null) continue
+        const paths = ['data_directory', 'hba_file', 'ident_file', 'external_pid_file', 'include_dir']
+        const own = name === 'postgresql.conf' ? commentOutSettings(text, paths, `a path of ${source}`) : text
+        await writeTextFile(ctx.node, `${facts.configDirectory}/${name}`, own, { mode: '0600' })
+      }
+    },
+  }
+}
+
+function hbaRejected(node: NodeName, path: string, wrong: string): ReplctlError {
+  return new ReplctlError('sql-failed', `PostgreSQL on ${node} does not understand ${path}`, {
+    detail: `${wrong}. The rules that were in force before still are.`,
+    hint: 'Correct the line (postgres.hba of the inventory, or the operator’s own), then run the command again.',
+    node,
+  })
+}

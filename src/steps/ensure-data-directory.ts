@@ -1,0 +1,115 @@
+import type { NodeName } from '../cluster/names.ts'
+import { program, shellScript } from '../command.ts'
+import { pending, type Step, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { commandFailed, stateScript } from '../node/node.ts'
+import { initdbArgs } from '../postgres/base-backup.ts'
+import { removeStateFile, writeMark } from './ensure-mark.ts'
+import { binDirectoryOf, look, majorOf } from './look.ts'
+import { isOwn } from './require-data-directory.ts'
+
+/**
+ * Mutating work on a data directory takes this lock on the host, so that a new run waits for what a killed one left
+ * running there.
+ */
+export const workLock = `
+if command -v flock >/dev/null 2>&1; then exec 8>>"$state/work"; flock -w 60 8 || exit 75; fi
+`
+
+/** Removes what stands in a data directory, but not the directory itself: it may be a mount point. */
+export const emptyDirectoryScript = `
+dir=$2
+case $dir in /|'') exit 64 ;; esac
+if [ -d "$dir" ]; then find "$dir" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +; fi
+`
+
+const makeDirectoryScript = `
+dir=$1
+if [ ! -d "$dir" ]; then mkdir -p -- "$dir" || exit 73; fi
+[ "$(ls -A -- "$dir" | grep -v '^lost+found$')" = "" ] || exit 65
+chmod 0700 "$dir" || exit 73
+ls -di -- "$dir" | awk '{print $1}'
+`
+
+/** Makes the (empty) data directory and marks it as replctl's own before anything goes into it. */
+export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'cloning'): Step {
+  return {
+    title: 'make the data directory and mark it as our own',
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const { dataDir } = ctx.node.settings.postgres
+      if (facts.dataDirectoryState === 'instance') return satisfied(`${dataDir} is there`)
+      const isMarked = isOwn(facts, ctx.node.cluster, dataDir) && facts.mark?.inode !== ''
+      return facts.dataDirectoryState !== 'missing' && isMarked
+        ? satisfied(`${dataDir} is there and marked`)
+        : pending(`${dataDir} is ${facts.dataDirectoryState}`)
+    },
+    apply: async (ctx) => {
+      const { dataDir } = ctx.node.settings.postgres
+      const command = shellScript(`make ${dataDir}`, makeDirectoryScript, [dataDir])
+      const result = await ctx.node.run(command)
+      if (result.status !== 0) throw cannotMake(node, dataDir, commandFailed(node, command, result))
+      await writeMark(ctx, await look(ctx), phase, '')
+    },
+    undo: async (ctx) => {
+      const { dataDir } = ctx.node.settings.postgres
+      const facts = await look(ctx)
+      if (!isOwn(facts, ctx.node.cluster, dataDir) || facts.mark?.phase === 'done') return
+      await ctx.node.output(
+        stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}rmdir "$dir" 2>/dev/null; :`, [
+          dataDir,
+        ]),
+        { timeoutMs: 600_000 },
+      )
+      await removeStateFile(ctx, node, 'node.json')
+    },
+  }
+}
+
+function cannotMake(node: NodeName, dataDir: string, failed: ReplctlError): ReplctlError {
+  return new ReplctlError('foreign-data-directory', `could not make ${dataDir} on ${node}`, {
+    detail: failed.detail,
+    hint: `Make it yourself, empty and owned by the PostgreSQL OS user: install -d -m 0700 -o postgres -g postgres ${dataDir}`,
+    node,
+  })
+}
+
+/** Initialises the data directory with checksums, UTF-8 and a locale that is the same on every node. */
+export function ensureInitialised(node: NodeName): Step {
+  return {
+    title: 'initialise the data directory with initdb',
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      // pg_control is written near the end; the mark's phase says whether initdb itself came to its end.
+      const isComplete = facts.dataDirectoryState === 'instance' && facts.mark?.systemIdentifier !== ''
+      return isComplete && facts.mark !== null
+        ? satisfied(`system identifier ${facts.mark.systemIdentifier}`)
+        : pending('it is not initialised')
+    },
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      const { dataDir, osUser } = ctx.node.settings.postgres
+      const locales = await ctx.node.output(
+        shellScript('list the locales', 'locale -a 2>/dev/null; :', []),
+      )
+      const args = initdbArgs({
+        major: majorOf(facts),
+        dataDirectory: dataDir,
+        superuser: osUser,
+        characterType: /^C\.utf-?8$/im.test(locales) ? 'C.UTF-8' : 'C',
+      })
+      const initdb = program(`${binDirectoryOf(facts)}/initdb`, args)
+      const command = stateScript(
+        ctx.node,
+        initdb.title,
+        `${workLock}${emptyDirectoryScript}shift 2\n"$@" 8>&- </dev/null`,
+        [dataDir, ...initdb.args],
+      )
+      await ctx.node.output(command, { timeoutMs: 300_000 })
+      const made = await look(ctx)
+      await writeMark(ctx, made, 'initialising', made.control?.systemIdentifier ?? 'unknown')
+    },
+  }
+}

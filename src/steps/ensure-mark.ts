@@ -1,0 +1,60 @@
+import type { NodeFacts, NodeMark } from '../cluster/facts.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { stateScript } from '../node/node.ts'
+import { look } from './look.ts'
+
+/** Writes replctl's mark of a node: which data directory is its own, and how far it is built. */
+export async function writeMark(
+  ctx: StepContext,
+  facts: NodeFacts,
+  phase: NodeMark['phase'],
+  systemIdentifier: string,
+): Promise<void> {
+  const mark: NodeMark = {
+    cluster: ctx.node.cluster,
+    node: facts.name,
+    dataDirectory: ctx.node.settings.postgres.dataDir,
+    systemIdentifier,
+    inode: facts.dataDirectoryInode,
+    phase,
+  }
+  await writeStateFile(ctx, facts.name, 'node.json', `${JSON.stringify(mark)}\n`)
+}
+
+/** Replaces a file of the state directory as a whole, durably. */
+export async function writeStateFile(
+  ctx: StepContext,
+  node: NodeName,
+  name: string,
+  text: string,
+): Promise<void> {
+  const script = `cat > "$state/$2.new" && { sync "$state/$2.new" 2>/dev/null || sync; } && mv -f "$state/$2.new" "$state/$2"`
+  await ctx.on(node).output(stateScript(ctx.on(node), `write ${name}`, script, [name], text))
+}
+
+/** Removes a file of the state directory. */
+export async function removeStateFile(ctx: StepContext, node: NodeName, name: string): Promise<void> {
+  await ctx.on(node).output(stateScript(ctx.on(node), `remove ${name}`, 'rm -f "$state/$2"', [name]))
+}
+
+/** The mark says that the node is complete. */
+export function ensureMarkedAsBuilt(node: NodeName): Step {
+  return {
+    title: 'mark the node as built',
+    node,
+    check: async (ctx) => {
+      const { mark, instance, dataDirectoryInode } = await look(ctx)
+      const isRight =
+        mark?.phase === 'done' &&
+        mark.systemIdentifier === instance?.systemIdentifier &&
+        mark.inode === dataDirectoryInode
+      return isRight ? satisfied('its mark is right') : pending('its mark is missing or unfinished')
+    },
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      const identifier = facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? ''
+      await writeMark(ctx, facts, 'done', identifier)
+    },
+  }
+}

@@ -1,0 +1,91 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { ownedStandbyFile, standbyConfigText } from '../cluster/node-configuration.ts'
+import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { readTextFile, writeTextFile } from '../node/files.ts'
+import { parseConfigFile, removeSettings } from '../postgres/config-file.ts'
+import { recoverySettingNames } from '../postgres/settings.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
+import { restoreCommandOf } from './archive-wish.ts'
+import type { ClusterInput } from './cluster-input.ts'
+import { reloadConfiguration } from './ensure-configuration.ts'
+import { ask, look, majorOf } from './look.ts'
+import { restartInstance } from './restart-instance.ts'
+
+/**
+ * Makes a node a standby of its upstream: standby.signal and `replctl.standby.conf` (12 and newer) or recovery.conf
+ * (11). What pg_basebackup -R or ALTER SYSTEM wrote into postgresql.auto.conf would win over it and is taken out there.
+ * Where the instance runs it is told: by reload from 13 on, by restart before.
+ */
+export function ensureStandbySettings(
+  node: NodeName,
+  upstream: NodeSettings,
+  { inventory, templates }: ClusterInput,
+): Step {
+  const plan = async (ctx: StepContext, facts: NodeFacts) => {
+    const { dataDir } = ctx.node.settings.postgres
+    const major = majorOf(facts)
+    const has = capabilitiesOf(major)
+    const path = has.recoveryConf ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`
+    const wanted = standbyConfigText({
+      ...{ inventory, node: ctx.node.settings, templates, major, home: facts.home, upstream, standbys: [] },
+      restoreCommand: restoreCommandOf(inventory, facts),
+    })
+    const auto = (await readTextFile(ctx.node, `${dataDir}/postgresql.auto.conf`)) ?? ''
+    const names = recoverySettingNames(major)
+    const overriding = has.recoveryConf
+      ? []
+      : parseConfigFile(auto).filter((entry) => names.includes(entry.name))
+    return { path, wanted, live: await readTextFile(ctx.node, path), auto, overriding, names, has }
+  }
+  return {
+    title: `render the settings of a standby of ${upstream.name}`,
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.dataDirectoryState !== 'instance') return unknownUntil('the base backup')
+      const { live, wanted, path, overriding, has } = await plan(ctx, facts)
+      if (live !== wanted) return pending(`${path} is to be written`)
+      if (overriding.length > 0) {
+        return pending(`postgresql.auto.conf overrides ${overriding.map((entry) => entry.name).join(', ')}`)
+      }
+      if (!facts.hasStandbySignal) return pending('the standby signal is missing')
+      return facts.instance === null || isInForce(facts, upstream, has.recoveryConf)
+        ? satisfied(`${path} is as rendered`)
+        : pending('the running instance has not taken it over')
+    },
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      const { dataDir } = ctx.node.settings.postgres
+      const { live, wanted, path, overriding, auto, names, has } = await plan(ctx, facts)
+      if (!facts.hasStandbySignal && !has.recoveryConf) {
+        await writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' })
+      }
+      if (live !== wanted) await writeTextFile(ctx.node, path, wanted, { mode: '0600' })
+      if (overriding.length > 0) {
+        await writeTextFile(ctx.node, `${dataDir}/postgresql.auto.conf`, removeSettings(auto, names))
+      }
+      if (facts.instance !== null && has.reloadsPrimaryConninfo) await reloadConfiguration(ctx, node)
+    },
+    verify: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.instance === null) return
+      const has = capabilitiesOf(majorOf(facts))
+      if (!has.reloadsPrimaryConninfo && !isInForce(facts, upstream, has.recoveryConf)) {
+        await restartInstance(ctx, facts)
+        await ask(ctx)
+      }
+    },
+  }
+}
+
+/** Whether the running instance is told to receive from this upstream. */
+function isInForce(facts: NodeFacts, upstream: NodeSettings, hasRecoveryConf: boolean): boolean {
+  if (hasRecoveryConf) {
+    const sender = facts.instance?.receiver
+    return sender === null || sender === undefined || sender.senderHost === upstream.address
+  }
+  const conninfo = facts.instance?.settings.primary_conninfo?.value ?? ''
+  return conninfo.includes(`host=${upstream.address} `) && conninfo.includes(`port=${upstream.postgres.port} `)
+}

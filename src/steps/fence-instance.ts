@@ -1,0 +1,126 @@
+import type { FenceMark, NodeFacts } from '../cluster/facts.ts'
+import type { NodeSettings } from '../cluster/inventory.ts'
+import { ownedStandbyFile, standbyConfigText } from '../cluster/node-configuration.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { shellScript } from '../command.ts'
+import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { writeTextFile } from '../node/files.ts'
+import { serviceOf } from '../node/service.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
+import type { ClusterInput } from './cluster-input.ts'
+import { removeStateFile, writeStateFile } from './ensure-mark.ts'
+import { binDirectoryOf, look, majorOf } from './look.ts'
+
+/** Ends every process that works in a data directory, frozen ones too. */
+const killAllScript = `
+real=$(cd -P -- "$1" && pwd -P)
+for entry in /proc/[0-9]*; do
+  [ "$(readlink "$entry/cwd" 2>/dev/null)" = "$real" ] || continue
+  case $(cat "$entry/comm" 2>/dev/null) in postgres*|postmaster*) kill -KILL "\${entry#/proc/}" 2>/dev/null ;; esac
+done
+pid=$(sed -n 1p "$1/postmaster.pid" 2>/dev/null)
+if [ ! -d /proc ] && [ -n "$pid" ]; then kill -KILL "$pid" 2>/dev/null; fi
+:
+`
+
+/**
+ * Makes sure that a former primary cannot accept writes: it is stopped, and what is left in its data directory
+ * (standby.signal, or recovery.conf) lets it come up only as a standby, whoever starts it: by hand, by its service, by
+ * a reboot. Stopping comes first, then the signal, then the proof, so that a service which restarted it in between is
+ * noticed. Before the point of no return it is taken back.
+ */
+export function fenceInstance(
+  node: NodeName,
+  newPrimary: NodeSettings,
+  input: ClusterInput,
+  wasRunning: boolean,
+): Step {
+  return {
+    title: `fence the old primary: stop it, and let it start only as a standby of ${newPrimary.name}`,
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.postmaster?.isAlive === true && facts.instance?.isInRecovery !== true) {
+        return pending(`its postmaster runs (pid ${facts.postmaster.pid})`)
+      }
+      if (!facts.hasStandbySignal) return pending('it would come up read-write')
+      if (facts.postmaster?.isAlive !== true && facts.fence?.newPrimary !== newPrimary.name) {
+        return pending('it is not marked as fenced')
+      }
+      return satisfied(`stopped ("${facts.control?.state ?? 'no process'}"), and only a standby if started`)
+    },
+    apply: async (ctx) => {
+      for (let attempt = 1; ; attempt++) {
+        await stopInstance(ctx, node)
+        await writeSignal(ctx, await look(ctx), newPrimary, input)
+        const facts = await look(ctx)
+        if (facts.postmaster?.isAlive !== true) return
+        if (attempt === 3) throw stillRuns(node, facts)
+      }
+    },
+    undo: async (ctx) => {
+      const facts = await look(ctx)
+      const { dataDir } = ctx.node.settings.postgres
+      const remove = 'rm -f -- "$1/standby.signal"; if [ -n "$2" ]; then rm -f -- "$1/recovery.conf"; fi'
+      const isOld = capabilitiesOf(majorOf(facts)).recoveryConf
+      await ctx.node.output(shellScript('remove the standby signal', remove, [dataDir, isOld ? 'x' : '']))
+      await removeStateFile(ctx, node, 'fenced.json')
+      if (!wasRunning || facts.postmaster?.isAlive === true) return
+      const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
+      await ctx.node.output(service.start, { timeoutMs: ctx.timeoutMs })
+    },
+  }
+}
+
+/** Stops an instance in fast mode; one that does not go in time, or is frozen, is killed. */
+export async function stopInstance(ctx: StepContext, node: NodeName): Promise<void> {
+  const facts = await look(ctx, node)
+  if (facts.postmaster?.isAlive !== true) return
+  const on = ctx.on(node)
+  await on.closeSql()
+  const graceMs = Math.min(ctx.timeoutMs, 20_000)
+  if (!facts.postmaster.isFrozen) {
+    const service = serviceOf(on, facts, binDirectoryOf(facts))
+    const stopped = await on.run(service.stop, { timeoutMs: graceMs }).catch(() => null)
+    if (stopped?.status === 0) return
+  }
+  await on.output(shellScript('kill the instance', killAllScript, [on.settings.postgres.dataDir]))
+  const deadline = Date.now() + 10_000
+  while ((await look(ctx, node)).postmaster?.isAlive === true) {
+    if (Date.now() > deadline) throw stillRuns(node, facts)
+    await new Promise((resolve) => setTimeout(resolve, 30))
+  }
+}
+
+async function writeSignal(
+  ctx: StepContext,
+  facts: NodeFacts,
+  newPrimary: NodeSettings,
+  { inventory, templates }: ClusterInput,
+): Promise<void> {
+  const { dataDir } = ctx.node.settings.postgres
+  const major = majorOf(facts)
+  const text = standbyConfigText({
+    ...{ inventory, node: ctx.node.settings, templates, major, home: facts.home, standbys: [] },
+    upstream: newPrimary,
+  })
+  const isOld = capabilitiesOf(major).recoveryConf
+  if (!isOld) await writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' })
+  const path = isOld ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`
+  await writeTextFile(ctx.node, path, text, { mode: '0600' })
+  const mark: FenceMark = {
+    newPrimary: newPrimary.name,
+    timeline: facts.control?.timeline ?? 0,
+    at: new Date().toISOString(),
+  }
+  await writeStateFile(ctx, facts.name, 'fenced.json', `${JSON.stringify(mark)}\n`)
+}
+
+function stillRuns(node: NodeName, facts: NodeFacts): ReplctlError {
+  return new ReplctlError('stop-failed', `could not stop PostgreSQL on ${node}`, {
+    detail: `Its postmaster (pid ${facts.postmaster?.pid}) is still there; something may start it again.`,
+    hint: `Stop whatever starts it, then run the command again. ${node} still accepts writes as far as can be told.`,
+    node,
+  })
+}

@@ -1,0 +1,122 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { shellScript } from '../command.ts'
+import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { ask, binDirectoryOf } from './look.ts'
+
+/** What a fence command answered: null where the inventory has none. */
+export type FenceCommand = (node: NodeSettings) => Promise<{ readonly hasFenced: boolean; readonly said: string }>
+
+export interface UnreachableWish {
+  readonly oldPrimary: NodeSettings
+  /** Running standbys, the candidate first: they are asked for signs of life. */
+  readonly witnesses: readonly NodeName[]
+  readonly fence: FenceCommand | null
+  readonly allowSplitBrain: boolean
+}
+
+/**
+ * A former primary whose host cannot be reached: fenced by the operator's command, or passed over at the operator's
+ * own risk; in both cases only while no standby sees a sign of life of it.
+ */
+export function fenceUnreachable(wish: UnreachableWish): Step {
+  const { oldPrimary, witnesses, fence, allowSplitBrain } = wish
+  const [candidate] = witnesses
+  if (candidate === undefined) throw new RangeError('a promotion has at least its candidate as a witness')
+  let isFenced = false
+  return {
+    title:
+      fence === null
+        ? `accept that ${oldPrimary.name} cannot be reached, and look for signs of life`
+        : `fence ${oldPrimary.name} with the fence command, and look for signs of life`,
+    node: candidate,
+    leavesClusterAlone: true,
+    check: async (ctx) => {
+      if (isFenced) return satisfied(`${oldPrimary.name} is fenced`)
+      if (fence === null && !allowSplitBrain) return refused(unproven(oldPrimary))
+      if (fence === null) {
+        const sign = await signOfLife(ctx, oldPrimary, witnesses)
+        return sign === null ? satisfied('no standby sees it alive') : refused(alive(oldPrimary, sign))
+      }
+      return pending(`${oldPrimary.name} cannot be reached`)
+    },
+    apply: async (ctx) => {
+      const answer = await fence?.(oldPrimary)
+      if (answer?.hasFenced !== true && !allowSplitBrain) throw notFenced(oldPrimary, answer?.said ?? '')
+      if (answer?.hasFenced !== true) ctx.warn(notFenced(oldPrimary, answer?.said ?? ''))
+      const sign = await signOfLife(ctx, oldPrimary, witnesses)
+      if (sign !== null) throw alive(oldPrimary, sign)
+      isFenced = true
+    },
+  }
+}
+
+/**
+ * Whether any standby sees the old primary alive: its walreceiver heard something within the last moment, or the
+ * server's port answers from there. Null: nobody does.
+ */
+async function signOfLife(
+  ctx: StepContext,
+  oldPrimary: NodeSettings,
+  witnesses: readonly NodeName[],
+): Promise<string | null> {
+  const signs = await Promise.all(witnesses.map((name) => signSeenFrom(ctx, oldPrimary, name).catch(() => null)))
+  return signs.find((sign) => sign !== null) ?? null
+}
+
+async function signSeenFrom(
+  ctx: StepContext,
+  oldPrimary: NodeSettings,
+  witness: NodeName,
+): Promise<string | null> {
+  const { facts, sql } = await ask(ctx, witness)
+  const probe = shellScript(
+    `ask ${oldPrimary.name} for a sign of life`,
+    'set -- "$1/pg_isready" -q -h "$2" -p "$3" -t 1; if command -v timeout >/dev/null; then timeout 0.3 "$@"; else "$@"; fi',
+    [binDirectoryOf(facts), oldPrimary.address, String(oldPrimary.postgres.port)],
+  )
+  const [answer, silence] = await Promise.all([
+    ctx.on(witness).run(probe, { timeoutMs: 3_000 }),
+    wait(250).then(() =>
+      sql.value(
+        `SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time)::text FROM pg_stat_wal_receiver
+          WHERE status = 'streaming'`,
+      ),
+    ),
+  ])
+  // pg_isready: 0 accepts connections, 1 rejects them (starting, stopping); both are signs of life.
+  if (answer.status === 0 || answer.status === 1) {
+    return `its port ${oldPrimary.postgres.port} answers ${witness}`
+  }
+  const sender = facts.instance?.receiver
+  const isItsSender = sender?.senderHost === oldPrimary.address || sender?.senderHost === oldPrimary.host
+  if (isItsSender && silence !== null && Number(silence) < 0.25) return `${witness} still receives WAL from it`
+  return null
+}
+
+const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
+
+function unproven(oldPrimary: NodeSettings): ReplctlError {
+  return new ReplctlError('primary-unproven', `cannot prove that the old primary ${oldPrimary.name} is stopped`, {
+    detail: `Its host ${oldPrimary.host} cannot be reached, and the inventory has no fence command. It may still accept writes.`,
+    hint: 'Switch it off and configure fence.command, or, if you know that it is off: --allow-split-brain.',
+    node: oldPrimary.name,
+  })
+}
+
+function notFenced(oldPrimary: NodeSettings, said: string): ReplctlError {
+  return new ReplctlError('primary-unproven', `the fence command did not fence ${oldPrimary.name}`, {
+    detail: said === '' ? 'It ended with another status than 0.' : `It said: ${said}`,
+    hint: 'Make sure that the host is off, then run promote again. If you know that it is off: --allow-split-brain.',
+    node: oldPrimary.name,
+  })
+}
+
+function alive(oldPrimary: NodeSettings, sign: string): ReplctlError {
+  return new ReplctlError('primary-alive', `the old primary ${oldPrimary.name} is alive: ${sign}`, {
+    detail: 'Only its SSH cannot be reached from here. Promoting now would make two writers.',
+    hint: `Restore SSH to ${oldPrimary.host} so that replctl can stop it, or switch the host off.`,
+    node: oldPrimary.name,
+  })
+}

@@ -1,0 +1,83 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { NodeName } from '../cluster/names.ts'
+import type { StepContext } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import type { SqlSession } from '../node/sql-session.ts'
+import { sqlEndpointOf, surveyNode } from '../node/survey.ts'
+
+/** Facts of a node as they are now. Steps read again instead of remembering. @throws if it cannot be reached */
+export async function look(ctx: StepContext, name: NodeName = ctx.node.name): Promise<NodeFacts> {
+  const facts = await surveyNode(ctx.on(name))
+  if (facts.unreachable !== null) throw facts.unreachable
+  return facts
+}
+
+/** Facts and SQL of a running instance. @throws {ReplctlError} `instance-stopped`, `not-answering` */
+export async function ask(
+  ctx: StepContext,
+  name: NodeName = ctx.node.name,
+): Promise<{ facts: NodeFacts; sql: SqlSession }> {
+  const facts = await look(ctx, name)
+  if (facts.instance === null) {
+    throw (
+      facts.instanceError ??
+      new ReplctlError('instance-stopped', `PostgreSQL is not running on ${name}`, { node: name })
+    )
+  }
+  return { facts, sql: await sqlOf(ctx, facts) }
+}
+
+/** SQL on the instance that these facts are of. */
+export async function sqlOf(ctx: StepContext, facts: NodeFacts): Promise<SqlSession> {
+  const node = ctx.on(facts.name)
+  return await node.sql(sqlEndpointOf(node, facts))
+}
+
+/** Folder of the node's programs. @throws {ReplctlError} `binaries-missing` */
+export function binDirectoryOf(facts: NodeFacts): string {
+  if (facts.binaries === null) throw binariesMissing(facts)
+  return facts.binaries.directory
+}
+
+/** Major version of the node's data directory, else of its programs. */
+export function majorOf(facts: NodeFacts): number {
+  const major = facts.dataMajor ?? facts.binaries?.major
+  if (major === undefined) throw binariesMissing(facts)
+  return major
+}
+
+function binariesMissing(facts: NodeFacts): ReplctlError {
+  const found = facts.installed.map((one) => `${one.version} in ${one.directory}`).join(', ')
+  return new ReplctlError('binaries-missing', `found no suitable PostgreSQL programs on ${facts.name}`, {
+    detail: found === '' ? 'None was found where Debian, PGDG and Homebrew put them.' : `Found: ${found}.`,
+    hint: 'Install PostgreSQL there, or set postgres.bin_dir (and postgres.version) in the inventory.',
+    node: facts.name,
+  })
+}
+
+/**
+ * Polls until `probe` gives something other than undefined.
+ * @throws {ReplctlError} `timeout` at the deadline, `interrupted` when the operator asked to stop
+ */
+export async function awaitState<T>(
+  ctx: StepContext,
+  what: string,
+  probe: () => Promise<T | undefined>,
+  options: { readonly everyMs?: number; readonly timeoutMs?: number; readonly last?: () => string } = {},
+): Promise<T> {
+  const timeoutMs = options.timeoutMs ?? ctx.timeoutMs
+  const deadline = Date.now() + timeoutMs
+  for (;;) {
+    const found = await probe()
+    if (found !== undefined) return found
+    if (ctx.signal.aborted) throw new ReplctlError('interrupted', `interrupted while waiting: ${what}`)
+    if (Date.now() >= deadline) {
+      throw new ReplctlError('timeout', `waited ${timeoutMs / 1000} s in vain: ${what}`, {
+        detail: options.last?.(),
+        hint: 'The cluster may still get there: look with "replctl status", go on with "replctl resume".',
+        node: ctx.node.name,
+      })
+    }
+    await new Promise((resolve) => setTimeout(resolve, options.everyMs ?? 50))
+  }
+}

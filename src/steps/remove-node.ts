@@ -1,0 +1,148 @@
+import type { NodeName } from '../cluster/names.ts'
+import { shellScript } from '../command.ts'
+import { pending, refused, type Step, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { stateScript } from '../node/node.ts'
+import { emptyDirectoryScript, workLock } from './ensure-data-directory.ts'
+import { stopInstance } from './fence-instance.ts'
+import { look } from './look.ts'
+
+/** A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. */
+export function stopStandby(node: NodeName): Step {
+  return {
+    title: 'stop PostgreSQL',
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.postmaster?.isAlive !== true) return satisfied('it does not run')
+      return facts.instance?.isInRecovery === false ? refused(isPrimary(node)) : pending('it runs')
+    },
+    apply: async (ctx) => {
+      if ((await look(ctx)).instance?.isInRecovery === false) throw isPrimary(node)
+      await stopInstance(ctx, node)
+    },
+  }
+}
+
+/** Takes away what replctl keeps about a removed node on its host: the password first of all. */
+export function forgetNode(node: NodeName): Step {
+  const files = ['pgpass', 'node.json', 'cluster.json', 'fenced.json']
+  return {
+    title: 'remove the passfile and the mark',
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const isThere = facts.hasPassfile || facts.mark !== null || facts.record !== null || facts.fence !== null
+      return isThere ? pending('they are there') : satisfied('there are none')
+    },
+    apply: async (ctx) => {
+      const script = 'for name in "$@"; do rm -f "$state/$name"; done'
+      await ctx.node.output(stateScript(ctx.node, 'remove the passfile and the mark', `shift\n${script}`, files))
+    },
+  }
+}
+
+/** Deletes the data directory of a stopped standby of this cluster. Never a primary's, never one of another cluster. */
+export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
+  return {
+    title: 'delete its data directory',
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const { dataDir } = ctx.node.settings.postgres
+      if (facts.dataDirectoryState === 'missing' || facts.dataDirectoryState === 'empty') {
+        return satisfied(`${dataDir} is ${facts.dataDirectoryState}`)
+      }
+      if (facts.instance?.isInRecovery === false) return refused(isPrimary(node))
+      const there = await look(ctx, primary)
+      const own = facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? facts.mark?.systemIdentifier
+      const isClone = facts.mark?.phase === 'cloning' && facts.mark.inode === facts.dataDirectoryInode
+      if (!isClone && (own === undefined || own !== there.instance?.systemIdentifier)) {
+        return refused(foreign(node, dataDir, own, there.instance?.systemIdentifier))
+      }
+      if (!isClone && !facts.hasStandbySignal) {
+        return refused(
+          new ReplctlError('not-a-standby', `${dataDir} on ${node} is not a standby's`, {
+            detail: 'It has no standby signal: it may be a former primary that holds transactions nobody else has.',
+            hint: `Look at it first. "replctl rejoin ${node}" saves what only it has.`,
+            node,
+          }),
+        )
+      }
+      return pending(`${dataDir} is a standby of this cluster`)
+    },
+    apply: async (ctx) => {
+      const { dataDir } = ctx.node.settings.postgres
+      if ((await look(ctx)).postmaster?.isAlive === true) throw new RangeError('its postmaster still runs')
+      const script = `${workLock}${emptyDirectoryScript}rmdir "$dir" 2>/dev/null; :`
+      await ctx.node.output(stateScript(ctx.node, `delete ${dataDir}`, script, [dataDir]), { timeoutMs: 600_000 })
+    },
+  }
+}
+
+/** Puts a data directory that is to be replaced aside, under a name that says why; restores it if the clone fails. */
+export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step {
+  const purge = purgeDataDirectory(node, primary)
+  const aside = (dataDir: string) => `${dataDir}.replctl-old`
+  return {
+    title: 'stop the old standby and move its data directory aside',
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const { dataDir } = ctx.node.settings.postgres
+      if (facts.dataDirectoryState === 'missing' || facts.dataDirectoryState === 'empty') {
+        return satisfied(`${dataDir} is ${facts.dataDirectoryState}`)
+      }
+      const phase = facts.mark?.phase
+      const isNew = phase === 'cloning' || phase === 'cloned'
+      if (isNew && facts.mark?.inode === facts.dataDirectoryInode) return satisfied(`${dataDir} is the new clone`)
+      return await purge.check(ctx)
+    },
+    apply: async (ctx) => {
+      await stopInstance(ctx, node)
+      const { dataDir } = ctx.node.settings.postgres
+      const script = 'rm -rf -- "$2" && mv -- "$1" "$2"'
+      const moved = await ctx.node.run(shellScript(`move ${dataDir} aside`, script, [dataDir, aside(dataDir)]))
+      if (moved.status === 0) return
+      // A mount point cannot be renamed: its content, proved to be a stopped standby's, is removed in place.
+      await purge.apply?.(ctx)
+    },
+    undo: async (ctx) => {
+      const { dataDir } = ctx.node.settings.postgres
+      const script = 'if [ -d "$2" ]; then rmdir -- "$1" 2>/dev/null; [ -e "$1" ] || mv -- "$2" "$1"; fi'
+      await ctx.node.output(shellScript(`put ${dataDir} back`, script, [dataDir, aside(dataDir)]))
+    },
+  }
+}
+
+/** The old directory goes only after its successor streams. */
+export function deleteDataDirectoryAside(node: NodeName): Step {
+  return {
+    title: 'delete the old data directory that was moved aside',
+    node,
+    check: async (ctx) => {
+      const path = `${ctx.node.settings.postgres.dataDir}.replctl-old`
+      const command = shellScript(`look for ${path}`, '[ -e "$1" ] && echo there; :', [path])
+      return (await ctx.node.output(command)).trim() === '' ? satisfied('there is none') : pending(`${path} is there`)
+    },
+    apply: async (ctx) => {
+      const path = `${ctx.node.settings.postgres.dataDir}.replctl-old`
+      await ctx.node.output(shellScript(`delete ${path}`, 'rm -rf -- "$1"', [path]), { timeoutMs: 600_000 })
+    },
+  }
+}
+
+function isPrimary(node: NodeName): ReplctlError {
+  return new ReplctlError('primary-alive', `${node} is the primary`, {
+    hint: 'Only standbys can be removed. Promote another node first, or switch over.',
+    node,
+  })
+}
+
+function foreign(node: NodeName, dataDir: string, own: string | undefined, wanted: string | undefined): ReplctlError {
+  return new ReplctlError('foreign-data-directory', `${dataDir} on ${node} does not belong to this cluster`, {
+    detail: `Its system identifier is ${own ?? 'unknown'}, the cluster's is ${wanted ?? 'unknown'}.`,
+    hint: 'It is left alone. Remove it yourself if you are sure.',
+    node,
+  })
+}

@@ -1,0 +1,121 @@
+import type { NodeName } from '../cluster/names.ts'
+import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { quoteLiteral } from '../postgres/sql.ts'
+import { ask, look } from './look.ts'
+
+/** The upstream keeps WAL for this standby from now on. An inactive slot that lost its WAL is made anew. */
+export function ensureReplicationSlot(upstream: NodeName, slot: string, standby: NodeName): Step {
+  const missing = 'there is no such slot'
+  return {
+    title: `have the replication slot "${slot}" for ${standby}`,
+    node: upstream,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.instance === null) return unknownUntil(`PostgreSQL runs on ${upstream}`)
+      const found = facts.instance.slots.find((one) => one.name === slot)
+      if (found === undefined) return pending(missing)
+      if (found.type === 'logical') return refused(foreignSlot(upstream, slot))
+      if (found.walStatus === 'lost' && !found.isActive) return pending('its WAL is lost')
+      // A slot without restart_lsn was never used and keeps nothing; it starts to keep with its standby.
+      return satisfied(`it is there, restart_lsn ${found.restartLsn ?? 'not set yet'}`)
+    },
+    apply: async (ctx) => {
+      const { facts, sql } = await ask(ctx)
+      const name = quoteLiteral(slot)
+      if (facts.instance?.slots.some((one) => one.name === slot && !one.isActive && one.walStatus === 'lost')) {
+        await sql.execute(`SELECT pg_drop_replication_slot(${name})`)
+      }
+      await sql.execute(`SELECT pg_create_physical_replication_slot(${name}, true)`)
+    },
+    undo: async (ctx) => {
+      const { facts, sql } = await ask(ctx)
+      if (facts.instance?.slots.some((one) => one.name === slot && !one.isActive)) {
+        await sql.execute(`SELECT pg_drop_replication_slot(${quoteLiteral(slot)})`)
+      }
+    },
+  }
+}
+
+/** No slot of this name holds WAL back on a node any more. Only physical slots under replctl's own names are dropped. */
+export function dropReplicationSlot(node: NodeName, slot: string): Step {
+  return {
+    title: `drop the replication slot "${slot}"`,
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.instance === null) return satisfied('PostgreSQL does not run there')
+      const found = facts.instance.slots.find((one) => one.name === slot && one.type === 'physical')
+      return found === undefined ? satisfied('there is none') : pending('it is there')
+    },
+    apply: async (ctx) => {
+      const { sql } = await ask(ctx)
+      const name = quoteLiteral(slot)
+      // A walsender that has not noticed that its standby is gone still holds the slot.
+      await sql.execute(
+        `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = ${name} AND active`,
+      )
+      const deadline = Date.now() + 10_000
+      for (;;) {
+        const state = await sql.value(`SELECT active::text FROM pg_replication_slots WHERE slot_name = ${name}`)
+        if (state === null) return
+        if (state === 'false') break
+        if (Date.now() > deadline) break
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      }
+      await sql.execute(`SELECT pg_drop_replication_slot(${name})`)
+    },
+  }
+}
+
+/** There are walsenders and slots left for a base backup and a new standby. */
+export function requireRoomForStandby(
+  upstream: NodeName,
+  source: NodeName,
+  slots: readonly string[],
+): Step {
+  return {
+    title: `require room for ${slots.length === 1 ? 'a standby' : `${slots.length} standbys`}: walsenders and slots`,
+    node: upstream,
+    check: async (ctx) => {
+      const { facts } = await ask(ctx)
+      const instance = facts.instance
+      if (instance === null) return unknownUntil(`PostgreSQL runs on ${upstream}`)
+      const limit = (name: string) => Number(instance.settings[name]?.value ?? 0)
+      const neededSlots = slots.filter((slot) => !instance.slots.some((one) => one.name === slot)).length
+      const usedSlots = instance.slots.length
+      if (usedSlots + neededSlots > limit('max_replication_slots')) {
+        return refused(tooLow(upstream, 'max_replication_slots', usedSlots, neededSlots, limit))
+      }
+      const sender = source === upstream ? instance : (await ask(ctx, source)).facts.instance
+      const usedSenders = sender?.replication.length ?? 0
+      const neededSenders = slots.length * 2
+      const senderLimit = Number(sender?.settings.max_wal_senders?.value ?? 0)
+      if (usedSenders + neededSenders > senderLimit) {
+        return refused(tooLow(source, 'max_wal_senders', usedSenders, neededSenders, () => senderLimit))
+      }
+      return satisfied(`${senderLimit - usedSenders} walsenders are free`)
+    },
+  }
+}
+
+function tooLow(
+  node: NodeName,
+  setting: string,
+  used: number,
+  needed: number,
+  limit: (name: string) => number,
+): ReplctlError {
+  return new ReplctlError('settings-too-low', `${setting} on ${node} leaves no room for a standby`, {
+    detail: `${setting} is ${limit(setting)}; ${used} are in use, ${needed} more are needed.`,
+    hint: `Free one, or raise ${setting} on ${node} (it needs a restart).`,
+    node,
+  })
+}
+
+function foreignSlot(node: NodeName, slot: string): ReplctlError {
+  return new ReplctlError('foreign-slot', `slot "${slot}" on ${node} is a logical slot that is not ours`, {
+    hint: 'Rename the node or the cluster in the inventory, or drop that slot yourself.',
+    node,
+  })
+}

@@ -1,0 +1,139 @@
+import type { NodeName } from '../cluster/names.ts'
+import { shellScript } from '../command.ts'
+import { refused, type Step, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { ask, look } from './look.ts'
+
+const listenScript = `
+hex=$(printf '%04X' "$1")
+for file in /proc/net/tcp /proc/net/tcp6; do
+  [ -r "$file" ] && awk -v port=":$hex" '$4 == "0A" && substr($2, length($2) - 4) == port { print "busy"; exit }' "$file"
+done
+for dir in /var/run/postgresql /tmp; do
+  lock="$dir/.s.PGSQL.$1.lock"
+  [ -f "$lock" ] || continue
+  pid=$(sed -n 1p "$lock")
+  if kill -0 "$pid" 2>/dev/null || [ -d "/proc/$pid" ]; then echo "data $(sed -n 2p "$lock")"; fi
+done
+:
+`
+
+/** Nothing else listens on the port, unless it is the node's own instance. */
+export function requireFreePort(node: NodeName): Step {
+  return {
+    title: 'require a free port',
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const { port } = ctx.node.settings.postgres
+      if (facts.postmaster?.isAlive === true) return satisfied(`our own instance has port ${port}`)
+      const output = await ctx.node.output(
+        shellScript(`look who listens on port ${port}`, listenScript, [String(port)]),
+      )
+      if (output.trim() === '') return satisfied(`nothing listens on port ${port}`)
+      const owner = /^data (.*)$/m.exec(output)?.[1]
+      return refused(
+        new ReplctlError('port-in-use', `port ${port} on ${node} is in use`, {
+          detail: owner === undefined ? 'Something listens there.' : `The instance in ${owner} has it.`,
+          hint:
+            owner === undefined
+              ? 'Choose another postgres.port, or stop what listens there.'
+              : `Stop that instance (on Debian: pg_dropcluster --stop if it is unused), or choose another postgres.port.`,
+          node,
+        }),
+      )
+    },
+  }
+}
+
+/** The standby's file system has room for the source's data. */
+export function requireDiskSpace(standby: NodeName, source: NodeName): Step {
+  return {
+    title: `require disk space for a copy of ${source}`,
+    node: standby,
+    check: async (ctx) => {
+      const [facts, { sql }] = await Promise.all([look(ctx), ask(ctx, source)])
+      if (facts.dataDirectoryState === 'instance') return satisfied('the copy is there already')
+      const size = Number((await sql.value('SELECT sum(pg_tablespace_size(oid))::text FROM pg_tablespace')) ?? 0)
+      if (facts.freeBytes === null) return satisfied('free space is unknown')
+      const free = Math.round(facts.freeBytes / 2 ** 20)
+      const needed = Math.round((size * 1.05) / 2 ** 20) + 64
+      if (free >= needed) return satisfied(`${free} MiB free, ${needed} MiB needed`)
+      return refused(
+        new ReplctlError('disk-full', `${standby} has no room for a copy of ${source}`, {
+          detail: `${needed} MiB are needed and ${free} MiB are free where ${ctx.node.settings.postgres.dataDir} is.`,
+          hint: 'Free some space there, or choose another data_dir.',
+          node: standby,
+        }),
+      )
+    },
+  }
+}
+
+const tablespaceScript = `
+for dir; do
+  if [ ! -d "$dir" ]; then
+    if mkdir -p -- "$dir" 2>/dev/null; then rmdir -- "$dir"; else printf 'missing\\t%s\\n' "$dir"; fi
+  elif [ ! -w "$dir" ]; then printf 'not-writable\\t%s\\n' "$dir"
+  elif [ -n "$(ls -A -- "$dir" | grep -v '^lost+found$')" ]; then printf 'not-empty\\t%s\\n' "$dir"
+  fi
+done
+`
+
+/** Every tablespace of the source finds an empty folder at the same path on the standby. */
+export function requireTablespaceFolders(standby: NodeName, source: NodeName): Step {
+  return {
+    title: `require empty folders for the tablespaces of ${source}`,
+    node: standby,
+    check: async (ctx) => {
+      const [facts, { facts: there }] = await Promise.all([look(ctx), ask(ctx, source)])
+      const locations = (there.instance?.tablespaces ?? []).map((one) => one.location)
+      if (locations.length === 0) return satisfied('there are no tablespaces')
+      if (facts.dataDirectoryState === 'instance') return satisfied('the copy is there already')
+      const isSameHost = ctx.node.settings.host === ctx.on(source).settings.host
+      const output = isSameHost
+        ? locations.map((location) => `same-host\t${location}`).join('\n')
+        : await ctx.node.output(shellScript('look for the tablespace folders', tablespaceScript, locations))
+      const wrong = output.trim().split('\n').filter((line) => line !== '')
+      if (wrong.length === 0 || facts.mark?.phase === 'cloning') {
+        return satisfied(`${locations.length} tablespace folder(s) are ready`)
+      }
+      const list = wrong.map((line) => line.split('\t').toReversed().join(' is ')).join('; ')
+      return refused(
+        new ReplctlError('tablespace-unmapped', `${standby} has no place for the tablespaces of ${source}`, {
+          detail: `${list.replaceAll('same-host', `in use: both nodes are on one host`)}.`,
+          hint: `Make each folder on ${standby}, empty and owned by ${ctx.node.settings.postgres.osUser}.`,
+          node: standby,
+        }),
+      )
+    },
+  }
+}
+
+/** A standby that is the source of a clone has replayed what the upstream's slot keeps from now on. */
+export function awaitReplayOf(source: NodeName, upstream: NodeName, slot: string): Step {
+  const state = async (ctx: Parameters<Step['check']>[0]) => {
+    const [{ facts: there }, { sql }] = await Promise.all([ask(ctx, upstream), ask(ctx, source)])
+    const kept = there.instance?.slots.find((one) => one.name === slot)?.restartLsn ?? null
+    if (kept === null) return { isReached: false, because: `slot "${slot}" is not there yet` }
+    const isReached = (await sql.value(`SELECT (pg_last_wal_replay_lsn() >= '${kept}'::pg_lsn)::text`)) === 'true'
+    return { isReached, because: `${isReached ? 'replayed' : 'not yet replayed'} ${kept}` }
+  }
+  return {
+    title: `wait until ${source} has replayed what slot "${slot}" on ${upstream} keeps`,
+    node: source,
+    check: async (ctx) => {
+      const { isReached, because } = await state(ctx)
+      return isReached ? satisfied(because) : { is: 'pending', because }
+    },
+    apply: async (ctx) => {
+      const deadline = Date.now() + ctx.timeoutMs
+      while (!(await state(ctx)).isReached) {
+        if (Date.now() > deadline) {
+          throw new ReplctlError('timeout', `${source} did not replay in time`, { node: source })
+        }
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    },
+  }
+}

@@ -1,0 +1,49 @@
+import type { NodeName } from '../cluster/names.ts'
+import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { serviceOf, startFailed } from '../node/service.ts'
+import { awaitState, binDirectoryOf, look } from './look.ts'
+
+/** Starts the instance and waits until it answers. */
+export function startInstance(node: NodeName): Step {
+  return {
+    title: 'start PostgreSQL',
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.instance !== null) return satisfied(`it runs with pid ${facts.postmaster?.pid}`)
+      if (facts.dataDirectoryState !== 'instance') return unknownUntil('the data directory is made')
+      if (facts.postmaster?.isFrozen === true) {
+        return refused(
+          new ReplctlError('not-answering', `PostgreSQL on ${node} is frozen`, {
+            detail: `Its postmaster (pid ${facts.postmaster.pid}) was stopped by SIGSTOP or a frozen cgroup.`,
+            hint: 'Thaw it (kill -CONT), or stop it, then run the command again.',
+            node,
+          }),
+        )
+      }
+      return pending(facts.postmaster?.isAlive === true ? 'it is starting' : 'it is stopped')
+    },
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.postmaster?.isAlive !== true) {
+        const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
+        const result = await ctx.node.run(service.start, { timeoutMs: ctx.timeoutMs })
+        if (result.status !== 0) throw startFailed(node, service, result.stderr || result.stdout)
+      }
+      await awaitState(ctx, `PostgreSQL on ${node} answers`, async () => {
+        const now = await look(ctx)
+        if (now.postmaster?.isAlive !== true) {
+          throw startFailed(node, serviceOf(ctx.node, facts, binDirectoryOf(facts)), 'It ended again.')
+        }
+        return now.instance ?? undefined
+      })
+    },
+    undo: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.postmaster?.isAlive !== true) return
+      await ctx.node.closeSql()
+      await ctx.node.output(serviceOf(ctx.node, facts, binDirectoryOf(facts)).stop, { timeoutMs: ctx.timeoutMs })
+    },
+  }
+}

@@ -1,0 +1,203 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { shellScript } from '../command.ts'
+import { upstreamConninfo } from '../cluster/node-configuration.ts'
+import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { lookAtJob, startJob, stopJob } from '../node/jobs.ts'
+import { stateScript } from '../node/node.ts'
+import {
+  type BaseBackupCompression,
+  baseBackupArgs,
+  commonCompression,
+  parseBaseBackupProgress,
+} from '../postgres/base-backup.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
+import { emptyDirectoryScript, workLock } from './ensure-data-directory.ts'
+import { writeMark } from './ensure-mark.ts'
+import { ask, binDirectoryOf, look, majorOf, sqlOf } from './look.ts'
+import { isOwn } from './require-data-directory.ts'
+import { suitableBinaries } from './require-binaries.ts'
+
+const jobName = 'base-backup'
+
+/**
+ * What the job runs: pg_basebackup without its own fsync of every single file, then the sizes of all files against the
+ * manifest where there is one, then one sync of the file systems. It ends well only when everything is on disk.
+ */
+const jobScript = `
+bin=$1 data=$2; shift 2
+"$bin/pg_basebackup" "$@" || exit $?
+if [ -f "$data/backup_manifest" ] && [ -x "$bin/pg_verifybackup" ]; then
+  "$bin/pg_verifybackup" --skip-checksums --no-parse-wal --quiet "$data" || exit 90
+fi
+for at in "$data" "$data/pg_wal/" "$data"/pg_tblspc/*/; do
+  [ -d "$at" ] || continue
+  sync -f "$at" 2>/dev/null || sync
+done
+echo 'replctl: on disk'
+`
+
+export interface BaseBackupWish {
+  readonly standby: NodeName
+  readonly source: NodeSettings
+  readonly slot: string | undefined
+  readonly inventory: Inventory
+}
+
+/**
+ * Copies the source's data directory onto the standby with pg_basebackup, run there, so that nothing flows through the
+ * control host. The copy goes on when replctl dies; running the command again finds it, or starts it anew.
+ */
+export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupWish): Step {
+  return {
+    title: `take a base backup from ${source.name}`,
+    node: standby,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const { dataDir } = ctx.node.settings.postgres
+      const isComplete = facts.dataDirectoryState === 'instance' && facts.mark?.phase !== 'cloning'
+      return isComplete ? satisfied(`${dataDir} is a complete copy`) : pending(`${dataDir} is to be filled`)
+    },
+    apply: async (ctx) => {
+      const { dataDir } = ctx.node.settings.postgres
+      const before = await look(ctx)
+      if (!isOwn(before, ctx.node.cluster, dataDir)) throw lostDirectory(standby, dataDir)
+      const running = await lookAtJob(ctx.node, jobName)
+      if (!running.isRunning && !(running.status === 0 && before.dataDirectoryState === 'instance')) {
+        await beginCopy(ctx, before, { standby, source, slot, inventory })
+      }
+      await followCopy(ctx, source)
+      const facts = await look(ctx)
+      const { facts: there } = await ask(ctx, source.name)
+      await writeMark(ctx, facts, 'cloned', there.instance?.systemIdentifier ?? '')
+      await stopJob(ctx.node, jobName)
+    },
+    undo: async (ctx) => {
+      await stopJob(ctx.node, jobName)
+    },
+  }
+}
+
+async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWish): Promise<void> {
+  const { standby, source, slot, inventory } = wish
+  const { dataDir } = ctx.node.settings.postgres
+  const { facts: there } = await ask(ctx, source.name)
+  const binaries = suitableBinaries(facts, majorOf(there))
+  const directory = binaries?.directory ?? binDirectoryOf(facts)
+  await stopJob(ctx.node, jobName)
+  await ctx.node.output(
+    stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}`, [dataDir]),
+    { timeoutMs: 600_000 },
+  )
+  const args = baseBackupArgs({
+    clientMajor: binaries?.major ?? majorOf(there),
+    serverMajor: majorOf(there),
+    dataDirectory: dataDir,
+    conninfo: upstreamConninfo(inventory, facts.home, ctx.node.settings, source),
+    slot,
+    compression: await chooseCompression(ctx, there, directory, standby, source),
+    noSync: true,
+  })
+  await startJob(ctx.node, jobName, jobScript, [directory, dataDir, ...args])
+}
+
+/** Compressed where both ends can: what zstd at level 1 costs is less than what the link takes, unless there is none. */
+async function chooseCompression(
+  ctx: StepContext,
+  there: NodeFacts,
+  directory: string,
+  standby: NodeName,
+  source: NodeSettings,
+): Promise<BaseBackupCompression> {
+  const own = ctx.on(standby).settings
+  const isSameHost = own.address === source.address || (own.host === 'local' && source.host === 'local')
+  if (isSameHost || !capabilitiesOf(majorOf(there)).serverCompression) return 'none'
+  const sql = await sqlOf(ctx, there)
+  const server = await sql.value("SELECT setting FROM pg_config WHERE name = 'CONFIGURE'").catch(() => null)
+  const client = await ctx.node.run(
+    shellScript('ask for the compressions of pg_basebackup', '"$1/pg_basebackup" --help; ldd "$1/pg_basebackup" 2>/dev/null', [
+      directory,
+    ]),
+  )
+  const links = client.stdout
+  const clientConfigure = ['zstd', 'lz4'].filter((name) => links.includes(`lib${name}`)).map((name) => `--with-${name}`)
+  return commonCompression(server ?? '', clientConfigure.join(' '))
+}
+
+/** Waits for the copy, as long as bytes flow, and tells how far it is: by the server's own view where it has one. */
+async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void> {
+  const startedAt = Date.now()
+  let lastBytes = -1
+  let lastGrowthAt = Date.now()
+  for (;;) {
+    const job = await lookAtJob(ctx.node, jobName)
+    if (!job.isRunning) {
+      if (job.status === 0) return
+      throw copyFailed(ctx.node.name, job.status, job.output)
+    }
+    if (ctx.signal.aborted) {
+      throw new ReplctlError('interrupted', 'interrupted while a base backup was taken')
+    }
+    const progress = await copyProgress(ctx, source, job.output)
+    if (progress.doneBytes !== undefined && progress.doneBytes !== lastBytes) {
+      lastBytes = progress.doneBytes
+      lastGrowthAt = Date.now()
+    }
+    if (Date.now() - lastGrowthAt > Math.max(600_000, ctx.timeoutMs)) {
+      throw new ReplctlError('timeout', `no byte of the base backup came for ${Math.round((Date.now() - lastGrowthAt) / 1000)} s`, {
+        detail: job.output.trim().split('\n').at(-1),
+        node: ctx.node.name,
+      })
+    }
+    const seconds = (Date.now() - startedAt) / 1000
+    ctx.progress({
+      ...progress,
+      bytesPerSecond: progress.doneBytes === undefined || seconds < 0.2 ? undefined : progress.doneBytes / seconds,
+    })
+    await new Promise((resolve) => setTimeout(resolve, 150))
+  }
+}
+
+async function copyProgress(ctx: StepContext, source: NodeSettings, output: string) {
+  const there = await ask(ctx, source.name).catch(() => null)
+  if (there !== null && capabilitiesOf(majorOf(there.facts)).basebackupProgressView) {
+    const row = await there.sql
+      .json<{ phase: string; done: number; total: number | null } | null>(
+        `SELECT json_build_object('phase', p.phase, 'done', p.backup_streamed, 'total', p.backup_total)
+           FROM pg_stat_progress_basebackup p JOIN pg_stat_activity a USING (pid)
+          WHERE a.application_name = '${ctx.node.settings.applicationName.replaceAll("'", "''")}' LIMIT 1`,
+      )
+      .catch(() => null)
+    if (row !== null) {
+      return { message: row.phase, doneBytes: row.done, totalBytes: row.total ?? undefined }
+    }
+  }
+  const lines = output.split(/[\r\n]+/).filter((line) => line.trim() !== '')
+  const last = lines.map(parseBaseBackupProgress).findLast((one) => one !== undefined)
+  if (output.includes('base backup completed')) return { message: 'making it durable' }
+  return { message: last?.phase.replaceAll('-', ' ') ?? 'starting', doneBytes: last?.doneBytes, totalBytes: last?.totalBytes }
+}
+
+function copyFailed(node: NodeName, status: number | null, output: string): ReplctlError {
+  const said = output
+    .split(/[\r\n]+/)
+    .filter((line) => !/^\s*\d+\/\d+ kB/.test(line) && line.trim() !== '')
+    .slice(-10)
+    .join('\n')
+  const isFull = /no space left/i.test(said)
+  return new ReplctlError(isFull ? 'disk-full' : 'base-backup-failed', `could not take a base backup onto ${node}`, {
+    detail: `pg_basebackup ended with ${status === null ? 'a kill' : `exit status ${status}`}. It said: ${said}`,
+    hint: isFull ? 'Free some space there, then run the command again.' : 'Mend what it names, then run the command again.',
+    node,
+  })
+}
+
+function lostDirectory(node: NodeName, dataDir: string): ReplctlError {
+  return new ReplctlError('foreign-data-directory', `${dataDir} on ${node} is not the directory that replctl made`, {
+    detail: 'It was replaced since the step before.',
+    hint: 'Look at what happened there; nothing was written into it.',
+    node,
+  })
+}

@@ -1,0 +1,92 @@
+import type { Client, ClientChannel } from 'ssh2'
+import { ReplctlError } from '../errors.ts'
+import { defer } from './deferred.ts'
+import { createGate } from './gate.ts'
+import type { Exit, Launch, PipedProcess } from './piped-process.ts'
+
+/** sshd allows ten sessions a connection by default; two stay free to kill what hangs. */
+const mostSessions = 8
+
+/** Launches shell lines over one ssh connection, no more at once than its sshd takes. */
+export function createChannelLauncher(host: string, client: Client): Launch {
+  const gate = createGate(mostSessions)
+  const settle = async (): Promise<void> => {
+    const channel = await execute(client, 'true')
+    await new Promise<void>((resolve) => channel.resume().on('close', resolve).stderr.resume())
+  }
+  return async (line, kind, signal) => {
+    for (let attempt = 1; ; attempt++) {
+      const release = await gate.enter(kind, signal)
+      try {
+        const channel = await execute(client, line)
+        channel.on('close', release)
+        return channelProcess(channel, settle)
+      } catch (error) {
+        release()
+        if (!isSessionRefusal(error)) throw error
+        const isFirstTry = attempt === 1
+        if (!gate.lower() && !isFirstTry) throw tooManySessions(host, error)
+        if (kind === 'urgent' && !isFirstTry) throw tooManySessions(host, error)
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    }
+  }
+}
+
+function execute(client: Client, line: string): Promise<ClientChannel> {
+  return new Promise((resolve, reject) => {
+    client.exec(line, (error, channel) => (error ? reject(error) : resolve(channel)))
+  })
+}
+
+function isSessionRefusal(error: unknown): error is Error {
+  return error instanceof Error && /open fail/i.test(error.message)
+}
+
+function tooManySessions(host: string, cause: Error): ReplctlError {
+  return new ReplctlError('remote-command-failed', `sshd on ${host} refuses a further session`, {
+    detail: 'Its MaxSessions is too low: a long-lived command and a short one run at the same time.',
+    hint: 'Set MaxSessions in its sshd_config to 4 at least; 10 is the default.',
+    cause,
+  })
+}
+
+function channelProcess(channel: ClientChannel, settle: () => Promise<void>): PipedProcess {
+  const exited = defer<Exit | undefined>()
+  const closed = defer()
+  const stderrClosed = defer()
+  channel.on('error', () => {})
+  channel.on('exit', (status: number | null, signal?: string) =>
+    exited.resolve({ status, signal: signal ?? null }),
+  )
+  channel.stderr.on('close', () => stderrClosed.resolve())
+  // Closed without an exit status: the link was lost, and the outcome is unknown.
+  channel.on('close', () => {
+    exited.resolve(undefined)
+    stderrClosed.promise.then(() => closed.resolve()).catch(() => {})
+  })
+  let isOver = false
+  closed.promise.then(() => (isOver = true)).catch(() => {})
+  return {
+    stdout: channel,
+    stderr: channel.stderr,
+    exited: exited.promise,
+    closed: closed.promise,
+    settle,
+    write: async (data) => {
+      const taken = new Promise<void>((resolve, reject) => {
+        channel.write(data, (error) => (error ? reject(error) : resolve()))
+      })
+      const gone = closed.promise.then(() => Promise.reject(new Error('the channel is closed')))
+      if (isOver) await gone
+      await Promise.race([taken, gone])
+    },
+    endInput: () => channel.end(),
+    terminate: () => channel.signal('TERM'),
+    release: () => {
+      channel.resume()
+      channel.stderr.resume()
+      channel.close()
+    },
+  }
+}

@@ -1,0 +1,64 @@
+import net from 'node:net'
+import { Duplex } from 'node:stream'
+import type { Client } from 'ssh2'
+import { hostUnreachable } from './ssh-errors.ts'
+import type { SshHop } from './ssh-route.ts'
+
+/** Opens the way to the first host: TCP, or what its ProxyCommand gives. */
+export async function dial(hop: SshHop, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Duplex> {
+  return hop.proxyCommand === undefined ? dialTcp(hop, signal) : runProxy(hop.proxyCommand, env, signal)
+}
+
+/** Opens the way to a host through the one before it. */
+export function dialThrough(client: Client, hop: SshHop): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    client.forwardOut('127.0.0.1', 0, hop.address, hop.port, (error, channel) =>
+      error
+        ? reject(hostUnreachable(hop, new Error(`the jump host says: ${error.message}`)))
+        : resolve(channel),
+    )
+  })
+}
+
+function dialTcp(hop: SshHop, signal: AbortSignal): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    // Without noDelay each command and each query waits 40 ms for the other side's delayed acknowledgement.
+    const socket = net.connect({
+      host: hop.address,
+      port: hop.port,
+      family: hop.addressFamily,
+      noDelay: true,
+    })
+    const onAbort = (): void => {
+      socket.destroy()
+    }
+    const onError = (error: Error): void => reject(hostUnreachable(hop, error))
+    signal.addEventListener('abort', onAbort, { once: true })
+    socket.once('error', onError)
+    socket.once('connect', () => {
+      socket.off('error', onError)
+      signal.removeEventListener('abort', onAbort)
+      resolve(socket)
+    })
+  })
+}
+
+async function runProxy(command: string, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Duplex> {
+  const { execa } = await import('execa')
+  const child = execa('/bin/sh', ['-c', `exec ${command}`], {
+    env,
+    extendEnv: false,
+    buffer: false,
+    reject: false,
+    stderr: 'ignore',
+    stdin: 'pipe',
+  })
+  child.catch(() => {})
+  const stream = Duplex.from({ readable: child.stdout, writable: child.stdin })
+  const end = (): void => {
+    child.kill()
+  }
+  signal.addEventListener('abort', end, { once: true })
+  stream.once('close', end)
+  return stream
+}

@@ -1,0 +1,112 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ReplctlError } from '../errors.ts'
+import { parseConfigLine, readSshConfig, type SshConfigText, systemConfigFile } from './ssh-config-files.ts'
+
+/** What ssh_config says about a host: keyword in lower case → its values, e.g. `identityfile` → two paths. */
+export type SshOptions = ReadonlyMap<string, readonly string[]>
+
+export interface SshOptionsQuery {
+  readonly host: string
+  /** Given by the inventory or a jump, so ssh_config does not decide it. */
+  readonly user: string | undefined
+  readonly port: number | undefined
+  readonly configFile: string | undefined
+  readonly home: string
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly timeoutMs: number
+}
+
+/** The keywords that change anything here; a file without them need not be evaluated. */
+const relevant: ReadonlySet<string> = new Set(
+  `addressfamily canonicaldomains canonicalizehostname certificatefile globalknownhostsfile hashknownhosts
+  hostkeyalias hostname identitiesonly identityagent identityfile port proxycommand proxyjump revokedhostkeys
+  serveralivecountmax serveraliveinterval user userknownhostsfile`.split(/\s+/),
+)
+/** Debian's own file says HashKnownHosts; that alone is not worth a process. */
+const notAlone: ReadonlySet<string> = new Set(['hashknownhosts'])
+/** Stands for "ssh_config names no user": `ssh -G` would give the local user's name. */
+const noUser = 'replctl.no.user'
+
+/** Looks up what ssh_config says about a host: by `ssh -G` where there is one, else by parsing it. */
+export async function lookUpSshOptions(query: SshOptionsQuery): Promise<SshOptions> {
+  const config = await readConfig(query)
+  if (!isRelevant(config.expanded)) return new Map()
+  const options = (await askSsh(query, config)) ?? (await parseOptions(query, config))
+  if (options.get('user')?.[0] === noUser) options.delete('user')
+  return options
+}
+
+async function readConfig({ home, configFile }: SshOptionsQuery): Promise<SshConfigText> {
+  try {
+    return await readSshConfig(home, configFile)
+  } catch (error) {
+    throw configUnreadable(`${(error as Error).message}.`, error)
+  }
+}
+
+function isRelevant(text: string): boolean {
+  return text.split('\n').some((line) => {
+    const [keyword] = parseConfigLine(line)
+    return relevant.has(keyword) && !notAlone.has(keyword)
+  })
+}
+
+async function askSsh(
+  query: SshOptionsQuery,
+  config: SshConfigText,
+): Promise<Map<string, string[]> | undefined> {
+  const { execa } = await import('execa')
+  const folder = await mkdtemp(join(tmpdir(), 'replctl-ssh-'))
+  try {
+    const file = join(folder, 'config')
+    const system = config.hasSystem ? `Match all\nInclude ${systemConfigFile}\n` : ''
+    await writeFile(file, `${config.user}\n${system}Match all\nUser ${noUser}\n`, { mode: 0o600 })
+    const user = query.user === undefined ? [] : ['-l', query.user]
+    const port = query.port === undefined ? [] : ['-p', String(query.port)]
+    const result = await execa('ssh', ['-G', '-F', file, ...user, ...port, '--', query.host], {
+      reject: false,
+      stdin: 'ignore',
+      timeout: query.timeoutMs,
+      env: { ...query.env, LC_ALL: 'C' },
+      extendEnv: false,
+      maxBuffer: 1_000_000,
+    })
+    if (result.exitCode === 0) return collect(result.stdout)
+    if (result.exitCode === undefined || /unknown option|illegal option/.test(result.stderr)) return undefined
+    throw configUnreadable(result.stderr.trim().replaceAll(file, query.configFile ?? '~/.ssh/config'))
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+function collect(text: string): Map<string, string[]> {
+  const options = new Map<string, string[]>()
+  for (const line of text.split('\n')) {
+    const [keyword, value] = parseConfigLine(line)
+    if (keyword !== '') options.set(keyword, [...(options.get(keyword) ?? []), value])
+  }
+  return options
+}
+
+async function parseOptions(query: SshOptionsQuery, config: SshConfigText): Promise<Map<string, string[]>> {
+  const { default: SshConfig } = await import('ssh-config')
+  const asked = query.user === undefined ? { Host: query.host } : { Host: query.host, User: query.user }
+  const computed = SshConfig.parse(config.expanded).compute(asked, { ignoreCase: true })
+  const options = new Map<string, string[]>()
+  for (const [keyword, value] of Object.entries(computed)) {
+    const isList = /^(identityfile|certificatefile)$/.test(keyword)
+    const values = Array.isArray(value) ? value : [String(value)]
+    options.set(keyword, isList ? values : [values.join(' ')])
+  }
+  return options
+}
+
+function configUnreadable(detail: string, cause?: unknown): ReplctlError {
+  return new ReplctlError('usage', 'cannot read the ssh configuration', {
+    detail,
+    hint: 'Correct it, or name another file in ssh.config_file.',
+    cause,
+  })
+}

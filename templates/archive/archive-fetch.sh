@@ -1,0 +1,255 @@
+#!/bin/sh
+# Brings one WAL file back from the archive host. PostgreSQL runs it: restore_command = 'archive-fetch %f %p'.
+# Written by replctl, which overwrites it: change the inventory, not this file.
+cluster={{ cluster | shell }}
+state_directory={{ state_directory | shell }}
+system_identifier={{ system_identifier | shell }}
+archive_host={{ host | shell }}
+archive_port={{ port | shell }}
+archive_user={{ user | shell }}
+connect_timeout={{ connect_timeout | shell }}
+connection={{ connection | shell }}
+
+# Exit status:
+#   0  the file is there                       6  a program to unpack it is missing
+#   1  the archive has no such file            7  the archive host cannot be reached
+#   2  the archive host refused the request    8  the archived file is not what its name and this cluster say
+#   3  the archive holds two that differ
+#   4  damaged on the way
+#   5  the archive host or this one failed
+# PostgreSQL takes 1 to 125 for "the archive has no such file", and from 126 on it gives up. On a standby both this
+# and a failure are tried again in a few seconds, so every status is safe. In a recovery that is to end (a restore)
+# "no such file" is the end of WAL and opens the server: there a failure must not be reported at all. It is said in
+# PostgreSQL's log and tried again until the archive answers; stopping the server ends that.
+set -u
+LC_ALL=C
+PATH=${PATH:-/usr/bin:/bin}:/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin
+export LC_ALL PATH
+umask 077
+
+name=${1-}
+path=${2-}
+log=$state_directory/fetch.$$.log
+messages=$log
+unreachable=$state_directory/archive_unreachable
+# One name for all: PostgreSQL restores one file at a time, so the next one replaces what a killed run left.
+case $path in
+*/*) temporary=${path%/*}/replctl-fetch.tmp ;;
+*) temporary=replctl-fetch.tmp ;;
+esac
+
+say() {
+  printf 'archive-fetch: %s: %s\n' "$cluster" "$*" >>"$messages"
+}
+
+clean() {
+  rm -f "$log" "$temporary"
+}
+
+stop_by_signal() {
+  trap - EXIT "$1"
+  clean
+  kill -s "$1" $$
+}
+
+# Prints what is wrong with standard input as WAL segment $1 of the cluster $2; nothing if all is well. It has to be
+# a pipe: GNU wc miscounts a file of which something was read before.
+# Its first page has the long header: magic 2, info 2, timeline 4, address 8, remaining 4, padding 4, system
+# identifier 8, segment size 4, block size 4 bytes, in the byte order of the machine that wrote it.
+segment_fault() {
+  fault_name=${1%.partial}
+  fault_identifier=$2
+  # shellcheck disable=SC2046
+  set -- $({
+    dd bs=40 count=1 2>/dev/null | od -A n -v -t x1
+    wc -c
+  })
+  if [ $# -ne 41 ]; then
+    echo "it is empty or shorter than a page header"
+    return
+  fi
+  fault_size=$((${41} + 40))
+  case $1$2 in
+  ??d[0-3])
+    fault_flags=$3
+    fault_address=${16}${15}${14}${13}${12}${11}${10}${9}
+    fault_owner=${32}${31}${30}${29}${28}${27}${26}${25}
+    fault_length=${36}${35}${34}${33}
+    ;;
+  d[0-3]??)
+    fault_flags=$4
+    fault_address=${9}${10}${11}${12}${13}${14}${15}${16}
+    fault_owner=${25}${26}${27}${28}${29}${30}${31}${32}
+    fault_length=${33}${34}${35}${36}
+    ;;
+  *)
+    echo "it does not begin with a WAL page (magic number $1 $2)"
+    return
+    ;;
+  esac
+  if [ $((0x$fault_flags & 2)) -eq 0 ]; then
+    echo "its first page has no long header (flags $fault_flags)"
+  elif [ "$fault_owner" != "$(printf %016x "$fault_identifier")" ]; then
+    echo "it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier" \
+      "(0x$(printf %016x "$fault_identifier"))"
+  elif [ $((0x$fault_length)) -ne "$fault_size" ]; then
+    echo "it has $fault_size bytes, its header says $((0x$fault_length))"
+  else
+    fault_log=${fault_name#????????}
+    fault_segment=${fault_log#????????}
+    fault_log=${fault_log%????????}
+    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * fault_size)))" ]; then
+      echo "its header says it begins at 0x$fault_address, which is another segment"
+    fi
+  fi
+}
+
+# Asks the archive host: $* is the request, standard input goes along. It runs in the state directory: relative
+# names keep the socket's path short and need no quoting, and the connection that stays behind for the next file
+# holds neither the data directory nor PostgreSQL's log nor any other descriptor of it open.
+ask() (
+  cd "$state_directory" || exit 5
+  exec ssh -T -l "$archive_user" -p "$archive_port" -i archive_key \
+    -o IdentitiesOnly=yes -o BatchMode=yes -o PreferredAuthentications=publickey -o LogLevel=ERROR \
+    -o UserKnownHostsFile=archive_known_hosts -o GlobalKnownHostsFile=/dev/null \
+    -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o CheckHostIP=no \
+    -o ConnectTimeout="$connect_timeout" -o ServerAliveInterval=3 -o ServerAliveCountMax=3 \
+    -o ControlMaster=auto -o ControlPersist=300 -o ControlPath="$connection" \
+    -o ClearAllForwardings=yes -o ForwardAgent=no -o ForwardX11=no -o PermitLocalCommand=no -o Compression=no \
+    -c aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr,chacha20-poly1305@openssh.com \
+    -- "$archive_host" "$*" 2>>"$messages" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
+)
+
+unpack() {
+  case $1 in
+  none) cat ;;
+  gz) gzip -d -c ;;
+  lz4) lz4 -d -c -q ;;
+  zst) zstd -d -c -q ;;
+  *) return 2 ;;
+  esac 2>>"$messages"
+}
+
+# Reads "SUFFIX BYTES" and the file that follows. read takes one byte at a time from a pipe, so no data is lost.
+receive() {
+  IFS=' ' read -r suffix bytes || return 0
+  unpack "$suffix" >"$temporary" || return 1
+  if [ "$suffix" = none ] && [ "$bytes" != - ]; then
+    received=$(($(wc -c <"$temporary")))
+    if [ "$received" -ne "$bytes" ]; then
+      say "of $name $received bytes arrived, not $bytes"
+      return 1
+    fi
+  fi
+}
+
+fetch() {
+  # true, not ":": a redirection that fails must not end the script.
+  messages=$log
+  true 2>/dev/null >"$log" || messages=/dev/null
+  rm -f "$temporary"
+  fault=
+  accepted=
+  for pair in gz:gzip lz4:lz4 zst:zstd; do
+    command -v "${pair#*:}" >/dev/null 2>&1 && accepted="$accepted ${pair%:*}"
+  done
+  # shellcheck disable=SC2086
+  ended=$({
+    {
+      ask get "$system_identifier" "$name" $accepted </dev/null
+      echo "ask=$?." >&3
+    } | {
+      receive
+      echo "receive=$?." >&3
+    }
+  } 3>&1)
+  case $ended in
+  *ask=255.*) status=7 ;;
+  *ask=127.*)
+    say "there is no ssh in $PATH"
+    status=7
+    ;;
+  *ask=[1-6].*)
+    status=${ended##*ask=}
+    status=${status%%.*}
+    ;;
+  *ask=0.*) status=0 ;;
+  *) status=5 ;;
+  esac
+  [ $status -eq 0 ] || return
+  case $ended in
+  *receive=0.*) ;;
+  *)
+    say "$name arrived damaged or could not be written to $temporary"
+    status=4
+    return
+    ;;
+  esac
+  case $name in
+  *.history | *.backup) [ -s "$temporary" ] || fault="it is empty" ;;
+  *) fault=$(cat "$temporary" | segment_fault "$name" "$system_identifier") ;;
+  esac
+  if [ -n "$fault" ]; then
+    say "the archived $name was not restored: $fault"
+    status=8
+  elif ! mv -f "$temporary" "$path"; then
+    say "cannot rename $temporary to $path"
+    status=5
+  fi
+}
+
+# Whether the server is in a recovery that ends where the archive ends. pg_rewind names another target.
+ends_with_the_archive() {
+  case $path in
+  pg_wal/RECOVERY* | pg_xlog/RECOVERY*) ;;
+  *) return 1 ;;
+  esac
+  [ -e standby.signal ] && return 1
+  # Up to PostgreSQL 11.
+  ! grep -Eiq "^[[:space:]]*standby_mode[[:space:]]*=?[[:space:]]*'?(on|t|y|1)" recovery.conf 2>/dev/null
+}
+
+# A standby tries its archive again and again, and a promotion has to wait for the try under way: an archive host
+# that has just not answered is not asked again for ten seconds.
+failed_just_now() {
+  [ -f "$unreachable" ] && read -r since <"$unreachable" || return 1
+  case $since in
+  '' | *[!0-9]*) return 1 ;;
+  esac
+  age=$(($(date +%s) - since))
+  [ $age -ge 0 ] && [ $age -lt 10 ]
+}
+
+if [ -z "$name" ] || [ -z "$path" ]; then
+  echo "archive-fetch: usage: archive-fetch NAME PATH" >&2
+  exit 2
+fi
+trap clean EXIT
+for signal in HUP INT TERM; do
+  # shellcheck disable=SC2064
+  trap "stop_by_signal $signal" $signal
+done
+for old in "$state_directory"/fetch.*.log; do
+  owner=${old#"$state_directory"/fetch.}
+  [ -f "$old" ] && ! kill -0 "${owner%.log}" 2>/dev/null && rm -f "$old"
+done
+
+while :; do
+  if ! ends_with_the_archive && failed_just_now; then
+    echo "archive-fetch: $cluster: the archive host $archive_host could not be reached $age s ago" >&2
+    exit 7
+  fi
+  fetch
+  if [ $status -eq 7 ]; then
+    say "the archive host $archive_host (port $archive_port, user $archive_user) cannot be reached"
+    date +%s >"$unreachable"
+  elif [ -e "$unreachable" ]; then
+    rm -f "$unreachable"
+  fi
+  [ -s "$messages" ] && cat "$messages" >&2
+  if [ $status -le 1 ] || ! ends_with_the_archive; then
+    exit $status
+  fi
+  echo "archive-fetch: $cluster: recovery waits for $name, trying again in 5 s" >&2
+  sleep 5
+done

@@ -1,0 +1,252 @@
+#!/bin/sh
+# Sends one finished WAL file to the archive host. PostgreSQL runs it: archive_command = 'archive-push %p %f'.
+# Written by replctl, which overwrites it: change the inventory, not this file.
+cluster={{ cluster | shell }}
+state_directory={{ state_directory | shell }}
+system_identifier={{ system_identifier | shell }}
+archive_host={{ host | shell }}
+archive_port={{ port | shell }}
+archive_user={{ user | shell }}
+compression={{ compression | shell }}
+connect_timeout={{ connect_timeout | shell }}
+connection={{ connection | shell }}
+
+# Exit status. From 126 on PostgreSQL would take it for a crash and restart its archiver, so it stays below.
+#   0  the file is in the archive, durably     5  the archive host cannot store it
+#   2  the archive host refused the request    6  the archive host cannot read what it holds or is sent
+#   3  conflict: it holds other content        7  the archive host cannot be reached
+#   4  damaged on the way                      8  the file is not what its name and this cluster say
+set -u
+LC_ALL=C
+PATH=${PATH:-/usr/bin:/bin}:/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin
+export LC_ALL PATH
+umask 077
+
+path=${1-}
+name=${2-}
+log=$state_directory/push.$$.log
+messages=$log
+packed=$state_directory/push.$$.packed
+
+say() {
+  printf 'archive-push: %s: %s\n' "$cluster" "$*" >>"$messages"
+}
+
+# What was said goes to PostgreSQL's log; the last failure stays in archive_error for replctl to show.
+finish() {
+  trap - EXIT HUP INT TERM
+  if [ "$1" -ne 0 ]; then
+    { echo "$1 $name" && cat "$messages"; } 2>/dev/null >"$state_directory/archive_error.$$" &&
+      mv -f "$state_directory/archive_error.$$" "$state_directory/archive_error"
+  elif [ -e "$state_directory/archive_error" ]; then
+    rm -f "$state_directory/archive_error"
+  fi
+  [ -s "$messages" ] && cat "$messages" >&2
+  rm -f "$log" "$packed"
+  exit "$1"
+}
+
+stop_by_signal() {
+  trap - EXIT "$1"
+  rm -f "$log" "$packed"
+  kill -s "$1" $$
+}
+
+fail() {
+  fail_status=$1
+  shift
+  say "$@"
+  finish "$fail_status"
+}
+
+# Prints what is wrong with standard input as WAL segment $1 of the cluster $2; nothing if all is well. It has to be
+# a pipe: GNU wc miscounts a file of which something was read before.
+# Its first page has the long header: magic 2, info 2, timeline 4, address 8, remaining 4, padding 4, system
+# identifier 8, segment size 4, block size 4 bytes, in the byte order of the machine that wrote it.
+segment_fault() {
+  fault_name=${1%.partial}
+  fault_identifier=$2
+  # shellcheck disable=SC2046
+  set -- $({
+    dd bs=40 count=1 2>/dev/null | od -A n -v -t x1
+    wc -c
+  })
+  if [ $# -ne 41 ]; then
+    echo "it is empty or shorter than a page header"
+    return
+  fi
+  fault_size=$((${41} + 40))
+  case $1$2 in
+  ??d[0-3])
+    fault_flags=$3
+    fault_address=${16}${15}${14}${13}${12}${11}${10}${9}
+    fault_owner=${32}${31}${30}${29}${28}${27}${26}${25}
+    fault_length=${36}${35}${34}${33}
+    ;;
+  d[0-3]??)
+    fault_flags=$4
+    fault_address=${9}${10}${11}${12}${13}${14}${15}${16}
+    fault_owner=${25}${26}${27}${28}${29}${30}${31}${32}
+    fault_length=${33}${34}${35}${36}
+    ;;
+  *)
+    echo "it does not begin with a WAL page (magic number $1 $2)"
+    return
+    ;;
+  esac
+  if [ $((0x$fault_flags & 2)) -eq 0 ]; then
+    echo "its first page has no long header (flags $fault_flags)"
+  elif [ "$fault_owner" != "$(printf %016x "$fault_identifier")" ]; then
+    echo "it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier" \
+      "(0x$(printf %016x "$fault_identifier"))"
+  elif [ $((0x$fault_length)) -ne "$fault_size" ]; then
+    echo "it has $fault_size bytes, its header says $((0x$fault_length))"
+  else
+    fault_log=${fault_name#????????}
+    fault_segment=${fault_log#????????}
+    fault_log=${fault_log%????????}
+    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * fault_size)))" ]; then
+      echo "its header says it begins at 0x$fault_address, which is another segment"
+    fi
+  fi
+}
+
+# Asks the archive host: $* is the request, standard input goes along. It runs in the state directory: relative
+# names keep the socket's path short and need no quoting, and the connection that stays behind for the next file
+# holds neither the data directory nor PostgreSQL's log nor any other descriptor of it open.
+ask() (
+  cd "$state_directory" || exit 5
+  exec ssh -T -l "$archive_user" -p "$archive_port" -i archive_key \
+    -o IdentitiesOnly=yes -o BatchMode=yes -o PreferredAuthentications=publickey -o LogLevel=ERROR \
+    -o UserKnownHostsFile=archive_known_hosts -o GlobalKnownHostsFile=/dev/null \
+    -o StrictHostKeyChecking=yes -o UpdateHostKeys=no -o CheckHostIP=no \
+    -o ConnectTimeout="$connect_timeout" -o ServerAliveInterval=3 -o ServerAliveCountMax=3 \
+    -o ControlMaster=auto -o ControlPersist=300 -o ControlPath="$connection" \
+    -o ClearAllForwardings=yes -o ForwardAgent=no -o ForwardX11=no -o PermitLocalCommand=no -o Compression=no \
+    -c aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr,chacha20-poly1305@openssh.com \
+    -- "$archive_host" "$*" 2>>"$messages" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
+)
+
+# One status of `ask` as one of ours.
+judge() {
+  case $1 in
+  0 | [2-6]) ;;
+  255) fail 7 "the archive host $archive_host (port $archive_port, user $archive_user) cannot be reached" ;;
+  127) fail 7 "there is no ssh in $PATH" ;;
+  *) fail 5 "the archive host $archive_host answered with status $1" ;;
+  esac
+}
+
+# Sets $suffix for `auto`: the fastest that both ends have. What the receiver has is asked once a day.
+choose_suffix() {
+  known=$state_directory/archive_receiver
+  offers=
+  if [ -f "$known" ] && [ -z "$(find "$known" -mtime +0)" ]; then
+    read -r offers <"$known"
+  fi
+  case $offers in
+  "$connection replctl-archive 1 "*) ;;
+  *)
+    offers=$(ask probe </dev/null)
+    asked=$?
+    judge $asked
+    [ $asked -eq 0 ] || finish $asked
+    offers="$connection $offers"
+    echo "$offers" >"$known.$$" && mv -f "$known.$$" "$known"
+    ;;
+  esac
+  for suffix in zst lz4; do
+    case "$offers " in
+    *" $suffix "*) command -v "$(packer)" >/dev/null 2>&1 && return ;;
+    esac
+  done
+  suffix=none
+}
+
+packer() {
+  case $suffix in
+  zst) echo zstd ;;
+  lz4) echo lz4 ;;
+  gz) echo gzip ;;
+  esac
+}
+
+# Sets $file to what travels. A full disk here must not stop the archiving that would empty it: then it goes unpacked.
+pack() {
+  file=$path
+  [ "$suffix" = none ] && return
+  if ! command -v "$(packer)" >/dev/null 2>&1; then
+    say "there is no $(packer) on this host, $name is archived without compression"
+  elif "$(packer)" -1 -q -c <"$path" 2>>"$messages" >"$packed"; then
+    file=$packed
+    return
+  else
+    say "$(packer) failed, $name is archived without compression"
+  fi
+  rm -f "$packed"
+  suffix=none
+}
+
+hash_of() {
+  if command -v sha256sum >/dev/null 2>&1; then
+    hash=$(sha256sum <"$1")
+  elif command -v shasum >/dev/null 2>&1; then
+    hash=$(shasum -a 256 <"$1")
+  else
+    hash=$(openssl dgst -sha256 -r <"$1")
+  fi
+  echo "${hash%% *}"
+}
+
+send() {
+  pack
+  ask push "$system_identifier" "$name" $(($(wc -c <"$file"))) "$(hash_of "$file")" "$suffix" <"$file"
+  asked=$?
+  judge $asked
+}
+
+trap 'finish 5' EXIT
+for signal in HUP INT TERM; do
+  # shellcheck disable=SC2064
+  trap "stop_by_signal $signal" $signal
+done
+
+# What a killed push left behind.
+for old in "$state_directory"/push.*.log "$state_directory"/push.*.packed; do
+  owner=${old#"$state_directory"/push.}
+  [ -f "$old" ] && ! kill -0 "${owner%%.*}" 2>/dev/null && rm -f "$old"
+done
+# true, not ":": a redirection that fails must not end the script.
+true 2>/dev/null >"$log" || messages=/dev/null
+
+if [ ! -d "$state_directory" ]; then
+  echo "archive-push: $cluster: the state directory $state_directory is missing" >&2
+  exit 8
+elif [ ! -f "$path" ] || [ ! -r "$path" ]; then
+  fail 8 "cannot read $path"
+elif [ ! -s "$path" ]; then
+  fail 8 "$path is empty and was not archived"
+fi
+case $name in
+*.history | *.backup) suffix=none ;;
+*)
+  fault=$(cat "$path" | segment_fault "$name" "$system_identifier")
+  [ -z "$fault" ] || fail 8 "$path was not archived as $name: $fault"
+  case $compression in
+  zstd) suffix=zst ;;
+  lz4) suffix=lz4 ;;
+  gzip) suffix=gz ;;
+  none) suffix=none ;;
+  *) choose_suffix ;;
+  esac
+  ;;
+esac
+
+send
+if [ $asked -eq 6 ] && [ "$suffix" != none ]; then
+  say "the archive host cannot read .$suffix, $name is archived without compression"
+  rm -f "$state_directory/archive_receiver"
+  suffix=none
+  send
+fi
+finish $asked

@@ -1,0 +1,331 @@
+#!/bin/sh
+# The archive host's end. sshd runs it for a node's key, whatever the node asks for; authorized_keys says
+#   restrict,command="archive-receive DIR SYSTEM_IDENTIFIER" ssh-ed25519 ...
+# so a key reaches one cluster's archive and nothing else. A request is one of
+#   push SYSTEM_IDENTIFIER NAME BYTES SHA256 SUFFIX   stores standard input; BYTES and SHA256 are of what travels
+#   has SYSTEM_IDENTIFIER NAME                        prints "SUFFIX BYTES" of the stored file
+#   get SYSTEM_IDENTIFIER NAME [SUFFIX...]            prints "SUFFIX BYTES", then the stored file: as it is if its
+#                                                     SUFFIX is among those, else unpacked ("none -")
+#   probe                                             prints "replctl-archive 1 SUFFIX..."
+# with SUFFIX one of none, gz, lz4, zst. Written by replctl, which overwrites it.
+cluster={{ cluster | shell }}
+
+# Exit status:
+#   0  done; of push: the file is in the archive, durably     4  what arrived is damaged
+#   1  there is no such file                                  5  this host cannot do it: disk full, directory missing
+#   2  the request is not allowed                             6  the program for that compression is missing here
+#   3  conflict: the archive holds other content
+set -u
+set -f
+LC_ALL=C
+PATH=${PATH:-/usr/bin:/bin}:/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin
+export LC_ALL PATH
+umask 077
+
+fail() {
+  fail_status=$1
+  shift
+  echo "archive-receive: $cluster: $*" >&2
+  exit "$fail_status"
+}
+
+# Prints what is wrong with standard input as WAL segment $1 of the cluster $2; nothing if all is well. It has to be
+# a pipe: GNU wc miscounts a file of which something was read before.
+# Its first page has the long header: magic 2, info 2, timeline 4, address 8, remaining 4, padding 4, system
+# identifier 8, segment size 4, block size 4 bytes, in the byte order of the machine that wrote it.
+segment_fault() {
+  fault_name=${1%.partial}
+  fault_identifier=$2
+  # shellcheck disable=SC2046
+  set -- $({
+    dd bs=40 count=1 2>/dev/null | od -A n -v -t x1
+    wc -c
+  })
+  if [ $# -ne 41 ]; then
+    echo "it is empty or shorter than a page header"
+    return
+  fi
+  fault_size=$((${41} + 40))
+  case $1$2 in
+  ??d[0-3])
+    fault_flags=$3
+    fault_address=${16}${15}${14}${13}${12}${11}${10}${9}
+    fault_owner=${32}${31}${30}${29}${28}${27}${26}${25}
+    fault_length=${36}${35}${34}${33}
+    ;;
+  d[0-3]??)
+    fault_flags=$4
+    fault_address=${9}${10}${11}${12}${13}${14}${15}${16}
+    fault_owner=${25}${26}${27}${28}${29}${30}${31}${32}
+    fault_length=${33}${34}${35}${36}
+    ;;
+  *)
+    echo "it does not begin with a WAL page (magic number $1 $2)"
+    return
+    ;;
+  esac
+  if [ $((0x$fault_flags & 2)) -eq 0 ]; then
+    echo "its first page has no long header (flags $fault_flags)"
+  elif [ "$fault_owner" != "$(printf %016x "$fault_identifier")" ]; then
+    echo "it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier" \
+      "(0x$(printf %016x "$fault_identifier"))"
+  elif [ $((0x$fault_length)) -ne "$fault_size" ]; then
+    echo "it has $fault_size bytes, its header says $((0x$fault_length))"
+  else
+    fault_log=${fault_name#????????}
+    fault_segment=${fault_log#????????}
+    fault_log=${fault_log%????????}
+    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * fault_size)))" ]; then
+      echo "its header says it begins at 0x$fault_address, which is another segment"
+    fi
+  fi
+}
+
+# Whether $1 consists of $3 to $4 characters, none of them outside the set $2.
+is_word() {
+  [ ${#1} -ge "$3" ] && [ ${#1} -le "$4" ] || return 1
+  case $1 in
+  *[!$2]*) return 1 ;;
+  esac
+}
+
+is_archive_name() {
+  case $1 in
+  *.history) is_word "${1%.history}" 0-9A-F 8 8 ;;
+  *.partial) is_word "${1%.partial}" 0-9A-F 24 24 ;;
+  *.*.backup)
+    backup=${1%.backup}
+    is_word "${backup%.*}" 0-9A-F 24 24 && is_word "${backup##*.}" 0-9A-F 8 8
+    ;;
+  *) is_word "$1" 0-9A-F 24 24 ;;
+  esac
+}
+
+# Sets $system and $name from the words of a request, or refuses it.
+set_file() {
+  [ $# -ge 2 ] && is_word "$1" 0-9 1 20 || fail 2 "this request is not allowed"
+  [ "$1" = "$allowed" ] || fail 2 "this key is for system identifier $allowed, not for $1"
+  is_archive_name "$2" || fail 2 "this is not the name of a WAL file"
+  name=$2
+}
+
+require_store() {
+  [ -d "$wal" ] && [ -w "$wal" ] ||
+    fail 5 "the directory $wal is missing or not writable: is its file system mounted?"
+}
+
+can_unpack() {
+  case $1 in
+  none) ;;
+  gz) command -v gzip >/dev/null 2>&1 ;;
+  lz4) command -v lz4 >/dev/null 2>&1 ;;
+  zst) command -v zstd >/dev/null 2>&1 ;;
+  *) return 1 ;;
+  esac
+}
+
+unpack() {
+  case $1 in
+  none) cat ;;
+  gz) gzip -d -c ;;
+  lz4) lz4 -d -c -q ;;
+  zst) zstd -d -c -q ;;
+  esac
+}
+
+require_unpacker() {
+  can_unpack "$1" || fail 6 "there is no program for .$1 files on this host"
+}
+
+hash_input() {
+  if command -v sha256sum >/dev/null 2>&1; then
+    hash=$(sha256sum)
+  elif command -v shasum >/dev/null 2>&1; then
+    hash=$(shasum -a 256)
+  else
+    hash=$(openssl dgst -sha256 -r)
+  fi
+  echo "${hash%% *}"
+}
+
+# SHA-256 of the content of file $1 with suffix $2; a file that cannot be unpacked to its end ends the run.
+content_hash() {
+  require_unpacker "$2"
+  unpack "$2" <"$1" >/dev/null 2>&1 || fail 5 "$1 is damaged and was left as it is"
+  unpack "$2" <"$1" | hash_input
+}
+
+path_of() {
+  case $2 in
+  none) echo "$wal/$1" ;;
+  *) echo "$wal/$1.$2" ;;
+  esac
+}
+
+# Sets $stored and $stored_suffix, if the archive has the file under any suffix.
+find_stored() {
+  for stored_suffix in none zst lz4 gz; do
+    stored=$(path_of "$name" "$stored_suffix")
+    [ -f "$stored" ] && return 0
+  done
+  return 1
+}
+
+# Two copies that differ are never handed out: which of them is right is not for us to guess.
+require_one_content() {
+  for other_suffix in zst lz4 gz; do
+    other=$(path_of "$name" "$other_suffix")
+    if [ "$other" != "$stored" ] && [ -f "$other" ]; then
+      first=$(content_hash "$stored" "$stored_suffix") || exit
+      second=$(content_hash "$other" "$other_suffix") || exit
+      [ "$first" = "$second" ] || fail 3 "$stored and $other differ: remove the wrong one"
+    fi
+  done
+}
+
+# Success if the archive holds what arrived, conflict if it holds something else.
+compare_with_stored() {
+  here=$(content_hash "$stored" "$stored_suffix") || exit
+  arrived=$(content_hash "$temporary" "$suffix") || exit
+  if [ "$here" = "$arrived" ]; then
+    sync "$stored" "$wal" 2>/dev/null || fail 5 "cannot make $stored durable"
+    echo "archive-receive: $cluster: warning: $name was already archived, with the same content" >&2
+    exit 0
+  fi
+  echo "archive-receive: $cluster: conflict: $name is already archived with other content, and was left as it is" >&2
+  echo "detail: $stored has sha256 $here, what was sent has sha256 $arrived (both uncompressed)." >&2
+  echo "hint: Two servers write this timeline: there is a second primary, or a standby was promoted" \
+    "without a new timeline. Find out which of them is right before you remove anything." >&2
+  exit 3
+}
+
+# Gives what arrived its final name unless the archive has one by now. ln never replaces a file; the lock, which
+# dies with its holder, keeps two pushes apart that would use different suffixes.
+publish() {
+  locked=no
+  if command -v flock >/dev/null 2>&1; then
+    exec 9>>"$incoming/lock" && flock 9 && locked=yes
+  fi
+  find_stored && return 1
+  target=$(path_of "$name" "$suffix")
+  if ! ln "$temporary" "$target" 2>/dev/null; then
+    find_stored && return 1
+    # A file system without hard links.
+    [ $locked = yes ] && mv -n "$temporary" "$target" && [ ! -e "$temporary" ] ||
+      fail 5 "cannot give $temporary its name $target"
+  fi
+  exec 9>&-
+}
+
+# What a killed push left behind: its process is gone, or is another one by now.
+remove_stale() {
+  set +f
+  for old in "$incoming"/*.push; do
+    owner=${old%.push}
+    owner=${owner##*.}
+    if [ ! -f "$old" ] || [ "$owner" = $$ ]; then
+      continue
+    elif kill -0 "$owner" 2>/dev/null; then
+      find "$old" -mtime +0 -exec rm -f {} \;
+    else
+      rm -f "$old"
+    fi
+  done
+  set -f
+}
+
+push() {
+  [ $# -eq 5 ] && is_word "$3" 0-9 1 10 && is_word "$4" 0-9a-f 64 64 || fail 2 "this request is not allowed"
+  set_file "$1" "$2"
+  bytes=$3
+  sha256=$4
+  suffix=$5
+  case $suffix in
+  none | gz | lz4 | zst) require_unpacker "$suffix" ;;
+  *) fail 2 "this is not a known suffix" ;;
+  esac
+  [ "$bytes" -gt 0 ] || fail 2 "an empty file is not archived"
+  require_store
+  [ -d "$incoming" ] || mkdir -p "$incoming" || fail 5 "cannot make $incoming"
+  remove_stale
+
+  temporary=$incoming/$name.$suffix.$$.push
+  trap 'rm -f "$temporary"' EXIT
+  trap 'exit 5' HUP INT TERM PIPE
+  said=$(dd bs=65536 of="$temporary" conv=fsync 2>&1) || fail 5 "cannot write to $incoming: ${said%%"
+"*}"
+
+  size=$(($(wc -c <"$temporary")))
+  [ "$size" -eq "$bytes" ] || fail 4 "of $name $size bytes arrived, not $bytes"
+  hash=$(hash_input <"$temporary")
+  [ "$hash" = "$sha256" ] || fail 4 "$name arrived damaged: sha256 $hash, not $sha256"
+  case $name in
+  *.history | *.backup) unpack "$suffix" <"$temporary" >/dev/null 2>&1 || fail 4 "$name cannot be unpacked" ;;
+  *)
+    # A file that cannot be unpacked to its end must not pass: the stray byte makes its size wrong.
+    fault=$({ unpack "$suffix" <"$temporary" 2>/dev/null || echo; } | segment_fault "$name" "$allowed")
+    [ -z "$fault" ] || fail 2 "$name was not archived: $fault"
+    ;;
+  esac
+
+  if find_stored || ! publish; then
+    compare_with_stored
+  fi
+  sync "$wal" 2>/dev/null || fail 5 "cannot make $wal durable"
+  exit 0
+}
+
+has() {
+  [ $# -eq 2 ] || fail 2 "this request is not allowed"
+  set_file "$1" "$2"
+  require_store
+  find_stored || exit 1
+  require_one_content
+  echo "$stored_suffix $(($(wc -c <"$stored")))"
+  exit 0
+}
+
+get() {
+  set_file "$@"
+  shift 2
+  require_store
+  find_stored || exit 1
+  require_one_content
+  for accepted in none "$@"; do
+    if [ "$accepted" = "$stored_suffix" ]; then
+      echo "$stored_suffix $(($(wc -c <"$stored")))"
+      cat "$stored" || exit 5
+      exit 0
+    fi
+  done
+  require_unpacker "$stored_suffix"
+  echo "none -"
+  unpack "$stored_suffix" <"$stored" || fail 5 "$stored is damaged"
+  exit 0
+}
+
+probe() {
+  require_store
+  offers=none
+  for suffix in gz lz4 zst; do
+    can_unpack $suffix && offers="$offers $suffix"
+  done
+  echo "replctl-archive 1 $offers"
+  exit 0
+}
+
+[ $# -eq 2 ] && is_word "$2" 0-9 1 20 || fail 2 "usage: archive-receive DIR SYSTEM_IDENTIFIER"
+allowed=$2
+wal=$1/$allowed/wal
+incoming=$wal/.incoming
+IFS=' '
+# shellcheck disable=SC2086
+set -- ${SSH_ORIGINAL_COMMAND-}
+IFS=' 	
+'
+verb=${1-}
+[ $# -gt 0 ] && shift
+case $verb in
+push | has | get | probe) "$verb" "$@" ;;
+*) fail 2 "this key only serves push, has, get and probe" ;;
+esac

@@ -1,0 +1,640 @@
+import { spawnSync } from 'node:child_process'
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { archiveCommandLine, archiveStatus, restoreCommandLine } from '../../src/postgres/archive.ts'
+import { ArchiveKit, type ArchiveNode, killQuietly, type NodeOptions, sha256, shells } from '../kit/archive-kit.ts'
+import { awaitCondition } from '../kit/await-condition.ts'
+import { LocalInstance } from '../kit/local-instance.ts'
+
+const segmentSize = 16 * 1024 * 1024
+const foreignIdentifier = '7000000000000000001'
+const packings = ['none', 'gzip', 'lz4', 'zstd'] as const
+const suffixes = { none: '', gzip: '.gz', lz4: '.lz4', zstd: '.zst' } as const
+const warmSegments = 50
+
+let kit: ArchiveKit
+let instance: LocalInstance
+let systemIdentifier: string
+/** Finished segments of a real server, in order. */
+let segments: readonly string[]
+
+beforeAll(async () => {
+  kit = await ArchiveKit.start()
+  instance = new LocalInstance(kit, 'primary')
+  await instance.init()
+  systemIdentifier = await instance.systemIdentifier()
+  // An empty archive_command keeps every segment until it is archived.
+  await instance.start({ archive_mode: 'on', archive_command: '', max_wal_size: '10GB' })
+  await instance.sql('CREATE TABLE filler (id bigint, word text)')
+  const fill = 'INSERT INTO filler SELECT n, md5(n::text) FROM generate_series(1, 120000) n'
+  await awaitCondition(
+    `${warmSegments} segments`,
+    async () => {
+      await instance.sql(fill)
+      await instance.sql('SELECT pg_switch_wal()')
+      return finishedSegments().length > warmSegments
+    },
+    { timeoutMs: 120_000 },
+  )
+  segments = finishedSegments()
+})
+
+afterAll(async () => {
+  await instance?.stop('immediate')
+  await kit?.stop()
+})
+
+const finishedSegments = (): readonly string[] =>
+  readdirSync(join(instance.walDir, 'archive_status'))
+    .filter((name) => /^[0-9A-F]{24}\.ready$/.test(name))
+    .map((name) => name.replace('.ready', ''))
+    .sort()
+
+const pathOf = (segment: string): string => join(instance.walDir, segment)
+const contentOf = (segment: string): Buffer => readFileSync(pathOf(segment))
+
+/** A segment of the same name, size and header with another content, as a second primary would write it. */
+function otherContent(segment: string, text = 'a second primary was here'): string {
+  const data = contentOf(segment)
+  data.write(text, 1024 * 1024)
+  return kit.write(`other-${sha256(text).slice(0, 8)}-${segment}`, data)
+}
+
+/** Each test starts with an archive of its own. */
+async function freshNode(options: Partial<NodeOptions> = {}): Promise<ArchiveNode> {
+  const node = await kit.addNode({ systemIdentifier, ...options })
+  rmSync(node.walDir, { recursive: true, force: true })
+  kit.directory('archive', node.systemIdentifier, 'wal')
+  return node
+}
+
+/** What a later reader gets. */
+async function fetched(node: ArchiveNode, name: string): Promise<Buffer> {
+  const target = join(kit.root, 'fetched')
+  rmSync(target, { force: true })
+  const { status, stderr } = await node.fetch(name, target)
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  return readFileSync(target)
+}
+
+describe.each(shells)('with %s', (shell) => {
+  test.each(packings)('a segment packed as %s comes back as it was', async (compression) => {
+    const node = await freshNode({ shell, compression })
+    const segment = segments[0]!
+    expect(await node.push(pathOf(segment), segment)).toEqual({ status: 0, signal: null, stdout: '', stderr: '' })
+    expect(node.archived()).toEqual([segment + suffixes[compression]])
+    expect(sha256(await fetched(node, segment))).toBe(sha256(contentOf(segment)))
+    expect(node.incoming()).toEqual([])
+  })
+
+  test('the same content again is a success with a warning, other content a conflict that changes nothing', async () => {
+    const node = await freshNode({ shell, compression: 'none' })
+    const segment = segments[0]!
+    for (const first of packings) {
+      for (const second of packings) {
+        const [one, two] = [
+          await freshNode({ shell, compression: first }),
+          await kit.addNode({ shell, systemIdentifier, compression: second }),
+        ]
+        expect((await one.push(pathOf(segment), segment)).status).toBe(0)
+        const archived = join(node.walDir, segment + suffixes[first])
+        const before = { hash: sha256(readFileSync(archived)), mtime: statSync(archived).mtimeMs }
+
+        const again = await two.push(pathOf(segment), segment)
+        expect(again.status).toBe(0)
+        expect(again.stderr).toContain('was already archived, with the same content')
+
+        const other = otherContent(segment)
+        const conflict = await two.push(other, segment)
+        expect(conflict.status).toBe(archiveStatus.conflict)
+        expect(conflict.stderr).toContain(sha256(contentOf(segment)))
+        expect(conflict.stderr).toContain(sha256(readFileSync(other)))
+        expect(conflict.stderr).toMatch(/second primary.*without a new timeline/)
+        expect(readFileSync(join(two.stateDirectory, 'archive_error'), 'utf8')).toMatch(
+          new RegExp(`^3 ${segment}\n.*conflict`),
+        )
+
+        expect(two.archived()).toEqual([segment + suffixes[first]])
+        expect({ hash: sha256(readFileSync(archived)), mtime: statSync(archived).mtimeMs }).toEqual(before)
+        expect(two.incoming()).toEqual([])
+        expect((await two.push(pathOf(segments[1]!), segments[1]!)).status).toBe(0)
+        expect(existsSync(join(two.stateDirectory, 'archive_error'))).toBe(false)
+      }
+    }
+  })
+
+  test('history, backup label and partial segment are kept; a partial one is not handed out for the full name', async () => {
+    const node = await freshNode({ shell })
+    const segment = segments[0]!
+    const history = kit.write('00000002.history', '1\t0/3000148\tno recovery target specified\n')
+    const label = kit.write('label', 'START WAL LOCATION: 0/2000028\n')
+    const labelName = `${segment}.00000028.backup`
+    expect((await node.push(history, '00000002.history')).status).toBe(0)
+    expect((await node.push(label, labelName)).status).toBe(0)
+    expect((await node.push(pathOf(segment), `${segment}.partial`)).status).toBe(0)
+    expect(node.archived()).toEqual(['00000002.history', labelName, `${segment}.partial.zst`])
+    expect((await fetched(node, '00000002.history')).toString()).toContain('no recovery target')
+    const target = join(kit.root, 'absent')
+    for (const name of [segment, '00000003.history']) {
+      expect(await node.fetch(name, target)).toEqual({ status: 1, signal: null, stdout: '', stderr: '' })
+    }
+    expect(existsSync(target)).toBe(false)
+    const other = kit.write('other.history', '1\t0/4000000\tno recovery target specified\n')
+    expect((await node.push(other, '00000002.history')).status).toBe(archiveStatus.conflict)
+  })
+
+  test('what is not the segment it claims to be is refused before anything is sent', async () => {
+    const node = await freshNode({ shell })
+    const [segment, next] = [segments[0]!, segments[1]!]
+    const good = contentOf(segment)
+    const foreign = Buffer.from(good)
+    foreign.writeBigUInt64LE(BigInt(foreignIdentifier), 24)
+    const shortHeader = Buffer.from(good)
+    shortHeader.writeUInt16LE(shortHeader.readUInt16LE(2) & ~2, 2)
+    const cases: readonly (readonly [Uint8Array, string, RegExp])[] = [
+      [Buffer.alloc(0), segment, /is empty/],
+      [good.subarray(0, segmentSize - 1), segment, /16777215 bytes, its header says 16777216/],
+      [Buffer.concat([good, Buffer.alloc(1)]), segment, /16777217 bytes/],
+      [good.subarray(0, 20), segment, /shorter than a page header/],
+      [Buffer.alloc(segmentSize), segment, /does not begin with a WAL page/],
+      [shortHeader, segment, /no long header/],
+      [foreign, segment, /belongs to another cluster/],
+      [good, next, /which is another segment/],
+    ]
+    for (const [content, name, reason] of cases) {
+      const pushed = await node.push(kit.write('doubtful', content), name)
+      expect(pushed.stderr).toMatch(reason)
+      expect(pushed.status).toBe(archiveStatus.wrongFile)
+    }
+    expect((await node.push(join(kit.root, 'nowhere'), segment)).status).toBe(archiveStatus.wrongFile)
+    expect(node.archived()).toEqual([])
+  })
+
+  test('the archive host checks for itself what arrives', async () => {
+    const node = await freshNode({ shell })
+    const segment = segments[0]!
+    const good = contentOf(segment)
+    const foreign = Buffer.from(good)
+    foreign.writeBigUInt64LE(BigInt(foreignIdentifier), 24)
+    const packed = gzipSync(good, { level: 1 })
+    const push = (name: string, data: Uint8Array, suffix = 'none', bytes = data.length, hash = sha256(data)) =>
+      node.receive(`push ${systemIdentifier} ${name} ${bytes} ${hash} ${suffix}`, data)
+    expect((await push(segment, good, 'none', good.length + 1)).status).toBe(archiveStatus.damaged)
+    expect((await push(segment, good.subarray(0, 1000), 'none', good.length)).status).toBe(archiveStatus.damaged)
+    expect((await push(segment, good, 'none', good.length, sha256('x'))).status).toBe(archiveStatus.damaged)
+    expect((await push(segment, packed.subarray(0, packed.length - 4), 'gz')).status).toBe(archiveStatus.refused)
+    expect((await push(segment, good, 'gz')).status).toBe(archiveStatus.refused)
+    const elsewhere = await push(segment, foreign)
+    expect(elsewhere.stderr).toContain('belongs to another cluster')
+    expect(elsewhere.status).toBe(archiveStatus.refused)
+    expect(node.archived()).toEqual([])
+    expect(node.incoming()).toEqual([])
+    expect((await push(segment, packed, 'gz')).status).toBe(0)
+    expect((await node.receive(`has ${systemIdentifier} ${segment}`)).stdout).toBe(`gz ${packed.length}\n`)
+    expect((await node.receive(`has ${systemIdentifier} ${segments[1]}`)).status).toBe(1)
+    const plain = await node.receive(`get ${systemIdentifier} ${segment}`)
+    expect(plain.stdout.startsWith('none -\n')).toBe(true)
+    expect(sha256(Buffer.from(plain.stdout.slice(7), 'latin1'))).toBe(sha256(good))
+  })
+
+  test('requests that are not exactly one of the four verbs are refused', async () => {
+    const node = await freshNode({ shell })
+    const segment = segments[0]!
+    const hash = sha256('x')
+    const requests = [
+      '',
+      'sh',
+      'id; id',
+      'push',
+      `push ${systemIdentifier} ${segment} 1 ${hash}`,
+      `push ${systemIdentifier} ${segment} 1 ${hash} none none`,
+      `push ${systemIdentifier} ${segment} 0 ${hash} none`,
+      `push ${systemIdentifier} ${segment} -1 ${hash} none`,
+      `push ${systemIdentifier} ${segment} 1 ${hash}0 none`,
+      `push ${systemIdentifier} ${segment} 1 ${hash.toUpperCase()}X none`,
+      `push ${systemIdentifier} ${segment} 1 ${hash} ../x`,
+      `push ${systemIdentifier} ../${segment} 1 ${hash} none`,
+      `push ${systemIdentifier} ${segment.toLowerCase().replace(/0/g, 'a')} 1 ${hash} none`,
+      `push ${systemIdentifier} ${segment}0 1 ${hash} none`,
+      `push ${foreignIdentifier} ${segment} 1 ${hash} none`,
+      `get ${foreignIdentifier} ${segment}`,
+      `get ${systemIdentifier} ../../etc/passwd`,
+      `get ${systemIdentifier} .incoming`,
+      `get ${systemIdentifier} *`,
+      `get ${systemIdentifier}`,
+      `has ${systemIdentifier} ${segment} more`,
+      `has ${systemIdentifier} $(id)`,
+      `has ${systemIdentifier} ${segment}.backup`,
+      `has ${systemIdentifier} ${segment}.history`,
+      `has ${systemIdentifier} 00000002.partial`,
+    ]
+    for (const request of requests) {
+      const { status, stdout } = await node.receive(request)
+      expect({ request, status, stdout }).toEqual({ request, status: archiveStatus.refused, stdout: '' })
+    }
+    expect(node.archived()).toEqual([])
+  })
+
+  test('an archive host that cannot be reached ends in time, with a status below 126', async () => {
+    const node = await freshNode({ shell, name: 'lonely', port: kit.port - 1 })
+    const segment = segments[0]!
+    const pushed = await node.push(pathOf(segment), segment)
+    expect(pushed.status).toBe(archiveStatus.unreachable)
+    expect(pushed.stderr).toContain('cannot be reached')
+    const target = join(kit.root, 'absent')
+    expect((await node.fetch(segment, target)).status).toBe(archiveStatus.unreachable)
+    const soonAfter = await node.fetch(segment, target)
+    expect(soonAfter.status).toBe(archiveStatus.unreachable)
+    expect(soonAfter.stderr).toContain('could not be reached 0 s ago')
+  })
+
+  test('a file archived damaged is not handed out', async () => {
+    const node = await freshNode({ shell, compression: 'zstd' })
+    const segment = segments[0]!
+    expect((await node.push(pathOf(segment), segment)).status).toBe(0)
+    const archived = join(node.walDir, `${segment}.zst`)
+    const whole = readFileSync(archived)
+    writeFileSync(archived, whole.subarray(0, whole.length / 2))
+    const target = join(kit.root, 'damaged')
+    expect((await node.fetch(segment, target)).status).toBe(archiveStatus.damaged)
+    rmSync(archived)
+    kit.write(join(node.walDir, segment), contentOf(segments[1]!))
+    const swapped = await node.fetch(segment, target)
+    expect(swapped.status).toBe(archiveStatus.wrongFile)
+    expect(swapped.stderr).toContain('another segment')
+    kit.write(join(node.walDir, segment), contentOf(segment))
+    kit.write(join(node.walDir, `${segment}.gz`), gzipSync(readFileSync(otherContent(segment)), { level: 1 }))
+    const two = await node.fetch(segment, target)
+    expect(two.status).toBe(archiveStatus.conflict)
+    expect(two.stderr).toContain('differ')
+    expect(existsSync(target)).toBe(false)
+  })
+})
+
+describe('the transfer', () => {
+  test('a push killed at any moment leaves nothing under the final name, and the next one succeeds', async () => {
+    let cutOff = 0
+    for (let round = 0; round < 20; round++) {
+      const warm = round % 2 === 0
+      const node = await freshNode({ name: 'killed', compression: warm ? 'none' : 'zstd' })
+      if (warm) await node.push(pathOf(segments[1]!), segments[1]!)
+      const segment = segments[0]!
+      const child = kit.spawn(node.pushPath, [pathOf(segment), segment])
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * (warm ? 300 : 700)))
+      killQuietly(-child.pid!)
+      // Reading never sees less than the whole, before as after the next push.
+      const seen = node.archived().filter((name) => name.startsWith(segment))
+      if (seen.length === 0) cutOff++
+      else expect(sha256(await fetched(node, segment))).toBe(sha256(contentOf(segment)))
+      const retried = await node.push(pathOf(segment), segment)
+      expect(retried.status).toBe(0)
+      expect(sha256(await fetched(node, segment))).toBe(sha256(contentOf(segment)))
+      await awaitCondition('no temporary files', async () => {
+        await node.push(pathOf(segment), segment)
+        return node.incoming().length === 0
+      })
+      expect(readdirSync(node.stateDirectory).filter((name) => name.startsWith('push.'))).toEqual([])
+      await node.disconnect()
+    }
+    console.log(`killed before publication: ${cutOff} of 20`)
+    expect(cutOff).toBeGreaterThan(0)
+  })
+
+  test('a receiver killed with SIGKILL leaves a temporary file that the next push removes', async () => {
+    const node = await freshNode({ compression: 'none' })
+    const segment = segments[0]!
+    const data = contentOf(segment)
+    const child = kit.spawn(node.receiverPath, [kit.archiveDir, systemIdentifier], {
+      env: { SSH_ORIGINAL_COMMAND: `push ${systemIdentifier} ${segment} ${data.length} ${sha256(data)} none` },
+    })
+    child.stdin!.write(data.subarray(0, 1_000_000))
+    await awaitCondition('a temporary file', () => node.incoming().length === 1)
+    killQuietly(-child.pid!)
+    await new Promise((resolve) => child.once('close', resolve))
+    expect(node.archived()).toEqual([])
+    expect(node.incoming()).toHaveLength(1)
+    expect((await node.push(pathOf(segments[1]!), segments[1]!)).status).toBe(0)
+    expect(node.incoming()).toEqual([])
+  })
+
+  test('a push that is under way keeps its temporary file', async () => {
+    const node = await freshNode({ compression: 'none' })
+    const segment = segments[0]!
+    const data = contentOf(segment)
+    const slow = kit.spawn(node.receiverPath, [kit.archiveDir, systemIdentifier], {
+      env: { SSH_ORIGINAL_COMMAND: `push ${systemIdentifier} ${segment} ${data.length} ${sha256(data)} none` },
+    })
+    slow.stdin!.write(data.subarray(0, 1_000_000))
+    await awaitCondition('a temporary file', () => node.incoming().length === 1)
+    expect((await node.push(pathOf(segments[1]!), segments[1]!)).status).toBe(0)
+    const ended = new Promise((resolve) => slow.once('close', resolve))
+    slow.stdin!.end(data.subarray(1_000_000))
+    expect(await ended).toBe(0)
+    expect(node.archived()).toEqual([segment, segments[1]])
+  })
+
+  test('a full disk fails the push and leaves nothing; with room again it succeeds', async ({ skip }) => {
+    const node = await freshNode({ compression: 'none' })
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=24m,mode=777', 'tmpfs', node.walDir])
+    if (mounted.status !== 0) skip('cannot mount a tmpfs')
+    try {
+      const [first, second] = [segments[0]!, segments[1]!]
+      expect((await node.push(pathOf(first), first)).status).toBe(0)
+      const full = await node.push(pathOf(second), second)
+      expect(full.status).toBe(archiveStatus.archiveHostFailed)
+      expect(full.stderr).toContain('No space left on device')
+      expect(node.archived()).toEqual([first])
+      expect(node.incoming()).toEqual([])
+      rmSync(join(node.walDir, first))
+      expect((await node.push(pathOf(second), second)).status).toBe(0)
+      expect(node.archived()).toEqual([second])
+    } finally {
+      spawnSync('umount', ['-l', node.walDir])
+    }
+  })
+
+  test('a full disk on the node does not stop its archiving', async ({ skip }) => {
+    const node = await freshNode({ name: 'full', compression: 'zstd' })
+    const segment = segments[0]!
+    await node.push(pathOf(segment), segment)
+    await node.disconnect()
+    const kept = readdirSync(node.stateDirectory).map(
+      (name) => [name, readFileSync(join(node.stateDirectory, name)), statSync(join(node.stateDirectory, name)).mode] as const,
+    )
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m,mode=777', 'tmpfs', node.stateDirectory])
+    if (mounted.status !== 0) skip('cannot mount a tmpfs')
+    try {
+      for (const [name, content, mode] of kept) kit.write(join(node.stateDirectory, name), content, mode)
+      const next = segments[1]!
+      const pushed = await node.push(pathOf(next), next)
+      expect(pushed.status).toBe(0)
+      expect(pushed.stderr).toContain('archived without compression')
+      expect(node.archived()).toContain(next)
+      await node.disconnect()
+    } finally {
+      spawnSync('umount', ['-l', node.stateDirectory])
+    }
+  })
+
+  test('an archive directory that is not there is never made anew: it may be an unmounted disk', async () => {
+    const node = await freshNode()
+    rmSync(node.walDir, { recursive: true })
+    const pushed = await node.push(pathOf(segments[0]!), segments[0]!)
+    expect(pushed.status).toBe(archiveStatus.archiveHostFailed)
+    expect(pushed.stderr).toContain('is its file system mounted?')
+    expect(existsSync(node.walDir)).toBe(false)
+    kit.directory('archive', systemIdentifier, 'wal')
+  })
+
+  test.each([
+    ['with flock', (script: string) => script],
+    ['without flock', (script: string) => script.replaceAll('command -v flock', 'command -v no-such-program')],
+  ])('pushes of two contents at once: one content is archived, the other is a conflict (%s)', async (_, edit) => {
+    const segment = segments[0]!
+    const contents = [pathOf(segment), otherContent(segment)]
+    // Without flock only pushes with the same suffix are kept apart.
+    const compressions = edit('command -v flock').includes('flock') ? packings : (['zstd'] as const)
+    for (let round = 0; round < 8; round++) {
+      await freshNode()
+      const nodes = await Promise.all(
+        contents.map((_, index) =>
+          kit.addNode({ name: `racer${index}`, systemIdentifier, edit, compression: compressions[(round + index) % compressions.length]! }),
+        ),
+      )
+      const outcomes = await Promise.all(
+        [0, 1, 0, 1].map((content) => nodes[content]!.push(contents[content]!, segment)),
+      )
+      const statuses = outcomes.map((outcome) => outcome.status)
+      expect(nodes[0]!.archived()).toHaveLength(1)
+      const archived = sha256(await fetched(nodes[0]!, segment))
+      const winner = contents.findIndex((file) => sha256(readFileSync(file)) === archived)
+      expect(statuses).toEqual([0, 1, 0, 1].map((content) => (content === winner ? 0 : archiveStatus.conflict)))
+    }
+  })
+
+  test('the file is durable before it is published, and its name before success is reported', async ({ skip }) => {
+    if (spawnSync('strace', ['-V']).status !== 0) skip('strace is not installed')
+    const segment = segments[0]!
+    const data = contentOf(segment)
+    for (const shell of shells) {
+      const node = await freshNode({ shell, compression: 'none' })
+      const trace = kit.write('trace', '')
+      const calls = 'trace=openat,fsync,fdatasync,sync,syncfs,linkat,link,write'
+      const request = `push ${systemIdentifier} ${segment} ${data.length} ${sha256(data)} none`
+      const args = ['-f', '-y', '-s', '0', '-e', calls, '-o', trace, node.receiverPath, kit.archiveDir, systemIdentifier]
+      const env = { SSH_ORIGINAL_COMMAND: request }
+      expect((await kit.run('strace', args, { env, stdin: data })).status).toBe(0)
+      const lines = readFileSync(trace, 'utf8').split('\n')
+      const lastWrite = lines.findLastIndex((line) => /write\(\d+<.*\.incoming\/.*\.push>/.test(line))
+      const fileSync = lines.findIndex((line) => /f(data)?sync\(\d+<.*\.incoming\/.*\.push>\)\s+= 0/.test(line))
+      const link = lines.findIndex((line) => /link(at)?\(.*\.incoming\/.*= 0/.test(line))
+      const directorySync = lines.findIndex((line) => /fsync\(\d+<.*\/wal>\)\s+= 0/.test(line))
+      expect(lastWrite).toBeGreaterThan(0)
+      expect(fileSync).toBeGreaterThan(lastWrite)
+      expect(link).toBeGreaterThan(fileSync)
+      expect(directorySync).toBeGreaterThan(link)
+    }
+  })
+})
+
+describe('the connection', () => {
+  test(`${warmSegments} segments go over one warm connection, which holds nothing of PostgreSQL's open`, async () => {
+    const rates: string[] = []
+    for (const compression of ['auto', 'none'] as const) {
+      const node = await freshNode({ name: 'warm', compression })
+      await node.push(pathOf(segments[0]!), segments[0]!)
+      const logins = countLogins()
+      const startedAt = performance.now()
+      for (const segment of segments.slice(1, warmSegments + 1)) {
+        const { status, stderr } = await node.push(pathOf(segment), segment)
+        expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+      }
+      rates.push(`${compression} ${((warmSegments * 1000) / (performance.now() - startedAt)).toFixed(1)}`)
+      expect(countLogins()).toBe(logins)
+      expect(node.archived()).toHaveLength(warmSegments + 1)
+      await node.disconnect()
+    }
+    console.log(`segments/s over one warm connection: ${rates.join(', ')}`)
+  })
+
+  test('a connection that broke, or a socket nobody serves, costs one failed push at most', async () => {
+    const node = await freshNode({ compression: 'none' })
+    await node.disconnect()
+    await node.push(pathOf(segments[0]!), segments[0]!)
+    await kit.stopSshd()
+    expect((await node.push(pathOf(segments[1]!), segments[1]!)).status).toBe(archiveStatus.unreachable)
+    await kit.startSshd()
+    expect((await node.push(pathOf(segments[1]!), segments[1]!)).status).toBe(0)
+    const socket = readdirSync(node.stateDirectory).find((name) => /^ssh-[0-9a-f]{8}$/.test(name))!
+    for (const pid of holdersOf(join(node.stateDirectory, socket))) killQuietly(pid)
+    expect(existsSync(join(node.stateDirectory, socket))).toBe(true)
+    expect((await node.push(pathOf(segments[2]!), segments[2]!)).status).toBe(0)
+  })
+
+  test('what the receiver can unpack is asked once', async () => {
+    const node = await freshNode({ name: 'asks', compression: 'auto' })
+    const segment = segments[0]!
+    await node.push(pathOf(segment), segment)
+    expect(readFileSync(join(node.stateDirectory, 'archive_receiver'), 'utf8')).toMatch(/ none gz lz4 zst\n$/)
+    expect(node.archived()).toEqual([`${segment}.zst`])
+  })
+
+  test('auto takes lz4 where a host has no zstd, nothing where it has neither, and never gzip', async () => {
+    const without = (...programs: readonly string[]) => (script: string) =>
+      programs.reduce((text, program) => text.replaceAll(`command -v ${program} `, 'command -v no-such '), script)
+    const expected = { zstd: '.lz4', 'zstd lz4': '' }
+    for (const [missing, suffix] of Object.entries(expected)) {
+      const node = await freshNode({ name: `no-${missing.replace(' ', '-')}`, compression: 'auto', edit: without(...missing.split(' ')) })
+      expect((await node.push(pathOf(segments[0]!), segments[0]!)).status).toBe(0)
+      expect(node.archived()).toEqual([segments[0] + suffix])
+    }
+  })
+
+  test('a receiver that lost its program for the asked compression gets the segment unpacked', async () => {
+    const edit = (script: string) => script.replaceAll('command -v zstd ', 'command -v no-such ')
+    const node = await freshNode({ name: 'lost', compression: 'zstd', edit })
+    const pushed = await node.push(pathOf(segments[0]!), segments[0]!)
+    expect(pushed.status).toBe(0)
+    expect(pushed.stderr).toContain('archived without compression')
+    expect(node.archived()).toEqual([segments[0]])
+    await freshNode()
+  })
+})
+
+describe('the key', () => {
+  test('opens neither a shell, nor a terminal, nor a file transfer, nor a tunnel', async () => {
+    const node = await freshNode()
+    const before = readdirSync(kit.root)
+    for (const request of ['id', 'sh -c id', `touch ${kit.root}/escaped`, 'scp -t /tmp']) {
+      const { status, stdout } = await node.ssh(['127.0.0.1', request])
+      expect({ status, stdout }).toEqual({ status: archiveStatus.refused, stdout: '' })
+    }
+    expect((await node.ssh(['127.0.0.1'])).status).toBe(archiveStatus.refused)
+    expect((await node.ssh(['-tt', '127.0.0.1', 'id'])).stdout).not.toContain('uid=')
+    expect((await node.ssh(['-s', '127.0.0.1', 'sftp'])).status).not.toBe(0)
+    const tunnel = await node.ssh(['-W', `127.0.0.1:${kit.port}`, '127.0.0.1'])
+    expect(tunnel.status).not.toBe(0)
+    expect(tunnel.stdout).not.toContain('SSH-2.0')
+    expect(readdirSync(kit.root)).toEqual(before)
+  })
+
+  test('reaches one cluster only', async () => {
+    const node = await freshNode()
+    const other = await kit.addNode({ name: 'other', systemIdentifier: foreignIdentifier })
+    kit.write(join(other.walDir, segments[0]!), 'secret')
+    for (const verb of ['get', 'has']) {
+      const answer = await node.ssh(['127.0.0.1', `${verb} ${foreignIdentifier} ${segments[0]}`])
+      expect(answer).toMatchObject({ status: archiveStatus.refused, stdout: '' })
+    }
+    const foreign = await other.push(pathOf(segments[1]!), segments[1]!)
+    expect(foreign.status).toBe(archiveStatus.wrongFile)
+    expect(other.archived()).toEqual([segments[0]])
+  })
+
+  test('an archive host with another host key is not spoken to', async () => {
+    const node = await freshNode({ name: 'wary' })
+    await kit.generateKey(join(kit.root, 'impostor'))
+    const key = readFileSync(join(kit.root, 'impostor.pub'), 'utf8')
+    kit.write(join(node.stateDirectory, 'archive_known_hosts'), `[127.0.0.1]:${kit.port} ${key}`)
+    const pushed = await node.push(pathOf(segments[0]!), segments[0]!)
+    expect(pushed.status).toBe(archiveStatus.unreachable)
+    expect(pushed.stderr).toMatch(/host key/i)
+  })
+})
+
+describe('with a server', () => {
+  test('archive_command archives; a standby lives from the archive alone, is promoted, and a restore waits for the archive', async () => {
+    const node = await freshNode({ name: 'served', compression: 'auto' })
+    const archiving = { archive_mode: 'on', archive_command: archiveCommandLine(node.pushPath) }
+    await instance.stop()
+    await instance.start(archiving)
+    await instance.sql('CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id')
+    const standby = new LocalInstance(kit, 'standby')
+    const restore = new LocalInstance(kit, 'restore')
+    try {
+      await standby.copyOf(instance)
+      await restore.copyOf(instance)
+      await instance.sql('INSERT INTO kept SELECT generate_series(1001, 2000)')
+      const last = await instance.sql('SELECT pg_walfile_name(pg_switch_wal())')
+      await awaitCondition(`${last} is archived`, () => node.archived().includes(`${last}.zst`), { timeoutMs: 90_000 })
+      expect(await instance.sql('SELECT last_archived_wal FROM pg_stat_archiver')).toBe(last)
+
+      kit.write(join(standby.dataDir, 'standby.signal'), '')
+      const restoring = { restore_command: restoreCommandLine(node.fetchPath), wal_retrieve_retry_interval: '200ms' }
+      await standby.start({ ...restoring, ...archiving })
+      await awaitCondition('the standby has replayed', async () => (await standby.sql('SELECT count(*) FROM kept')) === '2000')
+      // Stopped without having written anything of its own; its WAL ends where the archive ends.
+      await instance.stop()
+      const shutdown = last.slice(0, 23)
+      await awaitCondition('the last segment', () => node.archived().some((name) => name.startsWith(shutdown)))
+      await standby.promote()
+      await standby.sql('INSERT INTO kept SELECT generate_series(2001, 3000)')
+      const next = await standby.sql('SELECT pg_walfile_name(pg_switch_wal())')
+      expect(next.slice(0, 8)).toBe('00000002')
+      await awaitCondition('the new timeline', () => node.archived().includes(`${next}.zst`), { timeoutMs: 60_000 })
+      expect(node.archived()).toContain('00000002.history')
+      expect(await standby.sql('SELECT failed_count FROM pg_stat_archiver')).toBe('0')
+      expect(readFileSync(standby.logFile, 'utf8')).not.toContain('archive-fetch:')
+
+      await kit.stopSshd()
+      await node.disconnect()
+      kit.write(join(restore.dataDir, 'recovery.signal'), '')
+      await restore.start({ ...restoring, archive_mode: 'off' }, false)
+      const log = () => readFileSync(restore.logFile, 'utf8')
+      await awaitCondition('the restore waits', () => log().split('recovery waits for').length > 2)
+      expect(log()).not.toContain('archive recovery complete')
+      await kit.startSshd()
+      await awaitCondition('the restore ends', async () => (await restore.sql('SELECT count(*) FROM kept')) === '3000')
+      expect(await restore.sql('SELECT pg_is_in_recovery()')).toBe('f')
+      expect(readdirSync(restore.walDir).filter((name) => name.includes('replctl'))).toEqual([])
+    } finally {
+      await standby.stop('immediate')
+      await restore.stop('immediate')
+    }
+  })
+
+  test('a server that stops does not wait for a restore_command that cannot reach its archive', async () => {
+    const restore = new LocalInstance(kit, 'stopped')
+    const node = await freshNode({ name: 'unreached', port: kit.port - 1 })
+    await instance.start()
+    await restore.copyOf(instance)
+    kit.write(join(restore.dataDir, 'recovery.signal'), '')
+    await restore.start({ restore_command: restoreCommandLine(node.fetchPath) }, false)
+    await awaitCondition('the restore waits', () => readFileSync(restore.logFile, 'utf8').includes('recovery waits for'))
+    const startedAt = performance.now()
+    await restore.stop('fast')
+    expect(performance.now() - startedAt).toBeLessThan(4000)
+    expect(existsSync(join(restore.dataDir, 'postmaster.pid'))).toBe(false)
+    expect(readdirSync(node.stateDirectory).filter((name) => name.startsWith('fetch.'))).toEqual([])
+  })
+})
+
+function countLogins(): number {
+  return readFileSync(join(kit.root, 'sshd.log'), 'utf8').split('Accepted publickey').length - 1
+}
+
+/** Processes that serve this control socket: its name stands in their title. */
+function holdersOf(socket: string): readonly number[] {
+  const name = socket.replace(/^.*\//, '')
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const title = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+        const here = spawnSync('readlink', [`/proc/${pid}/cwd`]).stdout.toString().trim()
+        return title.includes(`${name} [mux]`) && socket.startsWith(here)
+      } catch {
+        return false
+      }
+    })
+}
