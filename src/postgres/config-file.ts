@@ -90,12 +90,23 @@ interface ParsedLine {
   readonly comment: string
 }
 
-/** `name = value # comment`; the `=` may be left out, and only simple values need no quotes. */
+const letter = String.raw`[A-Za-z_\x80-\uffff]`
+const identifier = String.raw`${letter}[\w\x80-\uffff]*`
+const word = String.raw`[\w\x80-\uffff.:/-]`
+/** Only words (but not `a.b`), whole numbers with a unit, and numbers with a point need no quotes. */
+const plainValue = [
+  String.raw`(?!${identifier}\.${identifier}(?!${word}))${letter}${word}*`,
+  String.raw`[-+]?(?:0x[\da-fA-F]+|\d+)[A-Za-z]*`,
+  String.raw`[-+]?\d*\.\d*(?:[Ee][-+]?\d+)?`,
+].join('|')
+/** `name = value # comment`, where the `=` may be left out. */
+const settingLine = new RegExp(
+  String.raw`^[ \t\r]*(?<name>${identifier}(?:\.${identifier})?)(?!${word})[ \t\r]*=?[ \t\r]*(?:'(?<quoted>(?:[^'\\]|\\.|'')*)'|(?<plain>${plainValue}))[ \t\r]*(?<comment>#.*)?$`,
+  's',
+)
+
 function parseLine(line: string): ParsedLine | undefined {
-  const match =
-    /^\s*(?<name>[A-Za-z_\x80-\uffff][\w$\x80-\uffff]*(?:\.[A-Za-z_\x80-\uffff][\w$\x80-\uffff]*)?)(?:\s*=\s*|\s+|(?='))(?:'(?<quoted>(?:[^'\\]|\\.|'')*)'|(?<plain>[^\s'#=]+))\s*(?<comment>#.*)?$/.exec(
-      line,
-    )
+  const match = settingLine.exec(line)
   if (!match?.groups) return undefined
   const { name = '', quoted, plain = '', comment = '' } = match.groups
   return { name: name.toLowerCase(), value: quoted === undefined ? plain : unescapeValue(quoted), comment }
@@ -104,7 +115,7 @@ function parseLine(line: string): ParsedLine | undefined {
 const escapes: Readonly<Record<string, string>> = { b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }
 
 function unescapeValue(quoted: string): string {
-  return quoted.replace(/''|\\([0-7]{1,3}|.)/g, (whole, escaped: string | undefined) => {
+  return quoted.replace(/''|\\([0-7]{1,3}|.)/gs, (whole, escaped: string | undefined) => {
     if (whole === "''" || escaped === undefined) return "'"
     return /^[0-7]/.test(escaped)
       ? String.fromCharCode(Number.parseInt(escaped, 8) & 0xff)

@@ -51,7 +51,8 @@ function defaultsOf(input: OwnedSettingsInput): [string, string][] {
 
 /** What the operator cannot take away. */
 function guaranteesOf(input: OwnedSettingsInput, wished: ReadonlyMap<string, string>): [string, string][] {
-  const { archiveCommand, nodeCount } = input
+  const { archiveCommand, major, nodeCount } = input
+  const { archiveLibrary } = capabilitiesOf(major)
   // Each node may stream to all others, and so may pg_basebackup (two connections) and pg_receivewal meanwhile.
   const connections = Math.max(10, nodeCount + 4)
   const atLeast = (name: string, needed: number) => String(Math.max(needed, toCount(wished.get(name))))
@@ -71,6 +72,7 @@ function guaranteesOf(input: OwnedSettingsInput, wished: ReadonlyMap<string, str
       wished.get('archive_mode') === 'always' ? 'always' : 'on',
     ),
     ...pairIf(true, 'archive_command', archiveCommand),
+    ...pairIf(archiveCommand !== undefined && archiveLibrary, 'archive_library', ''),
   ]
 }
 
@@ -117,7 +119,7 @@ function readParameters(parameters: Readonly<Record<string, string>>): Map<strin
       const lowerCased = name.toLowerCase()
       const instead = reservedParameters.get(lowerCased)
       if (instead) throw invalidParameter(name, 'It belongs to replctl.', instead)
-      if (!/^[a-z_][\w$]*(\.[a-z_][\w$]*)?$/.test(lowerCased)) {
+      if (!/^[a-z_]\w*(\.[a-z_]\w*)?$/.test(lowerCased)) {
         throw invalidParameter(name, 'No setting of PostgreSQL is called so.', 'Correct the name.')
       }
       return [lowerCased, value] as const

@@ -99,6 +99,7 @@ export const settings: readonly Setting[] = [
     group: 'archiving',
     sufficient: (live, needed) => live === needed || live === 'always',
   },
+  { name: 'archive_library', change: 'reload', since: 15, group: 'archiving' },
   { name: 'archive_command', change: 'reload', since: 11, group: 'archiving' },
 ]
 

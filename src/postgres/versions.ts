@@ -39,6 +39,8 @@ const capabilityTable = {
   rewindConfigFile: { since: 15 },
   /** `pg_backup_start()` and `pg_backup_stop()`; before, `pg_start_backup()` and `pg_stop_backup()`. */
   backupStartFunction: { since: 15 },
+  /** `archive_library`; with archive_command beside it, archiving stops (16 and newer: refuses to start). */
+  archiveLibrary: { since: 15 },
   /** `include` directives in pg_hba.conf. */
   hbaIncludes: { since: 16 },
   /** `initdb --locale-provider=builtin`. */

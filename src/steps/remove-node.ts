@@ -3,9 +3,10 @@ import { shellScript } from '../command.ts'
 import { pending, refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
+import { serviceOf } from '../node/service.ts'
 import { emptyDirectoryScript, workLock } from './ensure-data-directory.ts'
 import { stopInstance } from './fence-instance.ts'
-import { look } from './look.ts'
+import { binDirectoryOf, look } from './look.ts'
 
 /** A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. */
 export function stopStandby(node: NodeName): Step {
@@ -111,6 +112,10 @@ export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step 
       const { dataDir } = ctx.node.settings.postgres
       const script = 'if [ -d "$2" ]; then rmdir -- "$1" 2>/dev/null; [ -e "$1" ] || mv -- "$2" "$1"; fi'
       await ctx.node.output(shellScript(`put ${dataDir} back`, script, [dataDir, aside(dataDir)]))
+      const facts = await look(ctx)
+      if (facts.dataDirectoryState !== 'instance' || facts.postmaster?.isAlive === true) return
+      const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
+      await ctx.node.output(service.start, { timeoutMs: ctx.timeoutMs })
     },
   }
 }

@@ -47,15 +47,7 @@ export function stopLaunch(
       (launched) => launched.kill(),
       () => true,
     )
-    let isLaunched = false
-    launching.then(
-      () => {
-        isLaunched = true
-      },
-      () => {},
-    )
-    const isSettled = await settlesWithin(launching, callOffPatienceMs)
-    return isSettled && isLaunched ? killing : true
+    return (await settlesWithin(launching, callOffPatienceMs)) ? killing : true
   }
 }
 

@@ -73,14 +73,13 @@ function channelProcess(channel: ClientChannel, settle: () => Promise<void>): Pi
     exited: exited.promise,
     closed: closed.promise,
     settle,
-    write: async (data) => {
-      const taken = new Promise<void>((resolve, reject) => {
+    write: (data) =>
+      new Promise((resolve, reject) => {
+        if (isOver || !channel.writable) return reject(new Error('the channel is closed'))
+        // ssh2 forgets the callbacks of a channel that closes.
+        closed.promise.then(() => reject(new Error('the channel was closed'))).catch(reject)
         channel.write(data, (error) => (error ? reject(error) : resolve()))
-      })
-      const gone = closed.promise.then(() => Promise.reject(new Error('the channel is closed')))
-      if (isOver) await gone
-      await Promise.race([taken, gone])
-    },
+      }),
     endInput: () => channel.end(),
     terminate: () => channel.signal('TERM'),
     release: () => {

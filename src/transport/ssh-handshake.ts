@@ -50,6 +50,7 @@ export async function logIn(
   let refusal: ReplctlError | undefined
   let learnt: Buffer | undefined
   let isEncrypted = false
+  let learning: Promise<void> | undefined
   const methods = new Set<string>()
   const config: ConnectConfig = {
     sock: socket,
@@ -69,23 +70,29 @@ export async function logIn(
       return refusal === undefined
     },
   }
-  await new Promise<void>((resolve, reject) => {
+  const loggingIn = new Promise<void>((resolve, reject) => {
     client.on('error', (error: Error & { level?: string }) => {
       if (error.level === 'agent') return
       reject(refusal ?? explain(hop, error, plan, [...methods], isEncrypted))
     })
     client.once('handshake', () => {
       isEncrypted = true
+      // Only now is it proved that the host holds the key: the verifier is asked before the signature is checked.
+      if (learnt) learning = learn(hop, subject, learnt)
+      learning?.catch(reject)
     })
     client.once('close', () => reject(refusal ?? closedEarly(hop, plan, isEncrypted)))
     client.once('ready', () => resolve())
     client.connect(config)
   })
-  // Only now is it proved that the host holds the key: ssh2 asks the verifier before it checks the signature.
-  if (learnt && subject.learnInto) {
-    const salt = hop.hashKnownHosts ? randomBytes(20) : undefined
-    await learnHostKey(subject.learnInto, knownHostLine(lookupName(subject), learnt, salt))
-  }
+  await loggingIn
+  await learning
+}
+
+async function learn(hop: SshHop, subject: HostKeySubject, key: Buffer): Promise<void> {
+  if (subject.learnInto === undefined) return
+  const salt = hop.hashKnownHosts ? randomBytes(20) : undefined
+  await learnHostKey(subject.learnInto, knownHostLine(lookupName(subject), key, salt))
 }
 
 function offerInTurn(username: string, plan: LoginPlan, methods: Set<string>): AuthHandlerMiddleware {

@@ -1,5 +1,5 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { ReplctlError } from '../errors.ts'
 import { parseConfigLine, readSshConfig, type SshConfigText, systemConfigFile } from './ssh-config-files.ts'
@@ -35,7 +35,14 @@ export async function lookUpSshOptions(query: SshOptionsQuery): Promise<SshOptio
   if (!isRelevant(config.expanded)) return new Map()
   const options = (await askSsh(query, config)) ?? (await parseOptions(query, config))
   if (options.get('user')?.[0] === noUser) options.delete('user')
+  if (options.get('userknownhostsfile')?.[0] === usualKnownHosts()) options.delete('userknownhostsfile')
   return options
+}
+
+/** How `ssh -G` writes its default: below the home directory of /etc/passwd, where ours may be another. */
+function usualKnownHosts(): string {
+  const { homedir: home } = userInfo()
+  return `${home}/.ssh/known_hosts ${home}/.ssh/known_hosts2`
 }
 
 async function readConfig({ home, configFile }: SshOptionsQuery): Promise<SshConfigText> {
@@ -93,7 +100,8 @@ function collect(text: string): Map<string, string[]> {
 async function parseOptions(query: SshOptionsQuery, config: SshConfigText): Promise<Map<string, string[]>> {
   const { default: SshConfig } = await import('ssh-config')
   const asked = query.user === undefined ? { Host: query.host } : { Host: query.host, User: query.user }
-  const computed = SshConfig.parse(config.expanded).compute(asked, { ignoreCase: true })
+  // Its Match exec needs bash where the system has another sh: such a block never applies here.
+  const computed = SshConfig.parse(config.expanded).compute(asked, { ignoreCase: true, matchExec: false })
   const options = new Map<string, string[]>()
   for (const [keyword, value] of Object.entries(computed)) {
     const isList = /^(identityfile|certificatefile)$/.test(keyword)

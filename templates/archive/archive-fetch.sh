@@ -52,23 +52,19 @@ stop_by_signal() {
   kill -s "$1" $$
 }
 
-# Prints what is wrong with standard input as WAL segment $1 of the cluster $2; nothing if all is well. It has to be
-# a pipe: GNU wc miscounts a file of which something was read before.
-# Its first page has the long header: magic 2, info 2, timeline 4, address 8, remaining 4, padding 4, system
-# identifier 8, segment size 4, block size 4 bytes, in the byte order of the machine that wrote it.
+# Prints what is wrong with a WAL segment $1 of the cluster $2, nothing if all is well. Standard input says its first 40
+# bytes, as od prints them, and its size. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
+# remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's byte order.
 segment_fault() {
   fault_name=${1%.partial}
   fault_identifier=$2
   # shellcheck disable=SC2046
-  set -- $({
-    dd bs=40 count=1 2>/dev/null | od -A n -v -t x1
-    wc -c
-  })
+  set -- $(cat)
   if [ $# -ne 41 ]; then
     echo "it is empty or shorter than a page header"
     return
   fi
-  fault_size=$((${41} + 40))
+  fault_size=${41}
   case $1$2 in
   ??d[0-3])
     fault_flags=$3
@@ -102,6 +98,12 @@ segment_fault() {
       echo "its header says it begins at 0x$fault_address, which is another segment"
     fi
   fi
+}
+
+# What segment_fault wants to know of file $1.
+segment_outline() {
+  dd if="$1" bs=40 count=1 2>/dev/null | od -A n -v -t x1
+  wc -c <"$1"
 }
 
 # Asks the archive host: $* is the request, standard input goes along. It runs in the state directory: relative
@@ -187,7 +189,7 @@ fetch() {
   esac
   case $name in
   *.history | *.backup) [ -s "$temporary" ] || fault="it is empty" ;;
-  *) fault=$(cat "$temporary" | segment_fault "$name" "$system_identifier") ;;
+  *) fault=$(segment_outline "$temporary" | segment_fault "$name" "$system_identifier") ;;
   esac
   if [ -n "$fault" ]; then
     say "the archived $name was not restored: $fault"

@@ -59,23 +59,19 @@ fail() {
   finish "$fail_status"
 }
 
-# Prints what is wrong with standard input as WAL segment $1 of the cluster $2; nothing if all is well. It has to be
-# a pipe: GNU wc miscounts a file of which something was read before.
-# Its first page has the long header: magic 2, info 2, timeline 4, address 8, remaining 4, padding 4, system
-# identifier 8, segment size 4, block size 4 bytes, in the byte order of the machine that wrote it.
+# Prints what is wrong with a WAL segment $1 of the cluster $2, nothing if all is well. Standard input says its first 40
+# bytes, as od prints them, and its size. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
+# remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's byte order.
 segment_fault() {
   fault_name=${1%.partial}
   fault_identifier=$2
   # shellcheck disable=SC2046
-  set -- $({
-    dd bs=40 count=1 2>/dev/null | od -A n -v -t x1
-    wc -c
-  })
+  set -- $(cat)
   if [ $# -ne 41 ]; then
     echo "it is empty or shorter than a page header"
     return
   fi
-  fault_size=$((${41} + 40))
+  fault_size=${41}
   case $1$2 in
   ??d[0-3])
     fault_flags=$3
@@ -109,6 +105,12 @@ segment_fault() {
       echo "its header says it begins at 0x$fault_address, which is another segment"
     fi
   fi
+}
+
+# What segment_fault wants to know of file $1.
+segment_outline() {
+  dd if="$1" bs=40 count=1 2>/dev/null | od -A n -v -t x1
+  wc -c <"$1"
 }
 
 # Asks the archive host: $* is the request, standard input goes along. It runs in the state directory: relative
@@ -171,36 +173,46 @@ packer() {
   esac
 }
 
-# Sets $file to what travels. A full disk here must not stop the archiving that would empty it: then it goes unpacked.
-pack() {
-  file=$path
-  [ "$suffix" = none ] && return
-  if ! command -v "$(packer)" >/dev/null 2>&1; then
-    say "there is no $(packer) on this host, $name is archived without compression"
-  elif "$(packer)" -1 -q -c <"$path" 2>>"$messages" >"$packed"; then
-    file=$packed
-    return
-  else
-    say "$(packer) failed, $name is archived without compression"
-  fi
-  rm -f "$packed"
-  suffix=none
-}
-
-hash_of() {
+hash_input() {
   if command -v sha256sum >/dev/null 2>&1; then
-    hash=$(sha256sum <"$1")
+    hash=$(sha256sum)
   elif command -v shasum >/dev/null 2>&1; then
-    hash=$(shasum -a 256 <"$1")
+    hash=$(shasum -a 256)
   else
-    hash=$(openssl dgst -sha256 -r <"$1")
+    hash=$(openssl dgst -sha256 -r)
   fi
   echo "${hash%% *}"
 }
 
+# Sets $file to what travels, $hash to its SHA-256. A full disk here must not stop the archiving that would empty it:
+# then the file goes as it is.
+pack() {
+  if [ "$suffix" != none ]; then
+    if ! command -v "$(packer)" >/dev/null 2>&1; then
+      say "there is no $(packer) on this host, $name is archived without compression"
+    else
+      hash=$({
+        { "$(packer)" -1 -q -c <"$path" 2>>"$messages" || echo failed >&3; } |
+          { tee "$packed" 2>>"$messages" || echo failed >&3; } | hash_input
+      } 3>&1)
+      case $hash in
+      *failed*) say "could not pack $name here, it is archived without compression" ;;
+      *)
+        file=$packed
+        return
+        ;;
+      esac
+    fi
+    rm -f "$packed"
+    suffix=none
+  fi
+  file=$path
+  hash=$(hash_input <"$path")
+}
+
 send() {
   pack
-  ask push "$system_identifier" "$name" $(($(wc -c <"$file"))) "$(hash_of "$file")" "$suffix" <"$file"
+  ask push "$system_identifier" "$name" $(($(wc -c <"$file"))) "$hash" "$suffix" <"$file"
   asked=$?
   judge $asked
 }
@@ -230,7 +242,7 @@ fi
 case $name in
 *.history | *.backup) suffix=none ;;
 *)
-  fault=$(cat "$path" | segment_fault "$name" "$system_identifier")
+  fault=$(segment_outline "$path" | segment_fault "$name" "$system_identifier")
   [ -z "$fault" ] || fail 8 "$path was not archived as $name: $fault"
   case $compression in
   zstd) suffix=zst ;;

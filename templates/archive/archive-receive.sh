@@ -29,23 +29,19 @@ fail() {
   exit "$fail_status"
 }
 
-# Prints what is wrong with standard input as WAL segment $1 of the cluster $2; nothing if all is well. It has to be
-# a pipe: GNU wc miscounts a file of which something was read before.
-# Its first page has the long header: magic 2, info 2, timeline 4, address 8, remaining 4, padding 4, system
-# identifier 8, segment size 4, block size 4 bytes, in the byte order of the machine that wrote it.
+# Prints what is wrong with a WAL segment $1 of the cluster $2, nothing if all is well. Standard input says its first 40
+# bytes, as od prints them, and its size. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
+# remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's byte order.
 segment_fault() {
   fault_name=${1%.partial}
   fault_identifier=$2
   # shellcheck disable=SC2046
-  set -- $({
-    dd bs=40 count=1 2>/dev/null | od -A n -v -t x1
-    wc -c
-  })
+  set -- $(cat)
   if [ $# -ne 41 ]; then
     echo "it is empty or shorter than a page header"
     return
   fi
-  fault_size=$((${41} + 40))
+  fault_size=${41}
   case $1$2 in
   ??d[0-3])
     fault_flags=$3
@@ -79,6 +75,15 @@ segment_fault() {
       echo "its header says it begins at 0x$fault_address, which is another segment"
     fi
   fi
+}
+
+# What segment_fault wants to know of file $1 with suffix $2. A file that cannot be unpacked to its end must not pass:
+# the stray byte makes its size wrong.
+segment_outline() {
+  { unpack "$2" <"$1" 2>/dev/null || echo; } | {
+    dd bs=40 count=1 2>/dev/null | od -A n -v -t x1
+    echo $(($(wc -c) + 40))
+  }
 }
 
 # Whether $1 consists of $3 to $4 characters, none of them outside the set $2.
@@ -155,17 +160,19 @@ content_hash() {
   unpack "$2" <"$1" | hash_input
 }
 
-path_of() {
+# Sets $place to where file $1 with suffix $2 is.
+set_place() {
   case $2 in
-  none) echo "$wal/$1" ;;
-  *) echo "$wal/$1.$2" ;;
+  none) place=$wal/$1 ;;
+  *) place=$wal/$1.$2 ;;
   esac
 }
 
 # Sets $stored and $stored_suffix, if the archive has the file under any suffix.
 find_stored() {
   for stored_suffix in none zst lz4 gz; do
-    stored=$(path_of "$name" "$stored_suffix")
+    set_place "$name" "$stored_suffix"
+    stored=$place
     [ -f "$stored" ] && return 0
   done
   return 1
@@ -174,7 +181,8 @@ find_stored() {
 # Two copies that differ are never handed out: which of them is right is not for us to guess.
 require_one_content() {
   for other_suffix in zst lz4 gz; do
-    other=$(path_of "$name" "$other_suffix")
+    set_place "$name" "$other_suffix"
+    other=$place
     if [ "$other" != "$stored" ] && [ -f "$other" ]; then
       first=$(content_hash "$stored" "$stored_suffix") || exit
       second=$(content_hash "$other" "$other_suffix") || exit
@@ -204,10 +212,14 @@ compare_with_stored() {
 publish() {
   locked=no
   if command -v flock >/dev/null 2>&1; then
-    exec 9>>"$incoming/lock" && flock 9 && locked=yes
+    # Tried first, since a redirection of exec that fails ends the script.
+    true 2>/dev/null >>"$incoming/lock" || fail 5 "cannot write to $incoming"
+    exec 9>>"$incoming/lock"
+    flock 9 && locked=yes
   fi
   find_stored && return 1
-  target=$(path_of "$name" "$suffix")
+  set_place "$name" "$suffix"
+  target=$place
   if ! ln "$temporary" "$target" 2>/dev/null; then
     find_stored && return 1
     # A file system without hard links.
@@ -217,11 +229,16 @@ publish() {
   exec 9>&-
 }
 
+# fsync for file $1: dd says whether it worked, and both coreutils and busybox have it.
+make_durable() {
+  dd if=/dev/null of="$1" conv=notrunc,fsync 2>/dev/null
+}
+
 # What a killed push left behind: its process is gone, or is another one by now.
 remove_stale() {
   set +f
-  for old in "$incoming"/*.push; do
-    owner=${old%.push}
+  for old in "$incoming"/*.push "$incoming"/*.push.log; do
+    owner=${old%.push*}
     owner=${owner##*.}
     if [ ! -f "$old" ] || [ "$owner" = $$ ]; then
       continue
@@ -249,24 +266,25 @@ push() {
   [ -d "$incoming" ] || mkdir -p "$incoming" || fail 5 "cannot make $incoming"
   remove_stale
 
+  fault=
   temporary=$incoming/$name.$suffix.$$.push
-  trap 'rm -f "$temporary"' EXIT
+  trap 'rm -f "$temporary" "$temporary.log"' EXIT
   trap 'exit 5' HUP INT TERM PIPE
-  said=$(dd bs=65536 of="$temporary" conv=fsync 2>&1) || fail 5 "cannot write to $incoming: ${said%%"
-"*}"
-
+  # Hashed as it arrives; then made durable while its content is looked at.
+  arrived=$({ { tee "$temporary" || echo failed >&3; } | hash_input; } 3>&1 2>"$temporary.log")
+  case $arrived in
+  *failed*) fail 5 "cannot write to $incoming: $(cat "$temporary.log")" ;;
+  esac
   size=$(($(wc -c <"$temporary")))
   [ "$size" -eq "$bytes" ] || fail 4 "of $name $size bytes arrived, not $bytes"
-  hash=$(hash_input <"$temporary")
-  [ "$hash" = "$sha256" ] || fail 4 "$name arrived damaged: sha256 $hash, not $sha256"
+  [ "$arrived" = "$sha256" ] || fail 4 "$name arrived damaged: sha256 $arrived, not $sha256"
+  make_durable "$temporary" &
   case $name in
-  *.history | *.backup) unpack "$suffix" <"$temporary" >/dev/null 2>&1 || fail 4 "$name cannot be unpacked" ;;
-  *)
-    # A file that cannot be unpacked to its end must not pass: the stray byte makes its size wrong.
-    fault=$({ unpack "$suffix" <"$temporary" 2>/dev/null || echo; } | segment_fault "$name" "$allowed")
-    [ -z "$fault" ] || fail 2 "$name was not archived: $fault"
-    ;;
+  *.history | *.backup) unpack "$suffix" <"$temporary" >/dev/null 2>&1 || fault="it cannot be unpacked" ;;
+  *) fault=$(segment_outline "$temporary" "$suffix" | segment_fault "$name" "$allowed") ;;
   esac
+  wait $! || fail 5 "cannot make $temporary durable"
+  [ -z "$fault" ] || fail 2 "$name was not archived: $fault"
 
   if find_stored || ! publish; then
     compare_with_stored

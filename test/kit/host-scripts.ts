@@ -3,17 +3,16 @@
  * namespace of its own, so the machine's firewall never sees what one host says to another.
  * Prints the directory, then waits for the end of standard input: that comes also when the test process is killed. Then all
  * hosts end (they watch the other end of `alive`), the namespaces with their interfaces vanish, and the directory is removed.
- * `$1` is the folder to make the directory in, `$2` is `keep` to live on after the test process.
+ * `$1` is the folder to make the directory in, `$2` the folder for the upper layers of the hosts' roots (where the first is
+ * itself on an overlay it cannot hold these), `$3` is `keep` to live on after the test process.
  * The directory's name holds the holder's pid and start time, so that leftovers are told from live runs.
  */
 export const holderScript = `
 set -eu
 read -r stat </proc/$$/stat
-set -- "$1" "$2" \${stat##*) }
-folder=$1 mode=$2
-shift 2
-run=$folder/replctl-hosts-$$-\${20}
-mkdir -m 755 "$run"
+set -- "$1" "$2" "$3" \${stat##*) }
+mode=$3 run=$1/replctl-hosts-$$-\${23} layers=$2/replctl-hosts-$$-\${23}-layers
+mkdir -m 755 "$run" "$layers"
 mkfifo -m 600 "$run/alive"
 exec 3<>"$run/alive"
 ip link set lo up
@@ -28,24 +27,24 @@ else
 fi
 exec 3>&-
 for attempt in 1 2 3 4 5 6 7 8 9 10; do
-  rm -rf -- "$run" 2>/dev/null && exit 0
+  rm -rf -- "$run" "$layers" 2>/dev/null && exit 0
   sleep 0.1
 done
 `
 
 /**
  * Pid 1 of a host. Makes its root from the machine's, turns into it, starts sshd, and then reaps zombies until it is
- * killed or the holder ends. `$1` is the host's directory, `$2` the run's, `$3` the host name; `<host>/places` lists folders that are
+ * killed or the holder ends. `$1` is the host's directory, `$2` the run's, `$3` its layers, `$4` the host name; `<host>/places` lists folders that are
  * bound from `<host>/disk`, `<host>/volumes` lines `path kind` of small volumes, `<host>/without` files to remove.
  */
 export const initScript = `
 set -eu
-host=$1 run=$2 name=$3 root=$1/root
+host=$1 run=$2 layers=$3 name=$4 root=$1/root
 read -r pid rest </proc/self/stat   # the machine's /proc is still mounted: this is the pid as the machine sees it
 echo "pid $pid"
 exec 3<"$run/alive"
 hostname "$name"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$host/upper,workdir=$host/work" "$root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$layers/upper,workdir=$layers/work" "$root"
 while read -r path; do
   mkdir -p "$root$path"
   mount --bind "$host/disk$path" "$root$path"

@@ -26,6 +26,14 @@ export interface SshAccess {
   readonly knownHostsFile: string
 }
 
+export interface InstancePlace {
+  readonly port: number
+  readonly dataDir: string
+  readonly osUser: string
+  /** Where the server's own default cannot be used. */
+  readonly socketDirectory?: string
+}
+
 /** What test hosts of either kind can do: those in namespaces of their own, and those on the loopback interface. */
 export interface Hosts {
   readonly kind: 'namespaces' | 'loopback'
@@ -38,7 +46,7 @@ export interface Hosts {
   loginOf(host: string): string
   addressOf(host: string): string
   /** Port and data directory for this host's instance: they differ where hosts share a machine. */
-  postgresOf(host: string): { readonly port: number; readonly dataDir: string; readonly osUser: string }
+  postgresOf(host: string): InstancePlace
   sshConfigFor(host: string, user?: string): SshAccess
   /**
    * Runs a script (a string, by /bin/sh) or a program (an array) on the host, not through SSH, in the user's home and

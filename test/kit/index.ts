@@ -1,5 +1,7 @@
 export * from './await-condition.ts'
 export * from './hosts.ts'
+export * from './hosts-available.ts'
+export * from './loopback-hosts.ts'
 export * from './postgres-11.ts'
 export * from './postgres-server.ts'
 export * from './replctl.ts'

@@ -57,7 +57,7 @@ export class PostgresServer {
   /** initdb, then the lines are appended to postgresql.conf. */
   async init(configuration: readonly string[] = [], initdbArguments: readonly string[] = []): Promise<void> {
     await this.run('initdb', ['-D', this.dataDir, '-A', 'trust', '-N', '-E', 'UTF8', ...initdbArguments])
-    const folder = this.#options.socketDirectory
+    const folder = this.#options.socketDirectory ?? this.hosts.postgresOf(this.host).socketDirectory
     const lines = [
       `port = ${this.port}`,
       "listen_addresses = '*'",
@@ -158,7 +158,7 @@ export class PostgresServer {
     return new Map(
       stdout
         .split('\n')
-        .map((line) => /^([^:]+):\s+(.*)$/.exec(line))
+        .map((line) => /^([^:]+):\s*(.*)$/.exec(line))
         .flatMap((match) => (match ? [[match[1]!, match[2]!] as const] : [])),
     )
   }
@@ -169,7 +169,8 @@ export class PostgresServer {
   }
 
   #sqlOptions(options: SqlOptions): SqlOptions {
-    return { port: this.port, socketDirectory: this.#options.socketDirectory, ...options }
+    const { socketDirectory } = this.#options
+    return { port: this.port, socketDirectory, ...options }
   }
 }
 

@@ -30,14 +30,21 @@ export async function sql(
   query: string,
   options: SqlOptions = {},
 ): Promise<SqlRow[]> {
-  const { osUser, port } = hosts.postgresOf(host)
+  const { osUser, port, socketDirectory } = hosts.postgresOf(host)
   const user = options.user ?? osUser
   const statement = query.trim().replace(/;$/, '')
   const isSelect = /^(select|table|values)\b/i.test(statement) && !statement.includes(';')
   const finished = await hosts.exec(
     host,
     [
-      ...['sh', '-c', findPsql, 'psql', options.socketDirectory ?? '', String(options.port ?? port)],
+      ...[
+        'sh',
+        '-c',
+        findPsql,
+        'psql',
+        options.socketDirectory ?? socketDirectory ?? '',
+        String(options.port ?? port),
+      ],
       ...['-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', '-'],
       ...(isSelect ? ['-A', '-t'] : ['--csv', '-P', `null=${nullMark}`]),
       ...['-d', options.database ?? 'postgres', '-U', options.role ?? user],
@@ -51,11 +58,7 @@ export async function sql(
     },
   )
   if (finished.exitCode !== 0) throw new Error(describeFailure(`${host}: ${query}`, finished))
-  if (isSelect)
-    return finished.stdout
-      .split('\n')
-      .filter(Boolean)
-      .map(parseJsonRow)
+  if (isSelect) return finished.stdout.split('\n').filter(Boolean).map(parseJsonRow)
   return rowsOf(parseCsv(finished.stdout))
 }
 

@@ -92,12 +92,13 @@ export class TestCluster {
 function inventoryFor(hosts: Hosts, nodes: readonly string[]): InventoryPart {
   const first = hosts.postgresOf(nodes[0]!)
   const node = (name: string): InventoryPart => {
-    const { port, dataDir } = hosts.postgresOf(name)
+    const { port, dataDir, socketDirectory } = hosts.postgresOf(name)
     const access = hosts.sshConfigFor(name)
     return {
       host: access.host,
       ...(port === first.port ? {} : { port }),
       ...(dataDir === first.dataDir ? {} : { data_dir: dataDir }),
+      ...(socketDirectory ? { parameters: { unix_socket_directories: socketDirectory } } : {}),
       ssh: { user: access.user, ...(access.port === 22 ? {} : { port: access.port }) },
     }
   }

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { freshPlaces, type HostUser, writeHostFiles } from './host-files.ts'
@@ -24,6 +24,8 @@ export interface HostPlace {
   readonly directory: string
   /** The run's directory. */
   readonly run: string
+  /** Keeps what the host's root has that the machine's has not. */
+  readonly layers: string
   readonly address: string
   readonly macAddress: string
   /** Its port on the switch. */
@@ -62,10 +64,11 @@ export class TestHost {
 
   /** Makes the disk: once, before the first boot. */
   async prepare(addresses: ReadonlyMap<string, string>, authorizedKey: string): Promise<void> {
-    const { directory } = this.place
-    const upper = join(directory, 'upper')
-    for (const folder of ['upper', 'work', 'root', 'disk']) {
-      await mkdir(join(directory, folder), { recursive: true, mode: 0o755 })
+    const { directory, layers } = this.place
+    const upper = join(layers, 'upper')
+    for (const folder of [upper, join(layers, 'work'), join(directory, 'root'), join(directory, 'disk')]) {
+      await mkdir(folder, { recursive: true })
+      await chmod(folder, 0o755) // whatever the umask: the host's / is as its upper layer is
     }
     this.users = await writeHostFiles({
       upper,
@@ -94,12 +97,12 @@ export class TestHost {
 
   /** Boots the host and plugs its cable in; sshd listens when this resolves. */
   async boot(): Promise<void> {
-    const { directory, run } = this.place
+    const { directory, run, layers } = this.place
     const init = spawn(
       'unshare',
       [
         ...['--mount', '--uts', '--ipc', '--net', '--pid', '--fork'],
-        ...['sh', join(directory, 'init'), directory, run, this.spec.name],
+        ...['sh', join(directory, 'init'), directory, run, layers, this.spec.name],
       ],
       { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: { PATH: machinePath } },
     )

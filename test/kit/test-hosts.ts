@@ -3,10 +3,11 @@ import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, readFile as readLocalFile, rm, writeFile as writeLocalFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { holderScript } from './host-scripts.ts'
-import type { ExecOptions, Hosts, SshAccess, WriteOptions } from './hosts.ts'
+import type { ExecOptions, Hosts, InstancePlace, SshAccess, WriteOptions } from './hosts.ts'
+import { layerFolder, layerFolders } from './hosts-available.ts'
 import { dropRules, type LinkCut, shapeRate } from './links.ts'
 import { describeFailure, exitOf, type FinishedProcess, runChecked, runProcess } from './run-process.ts'
 import { knownHostsLines, makeKeyPair, sshArguments } from './ssh-keys.ts'
@@ -59,7 +60,8 @@ export class TestHosts implements Hosts {
       return hosts
     } catch (error) {
       process.kill(-holder.pid!, 'SIGKILL')
-      await rm(directory, { recursive: true, force: true, maxRetries: 20 })
+      await exitOf(holder)
+      await removeLeftovers()
       throw error
     }
   }
@@ -72,7 +74,7 @@ export class TestHosts implements Hosts {
     return this.#host(host).place.address
   }
 
-  postgresOf(host: string): { readonly port: number; readonly dataDir: string; readonly osUser: string } {
+  postgresOf(host: string): InstancePlace {
     this.#host(host)
     return { port: 5432, dataDir: '/var/lib/postgresql/15/shop', osUser: 'postgres' }
   }
@@ -244,10 +246,12 @@ export class TestHosts implements Hosts {
   async destroy(): Promise<void> {
     await Promise.all([...this.#hosts.values()].map((host) => host.cutPower()))
     if (this.#holder.exitCode !== null) return
+    // It would go with the holder's network, but only a while later.
+    await ipBatch(undefined, [`link delete ${controlInterface(this.controlAddress)}`]).catch(() => {})
     if (this.#holder.stdin) this.#holder.stdin.end()
     else process.kill(-this.#holder.pid!, 'SIGTERM')
     await exitOf(this.#holder)
-    await rm(this.directory, { recursive: true, force: true, maxRetries: 5 })
+    await removeLeftovers()
   }
 
   async #bootAll(): Promise<void> {
@@ -299,6 +303,7 @@ export class TestHosts implements Hosts {
     return new TestHost(spec, {
       directory: join(this.directory, spec.name),
       run: this.directory,
+      layers: join(layersOf(this.directory), spec.name),
       address: `${subnet}.${number}`,
       macAddress: `02:7b:00:00:${hex(third)}:${hex(number)}`, // the same after a reboot: peers remember it
       port: `port${number}`,
@@ -307,30 +312,41 @@ export class TestHosts implements Hosts {
   }
 }
 
-const runName = /^replctl-hosts-(\d+)-(\d+)$/
+const runName = /^replctl-hosts-(\d+)-(\d+)(-layers)?$/
+
+/** Where the upper layers of a run's hosts lie. */
+function layersOf(run: string): string {
+  return join(layerFolder(), `${basename(run)}-layers`)
+}
 
 /** Removes the directories of runs whose holder was killed before it could tidy up. */
 export async function removeLeftovers(): Promise<void> {
-  for (const name of readdirSync(tmpdir())) {
-    const run = runName.exec(name)
-    if (!run || startTimeOf(Number(run[1])) === run[2]) continue
-    await rm(join(tmpdir(), name), { recursive: true, force: true, maxRetries: 5 }).catch(() => {})
+  for (const { path, pid, startTime } of runFolders()) {
+    if (startTimeOf(pid) === startTime) continue
+    await rm(path, { recursive: true, force: true, maxRetries: 5 }).catch(() => {})
   }
 }
 
 /** Ends the runs that were created with `keep`; returns their directories. */
 export async function destroyKept(): Promise<string[]> {
   await removeLeftovers()
-  const ended: string[] = []
-  for (const name of readdirSync(tmpdir())) {
-    const run = runName.exec(name)
-    const pid = Number(run?.[1])
-    if (!run || !readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith('\0keep\0')) continue
-    process.kill(-pid, 'SIGTERM')
-    await rm(join(tmpdir(), name), { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
-    ended.push(join(tmpdir(), name))
-  }
-  return ended
+  const kept = runFolders().filter(({ pid }) => {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith('\0keep\0')
+  })
+  for (const pid of new Set(kept.map(({ pid }) => pid))) process.kill(-pid, 'SIGTERM')
+  for (const { path } of kept)
+    await rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
+  return kept.map(({ path }) => path)
+}
+
+/** The directories of all runs, with the pid and the start time of their holders. */
+function runFolders(): { readonly path: string; readonly pid: number; readonly startTime: string }[] {
+  return [...new Set(layerFolders())].flatMap((folder) =>
+    readdirSync(folder).flatMap((name) => {
+      const run = runName.exec(name)
+      return run ? [{ path: join(folder, name), pid: Number(run[1]), startTime: run[2]! }] : []
+    }),
+  )
 }
 
 /** Clock ticks since boot when a process started: with the pid, this names a process for good. */
@@ -345,7 +361,7 @@ function startTimeOf(pid: number): string | undefined {
 }
 
 async function startHolder(keep: boolean): Promise<{ holder: ChildProcess; directory: string }> {
-  const args = ['--net', 'sh', '-c', holderScript, 'holder', tmpdir(), keep ? 'keep' : 'test']
+  const args = ['--net', 'sh', '-c', holderScript, 'holder', tmpdir(), layerFolder(), keep ? 'keep' : 'test']
   const stdio = [keep ? 'ignore' : 'pipe', 'pipe', 'inherit'] as const
   const holder = spawn('unshare', args, { stdio: [...stdio], detached: true, env: { PATH: machinePath } })
   const lines = createInterface({ input: holder.stdout! })
@@ -358,12 +374,18 @@ async function startHolder(keep: boolean): Promise<{ holder: ChildProcess; direc
   return { holder, directory }
 }
 
+/** Name of the control host's end of a network, unique as its address is: `replctl7` for `10.123.7.1`. */
+function controlInterface(address: string): string {
+  return `replctl${address.split('.')[2]}`
+}
+
 /** Plugs the control host into the switch and returns the run's own subnet, e.g. `10.123.7`. */
 async function connectControlHost(switchPid: number): Promise<string> {
   const first = process.pid % 254
   for (let attempt = 0; attempt < 254; attempt++) {
     const number = ((first + attempt) % 254) + 1
-    const name = `replctl${number}`
+    const address = `10.123.${number}.1`
+    const name = controlInterface(address)
     try {
       await ipBatch(undefined, [`link add ${name} type veth peer name control netns ${switchPid}`])
     } catch (error) {
@@ -371,7 +393,7 @@ async function connectControlHost(switchPid: number): Promise<string> {
       throw error
     }
     await ipBatch(switchPid, ['link set control master br0', 'link set control up'])
-    await ipBatch(undefined, [`address add 10.123.${number}.1/24 dev ${name}`, `link set ${name} up`])
+    await ipBatch(undefined, [`address add ${address}/24 dev ${name}`, `link set ${name} up`])
     return `10.123.${number}`
   }
   throw new Error('all 254 networks for test hosts are taken')

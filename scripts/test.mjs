@@ -1,0 +1,97 @@
+#!/usr/bin/env node
+// `npm test`: installs what is missing, builds, runs all tests, and says in its last line how many passed and failed.
+// Only the standard library is imported here: node_modules may not be there yet. Arguments go to vitest.
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { ensureRequirements, MissingRequirements } from './lib/requirements.mjs'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const vitestArguments = process.argv.slice(2)
+process.on('SIGINT', () => {}) // vitest gets it too, and ends its tests in order; we wait for it
+
+installPackages()
+runNode(['scripts/build.mjs'], 'the build failed')
+try {
+  ensureRequirements('tests')
+} catch (error) {
+  if (!(error instanceof MissingRequirements)) throw error
+  fail(error.message)
+}
+process.exitCode = runTests()
+
+function installPackages() {
+  if (packagesAreInstalled()) return
+  const npm = process.env.npm_execpath
+  const command = npm ? [process.execPath, npm] : ['npm']
+  console.error('$ npm ci')
+  const { status } = spawnSync(command[0], [...command.slice(1), 'ci'], { cwd: root, stdio: 'inherit' })
+  if (status !== 0) fail('npm ci failed')
+}
+
+/** Whether node_modules holds what the lockfile says: by age, and if that does not tell, by content. */
+function packagesAreInstalled() {
+  const lockfile = join(root, 'package-lock.json')
+  const installed = join(root, 'node_modules/.package-lock.json')
+  if (!existsSync(installed)) return false
+  if (statSync(installed).mtimeMs >= statSync(lockfile).mtimeMs) return true
+  const wanted = JSON.parse(readFileSync(lockfile, 'utf8')).packages
+  const present = JSON.parse(readFileSync(installed, 'utf8')).packages
+  return Object.entries(wanted).every(([path, { version, optional, devOptional }]) => {
+    return path === '' || present[path]?.version === version || (!present[path] && (optional || devOptional))
+  })
+}
+
+function runTests() {
+  const folder = mkdtempSync(join(tmpdir(), 'replctl-results-'))
+  try {
+    const results = join(folder, 'results.json')
+    const skipped = join(folder, 'skipped.json')
+    const reporters = ['default', 'json', join(root, 'scripts/lib/skipped-reporter.mjs')]
+    const { status, signal } = spawnSync(
+      process.execPath,
+      [
+        ...['node_modules/vitest/vitest.mjs', 'run', ...reporters.map((name) => `--reporter=${name}`)],
+        ...[`--outputFile.json=${results}`, ...vitestArguments],
+      ],
+      { cwd: root, stdio: 'inherit', env: { ...process.env, REPLCTL_SKIPPED_TESTS: skipped } },
+    )
+    if (!existsSync(results)) fail(`vitest ended with ${signal ?? `status ${status}`} and left no results`)
+    if (existsSync(skipped)) tellSkipped(JSON.parse(readFileSync(skipped, 'utf8')))
+    return summarise(JSON.parse(readFileSync(results, 'utf8')), status)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+function tellSkipped(tests) {
+  if (tests.length === 0 || vitestArguments.some((word) => /^(-t|--testNamePattern)\b/.test(word))) return
+  console.log('\nskipped:')
+  for (const { name, reason } of tests) console.log(`  ${name}${reason ? ` [${reason}]` : ''}`)
+}
+
+/** Prints the last line and returns the exit code. A file whose tests could not be loaded counts as one that failed. */
+function summarise(results, status) {
+  const unloaded = results.testResults.filter(
+    (file) => file.status === 'failed' && file.assertionResults.length === 0,
+  )
+  for (const file of unloaded) console.log(`\ncould not run ${file.name}\n  ${file.message}`)
+  const passed = results.numPassedTests
+  const failed = results.numFailedTests + unloaded.length
+  const skipped = results.numPendingTests + (results.numTodoTests ?? 0)
+  if (passed + failed === 0) console.log('\nno test was run')
+  else if (failed === 0 && status !== 0) console.log(`\nvitest ended with status ${status}: see above`)
+  console.log(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
+  return failed === 0 && passed > 0 && status === 0 && results.success ? 0 : 1
+}
+
+function runNode(args, failure) {
+  if (spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' }).status !== 0) fail(failure)
+}
+
+function fail(message) {
+  console.error(`\nerror: ${message}`)
+  process.exit(1)
+}

@@ -1,0 +1,87 @@
+import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
+import { didYouMean } from '../cluster/nearest-word.ts'
+import { type NodeName, nodeName } from '../cluster/names.ts'
+import { loadInventory } from '../config/load-inventory.ts'
+import { findInventoryPath } from '../config/find-inventory.ts'
+import { loadTemplate } from '../config/load-template.ts'
+import { ReplctlError } from '../errors.ts'
+import { createNode, type Node } from '../node/node.ts'
+import type { Templates } from '../steps/cluster-input.ts'
+import { createLocalTransport } from '../transport/local-transport.ts'
+import { createSshTransport } from '../transport/ssh-transport.ts'
+import type { Transport, TransportObserver } from '../transport/transport.ts'
+import type { Call } from './command-spec.ts'
+
+/** An inventory, and a way to each of its nodes. Nothing is contacted before a node is used. */
+export interface ClusterSession {
+  readonly inventory: Inventory
+  readonly templates: Templates
+  readonly nodes: ReadonlyMap<NodeName, Node>
+  close(): Promise<void>
+}
+
+/** Opens the cluster of a call. @throws {ReplctlError} `inventory-missing`, `inventory-invalid` */
+export async function openCluster(call: Call): Promise<ClusterSession> {
+  const { env, cwd, home } = call.io
+  const path = findInventoryPath({ flag: call.flags.config, env, cwd, home })
+  return await openInventory(call, await loadInventory(path, { env, home, cwd }))
+}
+
+/** Makes the nodes of an inventory. */
+export async function openInventory(call: Call, inventory: Inventory): Promise<ClusterSession> {
+  const observer = call.flags.isVerbose ? verboseObserver(call) : undefined
+  const nodes = new Map(
+    inventory.nodes.map((settings) => [
+      settings.name,
+      createNode(settings, inventory.cluster, transportTo(settings, call, observer)),
+    ]),
+  )
+  const names = ['postgresql.conf', 'pg_hba.conf', 'standby.conf', 'recovery.conf']
+  const archive = ['archive/archive-push.sh', 'archive/archive-receive.sh', 'archive/archive-fetch.sh']
+  const texts = await Promise.all([...names, ...archive].map(loadTemplate))
+  const [postgresqlConf = '', pgHba = '', standbyConf = '', recoveryConf = ''] = texts
+  const [archivePush = '', archiveReceive = '', archiveFetch = ''] = texts.slice(names.length)
+  return {
+    inventory,
+    templates: { postgresqlConf, pgHba, standbyConf, recoveryConf, archivePush, archiveReceive, archiveFetch },
+    nodes,
+    close: async () => {
+      await Promise.all([...nodes.values()].map((node) => node.close().catch(() => undefined)))
+    },
+  }
+}
+
+function transportTo(node: NodeSettings, call: Call, observer: TransportObserver | undefined): Transport {
+  const { osUser } = node.postgres
+  const { env, home, userName, uid } = call.io
+  if (node.host === 'local') return createLocalTransport({ osUser, username: userName, uid, observer })
+  return createSshTransport({ host: node.host, settings: node.ssh, osUser, observer, env, home })
+}
+
+/** Each command as it runs: host, what, how long, how it ended. Secrets are never part of a title. */
+function verboseObserver(call: Call): TransportObserver {
+  return {
+    commandStarted: (host, command) => call.io.writeError(`${host}$ ${command.title}\n`),
+    commandFinished: (host, command, result, ms) =>
+      call.io.writeError(
+        `${host}$ ${command.title}: ${result.signal ?? `exit status ${result.status}`}, ${Math.round(ms)} ms\n`,
+      ),
+  }
+}
+
+/** The settings of a node that the operator named. @throws {ReplctlError} `unknown-node` */
+export function findNode(inventory: Inventory, name: string): NodeSettings {
+  const found = inventory.nodes.find((node) => node.name === name)
+  if (found !== undefined) return found
+  const names = inventory.nodes.map((node) => node.name)
+  const guess = didYouMean(name, names)
+  throw new ReplctlError('unknown-node', `there is no node "${name}" in the inventory`, {
+    detail: `Its nodes are ${names.join(', ')}.`,
+    hint: guess ?? `Add it to ${inventory.path}, or name one of these.`,
+  })
+}
+
+/** The same for several names; each is meant once. */
+export function findNodes(inventory: Inventory, names: readonly string[]): readonly NodeSettings[] {
+  return [...new Set(names)].map((name) => findNode(inventory, nodeName(name)))
+}

@@ -1,0 +1,31 @@
+import type { CommandSpec } from '../command-spec.ts'
+import { addStandby } from './add-standby.ts'
+import { completion } from './completion.ts'
+import { doctor } from './doctor.ts'
+import { initPrimary } from './init-primary.ts'
+import { newCluster, schema } from './new.ts'
+import { promote } from './promote.ts'
+import { removeStandby } from './remove-standby.ts'
+import { abort, resume } from './resume.ts'
+import { sandboxDown, sandboxStatus, sandboxUp } from './sandbox.ts'
+import { status } from './status.ts'
+import { verify } from './verify.ts'
+
+/** Every command, in the order of --help. */
+export const commands: readonly CommandSpec[] = [
+  newCluster,
+  doctor,
+  initPrimary,
+  addStandby,
+  verify,
+  status,
+  promote,
+  removeStandby,
+  resume,
+  abort,
+  sandboxUp,
+  sandboxStatus,
+  sandboxDown,
+  schema,
+  completion,
+]

@@ -1,0 +1,157 @@
+import { hostname, userInfo } from 'node:os'
+import { CommanderError } from 'commander'
+import { problemOf } from '../cluster/problem.ts'
+import { packageVersion } from '../config/load-template.ts'
+import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
+import type { Answer, Call, CommandSpec, Surroundings } from './command-spec.ts'
+import { makeProgram } from './program.ts'
+
+/** Runs replctl for a process; gives the exit code and never throws. */
+export async function main(process: NodeJS.Process): Promise<number> {
+  const words = process.argv.slice(2)
+  if (words.length === 1 && (words[0] === '--version' || words[0] === '-V')) {
+    process.stdout.write(`${packageVersion()}\n`)
+    return exitCodes.ok
+  }
+  const io = surroundingsOf(process)
+  const interruption = listenToSignals(process)
+  let exitCode: number = exitCodes.ok
+  const program = makeProgram({
+    version: packageVersion,
+    writeOut: io.writeOut,
+    writeError: io.writeError,
+    run: async (spec, call) => {
+      exitCode = await answer(spec, { ...call, io, signal: interruption })
+    },
+  })
+  try {
+    if (words[0] === 'complete') {
+      const { complete } = await import('./complete.ts')
+      return await complete(words.slice(1), io)
+    }
+    await program.parseAsync(words, { from: 'user' })
+    return exitCode
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) return await usageExit(thrown, words, io)
+    await report(io, { command: words.join(' '), isJson: words.includes('--json') }, failed(thrown), 0)
+    return asReplctlError(thrown).exitCode
+  }
+}
+
+/** Runs one command and reports its answer; every way out of a command ends here. */
+async function answer(spec: CommandSpec, call: Call): Promise<number> {
+  const startedAt = performance.now()
+  let given: Answer
+  try {
+    given = await (await spec.load()).run(call)
+  } catch (thrown) {
+    given = failed(thrown, call)
+  }
+  if (spec.isRaw === true && given.exitCode === exitCodes.ok) {
+    call.io.writeOut(given.text)
+    return given.exitCode
+  }
+  await report(call.io, { command: call.command, isJson: call.flags.isJson, call }, given, performance.now() - startedAt)
+  return given.exitCode
+}
+
+/** The answer of a command that could not be carried out. */
+function failed(thrown: unknown, call?: Call): Answer {
+  const error = asReplctlError(thrown)
+  const isTerminated = error.code === 'interrupted' && call?.signal.reason === 'SIGTERM'
+  return {
+    exitCode: isTerminated ? exitCodes.terminated : error.exitCode,
+    changed: false,
+    cluster: null,
+    result: null,
+    problems: [problemOf(error)],
+    text: '',
+  }
+}
+
+interface ReportOn {
+  readonly command: string
+  readonly isJson: boolean
+  readonly call?: Call
+}
+
+/** Exactly one JSON document on standard output, or the answer there and the problems on standard error. */
+async function report(io: Surroundings, on: ReportOn, given: Answer, elapsedMs: number): Promise<void> {
+  if (on.isJson) {
+    const { jsonDocument } = await import('../report/json-document.ts')
+    io.writeOut(
+      jsonDocument({
+        command: on.command,
+        cluster: given.cluster ?? (await clusterNameOf(on.call)),
+        exitCode: given.exitCode,
+        changed: given.changed,
+        elapsedMs: Math.round(elapsedMs),
+        result: given.result,
+        problems: given.problems,
+      }),
+    )
+    return
+  }
+  const { reportProblems } = await import('./report-problems.ts')
+  reportProblems(io, on.call, given)
+}
+
+/** The cluster's name for an answer that failed before it could say it; null where the inventory cannot be read. */
+async function clusterNameOf(call: Call | undefined): Promise<string | null> {
+  if (call === undefined) return null
+  try {
+    const [{ findInventoryPath }, { loadInventory }] = await Promise.all([
+      import('../config/find-inventory.ts'),
+      import('../config/load-inventory.ts'),
+    ])
+    const { env, cwd, home } = call.io
+    return (await loadInventory(findInventoryPath({ flag: call.flags.config, env, cwd, home }), { env, home })).cluster
+  } catch {
+    return null
+  }
+}
+
+/** commander's own errors: help and version are no failure, everything else is a usage error. */
+async function usageExit(thrown: CommanderError, words: readonly string[], io: Surroundings): Promise<number> {
+  if (thrown.exitCode === 0) return exitCodes.ok
+  const isJson = words.includes('--json')
+  if (isJson) {
+    const message = thrown.message.replace(/^error: /, '')
+    const error = new ReplctlError('usage', message === '(outputHelp)' ? 'a command is missing' : message, {
+      hint: 'See replctl --help.',
+    })
+    await report(io, { command: words.filter((word) => !word.startsWith('-')).join(' '), isJson }, failed(error), 0)
+  }
+  return exitCodes.usage
+}
+
+/** The first signal asks the running operation to stop cleanly; the second one ends the process. */
+function listenToSignals(process: NodeJS.Process): AbortSignal {
+  const controller = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(name === 'SIGINT' ? exitCodes.interrupted : exitCodes.terminated)
+      controller.abort(name)
+    })
+  }
+  return controller.signal
+}
+
+function surroundingsOf(process: NodeJS.Process): Surroundings {
+  const { username, uid, homedir } = userInfo()
+  process.stdout.on('error', () => undefined)
+  process.stderr.on('error', () => undefined)
+  return {
+    env: process.env,
+    cwd: process.cwd(),
+    home: process.env.HOME ?? homedir,
+    userName: username,
+    uid,
+    hostName: hostname(),
+    pid: process.pid,
+    isTerminal: process.stderr.isTTY === true,
+    width: process.stderr.columns ?? 100,
+    writeOut: (text) => process.stdout.write(text),
+    writeError: (text) => process.stderr.write(text),
+  }
+}

@@ -1,0 +1,218 @@
+import type { NodeFacts, Survey } from '../cluster/facts.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { type Problem, problemOf } from '../cluster/problem.ts'
+import { observeTopology, type Topology } from '../cluster/topology.ts'
+import { acquireClusterLock, type ClusterLock } from '../engine/cluster-lock.ts'
+import type { EngineEvent, EventListener } from '../engine/events.ts'
+import { type Journal, newestJournal } from '../engine/journal.ts'
+import { type Outcome, planSteps, runSteps, undoSteps } from '../engine/run-plan.ts'
+import type { Plan } from '../engine/step.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
+import type { Node } from '../node/node.ts'
+import { surveyNodes } from '../node/survey.ts'
+import { colorLevel, createPaint, type Paint } from '../report/paint.ts'
+import { createReporter } from '../report/reporter.ts'
+import type { ClusterSession } from './cluster-session.ts'
+import type { Answer, Call } from './command-spec.ts'
+import { runHook } from './local-command.ts'
+
+export const defaultTimeoutMs = 60_000
+
+/** What was observed before anything is decided. */
+export interface Observation {
+  readonly survey: Survey
+  readonly topology: Topology
+  /** The journal of the same operation, begun earlier and not finished. */
+  readonly resumed: Journal | null
+}
+
+/** What to do, and what to say of it when it is done. */
+export interface Decision {
+  readonly plan: Plan
+  /** Warnings that were known before the first step. */
+  readonly problems?: readonly Problem[]
+  /** The command's own part of the result, from what was observed at the end. */
+  result?(after: Observation, outcome: Outcome): Promise<object> | object
+  /** The answer for people. */
+  text?(after: Observation, outcome: Outcome, paint: Paint, result: object): string
+}
+
+export interface Operation {
+  readonly session: ClusterSession
+  /** Arguments and flags that give the same operation again. */
+  readonly wish: Readonly<Record<string, unknown>>
+  /** Pure of changes: refuses here, before anything is done. */
+  decide(observation: Observation): Decision | Promise<Decision>
+  /** May begin although another operation stopped part-way behind its point of no return. */
+  readonly overridesUnfinished?: boolean
+}
+
+/** The flow of every changing command: connect, lock, survey, decide, run or plan, read back, report. */
+export async function operate(call: Call, operation: Operation): Promise<Answer> {
+  const { session } = operation
+  const { inventory } = session
+  const paint = paintOf(call)
+  const warnings: Problem[] = []
+  const reporter = createReporter({
+    write: (text) => call.io.writeError(text),
+    isTerminal: call.io.isTerminal,
+    paint,
+    isQuiet: call.flags.isQuiet,
+    width: call.io.width,
+    now: () => performance.now(),
+  })
+  const listener: EventListener = (event: EngineEvent) => {
+    if (event.type === 'warning') warnings.push(problemOf(event.error, 'warning'))
+    reporter.listener(event)
+  }
+  const nodes = [...session.nodes.values()]
+  const reachable = await connectAll(nodes)
+  let lock: ClusterLock | null = null
+  try {
+    if (!call.flags.isDryRun && reachable.length > 0) lock = await lockCluster(call, reachable, listener)
+    const survey = await surveyNodes(nodes)
+    const found = newestJournal(lock?.foundJournals ?? survey.flatMap((facts) => facts.journal ?? []))
+    const resumed = judgeFoundJournal(found, call.command, operation)
+    const observation = { survey, topology: observeTopology(inventory, survey), resumed }
+    const decision = await operation.decide(observation)
+    const options = {
+      nodes: session.nodes,
+      timeoutMs: call.flags.timeoutMs ?? defaultTimeoutMs,
+      signal: call.signal,
+      listener,
+    }
+    const journal = resumed ?? newJournal(call, operation)
+    const outcome =
+      lock === null
+        ? await planSteps(decision.plan, options)
+        : call.options.isAbort === true
+          ? await undoSteps(decision.plan, options, lock, journal)
+          : await runSteps(decision.plan, options, lock, journal)
+    reporter.finish()
+    const afterSurvey = lock === null ? survey : await surveyNodes(nodes)
+    const after = { survey: afterSurvey, topology: observeTopology(inventory, afterSurvey), resumed }
+    const answer = await makeAnswer({ call, decision, outcome, after, warnings, inventory, paint, survey })
+    await reportEvent(call, session, answer)
+    return answer
+  } finally {
+    reporter.finish()
+    await lock?.release()
+  }
+}
+
+/** Colours for standard error. */
+export function paintOf(call: Call): Paint {
+  const { env, isTerminal } = call.io
+  return createPaint(colorLevel({ isTerminal, env, noColorFlag: call.flags.noColor }))
+}
+
+/** Logs in everywhere at the same time; gives the nodes that could be reached. */
+export async function connectAll(nodes: readonly Node[]): Promise<readonly Node[]> {
+  const results = await Promise.allSettled(nodes.map((node) => node.transport.connect()))
+  return nodes.filter((_, index) => results[index]?.status === 'fulfilled')
+}
+
+async function lockCluster(
+  call: Call,
+  nodes: readonly Node[],
+  listener: EventListener,
+): Promise<ClusterLock> {
+  return await acquireClusterLock(nodes, {
+    holder: {
+      user: call.io.userName,
+      host: call.io.hostName,
+      pid: call.io.pid,
+      command: `replctl ${[call.command, ...call.args.flat().filter((arg) => arg !== undefined)].join(' ')}`,
+      since: new Date().toISOString(),
+    },
+    timeoutMs: call.flags.timeoutMs,
+    listener,
+    signal: call.signal,
+  })
+}
+
+/** The same operation goes on; another one is in the way only where it crossed its point of no return. */
+function judgeFoundJournal(found: Journal | null, name: string, operation: Operation): Journal | null {
+  if (found === null) return null
+  if (found.command === name && JSON.stringify(found.wish) === JSON.stringify(operation.wish)) return found
+  if (!found.isPastPointOfNoReturn || operation.overridesUnfinished === true) return null
+  throw new ReplctlError('operation-unfinished', `"${found.command}" stopped part-way`, {
+    detail: `${found.by} began it at ${found.since}, and it crossed its point of no return.`,
+    hint: 'Finish it first: replctl resume',
+  })
+}
+
+function newJournal(call: Call, operation: Operation): Journal {
+  return {
+    version: 1,
+    command: call.command,
+    wish: operation.wish,
+    by: `${call.io.userName}@${call.io.hostName}`,
+    since: new Date().toISOString(),
+    isPastPointOfNoReturn: false,
+    begun: [],
+  }
+}
+
+interface AnswerParts {
+  readonly call: Call
+  readonly decision: Decision
+  readonly outcome: Outcome
+  readonly after: Observation
+  readonly warnings: readonly Problem[]
+  readonly inventory: ClusterSession['inventory']
+  readonly paint: Paint
+  readonly survey: Survey
+}
+
+async function makeAnswer(parts: AnswerParts): Promise<Answer> {
+  const { call, decision, outcome, after, warnings, inventory, paint, survey } = parts
+  const own = outcome.error === null ? await decision.result?.(after, outcome) : undefined
+  const result = { ...own, steps: outcome.steps }
+  const error = outcome.error === null ? [] : [problemOf(outcome.error)]
+  const problems = [...error, ...(decision.problems ?? []), ...warnings, ...bystanders(survey, outcome)]
+  return {
+    exitCode: signalCode(outcome.exitCode, call),
+    changed: outcome.hasChanged && !call.flags.isDryRun,
+    cluster: inventory.cluster,
+    result,
+    problems: problems.filter(
+      (problem, index) =>
+        problems.findIndex((one) => one.code === problem.code && one.node === problem.node) === index,
+    ),
+    text: outcome.error === null ? (decision.text?.(after, outcome, paint, result) ?? '') : '',
+  }
+}
+
+/** Hosts that could not be reached and did not have to be: a warning each. */
+function bystanders(survey: Survey, outcome: Outcome): readonly Problem[] {
+  return survey
+    .filter((facts: NodeFacts) => facts.unreachable !== null && facts.name !== outcome.error?.node)
+    .map((facts) => problemOf(facts.unreachable ?? new ReplctlError('host-unreachable', ''), 'warning'))
+}
+
+const signalCode = (exitCode: number, call: Call): number =>
+  exitCode === 130 && call.signal.reason === 'SIGTERM' ? 143 : exitCode
+
+async function reportEvent(call: Call, session: ClusterSession, answer: Answer): Promise<void> {
+  if (session.inventory.onEvent === undefined || call.flags.isDryRun) return
+  const document = {
+    event: call.command,
+    cluster: session.inventory.cluster,
+    ok: answer.exitCode === 0,
+    exit_code: answer.exitCode,
+    changed: answer.changed,
+    problems: answer.problems,
+  }
+  await runHook(session.inventory, call, document).catch((thrown: unknown) => {
+    const error = asReplctlError(thrown)
+    call.io.writeError(`warning: ${error.message}\n`)
+  })
+}
+
+/** Nodes by name, those that have to be acted on. @throws the reason why one of them cannot be reached (exit 4) */
+export function requireReachable(survey: Survey, names: readonly NodeName[]): void {
+  for (const facts of survey) {
+    if (facts.unreachable !== null && names.includes(facts.name)) throw facts.unreachable
+  }
+}

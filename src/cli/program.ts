@@ -1,0 +1,111 @@
+import { Argument, Command, Option } from 'commander'
+import { ReplctlError } from '../errors.ts'
+import { parseDuration } from '../postgres/units.ts'
+import type { Call, CommandSpec, GlobalFlags } from './command-spec.ts'
+import { commands } from './commands/index.ts'
+
+export interface ProgramOptions {
+  readonly version: () => string
+  writeOut(text: string): void
+  writeError(text: string): void
+  run(spec: CommandSpec, call: Omit<Call, 'io' | 'signal'>): Promise<void>
+}
+
+const epilogue = `
+Exit codes: 0 done, 1 fault of replctl, 2 usage or inventory, 3 refused (nothing changed), 4 a host could not be
+reached (nothing changed), 5 failed and taken back, 6 stopped part-way, 7 time limit, 8 locked, 9 problems found.
+
+Start here: replctl new, replctl doctor, replctl init primary, replctl add-standby, replctl verify.
+Without any host: replctl sandbox up.`
+
+/** The command line, made of the commands' own descriptions. */
+export function makeProgram(options: ProgramOptions): Command {
+  const program = new Command('replctl')
+  program
+    .exitOverride()
+    .configureOutput({ writeOut: options.writeOut, writeErr: options.writeError })
+    .description('Orchestrates PostgreSQL primary-standby clusters over SSH; nothing is installed on the hosts.')
+    .option('-V, --version', 'print the version')
+    .on('option:version', () => {
+      options.writeOut(`${options.version()}\n`)
+      throw Object.assign(new Error('version'), { exitCode: 0 })
+    })
+    .addHelpText('after', epilogue)
+    .showHelpAfterError('(see --help)')
+  addGlobalOptions(program)
+  for (const spec of commands) addCommand(program, spec, options)
+  return program
+}
+
+/** Flags of every command; they may stand before or after it. */
+function addGlobalOptions(program: Command): void {
+  program
+    .option('-c, --config <file>', 'the inventory (default: $REPLCTL_CONFIG, ./replctl.yaml, then $XDG_CONFIG_HOME/replctl)')
+    .option('--json', 'one JSON document on standard output')
+    .option('-q, --quiet', 'no progress')
+    .option('-v, --verbose', 'show each remote command as it runs')
+    .option('--dry-run', 'show the plan, from the same code that would run it; change nothing')
+    .option('--yes', 'answer questions with yes; it never overrides a safety check')
+    .addOption(
+      new Option('--timeout <duration>', 'bound of each wait for a state, e.g. 90s (default: 60s)').env('REPLCTL_TIMEOUT'),
+    )
+    .option('--no-color', 'no colours (also: NO_COLOR)')
+}
+
+function addCommand(program: Command, spec: CommandSpec, options: ProgramOptions): void {
+  const words = spec.name.split(' ')
+  const name = words.pop() ?? ''
+  const parent = words.reduce((group, word) => groupOf(group, word), program)
+  const command = parent.command(name).summary(spec.summary).description(`${spec.summary}\n\n${spec.description}`)
+  for (const arg of spec.args) command.addArgument(new Argument(arg.syntax, arg.summary))
+  for (const option of spec.options) {
+    const made = new Option(option.flags, option.summary)
+    command.addOption(option.choices === undefined ? made : made.choices([...option.choices]))
+  }
+  addGlobalOptions(command)
+  command.addHelpText('after', `\nExamples:\n${spec.examples.map((example) => `  ${example}`).join('\n')}`)
+  command.action(async (...given: unknown[]) => {
+    const args = given.slice(0, spec.args.length) as Call['args']
+    const all = { ...program.opts(), ...definedOf(command) }
+    await options.run(spec, { command: spec.name, args, options: all, flags: readFlags(all) })
+  })
+}
+
+/** Options of the command itself; those that were not given must not hide the program's. */
+function definedOf(command: Command): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(command.opts()).filter(([name]) => command.getOptionValueSource(name) !== 'default'),
+  )
+}
+
+function groupOf(parent: Command, word: string): Command {
+  const existing = parent.commands.find((command) => command.name() === word)
+  if (existing !== undefined) return existing
+  const summaries: Readonly<Record<string, string>> = {
+    init: 'begin a cluster',
+    sandbox: 'a throw-away cluster on this machine',
+  }
+  return parent.command(word).description(summaries[word] ?? word)
+}
+
+function readFlags(all: Readonly<Record<string, unknown>>): GlobalFlags {
+  return {
+    config: all.config as string | undefined,
+    isJson: all.json === true,
+    isQuiet: all.quiet === true,
+    isVerbose: all.verbose === true,
+    isDryRun: all.dryRun === true,
+    isYes: all.yes === true,
+    timeoutMs: readTimeout(all.timeout as string | undefined),
+    noColor: all.color === false,
+  }
+}
+
+function readTimeout(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  try {
+    return parseDuration(text, 's')
+  } catch {
+    throw new ReplctlError('usage', `--timeout: "${text}" is not a duration`, { hint: 'For example 90s or 5min.' })
+  }
+}

@@ -1,0 +1,123 @@
+import type { NodeSettings } from '../../cluster/inventory.ts'
+import { commonRecord } from '../../cluster/record.ts'
+import { expectedUpstream, isRunningStandby } from '../../cluster/topology.ts'
+import { twoWriters } from '../../cluster/judge-promotion.ts'
+import { ReplctlError } from '../../errors.ts'
+import { addStandby, type NewStandby } from '../../runbooks/add-standby.ts'
+import { type ClusterSession, findNode, findNodes, openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+
+/** `replctl add-standby NODE… [--from NODE] [--reclone]`. */
+export async function run(call: Call): Promise<Answer> {
+  const session = await openCluster(call)
+  try {
+    const targets = findNodes(session.inventory, (call.args[0] ?? []) as readonly string[])
+    const from = call.options.from === undefined ? undefined : findNode(session.inventory, String(call.options.from))
+    const isReclone = call.options.reclone === true
+    return await operate(call, {
+      session,
+      wish: { nodes: targets.map((node) => node.name), from: from?.name ?? null, isReclone },
+      decide: (observation) => decide(session, observation, targets, from, isReclone, call),
+    })
+  } finally {
+    await session.close()
+  }
+}
+
+function decide(
+  session: ClusterSession,
+  observation: Observation,
+  targets: readonly NodeSettings[],
+  from: NodeSettings | undefined,
+  isReclone: boolean,
+  call: Call,
+): Decision {
+  const { inventory, templates } = session
+  const { survey, topology } = observation
+  requireReachable(survey, targets.map((node) => node.name))
+  if (topology.writers.length > 1) throw twoWriters(topology)
+  const primary = inventory.nodes.find((node) => node.name === topology.primary)
+  if (primary === undefined) throw noPrimary(observation)
+  const isTarget = targets.find((node) => node.name === primary.name)
+  if (isTarget !== undefined) throw isThePrimary(primary)
+  const standbys: NewStandby[] = targets.map((node) => {
+    const upstreamName = expectedUpstream(inventory, node, primary.name, survey)
+    const upstream = inventory.nodes.find((one) => one.name === upstreamName) ?? primary
+    const source = from ?? upstream
+    return { node, upstream, source, isReclone }
+  })
+  for (const { source, node } of standbys) refuseBadSource(observation, source, node, primary)
+  const record = commonRecord(survey)
+  const known = record?.members ?? inventory.nodes.filter((node) => isRunning(observation, node)).map((node) => node.name)
+  const members = inventory.nodes
+    .map((node) => node.name)
+    .filter((name) => name === primary.name || known.includes(name) || targets.some((node) => node.name === name))
+  const running = inventory.nodes
+    .filter((node) => node.name === primary.name || (isRunning(observation, node) && !targets.includes(node)))
+    .map((node) => node.name)
+  return {
+    plan: addStandby({ inventory, templates }, { primary, standbys, members, running }),
+    result: (after) => ({
+      nodes: after.topology.nodes
+        .filter((node) => targets.some((target) => target.name === node.settings.name))
+        .map((node) => ({
+          name: node.settings.name,
+          upstream: node.upstream,
+          state: node.state,
+          timeline: node.facts.instance?.timeline ?? null,
+          lag_bytes: node.lagBytes,
+        })),
+    }),
+    text: (after, _outcome, paint) =>
+      call.flags.isDryRun
+        ? ''
+        : targets
+            .map((target) => {
+              const node = after.topology.nodes.find((one) => one.settings.name === target.name)
+              return `${paint.strong(target.name)} streams from ${node?.upstream ?? 'nobody'}.\n`
+            })
+            .join(''),
+  }
+}
+
+const isRunning = ({ survey }: Observation, node: NodeSettings): boolean => {
+  const facts = survey.find((one) => one.name === node.name)
+  return facts !== undefined && isRunningStandby(facts)
+}
+
+function refuseBadSource(
+  observation: Observation,
+  source: NodeSettings,
+  node: NodeSettings,
+  primary: NodeSettings,
+): void {
+  if (source.name === primary.name) return
+  requireReachable(observation.survey, [source.name])
+  if (source.name === node.name || !isRunning(observation, source)) {
+    throw new ReplctlError('not-a-standby', `cannot clone ${node.name} from ${source.name}`, {
+      detail:
+        source.name === node.name
+          ? 'A node cannot be cloned from itself.'
+          : `${source.name} is not a running standby of this cluster.`,
+      hint: `Leave --from out to clone from the upstream, or name a running standby.`,
+      node: source.name,
+    })
+  }
+}
+
+function noPrimary({ survey }: Observation): ReplctlError {
+  const unreachable = survey.find((facts) => facts.unreachable !== null)
+  if (unreachable?.unreachable) return unreachable.unreachable
+  return new ReplctlError('no-primary', 'there is no primary to follow', {
+    hint: 'Make one with "replctl init primary", or, if it is lost, "replctl promote".',
+  })
+}
+
+function isThePrimary(primary: NodeSettings): ReplctlError {
+  return new ReplctlError('primary-alive', `${primary.name} is the primary`, {
+    detail: 'A primary is never turned into a standby by cloning over it.',
+    hint: 'Name another node.',
+    node: primary.name,
+  })
+}

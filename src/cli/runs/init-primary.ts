@@ -1,0 +1,73 @@
+import { problemOf } from '../../cluster/problem.ts'
+import { ReplctlError } from '../../errors.ts'
+import { initPrimary } from '../../runbooks/init-primary.ts'
+import { findNode, openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { type Observation, operate, requireReachable } from '../operation.ts'
+import { adoptPrimary } from './adopt-primary.ts'
+
+/** `replctl init primary [NODE]`. */
+export async function run(call: Call): Promise<Answer> {
+  const session = await openCluster(call)
+  try {
+    const { inventory, templates } = session
+    const named = call.args[0] as string | undefined
+    const node = named === undefined ? inventory.nodes[0] : findNode(inventory, named)
+    if (node === undefined) throw new ReplctlError('usage', 'the inventory has no nodes')
+    if (call.options.adopt === true) return await adoptPrimary(call, session, node)
+    return await operate(call, {
+      session,
+      wish: { node: node.name },
+      decide: (observation) => {
+        requireReachable(observation.survey, [node.name])
+        refuseSecondPrimary(observation, node.name)
+        return {
+          plan: initPrimary({ inventory, templates }, node),
+          problems: unknownNodes(observation, node.name).map((error) => problemOf(error, 'warning')),
+          result: (after) => {
+            const { control, instance } = after.survey.find((facts) => facts.name === node.name) ?? {}
+            return {
+              node: node.name,
+              system_identifier: instance?.systemIdentifier ?? control?.systemIdentifier ?? null,
+              timeline: instance?.timeline ?? null,
+            }
+          },
+          text: (_after, _outcome, paint) =>
+            call.flags.isDryRun
+              ? ''
+              : `${paint.strong(node.name)} is the primary of cluster ${inventory.cluster}.\nNext: replctl add-standby NODE…\n`,
+        }
+      },
+    })
+  } finally {
+    await session.close()
+  }
+}
+
+/** A cluster that has a primary elsewhere does not get a second one. */
+export function refuseSecondPrimary({ topology, survey }: Observation, node: string): void {
+  const other = topology.writers.find((name) => name !== node)
+  if (other !== undefined) {
+    throw new ReplctlError('primary-alive', `refused to make ${node} a primary: ${other} is the primary`, {
+      hint: `Add ${node} as a standby instead: replctl add-standby ${node}`,
+      node: other,
+    })
+  }
+  const built = survey.find(
+    (facts) => facts.name !== node && facts.mark?.phase === 'done' && facts.dataDirectoryState === 'instance',
+  )
+  const own = survey.find((facts) => facts.name === node)
+  if (built !== undefined && own?.mark === null) {
+    throw new ReplctlError('foreign-cluster', `refused to begin the cluster anew on ${node}`, {
+      detail: `${built.name} holds an instance of cluster ${built.mark?.cluster} (system identifier ${built.mark?.systemIdentifier}).`,
+      hint: 'If its primary is lost: replctl promote. If it is stopped: start it.',
+      node,
+    })
+  }
+}
+
+function unknownNodes({ survey }: Observation, node: string): ReplctlError[] {
+  return survey.flatMap((facts) =>
+    facts.name !== node && facts.unreachable !== null ? [facts.unreachable] : [],
+  )
+}

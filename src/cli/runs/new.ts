@@ -1,0 +1,28 @@
+import { resolve } from 'node:path'
+import { newInventoryText, writeNewInventory } from '../../config/new-inventory.ts'
+import { exitCodes, ReplctlError } from '../../errors.ts'
+import type { Answer, Call } from '../command-spec.ts'
+
+/** `replctl new CLUSTER --hosts a,b,c`. */
+export async function run(call: Call): Promise<Answer> {
+  const cluster = String(call.args[0])
+  const hosts = String(call.options.hosts ?? '')
+    .split(',')
+    .map((host) => host.trim())
+    .filter((host) => host !== '')
+  if (hosts.length === 0) {
+    throw new ReplctlError('usage', 'no hosts given', { hint: 'Name them: --hosts 10.0.0.11,10.0.0.12' })
+  }
+  const version = call.options.postgresVersion === undefined ? undefined : Number(call.options.postgresVersion)
+  const path = resolve(call.io.cwd, call.flags.config ?? 'replctl.yaml')
+  const text = newInventoryText({ cluster, hosts, ...(version === undefined ? {} : { version }) })
+  if (!call.flags.isDryRun) await writeNewInventory(path, text)
+  return {
+    exitCode: exitCodes.ok,
+    changed: !call.flags.isDryRun,
+    cluster,
+    result: { path },
+    problems: [],
+    text: call.flags.isDryRun ? text : `wrote ${path}\nNext: look it through, then replctl doctor\n`,
+  }
+}

@@ -1,0 +1,169 @@
+import { type CandidateVerdict } from '../../cluster/choose-candidate.ts'
+import type { NodeSettings } from '../../cluster/inventory.ts'
+import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
+import { nodeName } from '../../cluster/names.ts'
+import { problemOf } from '../../cluster/problem.ts'
+import { commonRecord } from '../../cluster/record.ts'
+import { expectedUpstream, hasDiverged, isRunningStandby } from '../../cluster/topology.ts'
+import { ReplctlError } from '../../errors.ts'
+import { promotionText } from '../../report/promotion.ts'
+import { promotionMethods, type PromotionMethod } from '../../postgres/versions.ts'
+import { promote } from '../../runbooks/promote.ts'
+import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { fenceCommandOf } from '../local-command.ts'
+import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+
+/** `replctl promote [NODE] [--method M] [--allow-data-loss] [--allow-split-brain]`. */
+export async function run(call: Call): Promise<Answer> {
+  const session = await openCluster(call)
+  try {
+    const named = call.args[0] as string | undefined
+    const node = named === undefined ? undefined : findNode(session.inventory, named).name
+    const method = (call.options.method ?? 'auto') as PromotionMethod
+    if (!promotionMethods.includes(method)) throw new ReplctlError('usage', `unknown method "${method}"`)
+    const flags = {
+      allowDataLoss: call.options.allowDataLoss === true,
+      allowSplitBrain: call.options.allowSplitBrain === true,
+    }
+    return await operate(call, {
+      session,
+      wish: { node: node ?? null, method, ...flags },
+      overridesUnfinished: true,
+      decide: (observation) => decide(call, session, observation, { node, method, ...flags }),
+    })
+  } finally {
+    await session.close()
+  }
+}
+
+interface Wish {
+  readonly node: ReturnType<typeof nodeName> | undefined
+  readonly method: PromotionMethod
+  readonly allowDataLoss: boolean
+  readonly allowSplitBrain: boolean
+}
+
+function decide(call: Call, session: ClusterSession, observation: Observation, wish: Wish): Decision {
+  const { inventory, templates } = session
+  const { survey, topology } = observation
+  if (wish.node !== undefined) requireReachable(survey, [wish.node])
+  if (survey.every((facts) => facts.unreachable !== null)) requireReachable(survey, survey.map((one) => one.name))
+  const node = wish.node ?? resumedCandidate(observation)
+  const judged = judgePromotion(inventory, topology, { ...wish, node })
+  const candidate = findNode(inventory, judged.candidate)
+  const settingsOf = (name: string): NodeSettings => findNode(inventory, name)
+  const others = inventory.nodes.filter((one) => {
+    const facts = survey.find((each) => each.name === one.name)
+    return one.name !== candidate.name && facts !== undefined && isRunningStandby(facts)
+  })
+  const candidateFacts = survey.find((facts) => facts.name === candidate.name)
+  const following = others.filter((one) => {
+    const facts = survey.find((each) => each.name === one.name)
+    const isPast = judged.isAlreadyPrimary && candidateFacts && facts && hasDiverged(facts, candidateFacts)
+    return isPast !== true && isSameCluster(observation, one.name, candidate.name)
+  })
+  const record = commonRecord(survey)
+  const fenced = judged.oldPrimaries.map((one) => one.node)
+  const members = inventory.nodes
+    .map((one) => one.name)
+    .filter((name) => record === null || record.members.includes(name) || name === candidate.name)
+  const plan = promote(
+    { inventory, templates },
+    {
+      candidate,
+      method: wish.method,
+      toFence: judged.oldPrimaries
+        .filter((one) => one.state !== 'unreachable')
+        .map((one) => ({ node: settingsOf(one.node), wasRunning: one.state === 'to-stop' })),
+      unreachable: judged.isAlreadyPrimary
+        ? []
+        : judged.oldPrimaries.filter((one) => one.state === 'unreachable').map((one) => settingsOf(one.node)),
+      fence: fenceCommandOf(inventory, call),
+      allowSplitBrain: wish.allowSplitBrain,
+      standbys: following.map((one) => ({
+        node: one,
+        upstream: settingsOf(expectedUpstream(inventory, one, candidate.name, survey)),
+      })),
+      leftOverSlots: leftOverSlots(session, observation, candidate, following),
+      members,
+      confirming: members.filter((name) => name !== candidate.name && !fenced.includes(name)),
+    },
+  )
+  const oldPrimary = judged.oldPrimaries[0]?.node ?? record?.primary ?? null
+  return {
+    plan,
+    problems: judged.choice.verdicts
+      .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
+      .flatMap((verdict) => unreachableProblem(observation, verdict)),
+    result: (after, outcome) =>
+      promotionResult(after, judged, {
+        oldPrimary: oldPrimary === candidate.name ? null : oldPrimary,
+        candidate: candidate.name,
+        repointed: following.map((one) => one.name),
+        isFenced: outcome.steps.some((step) => /^fence /.test(step.title)),
+      }),
+    text: (_after, _outcome, paint, result) =>
+      call.flags.isDryRun ? '' : promotionText(result as never, judged.choice.verdicts, paint),
+  }
+}
+
+/** A promotion that was begun without a name goes on with the one that it had promoted. */
+function resumedCandidate({ resumed, topology }: Observation) {
+  if (resumed === null || !resumed.isPastPointOfNoReturn || topology.primary === null) return undefined
+  const began = resumed.begun.some((key) => key.startsWith(`${topology.primary}: promote it`))
+  return began ? topology.primary : undefined
+}
+
+function isSameCluster({ survey }: Observation, a: string, b: string): boolean {
+  const [one, other] = [a, b].map((name) => survey.find((facts) => facts.name === name)?.instance)
+  return one?.systemIdentifier === other?.systemIdentifier
+}
+
+/** Slots of replctl's own on standbys whose node will receive from somebody else. */
+function leftOverSlots(
+  { inventory }: ClusterSession,
+  { survey }: Observation,
+  candidate: NodeSettings,
+  following: readonly NodeSettings[],
+) {
+  return following.flatMap((standby) => {
+    const slots = survey.find((facts) => facts.name === standby.name)?.instance?.slots ?? []
+    return slots.flatMap((slot) => {
+      const owner = inventory.nodes.find((node) => node.slotName === slot.name)
+      if (owner === undefined || slot.type !== 'physical') return []
+      const isUsed =
+        owner.name !== candidate.name && expectedUpstream(inventory, owner, candidate.name, survey) === standby.name
+      return isUsed ? [] : [{ node: standby.name, slot: slot.name }]
+    })
+  })
+}
+
+function unreachableProblem({ survey }: Observation, verdict: CandidateVerdict) {
+  const error = survey.find((facts) => facts.name === verdict.node)?.unreachable
+  return error ? [problemOf(error, 'warning')] : []
+}
+
+function promotionResult(
+  after: Observation,
+  judged: PromotionDecision,
+  done: { oldPrimary: string | null; candidate: string; repointed: readonly string[]; isFenced: boolean },
+): object {
+  const facts = after.survey.find((one) => one.name === done.candidate)
+  return {
+    old_primary: done.oldPrimary,
+    new_primary: done.candidate,
+    timeline: facts?.instance?.timeline ?? null,
+    lsn: facts?.instance?.currentLsn ?? null,
+    repointed: done.repointed,
+    fenced: done.isFenced,
+    write_outage_ms: null,
+    lost_bytes: judged.lostBytes,
+    candidates: judged.choice.verdicts.map((verdict) => ({
+      node: verdict.node,
+      can_lead: verdict.canLead,
+      reason: verdict.reason,
+      received_lsn: verdict.receivedLsn,
+    })),
+  }
+}

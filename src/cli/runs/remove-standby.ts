@@ -1,0 +1,76 @@
+import { twoWriters } from '../../cluster/judge-promotion.ts'
+import { problemOf } from '../../cluster/problem.ts'
+import { commonRecord } from '../../cluster/record.ts'
+import { isRunningStandby } from '../../cluster/topology.ts'
+import { ReplctlError } from '../../errors.ts'
+import { removeStandby } from '../../runbooks/remove-standby.ts'
+import { findNode, openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { operate, requireReachable } from '../operation.ts'
+
+/** `replctl remove-standby NODE [--purge]`. */
+export async function run(call: Call): Promise<Answer> {
+  const session = await openCluster(call)
+  try {
+    const { inventory, templates } = session
+    const node = findNode(inventory, String(call.args[0]))
+    const isPurge = call.options.purge === true
+    return await operate(call, {
+      session,
+      wish: { node: node.name, isPurge },
+      decide: ({ survey, topology }) => {
+        if (topology.writers.length > 1) throw twoWriters(topology)
+        if (topology.primary === node.name) throw cannotRemovePrimary(node.name)
+        if (topology.primary === null) {
+          const dead = survey.find((facts) => facts.unreachable !== null && facts.name !== node.name)
+          if (dead?.unreachable) throw dead.unreachable
+          throw new ReplctlError('no-primary', 'there is no primary to take the standby out of', {
+            hint: 'Bring the primary back, or promote a standby: replctl promote',
+          })
+        }
+        const facts = survey.find((one) => one.name === node.name)
+        if (isPurge) requireReachable(survey, [node.name])
+        const isReachable = facts?.unreachable === null
+        const primary = topology.primary
+        const record = commonRecord(survey)
+        const members = inventory.nodes
+          .map((one) => one.name)
+          .filter((name) => name !== node.name && (record === null || record.members.includes(name)))
+        const staying = survey
+          .filter((one) => one.name === primary || (one.name !== node.name && isRunningStandby(one)))
+          .map((one) => one.name)
+        const followers = topology.nodes.filter((one) => one.upstream === node.name)
+        if (followers.length > 0) throw hasFollowers(node.name, followers.map((one) => one.settings.name))
+        return {
+          plan: removeStandby(
+            { inventory, templates },
+            { standby: node.name, slot: node.slotName, isReachable, isPurge, primary, staying, members },
+          ),
+          problems:
+            isReachable || facts?.unreachable == null ? [] : [problemOf(facts.unreachable, 'warning')],
+          result: () => ({ node: node.name, purged: isPurge }),
+          text: (_after, _outcome, paint) =>
+            call.flags.isDryRun
+              ? ''
+              : `${paint.strong(node.name)} is out of cluster ${inventory.cluster}. Take it out of ${inventory.path} too, or add it again with "replctl add-standby ${node.name}".\n`,
+        }
+      },
+    })
+  } finally {
+    await session.close()
+  }
+}
+
+function cannotRemovePrimary(node: string): ReplctlError {
+  return new ReplctlError('primary-alive', `refused to remove ${node}: it is the primary`, {
+    hint: 'Only standbys can be removed.',
+    node,
+  })
+}
+
+function hasFollowers(node: string, followers: readonly string[]): ReplctlError {
+  return new ReplctlError('wrong-upstream', `refused to remove ${node}: ${followers.join(', ')} receive from it`, {
+    hint: `Take "upstream: ${node}" out of the inventory and run "replctl add-standby ${followers.join(' ')}" first.`,
+    node,
+  })
+}

@@ -1,0 +1,70 @@
+import { newestJournal, type Journal } from '../../engine/journal.ts'
+import { ReplctlError } from '../../errors.ts'
+import { surveyNodes } from '../../node/survey.ts'
+import { openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+
+/** How each operation is called again from its journal: its command, arguments and options. */
+const calls: Readonly<Record<string, (wish: Journal['wish']) => Pick<Call, 'args' | 'options'>>> = {
+  'init primary': (wish) => ({ args: [wish.node as string], options: { adopt: wish.adopt === true } }),
+  'add-standby': (wish) => ({
+    args: [wish.nodes as string[]],
+    options: { from: wish.from ?? undefined, reclone: wish.isReclone === true },
+  }),
+  promote: (wish) => ({
+    args: [(wish.node ?? undefined) as string | undefined],
+    options: {
+      method: wish.method,
+      allowDataLoss: wish.allowDataLoss === true,
+      allowSplitBrain: wish.allowSplitBrain === true,
+    },
+  }),
+  'remove-standby': (wish) => ({ args: [wish.node as string], options: { purge: wish.isPurge === true } }),
+}
+
+/** Finds the unfinished operation on the nodes, from whatever control host it was begun. */
+export async function findUnfinished(call: Call): Promise<Journal> {
+  const session = await openCluster(call)
+  try {
+    const survey = await surveyNodes([...session.nodes.values()])
+    const journal = newestJournal(survey.flatMap((facts) => facts.journal ?? []))
+    if (journal !== null) return journal
+    const unreachable = survey.find((facts) => facts.unreachable !== null)
+    if (unreachable?.unreachable && survey.every((facts) => facts.unreachable !== null)) {
+      throw unreachable.unreachable
+    }
+    throw new ReplctlError('nothing-to-resume', 'no operation stopped part-way', {
+      detail:
+        unreachable === undefined
+          ? 'No node holds a journal.'
+          : `No node that could be reached holds a journal; ${unreachable.name} could not be asked.`,
+      hint: 'Look at the cluster with "replctl status".',
+    })
+  } finally {
+    await session.close()
+  }
+}
+
+/** The call that gives the journal's operation again. */
+export function callOf(call: Call, journal: Journal, extra: Readonly<Record<string, unknown>> = {}): Call {
+  const again = calls[journal.command]?.(journal.wish)
+  if (again === undefined) {
+    throw new ReplctlError('cannot-abort', `this replctl does not know how to go on with "${journal.command}"`, {
+      hint: 'Use the version of replctl that began it.',
+    })
+  }
+  return { ...call, command: journal.command, args: again.args, options: { ...again.options, ...extra } }
+}
+
+/** `replctl resume`. */
+export async function run(call: Call): Promise<Answer> {
+  return await runAgain(callOf(call, await findUnfinished(call)))
+}
+
+/** Carries out a call that was made from a journal. */
+export async function runAgain(call: Call): Promise<Answer> {
+  const { commands } = await import('../commands/index.ts')
+  const spec = commands.find((one) => one.name === call.command)
+  if (spec === undefined) throw new RangeError(`no command ${call.command}`)
+  return await (await spec.load()).run(call)
+}

@@ -1,0 +1,157 @@
+import { randomUUID } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { diagnose } from '../../cluster/diagnose.ts'
+import type { NodeFacts } from '../../cluster/facts.ts'
+import { type Problem, problemOf } from '../../cluster/problem.ts'
+import { isRunningStandby, observeTopology, type Topology } from '../../cluster/topology.ts'
+import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
+import type { Node } from '../../node/node.ts'
+import { proveArchive } from '../../node/prove-archive.ts'
+import { sqlEndpointOf, surveyNodes } from '../../node/survey.ts'
+import { awaitTestRow, cannotWrite, removeTestRow, writeTestRow } from '../../node/test-table.ts'
+import { junitXml } from '../../report/junit.ts'
+import { verifyText } from '../../report/verify.ts'
+import { type ClusterSession, findNodes, openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { defaultTimeoutMs, paintOf } from '../operation.ts'
+
+interface VerifiedNode {
+  readonly name: string
+  readonly ok: boolean
+  readonly latency_ms: number | null
+  readonly timeline: number | null
+}
+
+interface VerifyResult {
+  readonly token: string
+  readonly lsn: string | null
+  readonly nodes: readonly VerifiedNode[]
+  readonly archive: { readonly ok: boolean; readonly segment: string; readonly latency_ms: number | null } | null
+}
+
+/** `replctl verify [NODE…] [--junit FILE]`. */
+export async function run(call: Call): Promise<Answer> {
+  const session = await openCluster(call)
+  try {
+    const { inventory } = session
+    const named = findNodes(inventory, (call.args[0] ?? []) as readonly string[]).map((node) => node.name)
+    const chosen = named.length === 0 ? inventory.nodes.map((node) => node.name) : named
+    const survey = await surveyNodes([...session.nodes.values()])
+    const topology = observeTopology(inventory, survey)
+    const problems: Problem[] = diagnose(inventory, topology).filter(
+      (problem) => problem.node === null || named.length === 0 || chosen.some((name) => name === problem.node),
+    )
+    const standbys = survey.filter((facts) => chosen.includes(facts.name) && isRunningStandby(facts))
+    const startedAt = performance.now()
+    const result = await prove(call, session, topology, standbys, problems)
+    const isHealthy = !problems.some((problem) => problem.severity === 'error')
+    const answer = { ...result, nodes: withTheOthers(result, topology, chosen, problems) }
+    if (typeof call.options.junit === 'string') {
+      const elapsedMs = performance.now() - startedAt
+      const xml = junitXml({ cluster: inventory.cluster, result: answer, problems, elapsedMs })
+      await writeFile(resolve(call.io.cwd, call.options.junit), xml)
+    }
+    return {
+      exitCode: isHealthy ? exitCodes.ok : exitCodes.unhealthy,
+      changed: false,
+      cluster: inventory.cluster,
+      result: answer,
+      problems,
+      text: verifyText(answer, problems, paintOf(call)),
+    }
+  } finally {
+    await session.close()
+  }
+}
+
+/** Writes a row on the primary, reads it on every standby, and has the archive proved where there is one. */
+async function prove(
+  call: Call,
+  session: ClusterSession,
+  topology: Topology,
+  standbys: readonly NodeFacts[],
+  problems: Problem[],
+): Promise<VerifyResult> {
+  const token = randomUUID()
+  const nothing = { token, lsn: null, nodes: [], archive: null }
+  const primary = topology.nodes.find((node) => node.settings.name === topology.primary)
+  if (primary === undefined || call.flags.isDryRun) return nothing
+  const node = session.nodes.get(primary.settings.name)
+  if (node === undefined) return nothing
+  const sql = await node.sql(sqlEndpointOf(node, primary.facts))
+  const timeoutMs = call.flags.timeoutMs ?? defaultTimeoutMs
+  try {
+    const row = await writeTestRow(sql, token)
+    const writtenAt = performance.now()
+    try {
+      const [nodes, archive] = await Promise.all([
+        Promise.all(
+          standbys.map((facts) => readOn(session.nodes, facts, row.token, writtenAt, timeoutMs, topology, problems)),
+        ),
+        proveArchive({ node, sql, inventory: session.inventory, facts: primary.facts, timeoutMs, problems }),
+      ])
+      return { token, lsn: row.lsn, nodes, archive }
+    } finally {
+      await removeTestRow(sql, token)
+    }
+  } catch (thrown) {
+    problems.push(problemOf(cannotWrite(node.name, asReplctlError(thrown))))
+    return nothing
+  }
+}
+
+async function readOn(
+  nodes: ReadonlyMap<string, Node>,
+  facts: NodeFacts,
+  token: string,
+  writtenAt: number,
+  timeoutMs: number,
+  topology: Topology,
+  problems: Problem[],
+): Promise<VerifiedNode> {
+  const name = facts.name
+  const timeline = facts.instance?.timeline ?? null
+  const observed = topology.nodes.find((node) => node.settings.name === name)
+  const node = nodes.get(name)
+  const known = problems.some((problem) => problem.node === name && problem.severity === 'error')
+  // A standby that cannot get the row (paused, cut off, another timeline) is known to be ill: no need to wait long.
+  const delayMs = observed?.settings.delayMs ?? 0
+  const limitMs = delayMs > 0 ? 0 : known ? Math.min(1_000, timeoutMs) : timeoutMs
+  try {
+    if (node === undefined) throw new RangeError(`no connection to ${name}`)
+    const sql = await node.sql(sqlEndpointOf(node, facts))
+    const latency = await awaitTestRow(sql, token, writtenAt, performance.now() + limitMs)
+    if (latency !== null) return { name, ok: !known, latency_ms: latency, timeline }
+    if (delayMs > 0) return { name, ok: !known, latency_ms: null, timeline }
+    if (!known) problems.push(problemOf(rowMissing(name, limitMs)))
+  } catch (thrown) {
+    problems.push(problemOf(asReplctlError(thrown).with({ node: name })))
+  }
+  return { name, ok: false, latency_ms: null, timeline }
+}
+
+/** Nodes that could not even be asked are part of the answer, not ok. */
+function withTheOthers(
+  result: VerifyResult,
+  topology: Topology,
+  chosen: readonly string[],
+  problems: readonly Problem[],
+): readonly VerifiedNode[] {
+  return topology.nodes.flatMap((node): VerifiedNode[] => {
+    const { name } = node.settings
+    if (name === topology.primary || !chosen.includes(name)) return []
+    const known = result.nodes.find((one) => one.name === name)
+    const isIll = problems.some((problem) => problem.node === name && problem.severity === 'error')
+    if (known !== undefined) return [{ ...known, ok: known.ok && !isIll }]
+    return [{ name, ok: false, latency_ms: null, timeline: node.facts.instance?.timeline ?? null }]
+  })
+}
+
+function rowMissing(node: string, limitMs: number): ReplctlError {
+  return new ReplctlError('lag-too-high', `the test row did not arrive on ${node}`, {
+    detail: `It could not be read there within ${limitMs / 1000} s.`,
+    hint: `Look at the lag of ${node} with "replctl status".`,
+    node,
+  })
+}

@@ -1,0 +1,69 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { Inventory } from '../cluster/inventory.ts'
+import { type Problem, problemOf } from '../cluster/problem.ts'
+import { ReplctlError } from '../errors.ts'
+import type { Node } from './node.ts'
+import { stateScript } from './node.ts'
+import type { SqlSession } from './sql-session.ts'
+
+export interface ArchiveProof {
+  readonly ok: boolean
+  readonly segment: string
+  readonly latency_ms: number | null
+}
+
+export interface ArchiveToProve {
+  readonly node: Node
+  readonly sql: SqlSession
+  readonly inventory: Inventory
+  readonly facts: NodeFacts
+  readonly timeoutMs: number
+  readonly problems: Problem[]
+}
+
+/**
+ * Proves the archive: forces a segment switch, waits until the server says that the segment is archived, and reads it
+ * back from the archive host byte for byte, by the same script that a standby would use.
+ */
+export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProof | null> {
+  const { node, sql, inventory, facts, timeoutMs, problems } = archive
+  if (inventory.archive === undefined || inventory.archive.mode !== 'push') return null
+  const startedAt = performance.now()
+  const segment = (await sql.value('SELECT pg_walfile_name(pg_switch_wal())')) ?? ''
+  const failed = (detail: string): ArchiveProof => {
+    problems.push(
+      problemOf(
+        new ReplctlError('archive-failing', `segment ${segment} did not reach the archive`, {
+          detail,
+          hint: `The reason stands in the log of ${node.name}. PostgreSQL keeps the WAL and tries again.`,
+          node: node.name,
+        }),
+      ),
+    )
+    return { ok: false, segment, latency_ms: null }
+  }
+  const deadline = startedAt + timeoutMs
+  for (;;) {
+    const state = await sql.json<{ archived: boolean; failed: string | null; failures: number }>(
+      `SELECT json_build_object('archived', last_archived_wal >= '${segment}', 'failed', last_failed_wal,
+         'failures', failed_count) FROM pg_stat_archiver`,
+    )
+    if (state.archived) break
+    const hasFailedNow = state.failures > (facts.instance?.archiver?.failedCount ?? 0)
+    if (performance.now() > deadline || (hasFailedNow && performance.now() - startedAt > 5_000)) {
+      return failed(`The server's last failure was for ${state.failed ?? 'nothing'}; ${state.failures} failures so far.`)
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  const script = `
+set -e
+copy="$state/verify-$2"
+trap 'rm -f "$copy"' EXIT
+"$state/archive-fetch" "$2" "$copy"
+if [ -f "$3/pg_wal/$2" ]; then cmp "$copy" "$3/pg_wal/$2"; else [ -s "$copy" ]; fi
+`
+  const { dataDir } = node.settings.postgres
+  const fetched = await node.run(stateScript(node, `fetch ${segment}`, script, [segment, dataDir]), { timeoutMs })
+  if (fetched.status !== 0) return failed(`It could not be read back: ${fetched.stderr.trim()}`)
+  return { ok: true, segment, latency_ms: Math.round(performance.now() - startedAt) }
+}

@@ -1,0 +1,89 @@
+import { ReplctlError } from '../errors.ts'
+import type { Lsn } from '../postgres/lsn.ts'
+import { quoteLiteral } from '../postgres/sql.ts'
+import { type SqlSession, sqlStateOf } from './sql-session.ts'
+
+/** The row that `verify` writes, and where its commit stands in WAL. */
+export interface TestRow {
+  readonly token: string
+  /** WAL position right after the commit. */
+  readonly lsn: Lsn
+}
+
+const table = 'replctl.verification'
+/** Undefined schema or table, and the races of two sessions that make them: try again. */
+const makeAgain = new Set(['3F000', '42P01', '23505', '42P06', '42P07', 'XX000', '40P01', '55P03'])
+
+/**
+ * Writes a row with this token into the test table, which is made where it is missing. Several verifies at once share
+ * the table; rows that a killed one left go after an hour.
+ */
+export async function writeTestRow(sql: SqlSession, token: string): Promise<TestRow> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await sql.execute('CREATE SCHEMA IF NOT EXISTS replctl')
+      await sql.execute(
+        `CREATE TABLE IF NOT EXISTS ${table} (token text PRIMARY KEY, written_at timestamptz NOT NULL DEFAULT now())`,
+      )
+      await sql.execute(`INSERT INTO ${table} (token) VALUES (${quoteLiteral(token)})`)
+      const lsn = (await sql.value('SELECT pg_current_wal_insert_lsn()::text')) as Lsn
+      return { token, lsn }
+    } catch (thrown) {
+      if (attempt >= 20 || !makeAgain.has(sqlStateOf(thrown) ?? '')) throw thrown
+      await wait(10 * attempt)
+    }
+  }
+}
+
+/** Whether the row can be read here; false while the table itself has not arrived. */
+export async function canReadTestRow(sql: SqlSession, token: string): Promise<boolean> {
+  try {
+    return (await sql.value(`SELECT 1 FROM ${table} WHERE token = ${quoteLiteral(token)}`)) !== null
+  } catch (thrown) {
+    const state = sqlStateOf(thrown)
+    // 40001: the query met the replay of another verify's clean-up.
+    if (state === '42P01' || state === '3F000' || state === '40001') return false
+    throw thrown
+  }
+}
+
+/** Takes the row away again, and the table and the schema with the last one. */
+export async function removeTestRow(sql: SqlSession, token: string): Promise<void> {
+  const old = "written_at < now() - interval '1 hour'"
+  await sql.execute(`DELETE FROM ${table} WHERE token = ${quoteLiteral(token)} OR ${old}`)
+  await sql.execute(`DO $$ BEGIN
+    LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE NOWAIT;
+    IF NOT EXISTS (SELECT FROM ${table}) THEN
+      DROP TABLE ${table};
+      DROP SCHEMA replctl;
+    END IF;
+  EXCEPTION WHEN lock_not_available OR undefined_table OR invalid_schema_name OR dependent_objects_still_exist THEN
+    NULL;
+  END $$`)
+}
+
+/** Polls a standby until the row is there. Null: not within the deadline. */
+export async function awaitTestRow(
+  sql: SqlSession,
+  token: string,
+  writtenAtMs: number,
+  deadlineMs: number,
+): Promise<number | null> {
+  for (;;) {
+    if (await canReadTestRow(sql, token)) return Math.round((performance.now() - writtenAtMs) * 10) / 10
+    if (performance.now() > deadlineMs) return null
+    await wait(3)
+  }
+}
+
+/** The primary refuses to write: full disk, read-only default, no rights. */
+export function cannotWrite(node: string, cause: ReplctlError): ReplctlError {
+  return new ReplctlError('sql-failed', `could not write the test row on ${node}`, {
+    detail: `${cause.message}. ${cause.detail ?? ''}`.trim(),
+    hint: 'See to it that the primary accepts writes.',
+    node,
+    cause,
+  })
+}
+
+const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

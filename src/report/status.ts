@@ -1,0 +1,159 @@
+import type { Inventory } from '../cluster/inventory.ts'
+import type { Problem } from '../cluster/problem.ts'
+import type { ObservedNode, Topology } from '../cluster/topology.ts'
+import { formatBytes, formatDuration } from './bytes.ts'
+import { holderLines, unfinishedLines } from './operation.ts'
+import type { Paint } from './paint.ts'
+import { oneLine } from './plain-text.ts'
+import { problemsText } from './problems.ts'
+import { type StatusNode, statusNode } from './status-node.ts'
+import { topologyTree } from './status-tree.ts'
+import { columns } from './table.ts'
+
+/** `result` of `status`. */
+export interface StatusResult {
+  readonly primary: string | null
+  readonly timeline: number | null
+  readonly nodes: readonly StatusNode[]
+  readonly archive: object | null
+}
+
+/** The cluster as observed, in values. The archive is for the caller to add. */
+export function statusJson(inventory: Inventory, topology: Topology): StatusResult {
+  const nodes = inventory.nodes.flatMap((settings) => {
+    const node = topology.nodes.find((one) => one.settings.name === settings.name)
+    return node === undefined ? [] : [statusNode(node, topology)]
+  })
+  const primary = nodes.find((node) => node.name === topology.primary)
+  return { primary: topology.primary, timeline: primary?.timeline ?? null, nodes, archive: null }
+}
+
+/** The cluster at a glance: who leads, who follows whom and how far behind, what is wrong and how to mend it. */
+export function statusText(
+  inventory: Inventory,
+  topology: Topology,
+  problems: readonly Problem[],
+  paint: Paint,
+): string {
+  const versions = new Set(topology.nodes.flatMap((node) => statusNode(node, topology).version ?? []))
+  const operations = [
+    ...holderLines(topology.nodes).map((line) => `${paint.warn(line)}\n`),
+    ...unfinishedLines(topology.nodes).map((line) => `${paint.bad(line)}\n`),
+  ]
+  return [
+    `${headline(inventory, topology, versions, paint)}\n`,
+    ...operations,
+    '\n',
+    table(topology, versions.size > 1, paint),
+    '\n',
+    verdict(problems, paint),
+  ].join('')
+}
+
+function headline(
+  inventory: Inventory,
+  topology: Topology,
+  versions: ReadonlySet<string>,
+  paint: Paint,
+): string {
+  const { timeline } = statusJson(inventory, topology)
+  const name = paint.strong(inventory.cluster)
+  if (topology.writers.length > 1) {
+    return `${name}: ${paint.bad(`TWO WRITERS: ${topology.writers.join(' and ')} accept writes`)}`
+  }
+  if (topology.primary === null) return `${name}: ${paint.bad(noPrimary(topology))}`
+  const version = versions.size === 1 ? `, PostgreSQL ${[...versions].join()}` : ''
+  return `${name}: primary ${paint.name(topology.primary)}, timeline ${timeline}${version}`
+}
+
+function noPrimary({ nodes }: Topology): string {
+  const unreachable = nodes.filter((node) => node.facts.unreachable !== null).length
+  if (nodes.every((node) => node.role === 'empty')) return 'not built yet'
+  if (unreachable === 0) return 'NO PRIMARY: no node accepts writes'
+  return `NO PRIMARY SEEN: ${unreachable} of ${nodes.length} nodes cannot be reached`
+}
+
+function table(topology: Topology, hasVersions: boolean, paint: Paint): string {
+  const head = [
+    'node',
+    'role',
+    'state',
+    ...(hasVersions ? ['version'] : []),
+    'timeline',
+    'LSN',
+    'lag',
+    'sync',
+    'slot',
+  ]
+  const rows = topologyTree(topology).map(({ node, prefix }) => {
+    const status = statusNode(node, topology)
+    return [
+      `${paint.dim(prefix)}${paint.name(status.name)}`,
+      roleText(node, paint),
+      stateText(node, paint),
+      ...(hasVersions ? [status.version ?? '-'] : []),
+      String(status.timeline ?? '-'),
+      status.lsn ?? '-',
+      lagText(node, status),
+      status.sync_state ?? '-',
+      slotText(node, status, paint),
+    ]
+  })
+  return columns([head.map((title) => paint.dim(title)), ...rows])
+}
+
+function roleText({ role }: ObservedNode, paint: Paint): string {
+  if (role === 'primary') return paint.strong(role)
+  return role === 'standby' ? role : paint.bad(role)
+}
+
+function stateText(node: ObservedNode, paint: Paint): string {
+  const word = stateWord(node)
+  const from = node.foreignUpstream === null ? '' : ` from ${oneLine(node.foreignUpstream)}`
+  if (word === 'running' || word === 'streaming') return `${paint.good(word)}${paint.warn(from)}`
+  return word === 'catchup' || word === 'archive' ? paint.warn(word + from) : paint.bad(word + from)
+}
+
+/** As in the JSON, but `unknown` says what is known of it. */
+function stateWord({ facts, role, state }: ObservedNode): string {
+  if (facts.unreachable !== null) return 'unreachable'
+  if (role === 'empty') return 'not built'
+  if (facts.dataDirectoryState === 'not-an-instance') return 'not an instance'
+  return state === 'unknown' ? 'not answering' : state
+}
+
+function lagText({ settings, role }: ObservedNode, status: StatusNode): string {
+  if (role === 'primary') return '-'
+  const { lag_bytes: bytes, lag_seconds: seconds } = status
+  const isNone = bytes === 0 || (bytes === null && seconds === 0)
+  const parts = [
+    ...(bytes === null ? [] : [formatBytes(bytes)]),
+    ...(seconds === null ? [] : [formatDuration(Math.round(seconds * 10) * 100)]),
+  ]
+  if (parts.length === 0) return '-'
+  const wish = settings.delayMs > 0 ? ` (delay ${formatDuration(settings.delayMs)})` : ''
+  return `${isNone ? 'none' : parts.join(', ')}${wish}`
+}
+
+function slotText({ slot }: ObservedNode, status: StatusNode, paint: Paint): string {
+  if (slot === null || status.slot === null) return '-'
+  const { slot_wal_status: walStatus, retained_bytes: retained } = status
+  const remarks = [
+    ...(slot.isActive ? [] : ['inactive']),
+    ...(walStatus === null || walStatus === 'reserved' ? [] : [walStatus]),
+    ...(retained === null || retained === 0 ? [] : [`keeps ${formatBytes(retained)}`]),
+  ]
+  if (remarks.length === 0) return status.slot
+  const text = ` (${remarks.join(', ')})`
+  const isBad = walStatus === 'lost' || walStatus === 'unreserved'
+  return `${status.slot}${isBad ? paint.bad(text) : slot.isActive ? text : paint.warn(text)}`
+}
+
+/** An operation that stopped part-way has its own line above the table. */
+function verdict(problems: readonly Problem[], paint: Paint): string {
+  if (problems.length === 0) return `${paint.good('Everything is as the inventory wants it.')}\n`
+  return problemsText(
+    problems.filter((problem) => problem.code !== 'operation-unfinished'),
+    paint,
+  )
+}

@@ -1,0 +1,63 @@
+import type { Problem } from '../cluster/problem.ts'
+import { formatDuration } from './bytes.ts'
+import type { Paint } from './paint.ts'
+import { problemsText } from './problems.ts'
+import { columns } from './table.ts'
+
+/** `result` of `verify`. */
+export interface VerifyResult {
+  readonly token: string
+  readonly lsn: string | null
+  readonly nodes: readonly VerifiedNode[]
+  readonly archive: VerifiedArchive | null
+}
+
+export interface VerifiedNode {
+  readonly name: string
+  readonly ok: boolean
+  readonly latency_ms: number | null
+  readonly timeline: number | null
+}
+
+export interface VerifiedArchive {
+  readonly ok: boolean
+  readonly segment: string | null
+  readonly latency_ms: number | null
+}
+
+/** Where the test row was read back, how quickly, and what is wrong elsewhere. */
+export function verifyText(result: VerifyResult, problems: readonly Problem[], paint: Paint): string {
+  const rows = [...result.nodes.map((node) => nodeRow(node, paint)), ...archiveRows(result.archive, paint)]
+  const problemText = problems.length === 0 ? '' : `\n${problemsText(problems, paint)}`
+  const at = result.lsn === null ? '' : ` at ${result.lsn}`
+  return `${columns(rows)}${summary(result, paint)}\n${paint.dim(`Test row ${result.token}${at}.`)}\n${problemText}`
+}
+
+function nodeRow(node: VerifiedNode, paint: Paint): string[] {
+  const latency = node.latency_ms === null ? '' : ` after ${formatDuration(node.latency_ms)}`
+  return [
+    `${mark(node.ok, paint)} ${paint.name(node.name)}`,
+    node.ok ? `row read back${latency}` : paint.bad(`row not read back${latency}`),
+    node.timeline === null ? '' : `timeline ${node.timeline}`,
+  ]
+}
+
+function archiveRows(archive: VerifiedArchive | null, paint: Paint): string[][] {
+  if (archive === null) return []
+  const latency = archive.latency_ms === null ? '' : ` after ${formatDuration(archive.latency_ms)}`
+  const segment = archive.segment ?? 'the segment'
+  const text = archive.ok ? `${segment} archived${latency}` : paint.bad(`${segment} not archived${latency}`)
+  return [[`${mark(archive.ok, paint)} ${paint.name('archive')}`, text, '']]
+}
+
+function summary({ nodes, archive }: VerifyResult, paint: Paint): string {
+  const good = nodes.filter((node) => node.ok).length
+  const hasArchiveFailed = archive?.ok === false
+  const isGood = good === nodes.length && !hasArchiveFailed
+  const text = `${good} of ${nodes.length} ${nodes.length === 1 ? 'standby' : 'standbys'} replicated the row${
+    archive === null ? '' : hasArchiveFailed ? '; the archive did not get it' : '; the archive has it'
+  }.`
+  return isGood ? paint.good(text) : paint.bad(text)
+}
+
+const mark = (ok: boolean, paint: Paint): string => (ok ? paint.good('✓') : paint.bad('✗'))

@@ -1,0 +1,211 @@
+import type { InstanceFacts, NodeFacts, ReplicationSlot } from '../../../src/cluster/facts.ts'
+import type { Inventory, NodeSettings } from '../../../src/cluster/inventory.ts'
+import { nodeName } from '../../../src/cluster/names.ts'
+import { observeTopology, type Topology } from '../../../src/cluster/topology.ts'
+import type { ControlData } from '../../../src/postgres/control-data.ts'
+import { parseLsn, type TimelineId } from '../../../src/postgres/lsn.ts'
+
+export const lsn = parseLsn
+export const timeline = (id: number) => id as TimelineId
+
+/** An inventory of the cluster `shop`. */
+export function inventoryOf(names: readonly string[], changes: Record<string, Partial<NodeSettings>> = {}) {
+  const ssh = {
+    user: undefined,
+    port: undefined,
+    identityFile: undefined,
+    configFile: undefined,
+    knownHosts: undefined,
+    hostKeyPolicy: 'strict',
+    connectTimeoutMs: 5_000,
+  } as const
+  const nodes = names.map((name, index): NodeSettings => {
+    const address = `10.0.0.${11 + index}`
+    return {
+      name: nodeName(name),
+      host: address,
+      address,
+      postgres: {
+        version: undefined,
+        binDir: undefined,
+        dataDir: '/var/lib/postgresql/15/shop',
+        port: 5432,
+        osUser: 'postgres',
+        database: 'postgres',
+        service: 'auto',
+        parameters: {},
+        hba: [],
+      },
+      ssh,
+      upstream: undefined,
+      delayMs: 0,
+      priority: 0,
+      promotable: true,
+      slotName: `shop_${name}`,
+      applicationName: `shop_${name}`,
+      ...changes[name],
+    }
+  })
+  const inventory: Inventory = {
+    path: '/etc/replctl/replctl.yaml',
+    folder: '/etc/replctl',
+    cluster: 'shop',
+    nodes,
+    replication: {
+      user: 'replicator',
+      password: undefined,
+      mode: 'async',
+      syncStandbys: 1,
+      slots: true,
+      maxSlotWalKeepSize: '10GB',
+      maxCandidateLagBytes: 16_777_216,
+    },
+    archive: undefined,
+    fenceCommand: undefined,
+    onEvent: undefined,
+  }
+  return inventory
+}
+
+/** A node without a data directory. */
+export function emptyNode(name: string, changes: Partial<NodeFacts> = {}): NodeFacts {
+  return {
+    name: nodeName(name),
+    unreachable: null,
+    hostName: name,
+    home: '/var/lib/postgresql',
+    clockOffsetMs: 0,
+    dataDirectoryState: 'missing',
+    dataDirectoryInode: '',
+    configDirectory: '',
+    installed: [],
+    binaries: { directory: '/usr/lib/postgresql/15/bin', major: 15, minor: 18, version: '15.18' },
+    dataMajor: null,
+    control: null,
+    postmaster: null,
+    hasStandbySignal: false,
+    recoveryConf: '',
+    standbyConf: '',
+    hasRewindInProgress: false,
+    freeBytes: null,
+    mark: null,
+    record: null,
+    fence: null,
+    journal: null,
+    holder: null,
+    instance: null,
+    instanceError: null,
+    hasPassfile: true,
+    ...changes,
+  }
+}
+
+/** A node whose instance was stopped at this checkpoint. */
+export function stoppedNode(name: string, checkpoint: string, changes: Partial<NodeFacts> = {}): NodeFacts {
+  const control = { timeline: timeline(2), checkpointLsn: lsn(checkpoint), state: 'shut down' } as ControlData
+  return emptyNode(name, { dataDirectoryState: 'instance', dataMajor: 15, control, ...changes })
+}
+
+function instance(changes: Partial<InstanceFacts>): InstanceFacts {
+  return {
+    serverVersionNumber: 150018,
+    systemIdentifier: '7412345678901234567',
+    isInRecovery: false,
+    timeline: timeline(3),
+    currentLsn: null,
+    receiveLsn: null,
+    replayLsn: null,
+    replayLagSeconds: null,
+    isReplayPaused: false,
+    receiver: null,
+    replication: [],
+    slots: [],
+    settings: {},
+    archiver: null,
+    tablespaces: [],
+    history: null,
+    preparedTransactions: 0,
+    waitingForSync: 0,
+    ...changes,
+  }
+}
+
+export function slot(name: string, restartLsn: string, changes: Partial<ReplicationSlot> = {}) {
+  return {
+    name,
+    type: 'physical',
+    isActive: true,
+    isTemporary: false,
+    restartLsn: lsn(restartLsn),
+    walStatus: 'reserved',
+    invalidationReason: null,
+    ...changes,
+  } as const
+}
+
+/** A sender's row in pg_stat_replication. */
+export function connection(name: string, syncState = 'async') {
+  return {
+    applicationName: `shop_${name}`,
+    clientAddress: null,
+    state: 'streaming',
+    syncState,
+    sentLsn: null,
+    flushLsn: null,
+    replayLsn: null,
+  }
+}
+
+export function runningNode(
+  name: string,
+  changes: Partial<InstanceFacts>,
+  facts: Partial<NodeFacts> = {},
+): NodeFacts {
+  return emptyNode(name, {
+    dataDirectoryState: 'instance',
+    dataMajor: 15,
+    instance: instance(changes),
+    ...facts,
+  })
+}
+
+export function standbyNode(
+  name: string,
+  replayed: string,
+  changes: Partial<InstanceFacts> = {},
+  facts: Partial<NodeFacts> = {},
+): NodeFacts {
+  const receiver = {
+    status: 'streaming',
+    senderHost: null,
+    senderPort: null,
+    slotName: `shop_${name}`,
+    receivedTimeline: timeline(3),
+    latestEndLsn: null,
+    silenceSeconds: 0,
+  }
+  return runningNode(
+    name,
+    {
+      isInRecovery: true,
+      replayLsn: lsn(replayed),
+      receiveLsn: lsn(replayed),
+      replayLagSeconds: 0,
+      receiver,
+      ...changes,
+    },
+    facts,
+  )
+}
+
+/** The topology of these nodes, and the inventory it was made with. */
+export function observed(
+  survey: readonly NodeFacts[],
+  changes: Record<string, Partial<NodeSettings>> = {},
+): { inventory: Inventory; topology: Topology } {
+  const inventory = inventoryOf(
+    survey.map((facts) => facts.name),
+    changes,
+  )
+  return { inventory, topology: observeTopology(inventory, survey) }
+}
