@@ -145,14 +145,11 @@ function quietInstallation(manager, missing, prefix) {
   writeAsRoot(prefix, policy, '#!/bin/sh\nexit 101\n', '755')
   const remove = () =>
     spawnSync(prefix[0] ?? 'rm', [...prefix.slice(1), ...(prefix.length ? ['rm'] : []), '-f', policy])
-  const stop = (signal) => {
-    remove()
-    process.exit(signal === 'SIGINT' ? 130 : 143)
-  }
-  process.once('SIGINT', stop).once('SIGTERM', stop)
+  const goOn = () => {} // an interrupted apt-get ends by itself: what was written here must be removed all the same
+  process.on('SIGINT', goOn).on('SIGTERM', goOn)
   return () => {
     remove()
-    process.off('SIGINT', stop).off('SIGTERM', stop)
+    process.off('SIGINT', goOn).off('SIGTERM', goOn)
   }
 }
 
@@ -167,7 +164,9 @@ function run(prefix, command) {
   say(`$ ${line.join(' ')}`)
   const quiet = command[0] === 'apt-get' ? ['-q', '-o', 'Dpkg::Use-Pty=0'] : []
   const silent = [...prefix, ...environmentFor(command), command[0], ...quiet, ...command.slice(1)]
-  return spawnSync(silent[0], silent.slice(1), { stdio: ['ignore', 2, 2] }).status === 0
+  const { status, signal } = spawnSync(silent[0], silent.slice(1), { stdio: ['ignore', 2, 2] })
+  if (signal) throw new MissingRequirements(`the installation was interrupted (${signal})`)
+  return status === 0
 }
 
 function environmentFor(command) {

@@ -11,6 +11,7 @@ import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
 import { surveyNodes } from '../node/survey.ts'
 import { colorLevel, createPaint, type Paint } from '../report/paint.ts'
+import { planText } from '../report/plan.ts'
 import { createReporter } from '../report/reporter.ts'
 import type { ClusterSession } from './cluster-session.ts'
 import type { Answer, Call } from './command-spec.ts'
@@ -180,8 +181,13 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
       (problem, index) =>
         problems.findIndex((one) => one.code === problem.code && one.node === problem.node) === index,
     ),
-    text: outcome.error === null ? (decision.text?.(after, outcome, paint, result) ?? '') : '',
+    text: textOf(parts, result),
   }
+}
+
+function textOf({ call, decision, outcome, after, paint }: AnswerParts, result: object): string {
+  if (call.flags.isDryRun) return planText(outcome.steps, paint)
+  return outcome.error === null ? (decision.text?.(after, outcome, paint, result) ?? '') : ''
 }
 
 /** Hosts that could not be reached and did not have to be: a warning each. */

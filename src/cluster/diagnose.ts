@@ -92,7 +92,8 @@ function diagnoseStandby(
   const { record } = survey.map((one) => ({ record: one.record })).toSorted(byGeneration)[0] ?? {
     record: null,
   }
-  if (record !== null && !record.members.includes(name)) {
+  const isUnderWay = survey.some((one) => one.journal !== null)
+  if (record !== null && !isUnderWay && !record.members.includes(name)) {
     findings.push([
       new ReplctlError('orphan-standby', `${name} was removed from the cluster and still runs as a standby`, {
         hint: `Stop it with "replctl remove-standby ${name}", or take it in again with "replctl add-standby ${name}".`,

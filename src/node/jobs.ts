@@ -45,6 +45,7 @@ touch "$job/lock"
 if running; then echo running; else echo ended; fi
 cat "$job/status" 2>/dev/null || echo none
 tail -c 3000 "$job/output" 2>/dev/null
+:
 `
 
 const stopScript = `${jobScript}

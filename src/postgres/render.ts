@@ -1,3 +1,4 @@
+import { hbaLine } from './hba.ts'
 import { findSetting, type SettingGroup, settingGroups } from './settings.ts'
 import { renderTemplate } from './template.ts'
 import { capabilitiesOf } from './versions.ts'
@@ -62,11 +63,11 @@ export interface PgHbaValues {
 }
 
 /** The lines for `ensureManagedBlock()`. */
-export function renderPgHba(
-  template: string,
-  { localUser = undefined, ...values }: PgHbaValues,
-): readonly string[] {
-  const text = renderTemplate(template, { ...values, local_user: localUser ?? null }, 'templates/pg_hba.conf')
+export function renderPgHba(template: string, values: PgHbaValues): readonly string[] {
+  const { cluster, replication, clients, localUser } = values
+  const rule = { type: 'local', database: 'all', method: 'peer' } as const
+  const local = localUser === undefined ? null : hbaLine({ ...rule, user: localUser })
+  const text = renderTemplate(template, { cluster, replication, clients, local }, 'templates/pg_hba.conf')
   return text.trimEnd().split('\n')
 }
 

@@ -1,4 +1,5 @@
 import type { Problem } from '../cluster/problem.ts'
+import { plainText } from './plain-text.ts'
 import type { VerifyResult } from './verify.ts'
 
 export interface JunitInput {
@@ -105,12 +106,10 @@ const seconds = (ms: number): string => (ms / 1000).toFixed(3)
 
 /** XML 1.0 has no way to write most control characters, not even escaped: they are left out. */
 const xmlText = (text: string): string =>
-  text
-    .replace(/\r\n?/g, '\n')
-    .replace(/[^\t\n\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, '')
+  plainText(text)
+    .replace(/[^\n\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, '')
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
     .replaceAll('>', '&gt;')
 
-const attribute = (text: string): string =>
-  xmlText(text).replaceAll('"', '&quot;').replaceAll('\n', '&#10;').replaceAll('\t', '&#9;')
+const attribute = (text: string): string => xmlText(text).replaceAll('"', '&quot;').replaceAll('\n', '&#10;')

@@ -1,7 +1,7 @@
 import type { Problem } from '../cluster/problem.ts'
 import type { ReplctlError } from '../errors.ts'
 import type { Paint } from './paint.ts'
-import { oneLine, plainText } from './plain-text.ts'
+import { plainText } from './plain-text.ts'
 import { wrap } from './wrap.ts'
 
 const lineWidth = 100
@@ -40,28 +40,29 @@ const partsOf = ({ message, detail, hint, node, step }: ReplctlError): Parts => 
 
 function block(parts: Parts & { readonly label: 'error' | 'warning' }, paint: Paint): string {
   const colour = parts.label === 'error' ? paint.bad : paint.warn
-  const where = whereItWas(parts)
+  const first = line(parts.label, parts.message).slice(`${parts.label}:`.length)
   return [
-    `${colour(`${parts.label}:`)} ${paint.strong(body(parts.message))}`,
-    ...(where === null ? [] : [`where: ${where}`]),
-    ...(isBlank(parts.detail) ? [] : [`detail: ${body(parts.detail)}`]),
-    ...(isBlank(parts.hint) ? [] : [`hint: ${body(parts.hint)}`]),
+    `${colour(`${parts.label}:`)}${paint.strong(first)}`,
+    ...whereItWas(parts),
+    ...(isBlank(parts.detail) ? [] : [line('detail', parts.detail)]),
+    ...(isBlank(parts.hint) ? [] : [line('hint', parts.hint)]),
   ]
-    .map((line) => `${line}\n`)
+    .map((text) => `${text}\n`)
     .join('')
 }
 
-/** Node and step, as far as the message does not name them. */
-function whereItWas({ message, node, step }: Parts): string | null {
-  const isNamed = isBlank(node) || namesWord(message, node)
-  if (isBlank(step) || message.includes(step)) return isNamed ? null : oneLine(node)
-  return isBlank(node) ? `step "${oneLine(step)}"` : `${oneLine(node)}, step "${oneLine(step)}"`
+/** Step and node, as far as the message does not name them. */
+function whereItWas({ message, node, step }: Parts): string[] {
+  const isNodeNamed = isBlank(node) || namesWord(message, node)
+  if (isBlank(step) || message.includes(step)) return isNodeNamed ? [] : [line('node', node)]
+  return [line('step', isBlank(node) ? step : `${step} (on ${node})`)]
 }
 
 const namesWord = (text: string, word: string): boolean =>
   text.split(/[^\w.-]+/).some((one) => one.replace(/\.+$/, '') === word)
 
-const body = (text: string): string => wrap(plainText(text).trim(), { width: lineWidth, indent: '  ' })
+const line = (label: string, text: string): string =>
+  wrap(`${label}: ${plainText(text).trim()}`, { width: lineWidth, indent: '  ' })
 
 const isBlank = (text: string | null | undefined): text is null | undefined | '' =>
   text === null || text === undefined || text.trim() === ''

@@ -51,8 +51,8 @@ function consequences(result: PromotionResult): string[] {
   ]
 }
 
-function lossText({ lost_bytes: lost, old_primary: old, repointed }: PromotionResult): string[] {
-  if (old === null) return []
+function lossText({ lost_bytes: lost, old_primary: old, new_primary, repointed }: PromotionResult): string[] {
+  if (old === null || old === new_primary) return []
   if (lost === null) return ['How much WAL it lacks is not known.']
   if (lost > 0) return [`At least ${formatBytes(lost)} of WAL is missing on it (${lost} bytes).`]
   return [repointed.includes(old) ? 'Nothing is lost.' : 'It is not known to lack any WAL.']

@@ -26,7 +26,7 @@ export function runningLineWithin(step: RunningStep, width: number, paint: Paint
   const room = width - textWidth(`… ${step.node}  `) - textWidth(end)
   const title = cutToWidth(oneLine(step.title), Math.max(leastTitleWidth, room))
   const line = cutToWidth(`… ${step.node}  ${title}${end}`, width)
-  return line.replace(step.node, paint.name)
+  return line.replace(step.node, (name) => paint.name(name))
 }
 
 function progressPart({ progress }: RunningStep): string[] {

@@ -45,7 +45,6 @@ export function statusText(
     ...operations,
     '\n',
     table(topology, versions.size > 1, paint),
-    '\n',
     verdict(problems, paint),
   ].join('')
 }
@@ -93,7 +92,7 @@ function table(topology: Topology, hasVersions: boolean, paint: Paint): string {
       stateText(node, paint),
       ...(hasVersions ? [status.version ?? '-'] : []),
       String(status.timeline ?? '-'),
-      status.lsn ?? '-',
+      lsnText(status, topology.primary !== null),
       lagText(node, status),
       status.sync_state ?? '-',
       slotText(node, status, paint),
@@ -122,17 +121,23 @@ function stateWord({ facts, role, state }: ObservedNode): string {
   return state === 'unknown' ? 'not answering' : state
 }
 
+/** Where it stands; beside it what it has received, where nobody can say how far it is behind. */
+function lsnText(status: StatusNode, hasPrimary: boolean): string {
+  const { lsn, received_lsn: received } = status
+  const isBehind = received !== null && received !== lsn && (status.paused || !hasPrimary)
+  return `${lsn ?? '-'}${isBehind ? ` (received ${received})` : ''}`
+}
+
 function lagText({ settings, role }: ObservedNode, status: StatusNode): string {
-  if (role === 'primary') return '-'
   const { lag_bytes: bytes, lag_seconds: seconds } = status
-  const isNone = bytes === 0 || (bytes === null && seconds === 0)
+  // Without a primary, 0 seconds only say that it replayed what it has: nobody knows what it lacks.
+  if (role === 'primary' || (bytes === null && (seconds ?? 0) === 0)) return '-'
   const parts = [
     ...(bytes === null ? [] : [formatBytes(bytes)]),
     ...(seconds === null ? [] : [formatDuration(Math.round(seconds * 10) * 100)]),
   ]
-  if (parts.length === 0) return '-'
   const wish = settings.delayMs > 0 ? ` (delay ${formatDuration(settings.delayMs)})` : ''
-  return `${isNone ? 'none' : parts.join(', ')}${wish}`
+  return `${bytes === 0 ? 'none' : parts.join(', ')}${wish}`
 }
 
 function slotText({ slot }: ObservedNode, status: StatusNode, paint: Paint): string {
@@ -151,9 +156,7 @@ function slotText({ slot }: ObservedNode, status: StatusNode, paint: Paint): str
 
 /** An operation that stopped part-way has its own line above the table. */
 function verdict(problems: readonly Problem[], paint: Paint): string {
-  if (problems.length === 0) return `${paint.good('Everything is as the inventory wants it.')}\n`
-  return problemsText(
-    problems.filter((problem) => problem.code !== 'operation-unfinished'),
-    paint,
-  )
+  if (problems.length === 0) return `\n${paint.good('Everything is as the inventory wants it.')}\n`
+  const others = problems.filter((problem) => problem.code !== 'operation-unfinished')
+  return others.length === 0 ? '' : `\n${problemsText(others, paint)}`
 }

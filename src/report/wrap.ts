@@ -1,7 +1,8 @@
 import { textWidth } from './plain-text.ts'
 
-/** What must stay on one line, because it is to be copied: a quoted name, a command, a statement. */
-const unbreakable = /"[^"\n]{1,80}"|\breplctl [^."(,;:\n]{1,80}|\bSELECT [^\n;]{1,80}/g
+/** What must stay on one line: what is to be copied (a quoted name, a command, a statement), a number and its unit. */
+const unbreakable =
+  /"[^"\n]{1,80}"|\breplctl [^."(,;:\n]{1,80}|\bSELECT [^\n;.]{1,80}|\d (?:[KMGTP]i?B|kB|bytes|ms|s|min|h|d|%)(?!\w)/g
 
 /**
  * Breaks text at spaces into lines of at most `width` columns; a command to copy is never broken. The lines after the

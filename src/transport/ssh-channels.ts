@@ -11,16 +11,18 @@ const mostSessions = 8
 export function createChannelLauncher(host: string, client: Client): Launch {
   const gate = createGate(mostSessions)
   const settle = async (): Promise<void> => {
-    const channel = await execute(client, 'true')
-    await new Promise<void>((resolve) => channel.resume().on('close', resolve).stderr.resume())
+    const { stdout, stderr, closed } = await execute(client, 'true', async () => {})
+    stdout.resume()
+    stderr.resume()
+    await closed
   }
   return async (line, kind, signal) => {
     for (let attempt = 1; ; attempt++) {
       const release = await gate.enter(kind, signal)
       try {
-        const channel = await execute(client, line)
-        channel.on('close', release)
-        return channelProcess(channel, settle)
+        const process = await execute(client, line, settle)
+        process.closed.then(release).catch(release)
+        return process
       } catch (error) {
         release()
         if (!isSessionRefusal(error)) throw error
@@ -33,9 +35,10 @@ export function createChannelLauncher(host: string, client: Client): Launch {
   }
 }
 
-function execute(client: Client, line: string): Promise<ClientChannel> {
+function execute(client: Client, line: string, settle: () => Promise<void>): Promise<PipedProcess> {
   return new Promise((resolve, reject) => {
-    client.exec(line, (error, channel) => (error ? reject(error) : resolve(channel)))
+    // A fast command's output, status and end may come in one packet: whoever listens a tick later misses them.
+    client.exec(line, (error, channel) => (error ? reject(error) : resolve(channelProcess(channel, settle))))
   })
 }
 

@@ -73,7 +73,7 @@ class SshTransport implements Transport {
   async openUnixSocket(path: string): Promise<Duplex> {
     const { connection } = await this.#link()
     try {
-      return asConnectedSocket(await forwardSocket(connection, path))
+      return await forwardSocket(connection, path)
     } catch (error) {
       if (this.#end !== undefined) throw this.#gone()
       throw socketRefused(this.host, path, await this.#whyRefused(path, error))
@@ -135,6 +135,8 @@ class SshTransport implements Transport {
 
 function forwardSocket({ client }: SshConnection, path: string): Promise<Duplex> {
   return new Promise((resolve, reject) => {
-    client.openssh_forwardOutStreamLocal(path, (error, channel) => (error ? reject(error) : resolve(channel)))
+    client.openssh_forwardOutStreamLocal(path, (error, channel) =>
+      error ? reject(error) : resolve(asConnectedSocket(channel)),
+    )
   })
 }

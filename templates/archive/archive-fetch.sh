@@ -132,9 +132,11 @@ unpack() {
   esac 2>>"$messages"
 }
 
-# Reads "SUFFIX BYTES" and the file that follows. read takes one byte at a time from a pipe, so no data is lost.
+# Reads "replctl-archive SUFFIX BYTES" and the file that follows, past whatever a login shell's start-up files print.
+# read takes one byte at a time from a pipe, so no data is lost.
 receive() {
-  IFS=' ' read -r suffix bytes || return 0
+  while IFS=' ' read -r mark suffix bytes && [ "$mark" != replctl-archive ]; do :; done
+  [ "$mark" = replctl-archive ] || return 0
   unpack "$suffix" >"$temporary" || return 1
   if [ "$suffix" = none ] && [ "$bytes" != - ]; then
     received=$(($(wc -c <"$temporary")))

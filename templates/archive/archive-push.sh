@@ -27,6 +27,7 @@ name=${2-}
 log=$state_directory/push.$$.log
 messages=$log
 packed=$state_directory/push.$$.packed
+draft=$state_directory/push.$$.draft
 
 say() {
   printf 'archive-push: %s: %s\n' "$cluster" "$*" >>"$messages"
@@ -36,19 +37,18 @@ say() {
 finish() {
   trap - EXIT HUP INT TERM
   if [ "$1" -ne 0 ]; then
-    { echo "$1 $name" && cat "$messages"; } 2>/dev/null >"$state_directory/archive_error.$$" &&
-      mv -f "$state_directory/archive_error.$$" "$state_directory/archive_error"
+    { echo "$1 $name" && cat "$messages"; } 2>/dev/null >"$draft" && mv -f "$draft" "$state_directory/archive_error"
   elif [ -e "$state_directory/archive_error" ]; then
     rm -f "$state_directory/archive_error"
   fi
   [ -s "$messages" ] && cat "$messages" >&2
-  rm -f "$log" "$packed"
+  rm -f "$log" "$packed" "$draft"
   exit "$1"
 }
 
 stop_by_signal() {
   trap - EXIT "$1"
-  rm -f "$log" "$packed"
+  rm -f "$log" "$packed" "$draft"
   kill -s "$1" $$
 }
 
@@ -153,8 +153,12 @@ choose_suffix() {
     asked=$?
     judge $asked
     [ $asked -eq 0 ] || finish $asked
-    offers="$connection $offers"
-    echo "$offers" >"$known.$$" && mv -f "$known.$$" "$known"
+    # What a login shell's start-up files print may stand before it.
+    case $offers in
+    *"replctl-archive 1 "*) offers="$connection replctl-archive 1 ${offers##*replctl-archive 1 }" ;;
+    *) fail 5 "the archive host $archive_host does not answer as archive-receive does: $offers" ;;
+    esac
+    echo "$offers" >"$draft" && mv -f "$draft" "$known"
     ;;
   esac
   for suffix in zst lz4; do
@@ -224,7 +228,7 @@ for signal in HUP INT TERM; do
 done
 
 # What a killed push left behind.
-for old in "$state_directory"/push.*.log "$state_directory"/push.*.packed; do
+for old in "$state_directory"/push.*.*; do
   owner=${old#"$state_directory"/push.}
   [ -f "$old" ] && ! kill -0 "${owner%%.*}" 2>/dev/null && rm -f "$old"
 done

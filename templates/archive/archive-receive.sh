@@ -3,9 +3,9 @@
 #   restrict,command="archive-receive DIR SYSTEM_IDENTIFIER" ssh-ed25519 ...
 # so a key reaches one cluster's archive and nothing else. A request is one of
 #   push SYSTEM_IDENTIFIER NAME BYTES SHA256 SUFFIX   stores standard input; BYTES and SHA256 are of what travels
-#   has SYSTEM_IDENTIFIER NAME                        prints "SUFFIX BYTES" of the stored file
-#   get SYSTEM_IDENTIFIER NAME [SUFFIX...]            prints "SUFFIX BYTES", then the stored file: as it is if its
-#                                                     SUFFIX is among those, else unpacked ("none -")
+#   has SYSTEM_IDENTIFIER NAME                        prints "replctl-archive SUFFIX BYTES" of the stored file
+#   get SYSTEM_IDENTIFIER NAME [SUFFIX...]            prints the same line, then the stored file: as it is if its
+#                                                     SUFFIX is among those, else unpacked (SUFFIX none, BYTES -)
 #   probe                                             prints "replctl-archive 1 SUFFIX..."
 # with SUFFIX one of none, gz, lz4, zst. Written by replctl, which overwrites it.
 cluster={{ cluster | shell }}
@@ -237,8 +237,8 @@ make_durable() {
 # What a killed push left behind: its process is gone, or is another one by now.
 remove_stale() {
   set +f
-  for old in "$incoming"/*.push "$incoming"/*.push.log; do
-    owner=${old%.push*}
+  for old in "$incoming"/*.push; do
+    owner=${old%.push}
     owner=${owner##*.}
     if [ ! -f "$old" ] || [ "$owner" = $$ ]; then
       continue
@@ -268,12 +268,12 @@ push() {
 
   fault=
   temporary=$incoming/$name.$suffix.$$.push
-  trap 'rm -f "$temporary" "$temporary.log"' EXIT
+  trap 'rm -f "$temporary"' EXIT
   trap 'exit 5' HUP INT TERM PIPE
   # Hashed as it arrives; then made durable while its content is looked at.
-  arrived=$({ { tee "$temporary" || echo failed >&3; } | hash_input; } 3>&1 2>"$temporary.log")
+  arrived=$({ { tee "$temporary" 2>&3 || echo failed >&3; } | hash_input; } 3>&1)
   case $arrived in
-  *failed*) fail 5 "cannot write to $incoming: $(cat "$temporary.log")" ;;
+  *failed*) fail 5 "cannot write to $incoming: ${arrived%%failed*}" ;;
   esac
   size=$(($(wc -c <"$temporary")))
   [ "$size" -eq "$bytes" ] || fail 4 "of $name $size bytes arrived, not $bytes"
@@ -299,7 +299,7 @@ has() {
   require_store
   find_stored || exit 1
   require_one_content
-  echo "$stored_suffix $(($(wc -c <"$stored")))"
+  echo "replctl-archive $stored_suffix $(($(wc -c <"$stored")))"
   exit 0
 }
 
@@ -311,13 +311,13 @@ get() {
   require_one_content
   for accepted in none "$@"; do
     if [ "$accepted" = "$stored_suffix" ]; then
-      echo "$stored_suffix $(($(wc -c <"$stored")))"
+      echo "replctl-archive $stored_suffix $(($(wc -c <"$stored")))"
       cat "$stored" || exit 5
       exit 0
     fi
   done
   require_unpacker "$stored_suffix"
-  echo "none -"
+  echo "replctl-archive none -"
   unpack "$stored_suffix" <"$stored" || fail 5 "$stored is damaged"
   exit 0
 }

@@ -1,17 +1,18 @@
 import { spawnSync } from 'node:child_process'
-import {
-  existsSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { archiveCommandLine, archiveStatus, restoreCommandLine } from '../../src/postgres/archive.ts'
-import { ArchiveKit, type ArchiveNode, killQuietly, type NodeOptions, sha256, shells } from '../kit/archive-kit.ts'
+import {
+  ArchiveKit,
+  type ArchiveNode,
+  killQuietly,
+  type NodeOptions,
+  sha256,
+  shells,
+} from '../kit/archive-kit.ts'
 import { awaitCondition } from '../kit/await-condition.ts'
 import { LocalInstance } from '../kit/local-instance.ts'
 
@@ -20,6 +21,14 @@ const foreignIdentifier = '7000000000000000001'
 const packings = ['none', 'gzip', 'lz4', 'zstd'] as const
 const suffixes = { none: '', gzip: '.gz', lz4: '.lz4', zstd: '.zst' } as const
 const warmSegments = 50
+/** Compression of what is archived, and of what is pushed next under the same name. */
+const pairs = [
+  ['none', 'none'],
+  ['none', 'zstd'],
+  ['zstd', 'none'],
+  ['gzip', 'lz4'],
+  ['lz4', 'gzip'],
+] as const
 
 let kit: ArchiveKit
 let instance: LocalInstance
@@ -90,7 +99,12 @@ describe.each(shells)('with %s', (shell) => {
   test.each(packings)('a segment packed as %s comes back as it was', async (compression) => {
     const node = await freshNode({ shell, compression })
     const segment = segments[0]!
-    expect(await node.push(pathOf(segment), segment)).toEqual({ status: 0, signal: null, stdout: '', stderr: '' })
+    expect(await node.push(pathOf(segment), segment)).toEqual({
+      status: 0,
+      signal: null,
+      stdout: '',
+      stderr: '',
+    })
     expect(node.archived()).toEqual([segment + suffixes[compression]])
     expect(sha256(await fetched(node, segment))).toBe(sha256(contentOf(segment)))
     expect(node.incoming()).toEqual([])
@@ -99,36 +113,34 @@ describe.each(shells)('with %s', (shell) => {
   test('the same content again is a success with a warning, other content a conflict that changes nothing', async () => {
     const node = await freshNode({ shell, compression: 'none' })
     const segment = segments[0]!
-    for (const first of packings) {
-      for (const second of packings) {
-        const [one, two] = [
-          await freshNode({ shell, compression: first }),
-          await kit.addNode({ shell, systemIdentifier, compression: second }),
-        ]
-        expect((await one.push(pathOf(segment), segment)).status).toBe(0)
-        const archived = join(node.walDir, segment + suffixes[first])
-        const before = { hash: sha256(readFileSync(archived)), mtime: statSync(archived).mtimeMs }
+    for (const [first, second] of pairs) {
+      const [one, two] = [
+        await freshNode({ shell, compression: first }),
+        await kit.addNode({ shell, systemIdentifier, compression: second }),
+      ]
+      expect((await one.push(pathOf(segment), segment)).status).toBe(0)
+      const archived = join(node.walDir, segment + suffixes[first])
+      const before = { hash: sha256(readFileSync(archived)), mtime: statSync(archived).mtimeMs }
 
-        const again = await two.push(pathOf(segment), segment)
-        expect(again.status).toBe(0)
-        expect(again.stderr).toContain('was already archived, with the same content')
+      const again = await two.push(pathOf(segment), segment)
+      expect(again.status).toBe(0)
+      expect(again.stderr).toContain('was already archived, with the same content')
 
-        const other = otherContent(segment)
-        const conflict = await two.push(other, segment)
-        expect(conflict.status).toBe(archiveStatus.conflict)
-        expect(conflict.stderr).toContain(sha256(contentOf(segment)))
-        expect(conflict.stderr).toContain(sha256(readFileSync(other)))
-        expect(conflict.stderr).toMatch(/second primary.*without a new timeline/)
-        expect(readFileSync(join(two.stateDirectory, 'archive_error'), 'utf8')).toMatch(
-          new RegExp(`^3 ${segment}\n.*conflict`),
-        )
+      const other = otherContent(segment)
+      const conflict = await two.push(other, segment)
+      expect(conflict.status).toBe(archiveStatus.conflict)
+      expect(conflict.stderr).toContain(sha256(contentOf(segment)))
+      expect(conflict.stderr).toContain(sha256(readFileSync(other)))
+      expect(conflict.stderr).toMatch(/second primary.*without a new timeline/)
+      expect(readFileSync(join(two.stateDirectory, 'archive_error'), 'utf8')).toMatch(
+        new RegExp(`^3 ${segment}\n.*conflict`),
+      )
 
-        expect(two.archived()).toEqual([segment + suffixes[first]])
-        expect({ hash: sha256(readFileSync(archived)), mtime: statSync(archived).mtimeMs }).toEqual(before)
-        expect(two.incoming()).toEqual([])
-        expect((await two.push(pathOf(segments[1]!), segments[1]!)).status).toBe(0)
-        expect(existsSync(join(two.stateDirectory, 'archive_error'))).toBe(false)
-      }
+      expect(two.archived()).toEqual([segment + suffixes[first]])
+      expect({ hash: sha256(readFileSync(archived)), mtime: statSync(archived).mtimeMs }).toEqual(before)
+      expect(two.incoming()).toEqual([])
+      expect((await two.push(pathOf(segments[1]!), segments[1]!)).status).toBe(0)
+      expect(existsSync(join(two.stateDirectory, 'archive_error'))).toBe(false)
     }
   })
 
@@ -141,7 +153,7 @@ describe.each(shells)('with %s', (shell) => {
     expect((await node.push(history, '00000002.history')).status).toBe(0)
     expect((await node.push(label, labelName)).status).toBe(0)
     expect((await node.push(pathOf(segment), `${segment}.partial`)).status).toBe(0)
-    expect(node.archived()).toEqual(['00000002.history', labelName, `${segment}.partial.zst`])
+    expect(node.archived()).toEqual([labelName, `${segment}.partial.zst`, '00000002.history'])
     expect((await fetched(node, '00000002.history')).toString()).toContain('no recovery target')
     const target = join(kit.root, 'absent')
     for (const name of [segment, '00000003.history']) {
@@ -186,12 +198,21 @@ describe.each(shells)('with %s', (shell) => {
     const foreign = Buffer.from(good)
     foreign.writeBigUInt64LE(BigInt(foreignIdentifier), 24)
     const packed = gzipSync(good, { level: 1 })
-    const push = (name: string, data: Uint8Array, suffix = 'none', bytes = data.length, hash = sha256(data)) =>
-      node.receive(`push ${systemIdentifier} ${name} ${bytes} ${hash} ${suffix}`, data)
+    const push = (
+      name: string,
+      data: Uint8Array,
+      suffix = 'none',
+      bytes = data.length,
+      hash = sha256(data),
+    ) => node.receive(`push ${systemIdentifier} ${name} ${bytes} ${hash} ${suffix}`, data)
     expect((await push(segment, good, 'none', good.length + 1)).status).toBe(archiveStatus.damaged)
-    expect((await push(segment, good.subarray(0, 1000), 'none', good.length)).status).toBe(archiveStatus.damaged)
+    expect((await push(segment, good.subarray(0, 1000), 'none', good.length)).status).toBe(
+      archiveStatus.damaged,
+    )
     expect((await push(segment, good, 'none', good.length, sha256('x'))).status).toBe(archiveStatus.damaged)
-    expect((await push(segment, packed.subarray(0, packed.length - 4), 'gz')).status).toBe(archiveStatus.refused)
+    expect((await push(segment, packed.subarray(0, packed.length - 4), 'gz')).status).toBe(
+      archiveStatus.refused,
+    )
     expect((await push(segment, good, 'gz')).status).toBe(archiveStatus.refused)
     const elsewhere = await push(segment, foreign)
     expect(elsewhere.stderr).toContain('belongs to another cluster')
@@ -199,11 +220,14 @@ describe.each(shells)('with %s', (shell) => {
     expect(node.archived()).toEqual([])
     expect(node.incoming()).toEqual([])
     expect((await push(segment, packed, 'gz')).status).toBe(0)
-    expect((await node.receive(`has ${systemIdentifier} ${segment}`)).stdout).toBe(`gz ${packed.length}\n`)
+    expect((await node.receive(`has ${systemIdentifier} ${segment}`)).stdout).toBe(
+      `replctl-archive gz ${packed.length}\n`,
+    )
     expect((await node.receive(`has ${systemIdentifier} ${segments[1]}`)).status).toBe(1)
     const plain = await node.receive(`get ${systemIdentifier} ${segment}`)
-    expect(plain.stdout.startsWith('none -\n')).toBe(true)
-    expect(sha256(Buffer.from(plain.stdout.slice(7), 'latin1'))).toBe(sha256(good))
+    const heading = 'replctl-archive none -\n'
+    expect(plain.stdout.slice(0, heading.length)).toBe(heading)
+    expect(sha256(Buffer.from(plain.stdout.slice(heading.length), 'latin1'))).toBe(sha256(good))
   })
 
   test('requests that are not exactly one of the four verbs are refused', async () => {
@@ -282,31 +306,32 @@ describe.each(shells)('with %s', (shell) => {
 
 describe('the transfer', () => {
   test('a push killed at any moment leaves nothing under the final name, and the next one succeeds', async () => {
-    let cutOff = 0
+    const cold = await freshNode({ name: 'killed', compression: 'none' })
+    const startedAt = performance.now()
+    await cold.push(pathOf(segments[1]!), segments[1]!)
+    const wholeMs = performance.now() - startedAt
+    const segment = segments[0]!
+    const whole = sha256(contentOf(segment))
+    let [unpublished, published] = [0, 0]
     for (let round = 0; round < 20; round++) {
-      const warm = round % 2 === 0
-      const node = await freshNode({ name: 'killed', compression: warm ? 'none' : 'zstd' })
-      if (warm) await node.push(pathOf(segments[1]!), segments[1]!)
-      const segment = segments[0]!
+      // Once with a connection that is warm, once with one that is made.
+      if (round % 2 === 1) await cold.disconnect()
+      const node = await freshNode({ name: 'killed', compression: 'none' })
       const child = kit.spawn(node.pushPath, [pathOf(segment), segment])
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * (warm ? 300 : 700)))
+      await delay(Math.random() * wholeMs * 1.3)
       killQuietly(-child.pid!)
-      // Reading never sees less than the whole, before as after the next push.
-      const seen = node.archived().filter((name) => name.startsWith(segment))
-      if (seen.length === 0) cutOff++
-      else expect(sha256(await fetched(node, segment))).toBe(sha256(contentOf(segment)))
-      const retried = await node.push(pathOf(segment), segment)
-      expect(retried.status).toBe(0)
-      expect(sha256(await fetched(node, segment))).toBe(sha256(contentOf(segment)))
-      await awaitCondition('no temporary files', async () => {
-        await node.push(pathOf(segment), segment)
-        return node.incoming().length === 0
-      })
+      // Whenever it is asked for, there is all of it or nothing.
+      await awaitCondition('the receiver has noticed', () => node.incoming().length === 0)
+      if (node.archived().length === 0) unpublished++
+      else published++
+      if (node.archived().length > 0) expect(sha256(await fetched(node, segment))).toBe(whole)
+      expect((await node.push(pathOf(segment), segment)).status).toBe(0)
+      expect(node.archived()).toEqual([segment])
+      expect(sha256(await fetched(node, segment))).toBe(whole)
       expect(readdirSync(node.stateDirectory).filter((name) => name.startsWith('push.'))).toEqual([])
-      await node.disconnect()
     }
-    console.log(`killed before publication: ${cutOff} of 20`)
-    expect(cutOff).toBeGreaterThan(0)
+    console.log(`killed pushes: ${unpublished} archived nothing, ${published} had archived all`)
+    expect(unpublished).toBeGreaterThan(0)
   })
 
   test('a receiver killed with SIGKILL leaves a temporary file that the next push removes', async () => {
@@ -314,7 +339,9 @@ describe('the transfer', () => {
     const segment = segments[0]!
     const data = contentOf(segment)
     const child = kit.spawn(node.receiverPath, [kit.archiveDir, systemIdentifier], {
-      env: { SSH_ORIGINAL_COMMAND: `push ${systemIdentifier} ${segment} ${data.length} ${sha256(data)} none` },
+      env: {
+        SSH_ORIGINAL_COMMAND: `push ${systemIdentifier} ${segment} ${data.length} ${sha256(data)} none`,
+      },
     })
     child.stdin!.write(data.subarray(0, 1_000_000))
     await awaitCondition('a temporary file', () => node.incoming().length === 1)
@@ -331,7 +358,9 @@ describe('the transfer', () => {
     const segment = segments[0]!
     const data = contentOf(segment)
     const slow = kit.spawn(node.receiverPath, [kit.archiveDir, systemIdentifier], {
-      env: { SSH_ORIGINAL_COMMAND: `push ${systemIdentifier} ${segment} ${data.length} ${sha256(data)} none` },
+      env: {
+        SSH_ORIGINAL_COMMAND: `push ${systemIdentifier} ${segment} ${data.length} ${sha256(data)} none`,
+      },
     })
     slow.stdin!.write(data.subarray(0, 1_000_000))
     await awaitCondition('a temporary file', () => node.incoming().length === 1)
@@ -368,13 +397,25 @@ describe('the transfer', () => {
     await node.push(pathOf(segment), segment)
     await node.disconnect()
     const kept = readdirSync(node.stateDirectory).map(
-      (name) => [name, readFileSync(join(node.stateDirectory, name)), statSync(join(node.stateDirectory, name)).mode] as const,
+      (name) =>
+        [
+          name,
+          readFileSync(join(node.stateDirectory, name)),
+          statSync(join(node.stateDirectory, name)).mode,
+        ] as const,
     )
-    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m,mode=777', 'tmpfs', node.stateDirectory])
+    const mounted = spawnSync('mount', [
+      '-t',
+      'tmpfs',
+      '-o',
+      'size=1m,mode=777',
+      'tmpfs',
+      node.stateDirectory,
+    ])
     if (mounted.status !== 0) skip('cannot mount a tmpfs')
     try {
       for (const [name, content, mode] of kept) kit.write(join(node.stateDirectory, name), content, mode)
-      const next = segments[1]!
+      const next = segments[4]!
       const pushed = await node.push(pathOf(next), next)
       expect(pushed.status).toBe(0)
       expect(pushed.stderr).toContain('archived without compression')
@@ -397,31 +438,46 @@ describe('the transfer', () => {
 
   test.each([
     ['with flock', (script: string) => script],
-    ['without flock', (script: string) => script.replaceAll('command -v flock', 'command -v no-such-program')],
-  ])('pushes of two contents at once: one content is archived, the other is a conflict (%s)', async (_, edit) => {
-    const segment = segments[0]!
-    const contents = [pathOf(segment), otherContent(segment)]
-    // Without flock only pushes with the same suffix are kept apart.
-    const compressions = edit('command -v flock').includes('flock') ? packings : (['zstd'] as const)
-    for (let round = 0; round < 8; round++) {
-      await freshNode()
-      const nodes = await Promise.all(
-        contents.map((_, index) =>
-          kit.addNode({ name: `racer${index}`, systemIdentifier, edit, compression: compressions[(round + index) % compressions.length]! }),
-        ),
-      )
-      const outcomes = await Promise.all(
-        [0, 1, 0, 1].map((content) => nodes[content]!.push(contents[content]!, segment)),
-      )
-      const statuses = outcomes.map((outcome) => outcome.status)
-      expect(nodes[0]!.archived()).toHaveLength(1)
-      const archived = sha256(await fetched(nodes[0]!, segment))
-      const winner = contents.findIndex((file) => sha256(readFileSync(file)) === archived)
-      expect(statuses).toEqual([0, 1, 0, 1].map((content) => (content === winner ? 0 : archiveStatus.conflict)))
-    }
-  })
+    [
+      'without flock',
+      (script: string) => script.replaceAll('command -v flock', 'command -v no-such-program'),
+    ],
+  ])(
+    'pushes of two contents at once: one content is archived, the other is a conflict (%s)',
+    async (_, edit) => {
+      const segment = segments[0]!
+      const contents = [pathOf(segment), otherContent(segment)]
+      // Without flock only pushes with the same suffix are kept apart.
+      const compressions = edit('command -v flock').includes('flock') ? packings : (['zstd'] as const)
+      for (let round = 0; round < 5; round++) {
+        await freshNode()
+        const nodes = await Promise.all(
+          contents.map((_, index) =>
+            kit.addNode({
+              name: `racer${index}`,
+              systemIdentifier,
+              edit,
+              compression: compressions[(round + index) % compressions.length]!,
+            }),
+          ),
+        )
+        const outcomes = await Promise.all(
+          [0, 1, 0, 1].map((content) => nodes[content]!.push(contents[content]!, segment)),
+        )
+        const statuses = outcomes.map((outcome) => outcome.status)
+        expect(nodes[0]!.archived()).toHaveLength(1)
+        const archived = sha256(await fetched(nodes[0]!, segment))
+        const winner = contents.findIndex((file) => sha256(readFileSync(file)) === archived)
+        expect(statuses).toEqual(
+          [0, 1, 0, 1].map((content) => (content === winner ? 0 : archiveStatus.conflict)),
+        )
+      }
+    },
+  )
 
-  test('the file is durable before it is published, and its name before success is reported', async ({ skip }) => {
+  test('the file is durable before it is published, and its name before success is reported', async ({
+    skip,
+  }) => {
     if (spawnSync('strace', ['-V']).status !== 0) skip('strace is not installed')
     const segment = segments[0]!
     const data = contentOf(segment)
@@ -430,12 +486,26 @@ describe('the transfer', () => {
       const trace = kit.write('trace', '')
       const calls = 'trace=openat,fsync,fdatasync,sync,syncfs,linkat,link,write'
       const request = `push ${systemIdentifier} ${segment} ${data.length} ${sha256(data)} none`
-      const args = ['-f', '-y', '-s', '0', '-e', calls, '-o', trace, node.receiverPath, kit.archiveDir, systemIdentifier]
+      const args = [
+        '-f',
+        '-y',
+        '-s',
+        '0',
+        '-e',
+        calls,
+        '-o',
+        trace,
+        node.receiverPath,
+        kit.archiveDir,
+        systemIdentifier,
+      ]
       const env = { SSH_ORIGINAL_COMMAND: request }
       expect((await kit.run('strace', args, { env, stdin: data })).status).toBe(0)
       const lines = readFileSync(trace, 'utf8').split('\n')
       const lastWrite = lines.findLastIndex((line) => /write\(\d+<.*\.incoming\/.*\.push>/.test(line))
-      const fileSync = lines.findIndex((line) => /f(data)?sync\(\d+<.*\.incoming\/.*\.push>\)\s+= 0/.test(line))
+      const fileSync = lines.findIndex((line) =>
+        /f(data)?sync\(\d+<.*\.incoming\/.*\.push>\)\s+= 0/.test(line),
+      )
       const link = lines.findIndex((line) => /link(at)?\(.*\.incoming\/.*= 0/.test(line))
       const directorySync = lines.findIndex((line) => /fsync\(\d+<.*\/wal>\)\s+= 0/.test(line))
       expect(lastWrite).toBeGreaterThan(0)
@@ -475,9 +545,29 @@ describe('the connection', () => {
     await kit.startSshd()
     expect((await node.push(pathOf(segments[1]!), segments[1]!)).status).toBe(0)
     const socket = readdirSync(node.stateDirectory).find((name) => /^ssh-[0-9a-f]{8}$/.test(name))!
-    for (const pid of holdersOf(join(node.stateDirectory, socket))) killQuietly(pid)
+    for (const pid of kit.connections(node.stateDirectory)) killQuietly(pid)
     expect(existsSync(join(node.stateDirectory, socket))).toBe(true)
     expect((await node.push(pathOf(segments[2]!), segments[2]!)).status).toBe(0)
+  })
+
+  test('a state directory with a long name has a warm connection, too', async () => {
+    const node = await freshNode({ name: 'deep', place: 'long/'.repeat(30), compression: 'none' })
+    const pushes = [0, 1].map((index) => () => node.push(pathOf(segments[index]!), segments[index]!))
+    for (const push of pushes) expect(await push()).toMatchObject({ status: 0, stderr: '' })
+    expect(kit.connections(node.stateDirectory)).toHaveLength(1)
+  })
+
+  test('what a login shell prints by itself does no harm', async () => {
+    const node = await freshNode({ name: 'noisy', compression: 'auto' })
+    kit.write(
+      node.receiverPath,
+      readFileSync(node.receiverPath, 'utf8').replace('\n', '\necho Welcome to this host\n'),
+      0o700,
+    )
+    expect(await node.push(pathOf(segments[0]!), segments[0]!)).toMatchObject({ status: 0, stderr: '' })
+    expect(node.archived()).toEqual([`${segments[0]}.zst`])
+    expect(sha256(await fetched(node, segments[0]!))).toBe(sha256(contentOf(segments[0]!)))
+    await freshNode()
   })
 
   test('what the receiver can unpack is asked once', async () => {
@@ -489,11 +579,20 @@ describe('the connection', () => {
   })
 
   test('auto takes lz4 where a host has no zstd, nothing where it has neither, and never gzip', async () => {
-    const without = (...programs: readonly string[]) => (script: string) =>
-      programs.reduce((text, program) => text.replaceAll(`command -v ${program} `, 'command -v no-such '), script)
+    const without =
+      (...programs: readonly string[]) =>
+      (script: string) =>
+        programs.reduce(
+          (text, program) => text.replaceAll(`command -v ${program} `, 'command -v no-such '),
+          script,
+        )
     const expected = { zstd: '.lz4', 'zstd lz4': '' }
     for (const [missing, suffix] of Object.entries(expected)) {
-      const node = await freshNode({ name: `no-${missing.replace(' ', '-')}`, compression: 'auto', edit: without(...missing.split(' ')) })
+      const node = await freshNode({
+        name: `no-${missing.replace(' ', '-')}`,
+        compression: 'auto',
+        edit: without(...missing.split(' ')),
+      })
       expect((await node.push(pathOf(segments[0]!), segments[0]!)).status).toBe(0)
       expect(node.archived()).toEqual([segments[0] + suffix])
     }
@@ -552,35 +651,50 @@ describe('the key', () => {
 })
 
 describe('with a server', () => {
-  test('archive_command archives; a standby lives from the archive alone, is promoted, and a restore waits for the archive', async () => {
-    const node = await freshNode({ name: 'served', compression: 'auto' })
+  const odd = `it's 100% "odd" $HOME`
+  let primary: LocalInstance
+  let identifier: string
+
+  beforeAll(async () => {
+    primary = new LocalInstance(kit, 'served')
+    await primary.init()
+    identifier = await primary.systemIdentifier()
+  })
+  afterAll(() => primary.stop('immediate'))
+
+  const isArchived = (node: ArchiveNode, segment: string) =>
+    awaitCondition(`${segment} is archived`, () => node.archived().includes(`${segment}.zst`), {
+      timeoutMs: 90_000,
+    })
+
+  test('a standby lives from the archive alone and is promoted; a restore waits while it cannot be reached', async () => {
+    const node = await freshNode({ name: 'served-node', systemIdentifier: identifier, place: odd })
     const archiving = { archive_mode: 'on', archive_command: archiveCommandLine(node.pushPath) }
-    await instance.stop()
-    await instance.start(archiving)
-    await instance.sql('CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id')
+    const restoring = {
+      restore_command: restoreCommandLine(node.fetchPath),
+      wal_retrieve_retry_interval: '200ms',
+    }
+    await primary.start(archiving)
+    await primary.sql('CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id')
     const standby = new LocalInstance(kit, 'standby')
     const restore = new LocalInstance(kit, 'restore')
     try {
-      await standby.copyOf(instance)
-      await restore.copyOf(instance)
-      await instance.sql('INSERT INTO kept SELECT generate_series(1001, 2000)')
-      const last = await instance.sql('SELECT pg_walfile_name(pg_switch_wal())')
-      await awaitCondition(`${last} is archived`, () => node.archived().includes(`${last}.zst`), { timeoutMs: 90_000 })
-      expect(await instance.sql('SELECT last_archived_wal FROM pg_stat_archiver')).toBe(last)
+      await standby.copyOf(primary)
+      await restore.copyOf(primary)
+      await primary.sql('INSERT INTO kept SELECT generate_series(1001, 2000)')
+      const last = await primary.sql('SELECT pg_walfile_name(pg_switch_wal())')
+      await isArchived(node, last)
 
       kit.write(join(standby.dataDir, 'standby.signal'), '')
-      const restoring = { restore_command: restoreCommandLine(node.fetchPath), wal_retrieve_retry_interval: '200ms' }
       await standby.start({ ...restoring, ...archiving })
-      await awaitCondition('the standby has replayed', async () => (await standby.sql('SELECT count(*) FROM kept')) === '2000')
-      // Stopped without having written anything of its own; its WAL ends where the archive ends.
-      await instance.stop()
-      const shutdown = last.slice(0, 23)
-      await awaitCondition('the last segment', () => node.archived().some((name) => name.startsWith(shutdown)))
+      const countIn = (instance: LocalInstance) => instance.sql('SELECT count(*) FROM kept')
+      await awaitCondition('the standby has replayed', async () => (await countIn(standby)) === '2000')
+      await primary.stop()
       await standby.promote()
       await standby.sql('INSERT INTO kept SELECT generate_series(2001, 3000)')
       const next = await standby.sql('SELECT pg_walfile_name(pg_switch_wal())')
       expect(next.slice(0, 8)).toBe('00000002')
-      await awaitCondition('the new timeline', () => node.archived().includes(`${next}.zst`), { timeoutMs: 60_000 })
+      await isArchived(node, next)
       expect(node.archived()).toContain('00000002.history')
       expect(await standby.sql('SELECT failed_count FROM pg_stat_archiver')).toBe('0')
       expect(readFileSync(standby.logFile, 'utf8')).not.toContain('archive-fetch:')
@@ -593,8 +707,9 @@ describe('with a server', () => {
       await awaitCondition('the restore waits', () => log().split('recovery waits for').length > 2)
       expect(log()).not.toContain('archive recovery complete')
       await kit.startSshd()
-      await awaitCondition('the restore ends', async () => (await restore.sql('SELECT count(*) FROM kept')) === '3000')
-      expect(await restore.sql('SELECT pg_is_in_recovery()')).toBe('f')
+      const isOpen = async () => (await restore.sql('SELECT pg_is_in_recovery()')) === 'f'
+      await awaitCondition('the restore has ended', isOpen)
+      expect(await countIn(restore)).toBe('3000')
       expect(readdirSync(restore.walDir).filter((name) => name.includes('replctl'))).toEqual([])
     } finally {
       await standby.stop('immediate')
@@ -602,39 +717,40 @@ describe('with a server', () => {
     }
   })
 
-  test('a server that stops does not wait for a restore_command that cannot reach its archive', async () => {
+  test('a server that stops does not wait for a restore_command that waits for its archive', async () => {
+    const node = await freshNode({ name: 'unreached', systemIdentifier: identifier, port: kit.port - 1 })
     const restore = new LocalInstance(kit, 'stopped')
-    const node = await freshNode({ name: 'unreached', port: kit.port - 1 })
-    await instance.start()
-    await restore.copyOf(instance)
+    await primary.start()
+    await restore.copyOf(primary)
     kit.write(join(restore.dataDir, 'recovery.signal'), '')
     await restore.start({ restore_command: restoreCommandLine(node.fetchPath) }, false)
-    await awaitCondition('the restore waits', () => readFileSync(restore.logFile, 'utf8').includes('recovery waits for'))
+    await awaitCondition('the restore waits', () =>
+      readFileSync(restore.logFile, 'utf8').includes('recovery waits for'),
+    )
     const startedAt = performance.now()
     await restore.stop('fast')
     expect(performance.now() - startedAt).toBeLessThan(4000)
     expect(existsSync(join(restore.dataDir, 'postmaster.pid'))).toBe(false)
     expect(readdirSync(node.stateDirectory).filter((name) => name.startsWith('fetch.'))).toEqual([])
   })
+
+  test('whether a failure may be reported depends on the recovery: on a standby it may, also up to version 11', async () => {
+    const node = await freshNode({ name: 'older', port: kit.port - 1 })
+    const dataDirectory = kit.directory('older-data')
+    kit.directory('older-data', 'pg_wal')
+    const ask = (timeoutMs: number) =>
+      node.fetch(segments[0]!, 'pg_wal/RECOVERYXLOG', { cwd: dataDirectory, timeoutMs })
+    expect((await ask(1500)).signal).toBe('SIGKILL')
+    kit.write(join(dataDirectory, 'recovery.conf'), "#standby_mode = 'on'\nrestore_command = 'x'\n")
+    expect((await ask(1500)).signal).toBe('SIGKILL')
+    kit.write(join(dataDirectory, 'recovery.conf'), "standby_mode = 'on'\n")
+    expect((await ask(10_000)).status).toBe(archiveStatus.unreachable)
+    rmSync(join(dataDirectory, 'recovery.conf'))
+    kit.write(join(dataDirectory, 'standby.signal'), '')
+    expect((await ask(10_000)).status).toBe(archiveStatus.unreachable)
+  })
 })
 
 function countLogins(): number {
   return readFileSync(join(kit.root, 'sshd.log'), 'utf8').split('Accepted publickey').length - 1
-}
-
-/** Processes that serve this control socket: its name stands in their title. */
-function holdersOf(socket: string): readonly number[] {
-  const name = socket.replace(/^.*\//, '')
-  return readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const title = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
-        const here = spawnSync('readlink', [`/proc/${pid}/cwd`]).stdout.toString().trim()
-        return title.includes(`${name} [mux]`) && socket.startsWith(here)
-      } catch {
-        return false
-      }
-    })
 }

@@ -8,6 +8,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -54,6 +55,8 @@ export interface NodeOptions {
   /** Changes the rendered scripts, e.g. to take a program away. */
   readonly edit?: (script: string) => string
   readonly port?: number
+  /** A folder of this name lies around state directory and receiver. */
+  readonly place?: string
 }
 
 /**
@@ -97,7 +100,7 @@ export class ArchiveKit {
   /** Makes a directory that belongs to the user. */
   directory(...path: readonly string[]): string {
     let directory = this.root
-    for (const part of path.flatMap((word) => word.split('/'))) {
+    for (const part of path.flatMap((word) => word.split('/').filter(Boolean))) {
       directory = join(directory, part)
       if (existsSync(directory)) continue
       mkdirSync(directory)
@@ -160,8 +163,24 @@ Subsystem sftp internal-sftp
   }
 
   async stop(): Promise<void> {
+    for (const pid of this.connections()) killQuietly(pid)
     await this.stopSshd()
-    rmSync(this.root, { recursive: true, force: true })
+    rmSync(this.root, { recursive: true, force: true, maxRetries: 5 })
+  }
+
+  /** Process ids of the warm connections whose socket is below this directory. */
+  connections(directory = this.root): readonly number[] {
+    return processIds().filter((pid) => {
+      try {
+        const title = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+        return (
+          /^ssh: ssh-[0-9a-f]{8} \[mux\]/.test(title) &&
+          readlinkSync(`/proc/${pid}/cwd`).startsWith(directory)
+        )
+      } catch {
+        return false
+      }
+    })
   }
 
   /** A node: state directory with scripts, key and known_hosts, and its line in authorized_keys. */
@@ -172,10 +191,11 @@ Subsystem sftp internal-sftp
     compression = 'auto',
     edit = (script) => script,
     port = this.port,
+    place = '',
   }: NodeOptions): Promise<ArchiveNode> {
     const key = `${name}-${shell}-${compression}`
-    const stateDirectory = this.directory(key, '.replctl', 'shop')
-    const receiverPath = join(this.directory(`receive-${shell}`), archiveFiles.receive)
+    const stateDirectory = this.directory(key, place, '.replctl', 'shop')
+    const receiverPath = join(this.directory(`receive-${shell}`, place), archiveFiles.receive)
     const values = {
       cluster: 'shop',
       stateDirectory,
@@ -417,19 +437,21 @@ async function isListening(port: number): Promise<boolean> {
   })
 }
 
-function childrenOf(parent: number): readonly number[] {
-  return readdirSync('/proc')
+const processIds = (): readonly number[] =>
+  readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .filter((name) => {
-      try {
-        return (
-          readFileSync(`/proc/${name}/stat`, 'utf8')
-            .replace(/^.*\) /, '')
-            .split(' ')[1] === String(parent)
-        )
-      } catch {
-        return false
-      }
-    })
     .map(Number)
+
+function childrenOf(parent: number): readonly number[] {
+  return processIds().filter((pid) => {
+    try {
+      return (
+        readFileSync(`/proc/${pid}/stat`, 'utf8')
+          .replace(/^.*\) /, '')
+          .split(' ')[1] === String(parent)
+      )
+    } catch {
+      return false
+    }
+  })
 }

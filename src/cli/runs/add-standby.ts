@@ -70,9 +70,7 @@ function decide(
         })),
     }),
     text: (after, _outcome, paint) =>
-      call.flags.isDryRun
-        ? ''
-        : targets
+      targets
             .map((target) => {
               const node = after.topology.nodes.find((one) => one.settings.name === target.name)
               return `${paint.strong(target.name)} streams from ${node?.upstream ?? 'nobody'}.\n`

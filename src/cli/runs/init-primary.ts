@@ -33,9 +33,7 @@ export async function run(call: Call): Promise<Answer> {
             }
           },
           text: (_after, _outcome, paint) =>
-            call.flags.isDryRun
-              ? ''
-              : `${paint.strong(node.name)} is the primary of cluster ${inventory.cluster}.\nNext: replctl add-standby NODE…\n`,
+            `${paint.strong(node.name)} is the primary of cluster ${inventory.cluster}.\nNext: replctl add-standby NODE…\n`,
         }
       },
     })

@@ -104,7 +104,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         isFenced: outcome.steps.some((step) => /^fence /.test(step.title)),
       }),
     text: (_after, _outcome, paint, result) =>
-      call.flags.isDryRun ? '' : promotionText(result as never, judged.choice.verdicts, paint),
+      promotionText(result as never, judged.choice.verdicts, paint),
   }
 }
 

@@ -50,9 +50,7 @@ export async function run(call: Call): Promise<Answer> {
             isReachable || facts?.unreachable == null ? [] : [problemOf(facts.unreachable, 'warning')],
           result: () => ({ node: node.name, purged: isPurge }),
           text: (_after, _outcome, paint) =>
-            call.flags.isDryRun
-              ? ''
-              : `${paint.strong(node.name)} is out of cluster ${inventory.cluster}. Take it out of ${inventory.path} too, or add it again with "replctl add-standby ${node.name}".\n`,
+            `${paint.strong(node.name)} is out of cluster ${inventory.cluster}. Take it out of ${inventory.path} too, or add it again with "replctl add-standby ${node.name}".\n`,
         }
       },
     })

@@ -68,12 +68,9 @@ describe('reading', () => {
     'a = b.c',
     'a = b,c',
     'a = 1.5GB',
-  ])(
-    '%j, which the server refuses, is left out',
-    (line) => {
-      expect(parseConfigFile(line)).toEqual([])
-    },
-  )
+  ])('%j, which the server refuses, is left out', (line) => {
+    expect(parseConfigFile(line)).toEqual([])
+  })
 })
 
 describe('the one line replctl adds', () => {

@@ -75,7 +75,7 @@ test('every value of PostgreSQL 15 is where it belongs', () => {
       "previousTimeline": 1,
       "redoLsn": "0/40000D8",
       "state": "shut down",
-      "systemIdentifier": "7710441527693885933",
+      "systemIdentifier": "7710442107103424573",
       "timeline": 1,
       "walLevel": "replica",
       "walLogHints": true,

@@ -1,0 +1,111 @@
+import { describe, expect, test } from 'vitest'
+import { type OwnedSettingsInput, ownedSettings, reservedParameters } from '../../../src/postgres/settings.ts'
+
+const input: OwnedSettingsInput = {
+  major: 15,
+  cluster: 'shop',
+  nodeCount: 3,
+  port: 5432,
+  synchronousStandbyNames: '',
+  maxSlotWalKeepSize: '10GB',
+  parameters: {},
+}
+const owned = (changes: Partial<OwnedSettingsInput> = {}) =>
+  Object.fromEntries(ownedSettings({ ...input, ...changes }))
+const withParameters = (parameters: Record<string, string>) => owned({ parameters })
+
+test('what every node gets', () => {
+  expect(owned()).toEqual({
+    cluster_name: 'shop',
+    hot_standby: 'on',
+    listen_addresses: '*',
+    max_replication_slots: '10',
+    max_slot_wal_keep_size: '10GB',
+    max_wal_senders: '10',
+    password_encryption: 'scram-sha-256',
+    port: '5432',
+    synchronous_standby_names: '',
+    wal_keep_size: '256MB',
+    wal_level: 'replica',
+    wal_log_hints: 'on',
+  })
+})
+
+test('PostgreSQL 12 and older keep WAL by segments, and cannot limit a slot', () => {
+  expect(owned({ major: 12 })).toMatchObject({ wal_keep_segments: '16' })
+  expect(owned({ major: 12, walSegmentSizeBytes: 64 * 2 ** 20 })).toMatchObject({ wal_keep_segments: '4' })
+  expect(owned({ major: 12 })).not.toHaveProperty('wal_keep_size')
+  expect(owned({ major: 12 })).not.toHaveProperty('max_slot_wal_keep_size')
+})
+
+test('large clusters get more senders and slots', () => {
+  expect(owned({ nodeCount: 9 })).toMatchObject({ max_wal_senders: '13', max_replication_slots: '13' })
+})
+
+test('archiving is set up only where there is an archive', () => {
+  expect(owned({ archiveCommand: '/x/push %p' })).toMatchObject({
+    archive_mode: 'on',
+    archive_command: '/x/push %p',
+    archive_library: '',
+  })
+  expect(owned({ major: 14, archiveCommand: '/x/push %p' })).not.toHaveProperty('archive_library')
+  expect(owned()).not.toHaveProperty('archive_mode')
+})
+
+describe('the operator', () => {
+  test.each([
+    [{ shared_buffers: '256MB' }, { shared_buffers: '256MB' }],
+    [{ Work_Mem: '8MB' }, { work_mem: '8MB' }],
+    [{ 'pg_stat_statements.max': '1000' }, { 'pg_stat_statements.max': '1000' }],
+    [{ listen_addresses: '10.0.0.11' }, { listen_addresses: '10.0.0.11' }],
+    [{ wal_keep_size: '0' }, { wal_keep_size: '0' }],
+    [{ password_encryption: 'md5' }, { password_encryption: 'md5' }],
+    [{ wal_level: 'logical' }, { wal_level: 'logical' }],
+    [{ max_wal_senders: '50' }, { max_wal_senders: '50' }],
+    [
+      { archive_mode: 'on', archive_command: 'true' },
+      { archive_mode: 'on', archive_command: 'true' },
+    ],
+    [{ hot_standby_feedback: 'on' }, { hot_standby_feedback: 'on' }],
+  ])('decides %j', (parameters, expected) => {
+    expect(withParameters(parameters)).toMatchObject(expected)
+  })
+
+  test.each([
+    [{ wal_level: 'minimal' }, { wal_level: 'replica' }],
+    [{ max_wal_senders: '2' }, { max_wal_senders: '10' }],
+    [{ max_replication_slots: 'many' }, { max_replication_slots: '10' }],
+    [{ wal_log_hints: 'off' }, { wal_log_hints: 'on' }],
+    [{ hot_standby: 'off' }, { hot_standby: 'on' }],
+  ])('cannot lower what safety rests on: %j', (parameters, expected) => {
+    expect(withParameters(parameters)).toMatchObject(expected)
+  })
+
+  test("replaces neither the archive's command nor its mode, but may archive from standbys too", () => {
+    const archiveCommand = '/x/push %p'
+    expect(
+      owned({ archiveCommand, parameters: { archive_mode: 'off', archive_command: 'true' } }),
+    ).toMatchObject({
+      archive_mode: 'on',
+      archive_command: archiveCommand,
+    })
+    expect(owned({ archiveCommand, parameters: { archive_mode: 'always' } })).toMatchObject({
+      archive_mode: 'always',
+    })
+  })
+
+  test.each([...reservedParameters])('is told what to use instead of %s', (name, hint) => {
+    expect(() => withParameters({ [name.toUpperCase()]: 'x' })).toThrow(
+      expect.objectContaining({ code: 'inventory-invalid', hint }),
+    )
+  })
+
+  test.each(['', 'a b', "x = 'y'\nfsync", '1st', 'a.b.c', 'a-b'])(
+    'cannot smuggle in anything by the name %j',
+    (name) => {
+      expect(() => withParameters({ [name]: 'x' })).toThrow(
+        expect.objectContaining({ code: 'inventory-invalid' }),
+      )
+    },
+  )
+})

@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest'
+import type { Problem } from '../../../src/cluster/problem.ts'
+import { createPaint } from '../../../src/report/paint.ts'
+import { type VerifyResult, verifyText } from '../../../src/report/verify.ts'
+
+const plain = createPaint(0)
+const good: VerifyResult = {
+  token: 'f3a9',
+  lsn: '0/5000148',
+  nodes: [
+    { name: 'pg2', ok: true, latency_ms: 12, timeline: 3 },
+    { name: 'pg3', ok: true, latency_ms: 1_400, timeline: 3 },
+  ],
+  archive: { ok: true, segment: '000000030000000000000005', latency_ms: 420 },
+}
+
+test('every standby and the archive with its latency', () => {
+  expect(verifyText(good, [], plain)).toBe(
+    `✓ pg2      row read back after 12 ms                      timeline 3
+✓ pg3      row read back after 1.4 s                      timeline 3
+✓ archive  000000030000000000000005 archived after 0.4 s
+2 of 2 standbys replicated the row; the archive has it.
+Test row f3a9 at 0/5000148.
+`,
+  )
+})
+
+test('what failed is told with its problem', () => {
+  const bad: VerifyResult = {
+    token: 'f3a9',
+    lsn: null,
+    nodes: [{ name: 'pg2', ok: false, latency_ms: null, timeline: null }],
+    archive: { ok: false, segment: null, latency_ms: null },
+  }
+  const problems: Problem[] = [
+    {
+      code: 'not-streaming',
+      severity: 'error',
+      node: 'pg2',
+      message: 'pg2 does not stream from pg1',
+      hint: 'Look.',
+    },
+  ]
+  expect(verifyText(bad, problems, plain)).toBe(
+    `✗ pg2      row not read back
+✗ archive  the segment not archived
+0 of 1 standby replicated the row; the archive did not get it.
+Test row f3a9.
+
+error: pg2 does not stream from pg1
+hint: Look.
+`,
+  )
+})
+
+test('without an archive nothing is said of one', () => {
+  expect(verifyText({ ...good, archive: null }, [], plain)).toContain('2 of 2 standbys replicated the row.\n')
+})
