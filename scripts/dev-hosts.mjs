@@ -1,17 +1,21 @@
 #!/usr/bin/env node
 /**
  * Three test hosts for trials by hand: `node scripts/dev-hosts.mjs up [--login postgres|admin|root] [name …]` boots them and
- * prints the path of an inventory; `down` ends all that `up` ever started. They live until then.
+ * prints the path of an inventory; `down <inventory or its folder>` ends these hosts and no others. They live until then.
  */
+import { dirname, resolve } from 'node:path'
 import { loadKit } from './lib/load-kit.mjs'
 
 const [action, ...words] = process.argv.slice(2)
 const kit = await loadKit()
 
 if (action === 'up') await up()
-else if (action === 'down') await down()
+else if (action === 'down' && words.length === 1) await down(words[0])
 else {
-  console.error('usage: node scripts/dev-hosts.mjs up [--login postgres|admin|root] [name …] | down')
+  for (const { path } of kit.keptRuns()) console.error(`running: ${path}`)
+  console.error(
+    'usage: node scripts/dev-hosts.mjs up [--login postgres|admin|root] [name …] | down <inventory>',
+  )
   process.exitCode = 2
 }
 
@@ -33,9 +37,11 @@ async function up() {
   console.error(
     `ssh -i ${hosts.identityFile} -o UserKnownHostsFile=${hosts.knownHostsFile} ${login}@<address>`,
   )
+  console.error(`to end them: node scripts/dev-hosts.mjs down ${cluster.inventoryFile}`)
   console.log(cluster.inventoryFile)
 }
 
-async function down() {
-  for (const directory of await kit.destroyKept()) console.error(`removed ${directory}`)
+async function down(inventory) {
+  const path = resolve(inventory)
+  await kit.destroyKept(path.endsWith('.yaml') ? dirname(path) : path)
 }

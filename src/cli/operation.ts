@@ -167,7 +167,7 @@ interface AnswerParts {
 }
 
 async function makeAnswer(parts: AnswerParts): Promise<Answer> {
-  const { call, decision, outcome, after, warnings, inventory, paint, survey } = parts
+  const { call, decision, outcome, after, warnings, inventory, survey } = parts
   const own = outcome.error === null ? await decision.result?.(after, outcome) : undefined
   const result = { ...own, steps: outcome.steps }
   const error = outcome.error === null ? [] : [problemOf(outcome.error)]

@@ -5,6 +5,7 @@ import type { Inventory } from './inventory.ts'
 import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
+import { comeBackHint, wayBack } from './way-back.ts'
 import { expectedUpstream, type ObservedNode, type Topology } from './topology.ts'
 
 /** Everything that is not as the inventory wants it, worst first, each with the command that mends it. */
@@ -55,14 +56,14 @@ function diagnoseNode(
           'node-fenced',
           `${name} is fenced: it was the primary before ${facts.fence?.newPrimary}`,
           {
-            hint: `Bring it back as a standby: replctl rejoin ${name}`,
+            hint: comeBackHint(facts, primaryOf(topology, survey)),
             node: name,
           },
         ),
       ],
     ]
   }
-  if (role === 'stopped') return [[stopped(node)]]
+  if (role === 'stopped') return [[stopped(node, primaryOf(topology, survey))]]
   const findings: Finding[] = [...journalFinding(node)]
   const expected = commonIdentifier(topology, survey)
   if (expected !== null && facts.instance?.systemIdentifier !== expected) {
@@ -128,7 +129,7 @@ function diagnoseStandby(
     findings.push([
       new ReplctlError('wrong-timeline', `${name} is on another timeline than the primary`, {
         detail: `${name} is on timeline ${facts.instance.timeline}, ${topology.primary} on ${primaryTimeline}.`,
-        hint: `Bring it back with "replctl rejoin ${name}".`,
+        hint: comeBackHint(facts, primaryOf(topology, survey)),
         node: name,
       }),
       'warning',
@@ -288,13 +289,15 @@ function notAnswering(node: ObservedNode): ReplctlError {
   })
 }
 
-function stopped(node: ObservedNode): ReplctlError {
+function stopped(node: ObservedNode, primary: ObservedNode['facts'] | undefined): ReplctlError {
   const { facts, settings } = node
   return new ReplctlError('instance-stopped', `PostgreSQL is stopped on ${settings.name}`, {
     detail: `pg_control says "${facts.control?.state ?? 'unreadable'}", timeline ${facts.control?.timeline ?? '?'}.`,
     hint: facts.hasStandbySignal
       ? `Start it again: replctl add-standby ${settings.name}`
-      : `If it was the primary and nothing has taken over, start it; if another node leads now: replctl rejoin ${settings.name}`,
+      : primary === undefined
+        ? 'If it is the primary, start it; if it is lost: replctl promote'
+        : wayBack(settings.name),
     node: settings.name,
   })
 }
@@ -303,7 +306,7 @@ function diverged(node: ObservedNode, topology: Topology): ReplctlError {
   const { facts, settings } = node
   return new ReplctlError('node-diverged', `${settings.name} has WAL that ${topology.primary} never had`, {
     detail: `It is on timeline ${facts.instance?.timeline} at ${facts.instance?.receiveLsn ?? facts.instance?.replayLsn}, past the point where the primary's history left that timeline.`,
-    hint: `Bring it back with "replctl rejoin ${settings.name}".`,
+    hint: wayBack(settings.name),
     node: settings.name,
   })
 }
@@ -324,6 +327,10 @@ function journalFinding(node: ObservedNode): Finding[] {
       'warning',
     ],
   ]
+}
+
+function primaryOf(topology: Topology, survey: readonly ObservedNode['facts'][]) {
+  return survey.find((one) => one.name === topology.primary)
 }
 
 function commonIdentifier(topology: Topology, survey: readonly ObservedNode['facts'][]): string | null {

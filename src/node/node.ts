@@ -1,5 +1,6 @@
 import { type Command, program, type Secret, shellScript } from '../command.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { CommandResult, RunningCommand, RunOptions, Transport } from '../transport/transport.ts'
@@ -13,12 +14,17 @@ export interface SqlEndpoint {
   readonly binDirectory: string
 }
 
+/** The lasting part of a host's facts. */
+export type HostKnowledge = Pick<NodeFacts, 'hostName' | 'installed' | 'clockOffsetMs' | 'freeBytes'>
+
 /** One node that can be touched: its host through a transport, its instance by SQL. */
 export interface Node {
   readonly name: NodeName
   readonly cluster: string
   readonly settings: NodeSettings
   readonly transport: Transport
+  /** What a survey found of the host that does not change within one command; filled by the first survey. */
+  known: HostKnowledge | null
   /** Resolves for every exit status; rejects where the outcome is unknown. */
   run(command: Command, options?: RunOptions): Promise<CommandResult>
   /** Standard output of a command that must succeed. @throws {ReplctlError} `remote-command-failed` */
@@ -51,6 +57,7 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
     cluster,
     settings,
     transport,
+    known: null,
     run: (command, options) => named(transport.run(command, { timeoutMs: 60_000, ...options })),
     output: async (command, options) => {
       const result = await node.run(command, options)

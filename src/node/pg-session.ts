@@ -47,7 +47,14 @@ export async function openPgSession(socket: Duplex, target: SqlTarget): Promise<
   const connected = client.connect()
   connected.catch(() => undefined)
   await bounded(connected, 8_000, 'opening a session')
-  const query = async (sql: string, options: SqlOptions = {}) => {
+  // Steps that run side by side share the session: one statement at a time.
+  let turn: Promise<unknown> = Promise.resolve()
+  const query = (sql: string, options: SqlOptions = {}): Promise<string | null> => {
+    const answer = turn.then(() => ask(sql, options))
+    turn = answer.catch(() => undefined)
+    return answer
+  }
+  const ask = async (sql: string, options: SqlOptions) => {
     const work = client.query({ text: sql, rowMode: 'array' })
     work.catch(() => undefined)
     const result = await bounded(work, options.timeoutMs ?? 15_000, 'a statement')

@@ -16,7 +16,10 @@ export async function surveyNodes(nodes: readonly Node[]): Promise<NodeFacts[]> 
 /** Observes one node: its host and files by one script, its instance by one SQL statement. */
 export async function surveyNode(node: Node): Promise<NodeFacts> {
   const { dataDir, binDir } = node.settings.postgres
-  const command = shellScript('look at the host', factsScript, [node.cluster, dataDir, binDir ?? ''])
+  const command = shellScript('look at the host', factsScript, [
+    ...[node.cluster, dataDir, binDir ?? ''],
+    node.known === null ? '' : 'quick',
+  ])
   let output: string
   const askedAt = Date.now()
   try {
@@ -26,6 +29,8 @@ export async function surveyNode(node: Node): Promise<NodeFacts> {
     return unreachableNode(node, asReplctlError(thrown).with({ node: node.name }))
   }
   const facts = readHostFacts(node, output, (askedAt + Date.now()) / 2)
+  const { hostName, installed, clockOffsetMs, freeBytes } = facts
+  node.known = { hostName, installed, clockOffsetMs, freeBytes }
   if (facts.postmaster?.isAlive !== true) return facts
   return { ...facts, ...(await askInstance(node, facts)) }
 }
@@ -64,13 +69,15 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
       .split('\n')
       .filter((line) => line !== '')
   const dataMajor = get('version') === '' ? null : Number.parseInt(get('version'), 10)
-  const installed = lines('installed').flatMap((line) => {
+  const found = lines('installed').flatMap((line) => {
     const [directory = '', text = ''] = line.split('\t')
     if (!/^postgres \(PostgreSQL\) \d/.test(text)) return []
     const version = parsePostgresVersion(text)
     return [{ directory, major: version.major, minor: version.minor, version: version.text }]
   })
   const wanted = dataMajor ?? node.settings.postgres.version
+  const { known } = node
+  const installed = known?.installed ?? found
   const suitable = installed.filter((one) => wanted === undefined || one.major === wanted)
   const signals = lines('signal')
   const clock = Number(get('clock'))
@@ -79,9 +86,9 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
   return {
     name: node.name,
     unreachable: null,
-    hostName: get('host'),
+    hostName: known?.hostName ?? get('host'),
     home: get('home'),
-    clockOffsetMs: Number.isFinite(clock) && clock > 0 ? Math.round(clock - askedAtMs) : 0,
+    clockOffsetMs: known?.clockOffsetMs ?? (clock > 0 ? Math.round(clock - askedAtMs) : 0),
     dataDirectoryState: (get('directory') || 'missing') as NodeFacts['dataDirectoryState'],
     dataDirectoryInode: get('inode'),
     configDirectory: get('config') || node.settings.postgres.dataDir,
@@ -95,7 +102,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     standbyConf: get('standby-conf'),
     hasRewindInProgress: signals.includes('rewinding'),
     hasPassfile: signals.includes('passfile'),
-    freeBytes: disk.length >= 4 ? Number(disk[3]) * 1024 : null,
+    freeBytes: known?.freeBytes ?? (disk.length >= 4 ? Number(disk[3]) * 1024 : null),
     mark: readJson<NodeMark>(get('mark')),
     record: readJson<ClusterRecord>(get('record')),
     fence: readJson<FenceMark>(get('fence')),

@@ -25,7 +25,8 @@ export interface OwnedSettingsInput {
 /**
  * The settings of an instance that do not depend on its role, the same on every node so that any can become primary:
  * replctl's own with the operator's parameters over them. What safety rests on the operator cannot lower:
- * `wal_level` may be `logical` but not `minimal`, counts may be higher but not lower, hints are always logged.
+ * `wal_level` may be `logical` but not `minimal`, hints are always logged. Counts of walsenders and slots are the
+ * operator's where given: `add-standby` says when they are too low.
  * Names not in it stay as the instance has them, e.g. hot_standby_feedback.
  * @throws {ReplctlError} `inventory-invalid` if a parameter is no setting's name or is one of `reservedParameters`
  */
@@ -54,8 +55,9 @@ function guaranteesOf(input: OwnedSettingsInput, wished: ReadonlyMap<string, str
   const { archiveCommand, major, nodeCount } = input
   const { archiveLibrary } = capabilitiesOf(major)
   // Each node may stream to all others, and so may pg_basebackup (two connections) and pg_receivewal meanwhile.
-  const connections = Math.max(10, nodeCount + 4)
-  const atLeast = (name: string, needed: number) => String(Math.max(needed, toCount(wished.get(name))))
+  // Generous, because raising it later needs a restart of the primary.
+  const connections = Math.max(32, nodeCount * 2 + 8)
+  const atLeast = (name: string, needed: number) => wished.get(name) ?? String(needed)
   return [
     ['cluster_name', input.cluster],
     ['port', String(input.port)],
@@ -132,11 +134,6 @@ function invalidParameter(name: string, detail: string, hint: string): ReplctlEr
     detail,
     hint,
   })
-}
-
-/** A count as an operator may write it; what is none counts as too low. */
-function toCount(value: string | undefined): number {
-  return value !== undefined && /^\s*\d+\s*$/.test(value) ? Number(value) : 0
 }
 
 function pairIf(wanted: boolean, name: string, value: string | undefined): [string, string][] {

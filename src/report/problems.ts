@@ -40,9 +40,9 @@ const partsOf = ({ message, detail, hint, node, step }: ReplctlError): Parts => 
 
 function block(parts: Parts & { readonly label: 'error' | 'warning' }, paint: Paint): string {
   const colour = parts.label === 'error' ? paint.bad : paint.warn
-  const first = line(parts.label, parts.message).slice(`${parts.label}:`.length)
+  const first = line(parts.label, parts.message).slice(`${parts.label}: `.length)
   return [
-    `${colour(`${parts.label}:`)}${paint.strong(first)}`,
+    `${colour(`${parts.label}:`)} ${paint.strong(first)}`,
     ...whereItWas(parts),
     ...(isBlank(parts.detail) ? [] : [line('detail', parts.detail)]),
     ...(isBlank(parts.hint) ? [] : [line('hint', parts.hint)]),

@@ -61,11 +61,11 @@ function lossText({ lost_bytes: lost, old_primary: old, new_primary, repointed }
 function next(result: PromotionResult, paint: Paint): string[] {
   const { old_primary: old, new_primary: primary, fenced, repointed } = result
   if (old === null || old === primary || repointed.includes(old)) return []
-  const rejoin = paint.strong(`replctl rejoin ${old}`)
-  if (fenced) return [`The old primary ${old} is fenced. Bring it back as a standby: ${rejoin}`]
+  const look = paint.strong('replctl status')
+  if (fenced) return [`The old primary ${old} is fenced. How it comes back: ${look}`]
   return [
     paint.warn(`The old primary ${old} is not known to be fenced: make sure that it cannot accept writes.`),
-    `When its host is back, make it a standby: ${rejoin}`,
+    `When its host is back: ${look}`,
   ]
 }
 

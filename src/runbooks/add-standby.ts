@@ -7,7 +7,7 @@ import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureDataDirectory } from '../steps/ensure-data-directory.ts'
-import { ensureMarkedAsBuilt } from '../steps/ensure-mark.ts'
+import { ensureMarkedAsBuilt, ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { deleteDataDirectoryAside, moveDataDirectoryAside } from '../steps/remove-node.ts'
@@ -122,6 +122,7 @@ function cloneSteps(
     startInstance(name),
     awaitStreaming(name, upstream.name),
     ensureMarkedAsBuilt(name),
+    ensureNoFenceMark(name),
     ...(isReclone ? [deleteDataDirectoryAside(name)] : []),
   ]
 }

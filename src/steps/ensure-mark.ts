@@ -38,6 +38,19 @@ export async function removeStateFile(ctx: StepContext, node: NodeName, name: st
   await ctx.on(node).output(stateScript(ctx.on(node), `remove ${name}`, 'rm -f "$state/$2"', [name]))
 }
 
+/** A node that streams again is no longer fenced. */
+export function ensureNoFenceMark(node: NodeName): Step {
+  return {
+    title: 'take the fence mark away',
+    node,
+    check: async (ctx) => {
+      const { fence } = await look(ctx)
+      return fence === null ? satisfied('there is none') : pending(`it was fenced for ${fence.newPrimary}`)
+    },
+    apply: (ctx) => removeStateFile(ctx, node, 'fenced.json'),
+  }
+}
+
 /** The mark says that the node is complete. */
 export function ensureMarkedAsBuilt(node: NodeName): Step {
   return {

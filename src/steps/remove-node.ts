@@ -1,6 +1,7 @@
 import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, satisfied } from '../engine/step.ts'
+import { wayBack } from '../cluster/way-back.ts'
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { serviceOf } from '../node/service.ts'
@@ -65,7 +66,7 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
         return refused(
           new ReplctlError('not-a-standby', `${dataDir} on ${node} is not a standby's`, {
             detail: 'It has no standby signal: it may be a former primary that holds transactions nobody else has.',
-            hint: `Look at it first. "replctl rejoin ${node}" saves what only it has.`,
+            hint: wayBack(node),
             node,
           }),
         )

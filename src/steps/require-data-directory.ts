@@ -1,6 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { refused, type Step, satisfied } from '../engine/step.ts'
+import { wayBack } from '../cluster/way-back.ts'
 import { ReplctlError } from '../errors.ts'
 import { look } from './look.ts'
 
@@ -81,7 +82,7 @@ function notAStandby(facts: NodeFacts, dataDir: string): ReplctlError {
     detail: `It belongs to this cluster, and ${
       facts.instance === null ? 'is stopped without a standby signal: a former primary' : 'accepts writes'
     }.`,
-    hint: `A former primary comes back with "replctl rejoin ${facts.name}".`,
+    hint: wayBack(facts.name),
     node: facts.name,
   })
 }

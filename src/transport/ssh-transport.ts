@@ -9,7 +9,7 @@ import { createChannelLauncher } from './ssh-channels.ts'
 import { openSshConnection, type SshConnection } from './ssh-connection.ts'
 import { startCommand } from './start-command.ts'
 import type { Transport, TransportObserver } from './transport.ts'
-import { asConnectedSocket, socketRefused } from './unix-socket.ts'
+import { asConnectedSocket, brokenLink, socketRefused } from './unix-socket.ts'
 
 export interface SshTransportOptions {
   /** As in the inventory: an address, a name, or a Host of ~/.ssh/config. */
@@ -40,6 +40,7 @@ class SshTransport implements Transport {
   #linking: Promise<Link> | undefined
   #loginUser: string | undefined
   #end: 'closed' | 'lost' | undefined
+  readonly #sockets = new Set<Duplex>()
 
   constructor(options: SshTransportOptions) {
     this.host = options.host
@@ -73,7 +74,9 @@ class SshTransport implements Transport {
   async openUnixSocket(path: string): Promise<Duplex> {
     const { connection } = await this.#link()
     try {
-      return await forwardSocket(connection, path)
+      const socket = await forwardSocket(connection, path)
+      this.#sockets.add(socket)
+      return socket.once('close', () => this.#sockets.delete(socket))
     } catch (error) {
       if (this.#end !== undefined) throw this.#gone()
       throw socketRefused(this.host, path, await this.#whyRefused(path, error))
@@ -98,6 +101,8 @@ class SshTransport implements Transport {
     connection.lost
       .then(() => {
         this.#end ??= 'lost'
+        // A channel tells its end only to someone who reads.
+        for (const socket of this.#sockets) socket.destroy(brokenLink())
       })
       .catch(() => {})
     const launch = createChannelLauncher(this.host, connection.client)

@@ -67,7 +67,8 @@ class ConnectedSocket extends Duplex {
   }
 }
 
-function brokenLink(): Error {
+/** What a socket says whose connection broke; `pg` knows the code. */
+export function brokenLink(): Error {
   return Object.assign(new Error('the connection was closed'), { code: 'ECONNRESET' })
 }
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { shellScript } from '../../src/command.ts'
 import type { SshSettings } from '../../src/config/inventory.ts'
 import { createSshTransport } from '../../src/transport/ssh-transport.ts'
@@ -17,16 +17,17 @@ describe.skipIf(!hasSshd)('the link', () => {
   let sshd: TestSshd
   const others: TestSshd[] = []
 
-  beforeAll(() => {
+  beforeAll(async () => {
     if (isRoot) user = users.add('os')
-  })
-  beforeEach(async () => {
-    sshd = await startSshd({ users: [user] })
+    sshd = await startSshd({ users: [user], hostKeys: ['ed25519'] })
   })
   afterEach(async () => {
-    for (const one of [sshd, ...others.splice(0)]) await one?.stop()
+    for (const one of others.splice(0)) await one.stop()
   })
-  afterAll(() => users.removeAll())
+  afterAll(async () => {
+    await sshd?.stop()
+    users.removeAll()
+  })
 
   const open = (to: TestSshd, settings: Partial<SshSettings> = {}, host = '127.0.0.1'): Transport =>
     createSshTransport({
@@ -38,7 +39,7 @@ describe.skipIf(!hasSshd)('the link', () => {
     })
   const sh = (script: string, args: readonly string[] = []) => shellScript('a test', script, args)
   const other = async (options: TestSshdOptions): Promise<TestSshd> => {
-    const one = await startSshd({ users: [user], ...options })
+    const one = await startSshd({ users: [user], hostKeys: ['ed25519'], ...options })
     others.push(one)
     return one
   }

@@ -5,6 +5,7 @@ import { chmod, mkdir, readFile as readLocalFile, rm, writeFile as writeLocalFil
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { awaitCondition } from './await-condition.ts'
 import { holderScript } from './host-scripts.ts'
 import type { ExecOptions, Hosts, InstancePlace, SshAccess, WriteOptions } from './hosts.ts'
 import { layerFolder, layerFolders } from './hosts-available.ts'
@@ -327,16 +328,24 @@ export async function removeLeftovers(): Promise<void> {
   }
 }
 
-/** Ends the runs that were created with `keep`; returns their directories. */
-export async function destroyKept(): Promise<string[]> {
+/**
+ * Ends one run that was created with `keep`, named by its directory, and no other: runs of other people are theirs to end.
+ * @throws {Error} if there is no such run
+ */
+export async function destroyKept(directory: string): Promise<void> {
+  const run = keptRuns().find(({ path }) => path === directory)
+  if (!run) throw new Error(`${directory} is not the directory of test hosts that were kept`)
+  process.kill(-run.pid, 'SIGTERM')
+  await awaitCondition(`the hosts of ${directory} are gone`, () => startTimeOf(run.pid) !== run.startTime)
   await removeLeftovers()
-  const kept = runFolders().filter(({ pid }) => {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith('\0keep\0')
+}
+
+/** The runs that were created with `keep` and live: by directory. */
+export function keptRuns(): { readonly path: string; readonly pid: number; readonly startTime: string }[] {
+  const isKept = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith('\0keep\0')
+  return runFolders().filter(({ path, pid, startTime }) => {
+    return !path.endsWith('-layers') && startTimeOf(pid) === startTime && isKept(pid)
   })
-  for (const pid of new Set(kept.map(({ pid }) => pid))) process.kill(-pid, 'SIGTERM')
-  for (const { path } of kept)
-    await rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
-  return kept.map(({ path }) => path)
 }
 
 /** The directories of all runs, with the pid and the start time of their holders. */
@@ -349,12 +358,11 @@ function runFolders(): { readonly path: string; readonly pid: number; readonly s
   )
 }
 
-/** Clock ticks since boot when a process started: with the pid, this names a process for good. */
+/** Clock ticks since boot when a live process started: with the pid, this names a process for good. */
 function startTimeOf(pid: number): string | undefined {
   try {
-    return readFileSync(`/proc/${pid}/stat`, 'utf8')
-      .replace(/^.*\) /s, '')
-      .split(' ')[19]
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ')
+    return fields[0] === 'Z' ? undefined : fields[19]
   } catch {
     return undefined
   }

@@ -1,4 +1,5 @@
 import type { NodeSettings } from '../../cluster/inventory.ts'
+import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { expectedUpstream, isRunningStandby } from '../../cluster/topology.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
@@ -18,7 +19,7 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { nodes: targets.map((node) => node.name), from: from?.name ?? null, isReclone },
-      decide: (observation) => decide(session, observation, targets, from, isReclone, call),
+      decide: (observation) => decide(session, observation, targets, from, isReclone),
     })
   } finally {
     await session.close()
@@ -31,7 +32,6 @@ function decide(
   targets: readonly NodeSettings[],
   from: NodeSettings | undefined,
   isReclone: boolean,
-  call: Call,
 ): Decision {
   const { inventory, templates } = session
   const { survey, topology } = observation
@@ -41,6 +41,13 @@ function decide(
   if (primary === undefined) throw noPrimary(observation)
   const isTarget = targets.find((node) => node.name === primary.name)
   if (isTarget !== undefined) throw isThePrimary(primary)
+  const primaryFacts = survey.find((facts) => facts.name === primary.name)
+  for (const facts of survey) {
+    if (primaryFacts === undefined || targets.every((node) => node.name !== facts.name)) continue
+    const isOurs = facts.dataDirectoryState === 'instance' && facts.mark?.phase !== 'cloning'
+    const refusal = isOurs ? refusalToDiscard(facts, primaryFacts) : null
+    if (refusal !== null) throw refusal
+  }
   const standbys: NewStandby[] = targets.map((node) => {
     const upstreamName = expectedUpstream(inventory, node, primary.name, survey)
     const upstream = inventory.nodes.find((one) => one.name === upstreamName) ?? primary

@@ -20,8 +20,8 @@ describe('an error', () => {
 step: have the replication slot "db2" for db2 (on db1)
 detail: All 10 slots are in use (max_replication_slots is 10). Slot "old3" is inactive and holds
   back 48 GiB of WAL.
-hint: Drop "old3" if its standby is gone:
-  SELECT pg_drop_replication_slot('old3'). Nothing was changed; run this command again.
+hint: Drop "old3" if its standby is gone: SELECT pg_drop_replication_slot('old3'). Nothing was
+  changed; run this command again.
 `,
     )
   })

@@ -18,6 +18,12 @@ test('leaves a word alone that is too long', () => {
   expect(wrap(`Look into ${path} there.`, narrow)).toBe(`Look into\n  ${path}\n  there.`)
 })
 
+test('keeps a number and its unit together', () => {
+  expect(wrap('An inactive slot holds back 48 GiB of WAL.', narrow)).toBe(
+    'An inactive slot holds back\n  48 GiB of WAL.',
+  )
+})
+
 test.each([
   ['a command', 'Clone it again: replctl add-standby pg3 --reclone'],
   ['a quoted command', 'Then run this one: "replctl add-standby pg3 --reclone"'],
