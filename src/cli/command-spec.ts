@@ -9,7 +9,10 @@ export interface Surroundings {
   readonly uid: number
   readonly hostName: string
   readonly pid: number
+  /** Of standard error, where progress goes. */
   readonly isTerminal: boolean
+  /** Of standard output, where the answer goes. */
+  readonly isOutTerminal: boolean
   readonly width: number
   writeOut(text: string): void
   writeError(text: string): void

@@ -150,6 +150,7 @@ function surroundingsOf(process: NodeJS.Process): Surroundings {
     hostName: hostname(),
     pid: process.pid,
     isTerminal: process.stderr.isTTY === true,
+    isOutTerminal: process.stdout.isTTY === true,
     width: process.stderr.columns ?? 100,
     writeOut: (text) => process.stdout.write(text),
     writeError: (text) => process.stderr.write(text),

@@ -56,15 +56,17 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
   const warnings: Problem[] = []
   const reporter = createReporter({
     write: (text) => call.io.writeError(text),
-    isTerminal: call.io.isTerminal,
+    // Lines of --verbose and of CI logs do not go together with a live block.
+    isTerminal: call.io.isTerminal && !call.flags.isVerbose && call.io.env.CI === undefined,
     paint,
     isQuiet: call.flags.isQuiet,
     width: call.io.width,
     now: () => performance.now(),
   })
   const listener: EventListener = (event: EngineEvent) => {
+    // Warnings are told once, at the end, with the other problems.
     if (event.type === 'warning') warnings.push(problemOf(event.error, 'warning'))
-    reporter.listener(event)
+    else reporter.listener(event)
   }
   const nodes = [...session.nodes.values()]
   const reachable = await connectAll(nodes)
@@ -92,7 +94,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     reporter.finish()
     const afterSurvey = lock === null ? survey : await surveyNodes(nodes)
     const after = { survey: afterSurvey, topology: observeTopology(inventory, afterSurvey), resumed }
-    const answer = await makeAnswer({ call, decision, outcome, after, warnings, inventory, paint, survey })
+    const answer = await makeAnswer({ call, decision, outcome, after, warnings, inventory, survey })
     await reportEvent(call, session, answer)
     return answer
   } finally {
@@ -101,10 +103,12 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
   }
 }
 
-/** Colours for standard error. */
-export function paintOf(call: Call): Paint {
-  const { env, isTerminal } = call.io
-  return createPaint(colorLevel({ isTerminal, env, noColorFlag: call.flags.noColor }))
+/** Colours for standard error, or for what goes to standard output. */
+export function paintOf(call: Call, stream: 'error' | 'out' = 'error'): Paint {
+  const { env, isTerminal, isOutTerminal } = call.io
+  return createPaint(
+    colorLevel({ isTerminal: stream === 'out' ? isOutTerminal : isTerminal, env, noColorFlag: call.flags.noColor }),
+  )
 }
 
 /** Logs in everywhere at the same time; gives the nodes that could be reached. */
@@ -162,7 +166,6 @@ interface AnswerParts {
   readonly after: Observation
   readonly warnings: readonly Problem[]
   readonly inventory: ClusterSession['inventory']
-  readonly paint: Paint
   readonly survey: Survey
 }
 
@@ -185,7 +188,8 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
   }
 }
 
-function textOf({ call, decision, outcome, after, paint }: AnswerParts, result: object): string {
+function textOf({ call, decision, outcome, after }: AnswerParts, result: object): string {
+  const paint = paintOf(call, 'out')
   if (call.flags.isDryRun) return planText(outcome.steps, paint)
   return outcome.error === null ? (decision.text?.(after, outcome, paint, result) ?? '') : ''
 }

@@ -66,6 +66,8 @@ export interface NodeSettings {
   readonly slotName: string
   /** e.g. `shop_pg2`; at most 63 bytes, unique in the cluster. */
   readonly applicationName: string
+  /** Where replctl keeps its files there: absolute, or relative to the OS user's home, e.g. `.replctl/shop`. */
+  readonly stateDir: string
 }
 
 export interface ReplicationSettings {

@@ -1,6 +1,7 @@
 import { dirname } from 'node:path'
 import { type NodeName, nodeName } from '../cluster/names.ts'
 import { applicationNameFor, slotNameFor } from '../cluster/replication-names.ts'
+import { defaultStateDir } from '../cluster/state-directory.ts'
 import type { Secret } from '../command.ts'
 import type { ArchiveSettings, Inventory, NodeSettings, PostgresSettings, SshSettings } from './inventory.ts'
 import { resolveLocalPath } from './local-path.ts'
@@ -22,7 +23,12 @@ export function resolveInventory(file: InventoryFile, options: ResolveOptions): 
   const folder = dirname(options.path)
   const toPath: PathResolver = (path) =>
     path === undefined ? undefined : resolveLocalPath(path, folder, options.home)
-  const nodes = options.nodeNames.map((name) => resolveNode(file, nodeName(name), file.nodes[name]!, toPath))
+  const nodes = options.nodeNames
+    .map((name) => resolveNode(file, nodeName(name), file.nodes[name]!, toPath))
+    .map((node, index, all) => ({
+      ...node,
+      stateDir: file.nodes[node.name]?.state_dir ?? defaultStateDir(file.cluster, node, all.slice(0, index)),
+    }))
   const replication = file.replication ?? {}
   return {
     path: options.path,
@@ -49,7 +55,7 @@ function resolveNode(
   name: NodeName,
   node: NodeFile,
   toPath: PathResolver,
-): NodeSettings {
+): Omit<NodeSettings, 'stateDir'> {
   return {
     name,
     host: node.host,

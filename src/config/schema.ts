@@ -151,6 +151,9 @@ export const nodeSchema = z.strictObject({
     .boolean()
     .optional()
     .meta({ description: 'Whether it may become the primary. Default: true.' }),
+  state_dir: absolutePathField().optional().meta({
+    description: "Where replctl keeps its files on the node. Default: .replctl/<cluster> in the OS user's home.",
+  }),
   ...postgresSchema.shape,
   postgres: postgresSchema.optional().meta({ description: 'The same keys as directly in the node.' }),
   ssh: sshSchema.optional().meta({ description: 'How this node is logged into, where it differs from ssh.' }),

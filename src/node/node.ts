@@ -96,14 +96,17 @@ export function commandFailed(node: string, command: Command, result: CommandRes
   })
 }
 
-/** Prefix of every script that works in replctl's state directory: `$state` exists, private to the OS user. */
-export const stateDirectoryScript = `
-umask 077
-state="$HOME/.replctl/$1"
-mkdir -p "$state" || exit 70
+/** Sets `$state` from `$1`, a node's `stateDir`. */
+export const stateVariableScript = `
+case $1 in /*) state=$1 ;; *) state="$HOME/$1" ;; esac
 `
 
-/** A script in the state directory; `$1` is the cluster's name, its own arguments begin at `$2`. */
+/** Prefix of every script that works in replctl's state directory: `$state` exists, private to the OS user. */
+export const stateDirectoryScript = `
+umask 077${stateVariableScript}mkdir -p "$state" || exit 70
+`
+
+/** A script in the state directory; `$1` names that directory, its own arguments begin at `$2`. */
 export function stateScript(
   node: Node,
   title: string,
@@ -111,7 +114,7 @@ export function stateScript(
   args: readonly string[] = [],
   stdin?: string | Secret,
 ): Command {
-  return shellScript(title, `${stateDirectoryScript}${script}`, [node.cluster, ...args], { stdin })
+  return shellScript(title, `${stateDirectoryScript}${script}`, [node.settings.stateDir, ...args], { stdin })
 }
 
 /** A PostgreSQL program of the node, e.g. `pgProgram(binaries, 'pg_ctl', ['-D', dir, 'status'])`. */

@@ -45,7 +45,8 @@ describe.skipIf(!hasSshd)('the link', () => {
   }
 
   test('lost under a command: its outcome is unknown, and nothing works afterwards', async () => {
-    const transport = open(sshd)
+    const broken = await other({})
+    const transport = open(broken)
     const running = transport.run(sh('sleep 20; echo done'))
     const lock = await transport.start(sh('cat'))
     const rejection = expect(running).rejects.toMatchObject({
@@ -53,7 +54,7 @@ describe.skipIf(!hasSshd)('the link', () => {
       message: 'connection to 127.0.0.1 lost',
     })
     const startedAt = performance.now()
-    for (const pid of sshd.sessions()) process.kill(pid, 'SIGKILL')
+    broken.signalSessions('SIGKILL')
     await rejection
     expect(performance.now() - startedAt).toBeLessThan(1000)
     await expect(lock.finished).rejects.toMatchObject({ code: 'connection-lost' })
@@ -65,14 +66,15 @@ describe.skipIf(!hasSshd)('the link', () => {
   })
 
   test('lost under a forwarded socket is an error on it', async () => {
-    const transport = open(sshd)
+    const broken = await other({})
+    const transport = open(broken)
     const path = `/tmp/.conformance-${process.pid}.sock`
     const server = createServer(() => {}).listen(path)
     exec('chmod', ['777', path])
     const socket = await transport.openUnixSocket(path)
     const failed = new Promise((resolve) => socket.once('error', resolve))
     const closed = new Promise((resolve) => socket.once('close', resolve))
-    for (const pid of sshd.sessions()) process.kill(pid, 'SIGKILL')
+    broken.signalSessions('SIGKILL')
     expect(await failed).toMatchObject({ code: 'ECONNRESET' })
     await closed
     server.close()
@@ -80,13 +82,13 @@ describe.skipIf(!hasSshd)('the link', () => {
   })
 
   test('dead without a word is noticed within 15 s', async () => {
-    const transport = open(sshd)
+    const broken = await other({})
+    const transport = open(broken)
     const running = transport.run(sh('sleep 60'))
     const rejection = expect(running).rejects.toMatchObject({ code: 'connection-lost' })
-    await until('it runs', 5000, () => sshd.sessions().length > 1)
+    await until('it runs', 5000, () => broken.sessions().length > 1)
     await new Promise((resolve) => setTimeout(resolve, 300))
-    const stopped = sshd.sessions()
-    for (const pid of stopped) process.kill(pid, 'SIGSTOP')
+    broken.signalSessions('SIGSTOP')
     const startedAt = performance.now()
     await rejection
     expect(performance.now() - startedAt).toBeLessThan(15_000)

@@ -20,7 +20,7 @@ export async function run(call: Call): Promise<Answer> {
       cluster: inventory.cluster,
       result: statusJson(inventory, topology),
       problems,
-      text: statusText(inventory, topology, problems, paintOf(call)),
+      text: statusText(inventory, topology, problems, paintOf(call, 'out')),
     }
   } finally {
     await session.close()

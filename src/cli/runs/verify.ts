@@ -58,7 +58,7 @@ export async function run(call: Call): Promise<Answer> {
       cluster: inventory.cluster,
       result: answer,
       problems,
-      text: verifyText(answer, problems, paintOf(call)),
+      text: verifyText(answer, problems, paintOf(call, 'out')),
     }
   } finally {
     await session.close()

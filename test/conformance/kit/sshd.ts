@@ -29,6 +29,7 @@ export interface TestSshd {
   authorize(user: string, publicKey: string): void
   /** Processes that serve its connections. */
   sessions(): readonly number[]
+  signalSessions(signal: NodeJS.Signals): void
   log(): string
   stop(): Promise<void>
 }
@@ -110,21 +111,24 @@ export async function startSshd(options: TestSshdOptions = {}): Promise<TestSshd
       ...overrides,
     }),
     sessions: () => descendantsOf(pid),
+    signalSessions: (signal) => {
+      for (const session of descendantsOf(pid)) signalIfThere(session, signal)
+    },
     log: () => readFileSync(log, 'utf8'),
     stop: async () => {
       const sessions = descendantsOf(pid)
       const gone = new Promise((resolve) => child.once('exit', resolve))
       child.kill('SIGKILL')
-      for (const session of sessions) killIfThere(session)
+      for (const session of sessions) signalIfThere(session, 'SIGKILL')
       await gone
       rmSync(folder, { recursive: true, force: true })
     },
   }
 }
 
-function killIfThere(pid: number): void {
+function signalIfThere(pid: number, signal: NodeJS.Signals): void {
   try {
-    process.kill(pid, 'SIGKILL')
+    process.kill(pid, signal)
   } catch {
     // It ended by itself.
   }

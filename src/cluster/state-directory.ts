@@ -1,0 +1,24 @@
+import type { NodeSettings } from './inventory.ts'
+
+type Location = Pick<NodeSettings, 'name' | 'host' | 'ssh' | 'postgres'>
+
+/**
+ * Where replctl keeps its files about a node, below the home of the PostgreSQL OS user: `.replctl/shop`. Where several
+ * nodes share that home, the first keeps this name, so that a node added later changes nothing for it; the others get
+ * `.replctl/shop.pg2`. No cluster's name holds a full stop, so no two ever meet.
+ */
+export function defaultStateDir(cluster: string, node: Location, earlier: readonly Location[]): string {
+  const isShared = earlier.some((other) => homeIdentity(other) === homeIdentity(node))
+  return `.replctl/${cluster}${isShared ? `.${node.name}` : ''}`
+}
+
+/** Absolute path of a node's state directory. */
+export function stateDirectoryOf(home: string, { stateDir }: Pick<NodeSettings, 'stateDir'>): string {
+  return stateDir.startsWith('/') ? stateDir : `${home}/${stateDir}`
+}
+
+/** The same name behind another port of sshd is another machine. */
+function homeIdentity({ host, ssh, postgres }: Location): string {
+  const way = host === 'local' ? [] : [ssh.port, ssh.configFile]
+  return JSON.stringify([host.toLowerCase(), postgres.osUser, ...way])
+}
