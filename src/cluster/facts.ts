@@ -147,7 +147,7 @@ export interface NodeFacts {
   /** Why the host could not be reached; everything else is then empty. */
   readonly unreachable: ReplctlError | null
   readonly hostName: string
-  /** Home of the PostgreSQL OS user: the state directory is `<home>/.replctl/<cluster>`. */
+  /** Home of the PostgreSQL OS user; the state directory lies there, see `stateDirectoryOf`. */
   readonly home: string
   /** Host clock minus control host clock, in milliseconds, as far as the round trip can tell. */
   readonly clockOffsetMs: number

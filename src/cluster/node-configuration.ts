@@ -11,6 +11,7 @@ import { synchronousStandbyNames } from '../postgres/synchronous-standby-names.t
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
+import { stateDirectoryOf } from './state-directory.ts'
 
 /** The templates that make up an instance's configuration. */
 export interface ConfigurationTemplates {
@@ -96,13 +97,13 @@ export function nodeHbaLines(
 }
 
 /** Path of the file whose creation promotes this node (15 and older). */
-export function triggerFileOf(home: string, cluster: string): string {
-  return `${home}/.replctl/${cluster}/promote`
+export function triggerFileOf(home: string, node: NodeSettings): string {
+  return `${stateDirectoryOf(home, node)}/promote`
 }
 
 /** Path of the passfile on a node. */
-export function passfileOf(home: string, cluster: string): string {
-  return `${home}/.replctl/${cluster}/pgpass`
+export function passfileOf(home: string, node: NodeSettings): string {
+  return `${stateDirectoryOf(home, node)}/pgpass`
 }
 
 /** How a node connects to its upstream. The password stands in the passfile that it names. */
@@ -116,7 +117,7 @@ export function upstreamConninfo(
     host: upstream.address,
     port: String(upstream.postgres.port),
     user: inventory.replication.user,
-    passfile: passfileOf(home, inventory.cluster),
+    passfile: passfileOf(home, node),
     application_name: node.applicationName,
     connect_timeout: '5',
     keepalives_idle: '10',
@@ -140,7 +141,7 @@ export function standbyConfigText(wish: StandbyWish): string {
     primarySlotName: inventory.replication.slots ? node.slotName : undefined,
     restoreCommand: wish.restoreCommand,
     recoveryMinApplyDelayMs: node.delayMs,
-    triggerFile: triggerFileOf(home, inventory.cluster),
+    triggerFile: triggerFileOf(home, node),
   }
   return capabilitiesOf(major).recoveryConf
     ? renderRecoveryConf(templates.recoveryConf, values)

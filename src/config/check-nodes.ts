@@ -49,6 +49,9 @@ function sharedResource(raw: RawInventory, node: RawNode, other: RawNode): strin
     const value = normalize(postgresSettingOf(raw, node, key) ?? fallback)
     return value !== undefined && value === normalize(postgresSettingOf(raw, other, key) ?? fallback)
   }
+  if (node.map.state_dir !== undefined && normalize(node.map.state_dir) === normalize(other.map.state_dir)) {
+    return 'state_dir'
+  }
   if (isEqual('data_dir')) return isEqual('port', 5432) ? 'port and data directory' : 'data directory'
   // With addresses of their own two instances may well share a port.
   return isEqual('port', 5432) && node.map.address === other.map.address ? 'port' : undefined

@@ -193,9 +193,7 @@ class Run {
         return
       }
       await this.#begin(step)
-      const ctx = this.#context(step)
-      await step.apply(ctx)
-      const because = await this.#prove(step, ctx)
+      const because = await this.#apply(step, step.apply)
       this.#finish(step, 'applied', because, startedAt)
     } catch (thrown) {
       const error = asReplctlError(thrown)
@@ -204,12 +202,20 @@ class Run {
     }
   }
 
-  async #prove(step: Step, ctx: StepContext): Promise<string> {
+  /** Changes one thing and proves it. Facts that were read before the change serve nobody after it. */
+  async #apply(step: Step, apply: NonNullable<Step['apply']>): Promise<string> {
+    const ctx = this.#context(step, false)
+    this.#forgetFacts()
+    try {
+      await apply.call(step, ctx)
+    } finally {
+      this.#forgetFacts()
+    }
     if (step.verify !== undefined) {
       await step.verify(ctx)
       return 'done'
     }
-    const finding = await step.check(ctx)
+    const finding = await step.check(this.#context(step, true))
     if (finding.is === 'refused') throw finding.error
     if (finding.is !== 'satisfied') throw unmet(step, finding)
     return finding.because
@@ -239,7 +245,8 @@ class Run {
   async #undo(steps: readonly Step[]): Promise<void> {
     for (const step of steps.toReversed()) {
       const startedAt = performance.now()
-      const ctx = { ...this.#context(step), signal: new AbortController().signal }
+      const ctx = this.#context(step, false, new AbortController().signal)
+      this.#forgetFacts()
       try {
         await step.undo?.(ctx)
         if (step.undo !== undefined) this.#finish(step, 'undone', 'taken back', startedAt)
@@ -254,6 +261,10 @@ class Run {
     }
   }
 
+  #forgetFacts(): void {
+    for (const node of this.#options.nodes.values()) node.lastSurvey = null
+  }
+
   #stopIfInterrupted(): void {
     if (this.#options.signal.aborted) {
       throw new ReplctlError('interrupted', 'interrupted by a signal')
@@ -262,14 +273,14 @@ class Run {
 
   async #check(step: Step): Promise<Finding> {
     try {
-      return await step.check(this.#context(step))
+      return await step.check(this.#context(step, true))
     } catch (thrown) {
       return { is: 'refused', error: asReplctlError(thrown) }
     }
   }
 
-  #context(step: Step): StepContext {
-    const { nodes, timeoutMs, signal, listener } = this.#options
+  #context(step: Step, isChecking: boolean, signal: AbortSignal = this.#options.signal): StepContext {
+    const { nodes, timeoutMs, listener } = this.#options
     const n = this.#steps.indexOf(step) + 1
     const on = (name: NodeName): Node => {
       const node = nodes.get(name)
@@ -284,6 +295,7 @@ class Run {
       timeoutMs,
       signal,
       isDryRun: this.#lock === null,
+      isChecking,
       progress: (progress) =>
         listener({ type: 'step-progress', n, node: step.node, title: step.title, ...progress }),
       warn: (error) => listener({ type: 'warning', error }),

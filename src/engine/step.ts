@@ -30,6 +30,8 @@ export interface StepContext {
   /** Aborted by SIGINT or SIGTERM. */
   readonly signal: AbortSignal
   readonly isDryRun: boolean
+  /** Checks may use facts that are a moment old; whoever changes something reads them anew. */
+  readonly isChecking: boolean
   progress(progress: Progress): void
   /** A warning that belongs into `problems`. */
   warn(error: ReplctlError): void

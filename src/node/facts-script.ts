@@ -1,14 +1,14 @@
+import { stateVariableScript } from './node.ts'
+
 /**
  * One POSIX sh script that gathers everything the survey needs of a host, in one round trip. It only reads.
- * Sections begin with `@@name` and end with `@@`; arguments: cluster, data directory, bin directory ('' = detect), and
+ * Sections begin with `@@name` and end with `@@`; arguments: state directory, data directory, bin directory ('' = detect), and
  * `quick` to leave out what does not change within one command (programs, clock, disk). Steps look often, so small files
  * are read by the shell itself: each process that is not started saves about a millisecond.
  * The programs are searched where Debian, PGDG's RPMs and Homebrew put them, then in PATH.
  */
 export const factsScript = `
-cluster=$1 data=$2 bin=$3 quick=$4
-state="$HOME/.replctl/$cluster"
-section() { printf '@@%s\\n' "$1"; }
+data=$2 bin=$3 quick=$4${stateVariableScript}section() { printf '@@%s\\n' "$1"; }
 done_() { printf '\\n@@\\n'; }
 print_file() {
   while IFS= read -r line || [ -n "$line" ]; do printf '%s\\n' "$line"; done < "$1"

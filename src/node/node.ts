@@ -25,6 +25,8 @@ export interface Node {
   readonly transport: Transport
   /** What a survey found of the host that does not change within one command; filled by the first survey. */
   known: HostKnowledge | null
+  /** The last survey, for checks that follow each other closely; null after anything was changed. */
+  lastSurvey: { readonly at: number; readonly facts: Promise<NodeFacts> } | null
   /** Resolves for every exit status; rejects where the outcome is unknown. */
   run(command: Command, options?: RunOptions): Promise<CommandResult>
   /** Standard output of a command that must succeed. @throws {ReplctlError} `remote-command-failed` */
@@ -58,6 +60,7 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
     settings,
     transport,
     known: null,
+    lastSurvey: null,
     run: (command, options) => named(transport.run(command, { timeoutMs: 60_000, ...options })),
     output: async (command, options) => {
       const result = await node.run(command, options)

@@ -1,7 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import { type Command, program, shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
-import type { Node } from './node.ts'
+import { type Node, stateDirectoryScript } from './node.ts'
 
 /** How an instance is started, stopped, restarted and reloaded on its host. */
 export interface Service {
@@ -12,12 +12,11 @@ export interface Service {
   readonly restart: Command
 }
 
+/** The server's log goes to where Debian has it, else (and where the inventory names a state directory) beside the state. */
 const startScript = `
-bin=$1 data=$2 config=$3 name=$4
-log="$HOME/.replctl/$name/postgresql.log"
-if [ -w /var/log/postgresql ]; then log="/var/log/postgresql/postgresql-$name.log"; fi
-umask 077
-mkdir -p "$HOME/.replctl/$name"
+${stateDirectoryScript}
+bin=$2 data=$3 config=$4 log="$state/postgresql.log"
+case $1 in /*) ;; *) [ -w /var/log/postgresql ] && log="/var/log/postgresql/postgresql-\${1##*/}.log" ;; esac
 set --
 if [ "$config" != "$data" ]; then set -- -o "-c config_file=$config/postgresql.conf"; fi
 size=$( [ -f "$log" ] && wc -c < "$log" || echo 0 )
@@ -39,7 +38,7 @@ export function serviceOf(node: Node, facts: NodeFacts, binDirectory: string): S
   const control = (verb: string, ...args: string[]) =>
     program(`${binDirectory}/pg_ctl`, [verb, '-D', dataDir, '-s', '-w', '-t', '86400', ...args])
   const start = shellScript(`pg_ctl start -D ${dataDir}`, startScript, [
-    ...[binDirectory, dataDir, facts.configDirectory, node.cluster],
+    ...[node.settings.stateDir, binDirectory, dataDir, facts.configDirectory],
   ])
   const stop = control('stop', '-m', 'fast')
   return {
@@ -48,7 +47,7 @@ export function serviceOf(node: Node, facts: NodeFacts, binDirectory: string): S
     stop,
     restart: shellScript(
       `pg_ctl restart -D ${dataDir}`,
-      `"$1/pg_ctl" stop -D "$2" -m fast -w -t 86400 -s </dev/null || exit 1\n${startScript}`,
+      `"$2/pg_ctl" stop -D "$3" -m fast -w -t 86400 -s </dev/null || exit 1\n${startScript}`,
       start.args,
     ),
   }

@@ -13,11 +13,29 @@ export async function surveyNodes(nodes: readonly Node[]): Promise<NodeFacts[]> 
   return await Promise.all(nodes.map((node) => surveyNode(node)))
 }
 
+/** How old facts may be for a check that only looks. Nothing was changed by us since they were read. */
+const freshMs = 500
+
+/**
+ * Facts for a check: those of a survey that is hardly older than a moment, unless replctl has changed anything since
+ * (`lastSurvey` is then null). What acts on a node surveys it anew with {@link surveyNode}.
+ */
+export async function recentFacts(node: Node): Promise<NodeFacts> {
+  const last = node.lastSurvey
+  return last !== null && performance.now() - last.at < freshMs ? await last.facts : await surveyNode(node)
+}
+
 /** Observes one node: its host and files by one script, its instance by one SQL statement. */
 export async function surveyNode(node: Node): Promise<NodeFacts> {
+  const facts = observeNode(node)
+  node.lastSurvey = { at: performance.now(), facts }
+  return await facts
+}
+
+async function observeNode(node: Node): Promise<NodeFacts> {
   const { dataDir, binDir } = node.settings.postgres
   const command = shellScript('look at the host', factsScript, [
-    ...[node.cluster, dataDir, binDir ?? ''],
+    ...[node.settings.stateDir, dataDir, binDir ?? ''],
     node.known === null ? '' : 'quick',
   ])
   let output: string

@@ -39,7 +39,7 @@ export function ensureSettings(
       home: facts.home,
       standbys,
       socketDirectory: ctx.node.settings.postgres.parameters.unix_socket_directories,
-      archiveCommand: archiveCommandOf(inventory, facts),
+      archiveCommand: archiveCommandOf(inventory, ctx.node.settings, facts),
     })
     return [
       { path: own, live: ownText, wanted },

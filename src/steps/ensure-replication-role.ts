@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { ReplicationSettings } from '../cluster/inventory.ts'
+import { passfileOf } from '../cluster/node-configuration.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { Secret } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
@@ -84,7 +85,7 @@ async function readPassword(
   replication: ReplicationSettings,
 ): Promise<Secret | null> {
   if (!facts.hasPassfile) return null
-  const text = await readTextFile(ctx.on(node), `${facts.home}/.replctl/${ctx.on(node).cluster}/pgpass`)
+  const text = await readTextFile(ctx.on(node), passfileOf(facts.home, ctx.on(node).settings))
   const entry = parsePassfile(text ?? '').find((one) => one.user === replication.user)
   return entry === undefined ? null : new Secret(entry.password)
 }

@@ -30,7 +30,7 @@ export function ensureStandbySettings(
     const path = has.recoveryConf ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`
     const wanted = standbyConfigText({
       ...{ inventory, node: ctx.node.settings, templates, major, home: facts.home, upstream, standbys: [] },
-      restoreCommand: restoreCommandOf(inventory, facts),
+      restoreCommand: restoreCommandOf(inventory, ctx.node.settings, facts),
     })
     const auto = (await readTextFile(ctx.node, `${dataDir}/postgresql.auto.conf`)) ?? ''
     const names = recoverySettingNames(major)

@@ -3,11 +3,15 @@ import type { NodeName } from '../cluster/names.ts'
 import type { StepContext } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
-import { sqlEndpointOf, surveyNode } from '../node/survey.ts'
+import { recentFacts, sqlEndpointOf, surveyNode } from '../node/survey.ts'
 
-/** Facts of a node as they are now. Steps read again instead of remembering. @throws if it cannot be reached */
+/**
+ * Facts of a node as they are now (in a check: as they were a moment ago, when nothing was changed since). Steps read
+ * again instead of remembering. @throws if it cannot be reached
+ */
 export async function look(ctx: StepContext, name: NodeName = ctx.node.name): Promise<NodeFacts> {
-  const facts = await surveyNode(ctx.on(name))
+  const node = ctx.on(name)
+  const facts = ctx.isChecking ? await recentFacts(node) : await surveyNode(node)
   if (facts.unreachable !== null) throw facts.unreachable
   return facts
 }

@@ -34,7 +34,7 @@ export function promoteInstance(node: NodeName, method: PromotionMethod): Step {
       if (choosePromotionMethod(majorOf(facts), method) === 'pg_promote') {
         await sql.execute('SELECT pg_promote(false)')
       } else {
-        const path = triggerFileOf(facts.home, ctx.node.cluster)
+        const path = triggerFileOf(facts.home, ctx.node.settings)
         await ctx.node.output(shellScript(`create ${path}`, ': > "$1"', [path]))
       }
       await awaitPromotion(ctx, sql)

@@ -73,8 +73,11 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       }
       return pending(`${dataDir} is a standby of this cluster`)
     },
-    apply: async (ctx) => {
+    async apply(ctx) {
       const { dataDir } = ctx.node.settings.postgres
+      // Looked at again right before it is gone: the check may be a moment old.
+      const found = await this.check(ctx)
+      if (found.is === 'refused') throw found.error
       if ((await look(ctx)).postmaster?.isAlive === true) throw new RangeError('its postmaster still runs')
       const script = `${workLock}${emptyDirectoryScript}rmdir "$dir" 2>/dev/null; :`
       await ctx.node.output(stateScript(ctx.node, `delete ${dataDir}`, script, [dataDir]), { timeoutMs: 600_000 })

@@ -52,7 +52,7 @@ export async function tryReplicationLogin(
     host: upstream.address,
     port: String(upstream.postgres.port),
     user: inventory.replication.user,
-    passfile: passfileOf(facts.home, inventory.cluster),
+    passfile: passfileOf(facts.home, node.settings),
     replication: 'true',
     connect_timeout: '5',
     application_name: 'replctl',

@@ -39,7 +39,9 @@ case $path in
 esac
 
 say() {
-  printf 'archive-fetch: %s: %s\n' "$cluster" "$*" >>"$messages"
+  line="archive-fetch: $cluster: $*"
+  # On a full disk at least PostgreSQL's log has it.
+  printf '%s\n' "$line" 2>/dev/null >>"$messages" || printf '%s\n' "$line" >&2
 }
 
 clean() {

@@ -30,7 +30,9 @@ packed=$state_directory/push.$$.packed
 draft=$state_directory/push.$$.draft
 
 say() {
-  printf 'archive-push: %s: %s\n' "$cluster" "$*" >>"$messages"
+  line="archive-push: $cluster: $*"
+  # On a full disk at least PostgreSQL's log has it.
+  printf '%s\n' "$line" 2>/dev/null >>"$messages" || printf '%s\n' "$line" >&2
 }
 
 # What was said goes to PostgreSQL's log; the last failure stays in archive_error for replctl to show.
@@ -200,14 +202,16 @@ pack() {
           { tee "$packed" 2>>"$messages" || echo failed >&3; } | hash_input
       } 3>&1)
       case $hash in
-      *failed*) say "could not pack $name here, it is archived without compression" ;;
+      *failed*)
+        rm -f "$packed"
+        say "could not pack $name here, it is archived without compression"
+        ;;
       *)
         file=$packed
         return
         ;;
       esac
     fi
-    rm -f "$packed"
     suffix=none
   fi
   file=$path

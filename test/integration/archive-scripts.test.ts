@@ -484,7 +484,7 @@ describe('the transfer', () => {
     for (const shell of shells) {
       const node = await freshNode({ shell, compression: 'none' })
       const trace = kit.write('trace', '')
-      const calls = 'trace=openat,fsync,fdatasync,sync,syncfs,linkat,link,write'
+      const filter = 'trace=openat,fsync,fdatasync,sync,syncfs,linkat,link,write'
       const request = `push ${systemIdentifier} ${segment} ${data.length} ${sha256(data)} none`
       const args = [
         '-f',
@@ -492,7 +492,7 @@ describe('the transfer', () => {
         '-s',
         '0',
         '-e',
-        calls,
+        filter,
         '-o',
         trace,
         node.receiverPath,
@@ -501,13 +501,11 @@ describe('the transfer', () => {
       ]
       const env = { SSH_ORIGINAL_COMMAND: request }
       expect((await kit.run('strace', args, { env, stdin: data })).status).toBe(0)
-      const lines = readFileSync(trace, 'utf8').split('\n')
-      const lastWrite = lines.findLastIndex((line) => /write\(\d+<.*\.incoming\/.*\.push>/.test(line))
-      const fileSync = lines.findIndex((line) =>
-        /f(data)?sync\(\d+<.*\.incoming\/.*\.push>\)\s+= 0/.test(line),
-      )
-      const link = lines.findIndex((line) => /link(at)?\(.*\.incoming\/.*= 0/.test(line))
-      const directorySync = lines.findIndex((line) => /fsync\(\d+<.*\/wal>\)\s+= 0/.test(line))
+      const calls = finishedCalls(readFileSync(trace, 'utf8'))
+      const lastWrite = calls.findLastIndex((call) => /^write\(\d+<[^>]*\.incoming\/[^>]*\.push>/.test(call))
+      const fileSync = calls.findIndex((call) => /^fsync\(\d+<[^>]*\.incoming\/[^>]*\.push>.* = 0/.test(call))
+      const link = calls.findIndex((call) => /^link(at)?\(.*\.incoming\/.* = 0/.test(call))
+      const directorySync = calls.findIndex((call) => /^fsync\(\d+<[^>]*\/wal>.* = 0/.test(call))
       expect(lastWrite).toBeGreaterThan(0)
       expect(fileSync).toBeGreaterThan(lastWrite)
       expect(link).toBeGreaterThan(fileSync)
@@ -753,4 +751,17 @@ describe('with a server', () => {
 
 function countLogins(): number {
   return readFileSync(join(kit.root, 'sshd.log'), 'utf8').split('Accepted publickey').length - 1
+}
+
+/** Calls of a trace in the order in which they returned; strace splits those that others came between. */
+function finishedCalls(trace: string): readonly string[] {
+  const begun = new Map<string, string>()
+  return trace.split('\n').flatMap((line) => {
+    const [, pid = '', call = ''] = /^(\d+)\s+(.*)$/.exec(line) ?? []
+    const unfinished = /^(.*?) <unfinished \.\.\.>$/.exec(call)
+    if (unfinished) begun.set(pid, unfinished[1]!)
+    const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(call)
+    if (resumed) return [`${begun.get(pid) ?? ''}${resumed[1]}`]
+    return unfinished ? [] : [call]
+  })
 }

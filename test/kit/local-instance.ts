@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { quoteConfigValue } from '../../src/postgres/config-file.ts'
 import type { ArchiveKit } from './archive-kit.ts'
 
 /** A PostgreSQL instance of the archive kit's user, reachable through a socket in its own directory. */
@@ -33,7 +34,7 @@ export class LocalInstance {
 
   async start(settings: Readonly<Record<string, string>> = {}, wait = true): Promise<void> {
     const all = { listen_addresses: '', unix_socket_directories: this.directory, fsync: 'off', ...settings }
-    const lines = Object.entries(all).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`)
+    const lines = Object.entries(all).map(([name, value]) => `${name} = ${quoteConfigValue(value)}\n`)
     this.kit.write(join(this.dataDir, 'postgresql.auto.conf'), lines.join(''))
     await this.#program('pg_ctl', ['-D', this.dataDir, '-l', this.logFile, wait ? '-w' : '-W', 'start'])
   }

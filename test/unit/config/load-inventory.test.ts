@@ -88,6 +88,7 @@ describe('a whole inventory', () => {
       promotable: true,
       slotName: 'shop_pg1',
       applicationName: 'shop_pg1',
+      stateDir: '.replctl/shop',
     })
     expect(pg2).toMatchObject({ priority: 100 })
     expect(pg3).toMatchObject({ upstream: 'pg2', delayMs: 3_600_000, promotable: false })

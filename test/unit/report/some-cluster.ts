@@ -43,6 +43,7 @@ export function inventoryOf(names: readonly string[], changes: Record<string, Pa
       promotable: true,
       slotName: `shop_${name}`,
       applicationName: `shop_${name}`,
+      stateDir: '.replctl/shop',
       ...changes[name],
     }
   })
