@@ -16,14 +16,33 @@ async function readOne(file: string): Promise<readonly KnownHost[]> {
   try {
     return parseKnownHosts(file, await readFile(file, 'utf8'))
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
+    const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ENOTDIR') return []
-    throw new ReplctlError('host-key-unknown', `could not read known hosts file ${file}`, {
-      detail: `${message}.`,
-      hint: 'Make it readable, or name another one in ssh.known_hosts.',
-      cause: error,
-    })
+    throw unreadable(file, error)
   }
+}
+
+function unreadable(file: string, cause: unknown): ReplctlError {
+  return new ReplctlError('host-key-unknown', `could not read known hosts file ${file}`, {
+    detail: `${(cause as Error).message}.`,
+    hint: 'Make it readable, or name another one in ssh.known_hosts or ~/.ssh/config.',
+    cause,
+  })
+}
+
+/**
+ * Reads a file of RevokedHostKeys: public keys, one a line.
+ * @throws {ReplctlError} `host-key-unknown` if it cannot be read, or is a binary revocation list: OpenSSH, too,
+ *   then trusts no host
+ */
+export async function readRevokedKeys(file: string): Promise<readonly KnownHost[]> {
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    throw unreadable(file, error)
+  })
+  if (text.startsWith('SSHKRL'))
+    throw unreadable(file, new Error('binary revocation lists are not supported'))
+  const lines = text.split('\n').map((line) => (line.trim() === '' ? '' : `@revoked * ${line}`))
+  return parseKnownHosts(file, lines.join('\n'))
 }
 
 const appending = new Map<string, Promise<void>>()

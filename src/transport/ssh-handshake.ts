@@ -10,7 +10,7 @@ import {
   preferKnownTypes,
 } from './host-key-check.ts'
 import { type KnownHost, knownHostLine } from './known-hosts.ts'
-import { learnHostKey, readKnownHosts } from './known-hosts-files.ts'
+import { learnHostKey, readKnownHosts, readRevokedKeys } from './known-hosts-files.ts'
 import { authRefused, hostUnreachable } from './ssh-errors.ts'
 import { type LoginPlan, planLogin } from './ssh-login.ts'
 import type { RouteRequest, SshHop } from './ssh-route.ts'
@@ -26,11 +26,12 @@ export class EarlyCloseError extends Error {}
 
 /** Reads what the login needs; may go on while the connection is being made. */
 export async function prepareLogin(hop: SshHop, { home, env }: RouteRequest): Promise<LoginKnowledge> {
-  const [known, plan] = await Promise.all([
+  const [known, revoked, plan] = await Promise.all([
     readKnownHosts(hop.knownHostsFiles),
+    hop.revokedKeysFile === undefined ? [] : readRevokedKeys(hop.revokedKeysFile),
     planLogin(hop, home, env.REPLCTL_SSH_PASSPHRASE || undefined),
   ])
-  return { known, plan }
+  return { known: [...known, ...revoked], plan }
 }
 
 /**

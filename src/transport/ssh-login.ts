@@ -27,7 +27,7 @@ export async function planLogin(
   home: string,
   passphrase: string | undefined,
 ): Promise<LoginPlan> {
-  const skipped: string[] = []
+  const skipped = hop.certificateFiles.map((path) => `${path}: OpenSSH certificates are not supported`)
   const areNamed = hop.identityFiles.length > 0
   const paths = areNamed ? hop.identityFiles : usualIdentities(home)
   const [files, agent] = await Promise.all([

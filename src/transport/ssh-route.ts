@@ -1,6 +1,6 @@
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
-import type { SshSettings } from '../config/inventory.ts'
+import type { SshSettings } from '../cluster/inventory.ts'
 import { ReplctlError } from '../errors.ts'
 import { lookUpSshOptions, type SshOptions } from './ssh-options.ts'
 import { expandSshTokens } from './ssh-tokens.ts'
@@ -23,6 +23,10 @@ export interface SshHop {
   /** Where `accept-new` writes. */
   readonly learnInto: string | undefined
   readonly hashKnownHosts: boolean
+  /** File of RevokedHostKeys. */
+  readonly revokedKeysFile: string | undefined
+  /** Named by CertificateFile; not supported, so that a refused login can say it. */
+  readonly certificateFiles: readonly string[]
   readonly addressFamily: 0 | 4 | 6
   /** The link counts as dead after this long without a sign of life. */
   readonly silenceMs: number
@@ -100,7 +104,8 @@ function hopTo({ settings, home, env }: RouteRequest, wanted: Wanted, options: S
   const userFiles = settings.knownHosts
     ? [settings.knownHosts]
     : files(first('userknownhostsfile'), usualKnownHosts(home))
-  const globalFiles = settings.knownHosts ? [] : files(first('globalknownhostsfile'), usualGlobalKnownHosts)
+  const globalFiles = files(first('globalknownhostsfile'), usualGlobalKnownHosts)
+  const revoked = setUnlessNone(first('revokedhostkeys'))
   return {
     host,
     address,
@@ -113,6 +118,8 @@ function hopTo({ settings, home, env }: RouteRequest, wanted: Wanted, options: S
     knownHostsFiles: [...userFiles, ...globalFiles],
     learnInto: userFiles[0],
     hashKnownHosts: first('hashknownhosts') === 'yes',
+    revokedKeysFile: revoked && path(revoked),
+    certificateFiles: (options.get('certificatefile') ?? []).map(path),
     addressFamily: first('addressfamily') === 'inet' ? 4 : first('addressfamily') === 'inet6' ? 6 : 0,
     silenceMs: silenceOf(options),
     proxyCommand:

