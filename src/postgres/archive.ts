@@ -113,6 +113,42 @@ export function restoreCommandLine(scriptPath: string): string {
 
 const quoteForPlaceholders = (path: string): string => quoteForShell(path).replaceAll('%', '%%')
 
+export const archiveSuffixes = ['none', 'gz', 'lz4', 'zst'] as const
+export type ArchiveSuffix = (typeof archiveSuffixes)[number]
+
+/** What an explicit compression puts behind a segment's name, e.g. `zstd` → `zst`. */
+export const suffixOf: Readonly<Record<Exclude<ArchiveCompression, 'auto'>, ArchiveSuffix>> = {
+  none: 'none',
+  gzip: 'gz',
+  lz4: 'lz4',
+  zstd: 'zst',
+}
+
+/**
+ * What the archive host can store, from what `archive-push --check` prints: `replctl-archive 1 none gz lz4 zst`.
+ * @throws {RangeError} if it is no such answer
+ */
+export function parseArchiveCheck(output: string): readonly ArchiveSuffix[] {
+  const words = /^replctl-archive 1 (.*)$/m.exec(output)?.[1]?.split(' ')
+  if (!words) throw new RangeError(`not an answer of archive-receive: ${output}`)
+  return archiveSuffixes.filter((suffix) => words.includes(suffix))
+}
+
+export interface ArchiveError {
+  /** One of `archiveStatus`. */
+  readonly status: number
+  /** e.g. `00000001000000000000000A`. */
+  readonly file: string
+  /** What archive-push and the archive host said, as it is in PostgreSQL's log. */
+  readonly message: string
+}
+
+/** Reads archive_error from a node's state directory; undefined if the text is not one. */
+export function parseArchiveError(text: string): ArchiveError | undefined {
+  const match = /^(\d{1,3}) (\S*)\n([\s\S]*)$/.exec(text)
+  return match ? { status: Number(match[1]), file: match[2]!, message: match[3]!.trimEnd() } : undefined
+}
+
 /**
  * The text of archive_known_hosts on a node.
  * @param hostKeys e.g. `ssh-ed25519 AAAA…`, as they stand in the archive host's /etc/ssh/ssh_host_*_key.pub

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Sends one finished WAL file to the archive host. PostgreSQL runs it: archive_command = 'archive-push %p %f'.
+# "archive-push --check" sends nothing and prints what the archive host answers: "replctl-archive 1 SUFFIX...".
 # Written by replctl, which overwrites it: change the inventory, not this file.
 cluster={{ cluster | shell }}
 state_directory={{ state_directory | shell }}
@@ -28,6 +29,7 @@ log=$state_directory/push.$$.log
 messages=$log
 packed=$state_directory/push.$$.packed
 draft=$state_directory/push.$$.draft
+known=$state_directory/archive_receiver
 
 say() {
   line="archive-push: $cluster: $*"
@@ -38,7 +40,9 @@ say() {
 # What was said goes to PostgreSQL's log; the last failure stays in archive_error for replctl to show.
 finish() {
   trap - EXIT HUP INT TERM
-  if [ "$1" -ne 0 ]; then
+  if [ "$path" = --check ]; then
+    :
+  elif [ "$1" -ne 0 ]; then
     { echo "$1 $name" && cat "$messages"; } 2>/dev/null >"$draft" && mv -f "$draft" "$state_directory/archive_error"
   elif [ -e "$state_directory/archive_error" ]; then
     rm -f "$state_directory/archive_error"
@@ -141,27 +145,29 @@ judge() {
   esac
 }
 
-# Sets $suffix for `auto`: the fastest that both ends have. What the receiver has is asked once a day.
+# Sets $offers to what the receiver can unpack, and keeps it for a day.
+ask_offers() {
+  offers=$(ask probe </dev/null)
+  asked=$?
+  judge $asked
+  [ $asked -eq 0 ] || finish $asked
+  # What a login shell's start-up files print may stand before it.
+  case $offers in
+  *"replctl-archive 1 "*) offers="replctl-archive 1 ${offers##*replctl-archive 1 }" ;;
+  *) fail 5 "the archive host $archive_host does not answer as archive-receive does: $offers" ;;
+  esac
+  echo "$connection $offers" >"$draft" && mv -f "$draft" "$known"
+}
+
+# Sets $suffix for `auto`: the fastest that both ends have.
 choose_suffix() {
-  known=$state_directory/archive_receiver
   offers=
   if [ -f "$known" ] && [ -z "$(find "$known" -mtime +0)" ]; then
     read -r offers <"$known"
   fi
   case $offers in
   "$connection replctl-archive 1 "*) ;;
-  *)
-    offers=$(ask probe </dev/null)
-    asked=$?
-    judge $asked
-    [ $asked -eq 0 ] || finish $asked
-    # What a login shell's start-up files print may stand before it.
-    case $offers in
-    *"replctl-archive 1 "*) offers="$connection replctl-archive 1 ${offers##*replctl-archive 1 }" ;;
-    *) fail 5 "the archive host $archive_host does not answer as archive-receive does: $offers" ;;
-    esac
-    echo "$offers" >"$draft" && mv -f "$draft" "$known"
-    ;;
+  *) ask_offers ;;
   esac
   for suffix in zst lz4; do
     case "$offers " in
@@ -242,6 +248,10 @@ true 2>/dev/null >"$log" || messages=/dev/null
 if [ ! -d "$state_directory" ]; then
   echo "archive-push: $cluster: the state directory $state_directory is missing" >&2
   exit 8
+elif [ "$path" = --check ]; then
+  ask_offers
+  echo "$offers"
+  finish 0
 elif [ ! -f "$path" ] || [ ! -r "$path" ]; then
   fail 8 "cannot read $path"
 elif [ ! -s "$path" ]; then
@@ -265,7 +275,7 @@ esac
 send
 if [ $asked -eq 6 ] && [ "$suffix" != none ]; then
   say "the archive host cannot read .$suffix, $name is archived without compression"
-  rm -f "$state_directory/archive_receiver"
+  rm -f "$known"
   suffix=none
   send
 fi

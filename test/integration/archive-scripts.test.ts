@@ -4,7 +4,12 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { archiveCommandLine, archiveStatus, restoreCommandLine } from '../../src/postgres/archive.ts'
+import {
+  archiveCommandLine,
+  archiveStatus,
+  parseArchiveCheck,
+  restoreCommandLine,
+} from '../../src/postgres/archive.ts'
 import {
   ArchiveKit,
   type ArchiveNode,
@@ -566,6 +571,18 @@ describe('the connection', () => {
     expect(node.archived()).toEqual([`${segments[0]}.zst`])
     expect(sha256(await fetched(node, segments[0]!))).toBe(sha256(contentOf(segments[0]!)))
     await freshNode()
+  })
+
+  test('a check sends nothing and says what the archive host can store, or why it cannot be asked', async () => {
+    const node = await freshNode({ name: 'checks' })
+    const checked = await kit.run(node.pushPath, ['--check'])
+    expect(checked).toMatchObject({ status: 0, stderr: '' })
+    expect(parseArchiveCheck(checked.stdout)).toEqual(['none', 'gz', 'lz4', 'zst'])
+    rmSync(node.walDir, { recursive: true })
+    const failed = await kit.run(node.pushPath, ['--check'])
+    expect(failed).toMatchObject({ status: archiveStatus.archiveHostFailed, stdout: '' })
+    expect(failed.stderr).toContain('is its file system mounted?')
+    expect(existsSync(join(node.stateDirectory, 'archive_error'))).toBe(false)
   })
 
   test('what the receiver can unpack is asked once', async () => {

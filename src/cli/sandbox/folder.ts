@@ -1,0 +1,125 @@
+import { randomBytes } from 'node:crypto'
+import { chmod, chown, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { asReplctlError, ReplctlError } from '../../errors.ts'
+import { passfileLine } from '../../postgres/passfile.ts'
+import type { SandboxPlace } from './place.ts'
+
+/** The role that the sandbox's URLs log in as; no superuser. */
+export const sandboxRole = 'sandbox'
+/** Nothing is deleted from a folder without this file: it says that replctl made the folder. */
+const markName = 'sandbox.json'
+/** Longest path of a unix socket, on macOS and BSD; Linux allows four more. */
+const longestSocketPath = 103
+
+export const inventoryOf = (place: SandboxPlace): string => join(place.dir, 'replctl.yaml')
+export const passfileOf = (place: SandboxPlace): string => join(place.dir, 'pgpass')
+export const nodeFolder = (place: SandboxPlace, node: string): string => join(place.dir, node)
+
+/** What replctl wrote when it made the folder. */
+export interface SandboxMark {
+  readonly made_by: 'replctl sandbox up'
+  /** Where the unix sockets are: in the folder, or, where that path would be too long, a folder of its own in /tmp. */
+  readonly socket_dir: string
+}
+
+/** The mark of a sandbox's folder; null where there is no sandbox. @throws {ReplctlError} `sandbox-unavailable` */
+export async function readMark(place: SandboxPlace): Promise<SandboxMark | null> {
+  const entries = await readdir(place.dir).catch(nullIfMissing)
+  if (entries === null || entries.length === 0) return null
+  if (!entries.includes(markName)) throw notASandbox(place)
+  const text = await readFile(join(place.dir, markName), 'utf8')
+  try {
+    return JSON.parse(text) as SandboxMark
+  } catch {
+    // Killed while it wrote its first file: nothing else can be in there.
+    return { made_by: 'replctl sandbox up', socket_dir: join(place.dir, 'sockets') }
+  }
+}
+
+/** Makes the folder, or finds it. Others may pass through root's (the postgres user has to), nobody through a user's own. */
+export async function ensureFolder(place: SandboxPlace): Promise<SandboxMark> {
+  const { dir, owner } = place
+  try {
+    await mkdir(dir, { recursive: true })
+    const existing = await readMark(place)
+    const mark = existing ?? { made_by: 'replctl sandbox up', socket_dir: chooseSocketDir(dir) }
+    if (existing === null) {
+      await chmod(dir, owner === null ? 0o700 : 0o755)
+      await replaceFile(join(dir, markName), `${JSON.stringify(mark)}\n`, 0o644)
+    }
+    await ensureOwned(mark.socket_dir, place)
+    return mark
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException
+    if (thrown instanceof ReplctlError || code === undefined) throw asReplctlError(thrown)
+    throw new ReplctlError('sandbox-unavailable', `could not make ${dir}`, {
+      detail: `The system says ${code}.`,
+      hint: 'Name another folder with --dir.',
+      cause: thrown,
+    })
+  }
+}
+
+/** A folder that belongs to the instances' user, and to nobody else. */
+export async function ensureOwned(path: string, { owner }: SandboxPlace): Promise<void> {
+  const isNew = await mkdir(path, { mode: 0o700 }).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST') return false
+      throw error
+    },
+  )
+  if (isNew && owner !== null) await chown(path, owner.uid, owner.gid)
+}
+
+/** The password of the sandbox's role: from the passfile, which is made at the first call and read by libpq. */
+export async function ensurePassword(place: SandboxPlace): Promise<string> {
+  const path = passfileOf(place)
+  const text = await readFile(path, 'utf8').catch(nullIfMissing)
+  const known = text?.trim().split(':').at(-1)
+  if (known) return known
+  const password = randomBytes(18).toString('base64url')
+  const line = passfileLine({ host: '127.0.0.1', port: '*', database: '*', user: sandboxRole, password })
+  await replaceFile(path, `${line}\n`, 0o600)
+  return password
+}
+
+/** How to reach a node: the password is read by libpq from the passfile that the URL names. */
+export function urlOf(place: SandboxPlace, port: number): string {
+  const passfile = encodeURIComponent(passfileOf(place)).replaceAll('%2F', '/')
+  return `postgresql://${sandboxRole}@127.0.0.1:${port}/postgres?passfile=${passfile}`
+}
+
+/** Writes a file as a whole: whoever reads it sees all of it or the one before. */
+export async function replaceFile(path: string, text: string, mode: number): Promise<void> {
+  const temporary = `${path}.new-${randomBytes(4).toString('hex')}`
+  await writeFile(temporary, text, { flag: 'wx', mode })
+  await rename(temporary, path)
+}
+
+export function nullIfMissing(error: NodeJS.ErrnoException): null {
+  if (error.code === 'ENOENT') return null
+  throw error
+}
+
+/** The error where there is no sandbox. */
+export function noSandbox({ dir }: SandboxPlace): ReplctlError {
+  return new ReplctlError('sandbox-unavailable', `there is no sandbox in ${dir}`, {
+    hint: 'Start one: replctl sandbox up',
+  })
+}
+
+function notASandbox({ dir }: SandboxPlace): ReplctlError {
+  return new ReplctlError('sandbox-unavailable', `${dir} is not a sandbox`, {
+    detail: 'It holds files that "replctl sandbox up" did not make.',
+    hint: `It is left alone. Name another folder with --dir, e.g. ${join(dirname(dir), 'sandbox')}.`,
+  })
+}
+
+function chooseSocketDir(dir: string): string {
+  const inside = join(dir, 'sockets')
+  const isShort = Buffer.byteLength(join(inside, '.s.PGSQL.65535')) <= longestSocketPath
+  // A comma or a quote means something in unix_socket_directories.
+  return isShort && /^[\w@%+=:./-]+$/.test(inside) ? inside : `/tmp/replctl-${randomBytes(5).toString('hex')}`
+}
