@@ -38,13 +38,15 @@ export interface ConfigurationWish {
   readonly socketDirectory?: string | undefined
   /** Undefined where archiving is not set up. */
   readonly archiveCommand?: string | undefined
+  /** Values that the instance had before and that are as good as the needed ones. */
+  readonly kept?: ReadonlyMap<string, string> | undefined
 }
 
-/** The text of replctl.conf: right for a primary and a standby alike. */
-export function nodeConfigText(wish: ConfigurationWish): string {
-  const { inventory, node, major } = wish
-  const settings = ownedSettings({
-    major,
+/** What replctl.conf sets, unless the instance has something as good. */
+export function neededSettings(wish: Omit<ConfigurationWish, 'templates' | 'kept'>): Map<string, string> {
+  const { inventory, node } = wish
+  return ownedSettings({
+    major: wish.major,
     cluster: inventory.cluster,
     nodeCount: inventory.nodes.length,
     port: node.postgres.port,
@@ -54,11 +56,17 @@ export function nodeConfigText(wish: ConfigurationWish): string {
     unixSocketDirectories: wish.socketDirectory,
     parameters: node.postgres.parameters,
   })
+}
+
+/** The text of replctl.conf: right for a primary and a standby alike. */
+export function nodeConfigText(wish: ConfigurationWish): string {
+  const { inventory, node, major, kept = new Map() } = wish
   return renderPostgresqlConf(wish.templates.postgresqlConf, {
     major,
     cluster: inventory.cluster,
-    settings,
+    settings: new Map([...neededSettings(wish), ...kept]),
     wished: Object.keys(node.postgres.parameters),
+    kept: kept.keys(),
     standbyInclude: ownedStandbyFile,
   })
 }

@@ -1,4 +1,5 @@
 import { hbaLine } from './hba.ts'
+import { keptHeading } from './kept-settings.ts'
 import { findSetting, type SettingGroup, settingGroups } from './settings.ts'
 import { renderTemplate } from './template.ts'
 import { capabilitiesOf } from './versions.ts'
@@ -12,6 +13,8 @@ export interface PostgresqlConfValues {
   readonly settings: ReadonlyMap<string, string>
   /** Names the operator set in postgres.parameters: they stand under a heading of their own. */
   readonly wished?: Iterable<string>
+  /** Names whose values are the instance's own: they too stand under a heading of their own. */
+  readonly kept?: Iterable<string>
   /** A file to include at the end, e.g. `replctl.standby.conf`, from PostgreSQL 12 on. */
   readonly standbyInclude?: string | undefined
 }
@@ -28,20 +31,24 @@ export function renderPostgresqlConf(template: string, values: PostgresqlConfVal
   )
 }
 
-const groupTitles: Readonly<Record<SettingGroup | 'parameters', string>> = {
+const groupTitles: Readonly<Record<SettingGroup | 'parameters' | 'kept', string>> = {
   connections: 'Connections',
   wal: 'Write-ahead log',
   replication: 'Replication',
   archiving: 'Archiving',
   parameters: 'postgres.parameters',
+  kept: keptHeading,
 }
 
-function groupSettings({ settings, wished = [], major }: PostgresqlConfValues) {
+function groupSettings({ settings, wished = [], kept = [], major }: PostgresqlConfValues) {
   const wishes = new Set([...wished].map((name) => name.toLowerCase()))
-  const groupOf = (name: string) =>
-    wishes.has(name) ? 'parameters' : (findSetting(name, major)?.group ?? 'parameters')
+  const own = new Set(kept)
+  const groupOf = (name: string) => {
+    if (own.has(name)) return 'kept'
+    return wishes.has(name) ? 'parameters' : (findSetting(name, major)?.group ?? 'parameters')
+  }
   const sorted = [...settings].map(([name, value]) => ({ name, value, group: groupOf(name) })).sort(byName)
-  return [...settingGroups, 'parameters' as const]
+  return [...settingGroups, 'parameters' as const, 'kept' as const]
     .map((group) => ({
       title: groupTitles[group],
       settings: sorted.filter((setting) => setting.group === group),

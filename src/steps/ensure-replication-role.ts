@@ -91,7 +91,7 @@ async function readPassword(
 }
 
 /** Whether a stored SCRAM verifier was made from this password: made again with its own salt and iterations. */
-function isVerifierOf(stored: string | null, password: Secret): boolean {
+export function isVerifierOf(stored: string | null, password: Secret): boolean {
   const match = /^SCRAM-SHA-256\$(\d+):([^$]+)\$/.exec(stored ?? '')
   if (match === null) return false
   const salt = Buffer.from(match[2] ?? '', 'base64')

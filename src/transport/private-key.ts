@@ -12,6 +12,8 @@ export type IdentityFile =
       readonly publicKey: Buffer | undefined
       readonly text: string
     }
+  /** Only the public half is there: it picks the key that ssh-agent holds. */
+  | { readonly is: 'public'; readonly path: string; readonly publicKey: Buffer }
   | { readonly is: 'unusable'; readonly path: string; readonly why: string; readonly isMissing: boolean }
 
 /** Reads a private key file; what is wrong with it is part of the answer, since another key may do. */
@@ -22,11 +24,15 @@ export async function readIdentityFile(path: string): Promise<IdentityFile> {
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     const isMissing = code === 'ENOENT' || code === 'ENOTDIR'
+    const publicKey = isMissing ? await readPublicKey(`${path}.pub`) : undefined
+    if (publicKey) return { is: 'public', path, publicKey }
     return { is: 'unusable', path, why: isMissing ? 'no such file' : message, isMissing }
   }
   const key = await parsePrivateKey(text)
   if (!(key instanceof Error)) return { is: 'usable', path, key }
   if (isEncrypted(text)) return { is: 'encrypted', path, text, publicKey: await publicHalf(path, text) }
+  const publicKey = publicKeyIn(text)
+  if (publicKey) return { is: 'public', path, publicKey }
   return { is: 'unusable', path, why: key.message, isMissing: false }
 }
 
@@ -59,10 +65,16 @@ function isEncrypted(text: string): boolean {
 }
 
 async function publicHalf(path: string, text: string): Promise<Buffer | undefined> {
-  const inside = openSshBody(text)?.publicKey
-  if (inside) return inside
-  const beside = await readFile(`${path}.pub`, 'utf8').catch(() => '')
-  const encoded = beside.trim().split(/\s+/)[1]
+  return openSshBody(text)?.publicKey ?? readPublicKey(`${path}.pub`)
+}
+
+async function readPublicKey(path: string): Promise<Buffer | undefined> {
+  return publicKeyIn(await readFile(path, 'utf8').catch(() => ''))
+}
+
+/** The key of a line such as `ssh-ed25519 AAAA… comment`. */
+function publicKeyIn(text: string): Buffer | undefined {
+  const [, encoded] = /^(?:ssh|ecdsa|sk)-\S+ (AAAA[\w+/=]+)/.exec(text.trim()) ?? []
   return encoded === undefined ? undefined : Buffer.from(encoded, 'base64')
 }
 

@@ -57,11 +57,15 @@ interface PlanContext {
 
 function attemptWith(file: IdentityFile, context: PlanContext): readonly LoginAttempt[] {
   const { user, keys, passphrase, skipped, areNamed } = context
+  if (file.is === 'usable')
+    return [{ label: labelOf(file.path, file.key), prepare: async () => publicKeyMethod(user, file.key) }]
   const blob = publicKeyOf(file)
   const held = blob && keys?.keys.find((key) => isKey(key, blob))
   if (held) return [agentAttempt(user, held, keys, file.path)]
-  if (file.is === 'usable')
-    return [{ label: labelOf(file.path, file.key), prepare: async () => publicKeyMethod(user, file.key) }]
+  if (file.is === 'public') {
+    skipped.push(`${file.path}: only its public half is there, and ssh-agent does not hold it`)
+    return []
+  }
   if (file.is === 'unusable') {
     if (areNamed || !file.isMissing) skipped.push(`${file.path}: ${file.why}`)
     return []
@@ -97,7 +101,7 @@ function publicKeyMethod(username: string, key: ParsedKey): AnyAuthMethod {
 
 function publicKeyOf(file: IdentityFile): Buffer | undefined {
   if (file.is === 'usable') return file.key.getPublicSSH()
-  return file.is === 'encrypted' ? file.publicKey : undefined
+  return file.is === 'unusable' ? undefined : file.publicKey
 }
 
 function isKey(key: ParsedKey, blob: Buffer): boolean {

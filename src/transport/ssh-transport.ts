@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
-import { shellScript } from '../command.ts'
 import type { SshSettings } from '../cluster/inventory.ts'
+import { shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import type { LaunchPad } from './command-launcher.ts'
 import type { Launch } from './piped-process.ts'

@@ -129,6 +129,15 @@ describe.skipIf(!hasSshd)("the host's key", () => {
     })
   })
 
+  test('revoked by RevokedHostKeys is refused', async () => {
+    const configFile = join(sshd.folder, 'config_revoked')
+    const revoked = fileWith(`# old\n${keyOf('ed25519')}`)
+    writeFileSync(configFile, `Host *\n RevokedHostKeys ${revoked}\n`)
+    await expect(logIn({ configFile })).rejects.toMatchObject({ code: 'host-key-revoked' })
+    writeFileSync(configFile, `Host *\n RevokedHostKeys /nonexistent\n`)
+    await expect(logIn({ configFile })).rejects.toMatchObject({ code: 'host-key-unknown' })
+  })
+
   test('is learnt under accept-new, once, and then known', async () => {
     const file = join(sshd.folder, 'new', '.ssh', 'known_hosts')
     const settings = { knownHosts: file, hostKeyPolicy: 'accept-new' } as const

@@ -155,6 +155,16 @@ describe.skipIf(!hasSshd)('logging in', () => {
       agent!.clear()
     })
 
+    test('holds the key of which only the public half is named', async () => {
+      const key = newKey()
+      add(makeKey(join(newFolder(), 'id_other')))
+      add(key)
+      const settings = { identityFile: `${key}.pub` }
+      expect(await logIn({ settings, env: { SSH_AUTH_SOCK: agent!.socket } })).toBe(user)
+      agent!.clear()
+      expect((await refusalOf({ settings })).detail).toContain('public half')
+    })
+
     test('works with an rsa key', async () => {
       add(newKey('rsa'))
       expect(await logIn({ env: { SSH_AUTH_SOCK: agent!.socket } })).toBe(user)

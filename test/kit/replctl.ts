@@ -30,14 +30,19 @@ export async function runReplctl(
   options: ReplctlOptions = {},
 ): Promise<ReplctlResult> {
   const { killAfter, cwd, input, timeoutMs } = options
-  const finished = await runProcess(process.execPath, [bin, ...args], {
-    cwd,
-    input,
-    timeoutMs,
-    env: replctlEnvironment(options.env),
-    killAfter: typeof killAfter === 'number' ? { ms: killAfter, signal: 'SIGKILL' } : killAfter,
-  })
-  return { ...finished, json: asJson(finished.stdout) }
+  const home = makeHome()
+  try {
+    const finished = await runProcess(process.execPath, [bin, ...args], {
+      cwd,
+      input,
+      timeoutMs,
+      env: replctlEnvironment(home, options.env),
+      killAfter: typeof killAfter === 'number' ? { ms: killAfter, signal: 'SIGKILL' } : killAfter,
+    })
+    return { ...finished, json: asJson(finished.stdout) }
+  } finally {
+    removeHome(home)
+  }
 }
 
 export interface StartedReplctl {
@@ -54,9 +59,10 @@ export interface StartedReplctl {
 
 /** Starts replctl and returns at once: to kill it at a chosen moment, or to have two of them at a time. */
 export function startReplctl(args: readonly string[], options: ReplctlOptions = {}): StartedReplctl {
+  const home = makeHome()
   const child = spawn(process.execPath, [bin, ...args], {
     cwd: options.cwd,
-    env: replctlEnvironment(options.env),
+    env: replctlEnvironment(home, options.env),
     stdio: 'pipe',
     detached: true,
   })
@@ -77,19 +83,24 @@ export function startReplctl(args: readonly string[], options: ReplctlOptions = 
     kill: (signal = 'SIGKILL') => void child.kill(signal),
     finished: new Promise((resolve, reject) => {
       child.once('error', reject)
-      child.once('close', (exitCode, signal) => resolve({ exitCode, signal }))
+      child.once('close', (exitCode, signal) => {
+        removeHome(home)
+        resolve({ exitCode, signal })
+      })
     }),
   }
 }
 
-let home: string | undefined
+/** A fresh home for one call. A worker of vitest gets no `exit` event, so nothing may be left to tidy up at the end. */
+function makeHome(): string {
+  return mkdtempSync(join(tmpdir(), 'replctl-home-'))
+}
 
-function replctlEnvironment(added: ReplctlOptions['env'] = {}): NodeJS.ProcessEnv {
-  if (home === undefined) {
-    const made = mkdtempSync(join(tmpdir(), 'replctl-home-'))
-    process.once('exit', () => rmSync(made, { recursive: true, force: true }))
-    home = made
-  }
+function removeHome(home: string): void {
+  rmSync(home, { recursive: true, force: true })
+}
+
+function replctlEnvironment(home: string, added: ReplctlOptions['env'] = {}): NodeJS.ProcessEnv {
   return {
     PATH: process.env.PATH,
     HOME: home,

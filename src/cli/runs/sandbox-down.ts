@@ -1,5 +1,121 @@
-import { ReplctlError } from '../../errors.ts'
-import type { Answer } from '../command-spec.ts'
-export async function run(): Promise<Answer> {
-  throw new ReplctlError('usage', 'being built')
+import { access, readdir, readFile, rm, rmdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { acquireClusterLock } from '../../engine/cluster-lock.ts'
+import type { StepReport } from '../../engine/events.ts'
+import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
+import { openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { inventoryOf, readMark, type SandboxMark } from '../sandbox/folder.ts'
+import { callOn } from '../sandbox/observe-sandbox.ts'
+import { findPlace, type SandboxPlace } from '../sandbox/place.ts'
+import { runProgram } from '../sandbox/run-program.ts'
+import { endProcesses } from '../sandbox/sandbox-processes.ts'
+
+/** `replctl sandbox down [--dir DIR]`: also of a sandbox that is half made, or whose inventory is broken. */
+export async function run(call: Call): Promise<Answer> {
+  const place = await findPlace(call)
+  const mark = await readMark(place)
+  if (mark === null) return answerOf(place, false, [], `There is no sandbox in ${place.dir}.\n`)
+  const entries = await readdir(place.dir, { withFileTypes: true })
+  const nodes = entries
+    .filter((entry) => entry.isDirectory() && /^pg\d+$/.test(entry.name))
+    .map(({ name }) => name)
+  const titles = [
+    ...nodes.map((node) => ({ node, title: 'end PostgreSQL' })),
+    { node: call.io.hostName, title: 'delete the folder with everything in it' },
+  ]
+  const steps = titles.map((step, index) => ({
+    n: index + 1,
+    ...step,
+    state: 'planned' as StepReport['state'],
+    ms: 0,
+  }))
+  if (call.flags.isDryRun) {
+    return answerOf(place, false, steps, steps.map(({ node, title }) => `${node}: ${title}\n`).join(''))
+  }
+  await waitForOthers(call, place)
+  const work = [
+    ...nodes.map((node) => () => endNode(join(place.dir, node), place)),
+    () => deleteFolder(place, mark),
+  ]
+  for (const [index, act] of work.entries()) {
+    const startedAt = performance.now()
+    await act()
+    steps[index] = { ...steps[index]!, state: 'applied', ms: Math.round(performance.now() - startedAt) }
+  }
+  return answerOf(place, true, steps, `The sandbox in ${place.dir} is gone.\n`)
+}
+
+/** @throws {ReplctlError} `locked` while another replctl works on the sandbox */
+async function waitForOthers(call: Call, place: SandboxPlace): Promise<void> {
+  if (
+    !(await access(inventoryOf(place)).then(
+      () => true,
+      () => false,
+    ))
+  )
+    return
+  try {
+    const session = await openCluster(callOn(call, place))
+    try {
+      const { userName: user, hostName: host, pid } = call.io
+      const holder = { user, host, pid, command: 'replctl sandbox down', since: new Date().toISOString() }
+      const { timeoutMs } = call.flags
+      const lock = await acquireClusterLock([...session.nodes.values()], {
+        ...{ holder, timeoutMs, signal: call.signal },
+        listener: (event) => {
+          if (event.type === 'waiting-for-lock') call.io.writeError(`${event.message}\n`)
+        },
+      })
+      await lock.release()
+    } finally {
+      await session.close()
+    }
+  } catch (thrown) {
+    const error = asReplctlError(thrown)
+    // Whatever else is broken is about to be deleted.
+    if (error.code === 'locked' || error.code === 'interrupted') throw error
+  }
+}
+
+async function endNode(folder: string, place: SandboxPlace): Promise<void> {
+  const file = await readFile(join(folder, 'data', 'postmaster.pid'), 'utf8').catch(() => '')
+  await endProcesses([folder], place)
+  await removeSharedMemory(file.split('\n')[6] ?? '')
+}
+
+/** A postmaster that was killed leaves a few bytes of System V shared memory behind: key and id stand in its file. */
+async function removeSharedMemory(line: string): Promise<void> {
+  const [key, id] = line.trim().split(/\s+/)
+  const segments = await readFile('/proc/sysvipc/shm', 'utf8').catch(() => '')
+  const isUnused = segments.split('\n').some((row) => {
+    const [ownKey, ownId, , , , , attached] = row.trim().split(/\s+/)
+    return ownKey === key && ownId === id && attached === '0'
+  })
+  if (isUnused && id !== undefined) await runProgram('ipcrm', ['-m', id])
+}
+
+async function deleteFolder(place: SandboxPlace, mark: SandboxMark): Promise<void> {
+  try {
+    // The mark goes last: what is left of a deletion that was cut short is still known to be ours.
+    const entries = (await readdir(place.dir)).filter((name) => name !== 'sandbox.json')
+    for (const name of entries)
+      await rm(join(place.dir, name), { recursive: true, force: true, maxRetries: 5 })
+    if (/^\/tmp\/replctl-[0-9a-f]{10}$/.test(mark.socket_dir))
+      await rm(mark.socket_dir, { recursive: true, force: true })
+    await rm(place.dir, { recursive: true, force: true })
+    if (place.isDefault) await rmdir(dirname(place.dir)).catch(() => undefined)
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException
+    throw new ReplctlError('stop-failed', `could not delete ${place.dir}`, {
+      detail: `The system says ${code}. No instance of the sandbox runs any more.`,
+      hint: 'Mend that, then run the command again.',
+      cause: thrown,
+    })
+  }
+}
+
+function answerOf(place: SandboxPlace, changed: boolean, steps: readonly StepReport[], text: string): Answer {
+  const result = { dir: place.dir, steps }
+  return { exitCode: exitCodes.ok, changed, cluster: 'sandbox', result, problems: [], text }
 }

@@ -1,5 +1,20 @@
-import { ReplctlError } from '../../errors.ts'
-import type { Answer } from '../command-spec.ts'
-export async function run(): Promise<Answer> {
-  throw new ReplctlError('usage', 'being built')
+import { access } from 'node:fs/promises'
+import type { Answer, Call } from '../command-spec.ts'
+import { inventoryOf, noSandbox, readMark } from '../sandbox/folder.ts'
+import { observeSandbox } from '../sandbox/observe-sandbox.ts'
+import { findPlace } from '../sandbox/place.ts'
+
+/** `replctl sandbox status [--dir DIR]`. */
+export async function run(call: Call): Promise<Answer> {
+  const place = await findPlace(call)
+  const isThere = (await readMark(place)) !== null
+  if (
+    !isThere ||
+    !(await access(inventoryOf(place)).then(
+      () => true,
+      () => false,
+    ))
+  )
+    throw noSandbox(place)
+  return await observeSandbox(call, place)
 }

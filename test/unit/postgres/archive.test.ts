@@ -63,7 +63,8 @@ connection='${archiveConnectionName(client)}'
   test('judge a segment and reach the archive host in the same way', () => {
     const part = (name: string, from: string) => {
       const text = template(name)
-      return text.slice(text.indexOf(from), text.indexOf('\n}\n', text.indexOf(from)))
+      const start = text.indexOf(from)
+      return text.slice(start, start + text.slice(start).search(/\n[})]\n/))
     }
     expect(part('fetch', 'segment_fault() {')).toBe(part('push', 'segment_fault() {'))
     expect(part('receive', 'segment_fault() {')).toBe(part('push', 'segment_fault() {'))

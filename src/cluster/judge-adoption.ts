@@ -1,0 +1,163 @@
+import { ReplctlError } from '../errors.ts'
+import { judgeSettings, type SettingVerdict } from '../postgres/settings.ts'
+import { ownedConfigFile } from './node-configuration.ts'
+import type { NodeFacts } from './facts.ts'
+
+/** One setting as an instance has it; as `readLiveConfiguration` reads it. */
+export interface AdoptedSetting {
+  readonly value: string
+  readonly unit: string | null
+  readonly context: string | null
+  readonly source: string
+}
+
+export interface AdoptionInput {
+  readonly node: string
+  readonly isRunning: boolean
+  readonly settings: Readonly<Record<string, AdoptedSetting>>
+  readonly autoConf: ReadonlyMap<string, string>
+  readonly commandLine: readonly string[]
+  readonly needed: ReadonlyMap<string, string>
+  /** Names in postgres.parameters. */
+  readonly wished: readonly string[]
+  /** Its service starts it without the options it has on its command line now. */
+  readonly restartLosesOptions: boolean
+}
+
+export interface AdoptionVerdict {
+  readonly changes: readonly SettingVerdict[]
+  /** The instance runs, and something it needs counts only after a restart. */
+  readonly isRestartNeeded: boolean
+  /** Why replctl's settings could not come into force. */
+  readonly refusal: ReplctlError | null
+}
+
+/** What has to change in an instance that is taken over, and whether it can. */
+export function judgeAdoption(input: AdoptionInput): AdoptionVerdict {
+  const { needed, settings, isRunning } = input
+  const wished = input.wished.map((name) => name.toLowerCase())
+  const entries = Object.entries(settings)
+  const live = Object.fromEntries(entries.map(([name, setting]) => [name, setting.value]))
+  const units = Object.fromEntries(entries.map(([name, setting]) => [name, setting.unit]))
+  const changes = judgeSettings(live, needed, { wished, units, contexts: contextsOf(input) })
+  const isRestartNeeded = isRunning && changes.some((one) => one.change === 'restart' && !one.canWait)
+  return { changes, isRestartNeeded, refusal: refusalOf(input, wished, changes, live, isRestartNeeded) }
+}
+
+/** A setting of an extension that is not loaded is unknown to the server, and no restart of its own makes it known. */
+function contextsOf({ settings, needed, isRunning }: AdoptionInput): Record<string, string> {
+  const known = Object.entries(settings).flatMap(([name, { context }]) =>
+    context === null ? [] : [[name, context] as const],
+  )
+  const extensions = [...needed.keys()].filter((name) => isRunning && name.includes('.'))
+  return { ...Object.fromEntries(extensions.map((name) => [name, 'sighup'])), ...Object.fromEntries(known) }
+}
+
+function refusalOf(
+  input: AdoptionInput,
+  wished: readonly string[],
+  changes: readonly SettingVerdict[],
+  live: Readonly<Record<string, string>>,
+  isRestartNeeded: boolean,
+): ReplctlError | null {
+  const { node, autoConf, needed, settings } = input
+  const written = new Map([...needed].filter(([name]) => autoConf.has(name)))
+  const checksums = { data_checksums: live.data_checksums ?? 'off' }
+  const overriding = judgeSettings({ ...Object.fromEntries(autoConf), ...checksums }, written, { wished })
+  if (overriding.length > 0) return overriddenByAlterSystem(node, overriding)
+  const onCommandLine = changes.filter((change) => settings[change.name]?.source === 'command line')
+  if (onCommandLine.length > 0) return overriddenByCommandLine(node, onCommandLine)
+  if (isRestartNeeded && input.restartLosesOptions && input.commandLine.length > 0) {
+    return wouldLoseOptions(node, input.commandLine)
+  }
+  return null
+}
+
+const pairs = (verdicts: readonly SettingVerdict[]) =>
+  verdicts.map((one) => `${one.name} is ${one.live === '' ? "''" : one.live}, ${one.needed} is needed`).join('; ')
+
+function overriddenByAlterSystem(node: string, overriding: readonly SettingVerdict[]): ReplctlError {
+  const statements = overriding.map((one) => `ALTER SYSTEM RESET ${quoteName(one.name)};`).join(' ')
+  return new ReplctlError('setting-overridden', `ALTER SYSTEM on ${node} overrides what replctl has to set`, {
+    detail: `In postgresql.auto.conf ${pairs(overriding)}. That file wins over ${ownedConfigFile}.`,
+    hint: `Take it out there, then run the command again: ${statements}`,
+    node,
+  })
+}
+
+/** `pg_stat_statements.max` is two words for ALTER SYSTEM; nothing else needs care. */
+const quoteName = (name: string) => (/^[a-z_][a-z0-9_.]*$/.test(name) ? name : `"${name}"`)
+
+function overriddenByCommandLine(node: string, overriding: readonly SettingVerdict[]): ReplctlError {
+  return new ReplctlError('setting-overridden', `the command line of the server on ${node} overrides what replctl has to set`, {
+    detail: `On the command line ${pairs(overriding)}. It wins over every file.`,
+    hint: `Take ${overriding.map((one) => one.name).join(', ')} out of what starts the server (on Debian: pg_ctl.conf; its unit; postmaster.opts), restart it, then run the command again.`,
+    node,
+  })
+}
+
+function wouldLoseOptions(node: string, options: readonly string[]): ReplctlError {
+  return new ReplctlError('setting-overridden', `a restart would lose settings on the command line of ${node}`, {
+    detail: `${options.join(', ')} were given when the server was started; replctl's service would start it without them.`,
+    hint: 'Put them into postgresql.conf or postgres.parameters, or name the commands that start it: postgres.service.',
+    node,
+  })
+}
+
+/** Why an instance cannot be taken over as a primary, whatever its settings are. */
+export function refusalToAdopt(facts: NodeFacts, dataDir: string, cluster: string, ownText: string | null): ReplctlError | null {
+  const { name: node, dataDirectoryState: state } = facts
+  if (state === 'missing' || state === 'empty') {
+    return new ReplctlError('node-not-built', `there is nothing to adopt on ${node}`, {
+      detail: `${dataDir} is ${state}.`,
+      hint: `Correct postgres.data_dir (on Debian, pg_lsclusters shows it), or make a new instance: replctl init primary ${node}`,
+      node,
+    })
+  }
+  if (state !== 'instance') {
+    return new ReplctlError('foreign-data-directory', `${dataDir} on ${node} is not a PostgreSQL instance`, {
+      detail: 'It has no PG_VERSION.',
+      hint: 'replctl leaves it alone. Correct postgres.data_dir: on Debian, pg_lsclusters shows it.',
+      node,
+    })
+  }
+  const isRecovering = /recovery/.test(facts.control?.state ?? '') && facts.instance?.isInRecovery !== false
+  if (facts.hasStandbySignal || facts.instance?.isInRecovery === true || isRecovering) {
+    return new ReplctlError('primary-unproven', `${node} is a standby: only a primary can be adopted`, {
+      detail: `${facts.instance === null ? 'It is stopped' : 'It is in recovery'}, pg_control says "${facts.control?.state ?? 'unknown'}"${facts.hasStandbySignal ? ', and it has a standby signal' : ''}.`,
+      hint: 'Adopt the primary that it receives from; then "replctl add-standby" takes this node in.',
+      node,
+    })
+  }
+  if (facts.fence !== null || facts.hasRewindInProgress) {
+    return new ReplctlError('node-fenced', `${node} is fenced: it must not come up as a primary`, {
+      hint: 'Another node took over from it. See "replctl status".',
+      node,
+    })
+  }
+  const other = /^# Made by replctl for cluster "([^"]*)"/.exec(ownText ?? '')?.[1]
+  if (other !== undefined && other !== cluster) {
+    return new ReplctlError('foreign-cluster', `${node} belongs to replctl's cluster "${other}"`, {
+      detail: `Its ${ownedConfigFile} was rendered for that cluster, not for "${cluster}".`,
+      hint: `Name the cluster "${other}" in the inventory, or remove ${ownedConfigFile} and its include line.`,
+      node,
+    })
+  }
+  if (facts.postmaster?.isAlive === true && facts.instance === null) return cannotAsk(facts)
+  return null
+}
+
+function cannotAsk(facts: NodeFacts): ReplctlError {
+  const { instanceError, postmaster, name } = facts
+  if (postmaster?.isFrozen === true || instanceError === null) {
+    return new ReplctlError('not-answering', `PostgreSQL on ${name} does not answer`, {
+      detail: `Its postmaster (pid ${postmaster?.pid}) exists${postmaster?.isFrozen === true ? ' and is frozen' : ''}.`,
+      hint: 'Look at its log, then run the command again.',
+      node: name,
+    })
+  }
+  return instanceError.with({
+    hint: 'replctl works as the superuser of the OS user, through the socket. If pg_hba.conf refuses that: "local all postgres peer" as its first line, and a reload.',
+    node: name,
+  })
+}
