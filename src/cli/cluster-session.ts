@@ -1,6 +1,6 @@
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import { didYouMean } from '../cluster/nearest-word.ts'
-import { type NodeName, nodeName } from '../cluster/names.ts'
+import { archiveHost, type NodeName, nodeName } from '../cluster/names.ts'
 import { loadInventory } from '../config/load-inventory.ts'
 import { findInventoryPath } from '../config/find-inventory.ts'
 import { loadTemplate } from '../config/load-template.ts'
@@ -17,6 +17,8 @@ export interface ClusterSession {
   readonly inventory: Inventory
   readonly templates: Templates
   readonly nodes: ReadonlyMap<NodeName, Node>
+  /** The nodes and the archive host, each logged into only when a step wants it. */
+  readonly hosts: ReadonlyMap<NodeName, Node>
   close(): Promise<void>
 }
 
@@ -36,6 +38,12 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
       createNode(settings, inventory.cluster, transportTo(settings, call, observer)),
     ]),
   )
+  const archiveSettings = archiveHostSettings(inventory)
+  const hosts = new Map(nodes)
+  if (archiveSettings !== null) {
+    const transport = transportTo(archiveSettings, call, observer)
+    hosts.set(archiveHost, createNode(archiveSettings, inventory.cluster, transport))
+  }
   const names = ['postgresql.conf', 'pg_hba.conf', 'standby.conf', 'recovery.conf']
   const archive = ['archive/archive-push.sh', 'archive/archive-receive.sh', 'archive/archive-fetch.sh']
   const texts = await Promise.all([...names, ...archive].map(loadTemplate))
@@ -45,9 +53,25 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
     inventory,
     templates: { postgresqlConf, pgHba, standbyConf, recoveryConf, archivePush, archiveReceive, archiveFetch },
     nodes,
+    hosts,
     close: async () => {
-      await Promise.all([...nodes.values()].map((node) => node.close().catch(() => undefined)))
+      await Promise.all([...hosts.values()].map((node) => node.close().catch(() => undefined)))
     },
+  }
+}
+
+/** The archive host as something to log into: with its own user, and its own way in. */
+function archiveHostSettings({ archive, nodes, cluster }: Inventory): NodeSettings | null {
+  const like = nodes.find((node) => node.name === archive?.node) ?? nodes[0]
+  if (archive === undefined || like === undefined) return null
+  return {
+    ...like,
+    name: archiveHost,
+    host: archive.host,
+    address: archive.address,
+    ssh: archive.ssh,
+    postgres: { ...like.postgres, osUser: archive.user },
+    stateDir: `.replctl/${cluster}`,
   }
 }
 

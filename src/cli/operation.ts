@@ -79,7 +79,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     const observation = { survey, topology: observeTopology(inventory, survey), resumed }
     const decision = await operation.decide(observation)
     const options = {
-      nodes: session.nodes,
+      nodes: session.hosts,
       timeoutMs: call.flags.timeoutMs ?? defaultTimeoutMs,
       signal: call.signal,
       listener,

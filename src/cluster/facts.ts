@@ -58,6 +58,8 @@ export interface FenceMark {
   readonly newPrimary: string
   readonly timeline: number
   readonly at: string
+  /** It ran when the fencing began: taking that back starts it again. */
+  readonly wasRunning?: boolean
 }
 
 /** One row of pg_stat_replication. */

@@ -41,7 +41,7 @@ export function judgeAdoption(input: AdoptionInput): AdoptionVerdict {
   const units = Object.fromEntries(entries.map(([name, setting]) => [name, setting.unit]))
   const changes = judgeSettings(live, needed, { wished, units, contexts: contextsOf(input) })
   const isRestartNeeded = isRunning && changes.some((one) => one.change === 'restart' && !one.canWait)
-  return { changes, isRestartNeeded, refusal: refusalOf(input, wished, changes, live, isRestartNeeded) }
+  return { changes, isRestartNeeded, refusal: refusalOf(input, changes, isRestartNeeded) }
 }
 
 /** A setting of an extension that is not loaded is unknown to the server, and no restart of its own makes it known. */
@@ -55,15 +55,11 @@ function contextsOf({ settings, needed, isRunning }: AdoptionInput): Record<stri
 
 function refusalOf(
   input: AdoptionInput,
-  wished: readonly string[],
   changes: readonly SettingVerdict[],
-  live: Readonly<Record<string, string>>,
   isRestartNeeded: boolean,
 ): ReplctlError | null {
-  const { node, autoConf, needed, settings } = input
-  const written = new Map([...needed].filter(([name]) => autoConf.has(name)))
-  const checksums = { data_checksums: live.data_checksums ?? 'off' }
-  const overriding = judgeSettings({ ...Object.fromEntries(autoConf), ...checksums }, written, { wished })
+  const { node, settings } = input
+  const overriding = judgeAutoConf(input)
   if (overriding.length > 0) return overriddenByAlterSystem(node, overriding)
   const onCommandLine = changes.filter((change) => settings[change.name]?.source === 'command line')
   if (onCommandLine.length > 0) return overriddenByCommandLine(node, onCommandLine)
@@ -71,6 +67,17 @@ function refusalOf(
     return wouldLoseOptions(node, input.commandLine)
   }
   return null
+}
+
+/** What ALTER SYSTEM wrote counts, now or after the next restart, whatever replctl.conf says. */
+function judgeAutoConf({ autoConf, needed, settings, wished }: AdoptionInput): readonly SettingVerdict[] {
+  const written = new Map([...needed].filter(([name]) => autoConf.has(name)))
+  const units = Object.fromEntries(Object.entries(settings).map(([name, { unit }]) => [name, unit]))
+  const data_checksums = settings.data_checksums?.value ?? 'off'
+  return judgeSettings({ ...Object.fromEntries(autoConf), data_checksums }, written, {
+    wished: wished.map((name) => name.toLowerCase()),
+    units,
+  })
 }
 
 const pairs = (verdicts: readonly SettingVerdict[]) =>
@@ -123,7 +130,7 @@ export function refusalToAdopt(facts: NodeFacts, dataDir: string, cluster: strin
   }
   const isRecovering = /recovery/.test(facts.control?.state ?? '') && facts.instance?.isInRecovery !== false
   if (facts.hasStandbySignal || facts.instance?.isInRecovery === true || isRecovering) {
-    return new ReplctlError('primary-unproven', `${node} is a standby: only a primary can be adopted`, {
+    return new ReplctlError('not-a-primary', `${node} is a standby: only a primary can be adopted`, {
       detail: `${facts.instance === null ? 'It is stopped' : 'It is in recovery'}, pg_control says "${facts.control?.state ?? 'unknown'}"${facts.hasStandbySignal ? ', and it has a standby signal' : ''}.`,
       hint: 'Adopt the primary that it receives from; then "replctl add-standby" takes this node in.',
       node,

@@ -94,7 +94,9 @@ export function formerPrimaries(
     if (facts.postmaster?.isAlive === true) {
       return facts.hasStandbySignal ? [] : [{ node: name, state: 'to-stop' }]
     }
-    if (facts.dataDirectoryState !== 'instance' || facts.hasStandbySignal) return []
+    if (facts.dataDirectoryState !== 'instance') return []
+    // One that was fenced stays in the plan: an interrupted promotion can be taken back, and it follows the newest primary.
+    if (facts.hasStandbySignal && facts.fence === null) return []
     return [{ node: name, state: 'stopped' }]
   })
 }

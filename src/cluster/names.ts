@@ -7,3 +7,6 @@ export type NodeName = string & { readonly [brand]: 'NodeName' }
 export function nodeName(name: string): NodeName {
   return name as NodeName
 }
+
+/** Under this name the steps reach the archive host, be it a node as well or not. No node can be called so. */
+export const archiveHost = nodeName('archive host')

@@ -30,6 +30,9 @@ export interface BaseBackup {
  * The arguments of pg_basebackup for a clone that comes up as a standby: `-R` writes the signal file (or recovery.conf)
  * together with the data, so that not even an interrupted clone can come up as a second primary.
  * Never asks for a password (`-w`): it stands in the passfile that the conninfo names.
+ * What `-R` writes must be replaced before the first start: in postgresql.auto.conf it would override replctl's own
+ * files, and a newer pg_basebackup puts keywords into primary_conninfo (sslcertmode, gssdelegation, …) that an older
+ * server's walreceiver refuses.
  * Compression in plain format exists on the server only, from 15 on, so both sides must be that new.
  * @see https://www.postgresql.org/docs/current/app-pgbasebackup.html
  */

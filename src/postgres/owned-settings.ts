@@ -61,7 +61,7 @@ function guaranteesOf(input: OwnedSettingsInput, wished: ReadonlyMap<string, str
   return [
     ['cluster_name', input.cluster],
     ['port', String(input.port)],
-    ['wal_level', wished.get('wal_level') === 'logical' ? 'logical' : 'replica'],
+    ['wal_level', wished.get('wal_level')?.toLowerCase() === 'logical' ? 'logical' : 'replica'],
     ['max_wal_senders', atLeast('max_wal_senders', connections)],
     ['max_replication_slots', atLeast('max_replication_slots', connections)],
     ['hot_standby', 'on'],

@@ -36,7 +36,8 @@ export function walFileName(timeline: number, lsn: Lsn, segmentSizeBytes: number
 
 /**
  * The name of the segment that holds the byte before `lsn`: the last one needed to reach exactly `lsn`.
- * At a segment's first byte this differs from `walFileName`; pg_walfile_name() answers like this one.
+ * At a segment's first byte this differs from `walFileName`: pg_walfile_name() answers like this one up to
+ * PostgreSQL 16, and like `walFileName` from 17 on.
  */
 export function lastWalFileName(timeline: number, lsn: Lsn, segmentSizeBytes: number): string {
   return walFileName(timeline, bytesToLsn(lsnToBytes(lsn) - 1n), segmentSizeBytes)

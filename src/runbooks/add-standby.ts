@@ -116,7 +116,7 @@ function cloneSteps(
     }),
     ensureConfigurationFiles(name, source.name),
     ...ensureArchiving(input, node),
-    ensureSettings(name, input, others),
+    ensureSettings(name, input, others, { like: primary.name }),
     ensureHbaLines(name, input),
     ensureStandbySettings(name, upstream, input),
     startInstance(name),

@@ -1,8 +1,207 @@
-import type { NodeSettings } from '../cluster/inventory.ts'
-import type { Step } from '../engine/step.ts'
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { ArchiveSettings, NodeSettings } from '../cluster/inventory.ts'
+import { archiveHost } from '../cluster/names.ts'
+import { stateDirectoryOf } from '../cluster/state-directory.ts'
+import { shellScript } from '../command.ts'
+import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { readTextFile, writeTextFile } from '../node/files.ts'
+import { commandFailed, stateScript } from '../node/node.ts'
+import {
+  archiveFiles,
+  archiveKnownHosts,
+  authorizedKeysLine,
+  ensureAuthorizedKeysLine,
+  renderArchiveFetch,
+  renderArchivePush,
+  renderArchiveReceive,
+} from '../postgres/archive.ts'
 import type { ClusterInput } from './cluster-input.ts'
+import { look } from './look.ts'
 
-/** What a node needs to archive WAL over SSH; nothing where the inventory has no archive block. */
-export function ensureArchiving(_input: ClusterInput, _node: NodeSettings): readonly Step[] {
-  return []
+/**
+ * What a node needs to archive WAL over SSH and to fetch it back: a key of its own, let in on the archive host for
+ * exactly that, and the two scripts. Every node gets them, for every node may become primary. Nothing where the
+ * inventory has no archive block.
+ */
+export function ensureArchiving(input: ClusterInput, node: NodeSettings): readonly Step[] {
+  const { archive } = input.inventory
+  if (archive?.mode !== 'push') return []
+  return [
+    ensureArchiveKey(node),
+    ensureKeyIsLetIn(input, node, archive),
+    ensureArchiveScripts(input, node, archive),
+  ]
+}
+
+function ensureArchiveKey(node: NodeSettings): Step {
+  return {
+    title: 'have an SSH key for the archive host',
+    node: node.name,
+    check: async (ctx) =>
+      (await readPublicKey(ctx, node, await look(ctx))) === null ? pending('there is none') : satisfied('it is there'),
+    apply: async (ctx) => {
+      const script = `
+command -v ssh >/dev/null 2>&1 && command -v ssh-keygen >/dev/null 2>&1 || { echo 'there is no ssh or ssh-keygen' >&2; exit 69; }
+rm -f "$state/new_key" "$state/new_key.pub"
+ssh-keygen -q -t ed25519 -N '' -C "$2" -f "$state/new_key" </dev/null || exit 70
+mv -f "$state/new_key" "$state/${archiveFiles.key}" && mv -f "$state/new_key.pub" "$state/${archiveFiles.key}.pub"
+`
+      const command = stateScript(ctx.node, 'make an SSH key', script, [`replctl:${ctx.node.cluster}:${node.name}`])
+      const made = await ctx.node.run(command)
+      if (made.status !== 0) {
+        throw new ReplctlError('binaries-missing', `could not make an SSH key on ${node.name}`, {
+          detail: made.stderr.trim(),
+          hint: 'Archiving over SSH needs the OpenSSH client there: apt-get install openssh-client',
+          node: node.name,
+        })
+      }
+    },
+  }
+}
+
+/** The archive host takes the node's key for this cluster's archive and nothing else. */
+function ensureKeyIsLetIn(input: ClusterInput, node: NodeSettings, archive: ArchiveSettings): Step {
+  const { cluster } = input.inventory
+  const wanted = async (ctx: StepContext) => {
+    const facts = await look(ctx)
+    const publicKey = await readPublicKey(ctx, node, facts)
+    const systemIdentifier = identifierOf(facts)
+    if (publicKey === null || systemIdentifier === null) return null
+    const home = (await ctx.on(archiveHost).output(shellScript('find the home', 'printf %s "$HOME"'))).trim()
+    const receiverPath = `${stateDirectoryOf(home, ctx.on(archiveHost).settings)}/${archiveFiles.receive}`
+    const line = authorizedKeysLine({
+      ...{ cluster, node: node.name, systemIdentifier, dir: archive.dir },
+      ...{ receiverPath, publicKey },
+    })
+    return { line, receiverPath, systemIdentifier, keysPath: `${home}/.ssh/authorized_keys` }
+  }
+  const receiver = renderArchiveReceive(input.templates.archiveReceive, { cluster })
+  return {
+    title: `let its key in on the archive host ${archive.host}, for this archive only`,
+    node: node.name,
+    check: async (ctx) => {
+      const wish = await wanted(ctx)
+      if (wish === null) return unknownUntil('the key is made')
+      const on = ctx.on(archiveHost)
+      const [keys, script] = await Promise.all([
+        readTextFile(on, wish.keysPath),
+        readTextFile(on, wish.receiverPath),
+      ])
+      if (script !== receiver) return pending('the receiving script is missing or older')
+      const isIn = ensureAuthorizedKeysLine(keys ?? '', wish.line) === keys
+      const hasDirectory = await on.run(shellScript('look for the archive', '[ -d "$1/$2/wal" ] && [ -w "$1/$2/wal" ]', [
+        ...[archive.dir, wish.systemIdentifier],
+      ]))
+      return isIn && hasDirectory.status === 0 ? satisfied('it is in') : pending('it is not in yet')
+    },
+    apply: async (ctx) => {
+      const wish = await wanted(ctx)
+      if (wish === null) throw new RangeError('the key of the step before is gone')
+      const on = ctx.on(archiveHost)
+      const command = stateScript(on, 'prepare the archive', prepareArchiveScript, [
+        ...[archive.dir, wish.line, `replctl:${cluster}:${node.name}`, wish.systemIdentifier],
+      ])
+      const prepared = await on.run(command)
+      if (prepared.status === 73) throw noArchiveDirectory(archive, prepared.stderr)
+      if (prepared.status !== 0) throw commandFailed(archive.host, command, prepared)
+      await writeTextFile(on, wish.receiverPath, receiver, { mode: '0700' })
+    },
+  }
+}
+
+/**
+ * Makes the archive's folder and puts the node's line into authorized_keys, under a lock: nodes of several clusters may
+ * come at the same time. Only the line with the node's own mark is replaced.
+ */
+const prepareArchiveScript = `
+mkdir -p -- "$2" || exit 73
+[ -w "$2" ] || { echo "$2 is not writable" >&2; exit 73; }
+mkdir -p -- "$2/$5/wal" || exit 73
+sync "$2" "$2/$5" 2>/dev/null || sync
+mkdir -p "$HOME/.ssh" || exit 74
+keys="$HOME/.ssh/authorized_keys"
+if command -v flock >/dev/null 2>&1; then exec 7>>"$HOME/.ssh/.replctl.lock"; flock -w 30 7 || exit 75; fi
+new="$keys.replctl-new.$$"
+trap 'rm -f "$new"' EXIT
+[ -e "$keys" ] || : > "$keys" || exit 74
+cp -p -- "$keys" "$new" || exit 74
+LINE=$3 MARK=$4 awk '
+  BEGIN { mark = " " ENVIRON["MARK"]; start = "restrict,command=" }
+  index($0, start) == 1 && substr($0, length($0) - length(mark) + 1) == mark { next }
+  { print }
+  END { print ENVIRON["LINE"] }
+' "$keys" > "$new" || exit 74
+sync "$new" 2>/dev/null || sync
+mv -f -- "$new" "$keys"
+`
+
+/** The scripts that send WAL to the archive host and fetch it back; proved by asking the archive host for real. */
+function ensureArchiveScripts(input: ClusterInput, node: NodeSettings, archive: ArchiveSettings): Step {
+  const files = async (ctx: StepContext) => {
+    const facts = await look(ctx)
+    const systemIdentifier = identifierOf(facts)
+    if (systemIdentifier === null) return null
+    const stateDirectory = stateDirectoryOf(facts.home, node)
+    const values = {
+      ...{ cluster: input.inventory.cluster, stateDirectory, systemIdentifier },
+      ...{ host: archive.address, port: archive.port, user: archive.user },
+      connectTimeoutMs: archive.ssh.connectTimeoutMs,
+    }
+    const list = 'for file in /etc/ssh/ssh_host_*_key.pub; do [ -r "$file" ] && cat "$file"; done; :'
+    const keys = await ctx.on(archiveHost).output(shellScript('read the host keys', list))
+    const { push, fetch, knownHosts } = archiveFiles
+    const compression = archive.compression
+    return [
+      { path: `${stateDirectory}/${push}`, mode: '0700', text: renderArchivePush(input.templates.archivePush, { ...values, compression }) },
+      { path: `${stateDirectory}/${fetch}`, mode: '0700', text: renderArchiveFetch(input.templates.archiveFetch, values) },
+      {
+        path: `${stateDirectory}/${knownHosts}`,
+        mode: '0600',
+        text: archiveKnownHosts({ host: archive.address, port: archive.port }, keys.trim().split('\n')),
+      },
+    ]
+  }
+  return {
+    title: `have the scripts that push WAL to ${archive.host} and fetch it`,
+    node: node.name,
+    check: async (ctx) => {
+      const wanted = await files(ctx)
+      if (wanted === null) return unknownUntil('the data directory is made')
+      const live = await Promise.all(wanted.map((file) => readTextFile(ctx.node, file.path)))
+      return wanted.every((file, index) => live[index] === file.text)
+        ? satisfied('they are as rendered')
+        : pending('they are missing or older')
+    },
+    apply: async (ctx) => {
+      for (const file of (await files(ctx)) ?? []) {
+        await writeTextFile(ctx.node, file.path, file.text, { mode: file.mode })
+      }
+    },
+    verify: async (ctx) => {
+      const command = stateScript(ctx.node, 'ask the archive host', `"$state/${archiveFiles.push}" --check`)
+      const answer = await ctx.node.run(command, { timeoutMs: ctx.timeoutMs })
+      if (answer.status === 0) return
+      throw new ReplctlError('archive-failing', `${node.name} cannot reach the archive on ${archive.host}`, {
+        detail: answer.stderr.trim(),
+        hint: `Check the route and sshd: ${archive.user}@${archive.address}, port ${archive.port}; if nodes reach it by another address, set archive.address.`,
+        node: node.name,
+      })
+    },
+  }
+}
+
+async function readPublicKey(ctx: StepContext, node: NodeSettings, facts: NodeFacts): Promise<string | null> {
+  return await readTextFile(ctx.node, `${stateDirectoryOf(facts.home, node)}/${archiveFiles.key}.pub`)
+}
+
+function identifierOf(facts: NodeFacts): string | null {
+  return facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? null
+}
+
+function noArchiveDirectory(archive: ArchiveSettings, said: string): ReplctlError {
+  return new ReplctlError('archive-failing', `could not make ${archive.dir} on ${archive.host}`, {
+    detail: said.trim(),
+    hint: `Make it there yourself: install -d -m 0700 -o ${archive.user} ${archive.dir}`,
+  })
 }

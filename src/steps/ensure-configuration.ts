@@ -1,13 +1,16 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { nodeConfigText, nodeHbaLines, ownedConfigFile } from '../cluster/node-configuration.ts'
+import { neededSettings, nodeConfigText, nodeHbaLines, ownedConfigFile } from '../cluster/node-configuration.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { readWithIncludes } from '../node/config-includes.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
-import { commentOutSettings, ensureLastInclude } from '../postgres/config-file.ts'
+import { commentOutSettings, ensureLastInclude, lastValues, parseConfigFile } from '../postgres/config-file.ts'
 import { ensureManagedBlock } from '../postgres/hba.ts'
+import { parityFloors, readKeptSettings, sufficientSettings } from '../postgres/kept-settings.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
 import { archiveCommandOf } from './archive-wish.ts'
+import { assessAdoption } from './assess-adoption.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { ask, look, majorOf } from './look.ts'
 
@@ -18,20 +21,29 @@ interface FileChange {
   readonly wanted: string
 }
 
+export interface SettingsOptions {
+  /** The instance is being taken over: what it has and is as good stays. */
+  readonly isAdopting?: true
+  /** The primary whose WAL this standby is going to replay: nothing that this depends on may be lower. */
+  readonly like?: NodeName
+}
+
 /**
  * Renders replctl's own settings beside the operator's: `replctl.conf`, included last by one marked line of
  * postgresql.conf. The operator's own lines and files stay as they are. A running instance is told to reload.
  */
 export function ensureSettings(
   node: NodeName,
-  { inventory, templates }: ClusterInput,
+  input: ClusterInput,
   standbys: readonly NodeName[],
+  options: SettingsOptions = {},
 ): Step {
+  const { inventory, templates } = input
   const changes = async (ctx: StepContext, facts: NodeFacts): Promise<FileChange[]> => {
     const main = `${facts.configDirectory}/postgresql.conf`
     const own = `${facts.configDirectory}/${ownedConfigFile}`
     const [mainText, ownText] = await Promise.all([readTextFile(ctx.node, main), readTextFile(ctx.node, own)])
-    const wanted = nodeConfigText({
+    const wish = {
       inventory,
       node: ctx.node.settings,
       templates,
@@ -40,7 +52,11 @@ export function ensureSettings(
       standbys,
       socketDirectory: ctx.node.settings.postgres.parameters.unix_socket_directories,
       archiveCommand: archiveCommandOf(inventory, ctx.node.settings, facts),
-    })
+    }
+    const kept = options.isAdopting
+      ? (await assessAdoption(ctx.node, facts, input)).kept
+      : await settingsToKeep(ctx, facts, ownText ?? '', neededSettings(wish), options.like)
+    const wanted = nodeConfigText({ ...wish, kept })
     return [
       { path: own, live: ownText, wanted },
       { path: main, live: mainText, wanted: ensureLastInclude(mainText ?? '', ownedConfigFile) },
@@ -64,6 +80,33 @@ export function ensureSettings(
       if (facts.instance !== null) await reloadConfiguration(ctx, node)
     },
   }
+}
+
+/** What replctl.conf already keeps of an adopted instance, and what a standby needs to have nothing lower than its primary. */
+async function settingsToKeep(
+  ctx: StepContext,
+  facts: NodeFacts,
+  ownText: string,
+  needed: ReadonlyMap<string, string>,
+  like: NodeName | undefined,
+): Promise<ReadonlyMap<string, string>> {
+  const earlier = readKeptSettings(ownText)
+  // A clone has the file of its source, whose addresses are not its own.
+  if (facts.mark?.phase !== 'done') delete earlier.listen_addresses
+  const data_checksums = facts.control?.dataChecksums === true ? 'on' : 'off'
+  const wished = Object.keys(ctx.node.settings.postgres.parameters)
+  const kept = sufficientSettings({ ...earlier, data_checksums }, needed, wished)
+  const others = Object.entries(earlier).filter(([name]) => !needed.has(name))
+  if (like === undefined) return new Map([...others, ...kept])
+  const primary = Object.entries((await look(ctx, like)).instance?.settings ?? {})
+  const files = await readWithIncludes(ctx.node, `${facts.configDirectory}/postgresql.conf`)
+  const own = { ...Object.fromEntries(lastValues(parseConfigFile(files))), ...Object.fromEntries([...others, ...kept]) }
+  const floors = parityFloors(
+    Object.fromEntries(primary.map(([name, setting]) => [name, setting.value])),
+    own,
+    new Map([...needed, ...kept]),
+  )
+  return new Map([...others, ...kept, ...floors])
 }
 
 /** Keeps replctl's marked block at the top of pg_hba.conf: replication by password from the cluster's nodes. */
@@ -130,10 +173,12 @@ export function ensureConfigurationFiles(node: NodeName, source: NodeName): Step
     apply: async (ctx) => {
       const [facts, from] = await Promise.all([look(ctx), look(ctx, source)])
       for (const name of names.toReversed()) {
-        const text = await readTextFile(ctx.on(source), `${from.configDirectory}/${name}`)
+        const path = `${from.configDirectory}/${name}`
+        const isMain = name === 'postgresql.conf'
+        const text = isMain ? await readWithIncludes(ctx.on(source), path) : await readTextFile(ctx.on(source), path)
         if (text === null) continue
-        const paths = ['data_directory', 'hba_file', 'ident_file', 'external_pid_file', 'include_dir']
-        const own = name === 'postgresql.conf' ? commentOutSettings(text, paths, `a path of ${source}`) : text
+        const paths = ['data_directory', 'hba_file', 'ident_file', 'external_pid_file', 'listen_addresses']
+        const own = isMain ? commentOutSettings(text, paths, `of ${source} alone`) : text
         await writeTextFile(ctx.node, `${facts.configDirectory}/${name}`, own, { mode: '0600' })
       }
     },

@@ -78,7 +78,7 @@ export function ensureReplicationRole(primary: NodeName, replication: Replicatio
 }
 
 /** The password a node keeps; null where it keeps none for this role. */
-async function readPassword(
+export async function readPassword(
   ctx: StepContext,
   node: NodeName,
   facts: NodeFacts,

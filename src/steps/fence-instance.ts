@@ -51,6 +51,8 @@ export function fenceInstance(
       return satisfied(`stopped ("${facts.control?.state ?? 'no process'}"), and only a standby if started`)
     },
     apply: async (ctx) => {
+      // The mark comes first: whoever finds it after an interruption knows what is to be finished, or taken back.
+      await writeFenceMark(ctx, await look(ctx), newPrimary, wasRunning)
       for (let attempt = 1; ; attempt++) {
         await stopInstance(ctx, node)
         await writeSignal(ctx, await look(ctx), newPrimary, input)
@@ -65,10 +67,12 @@ export function fenceInstance(
       const remove = 'rm -f -- "$1/standby.signal"; if [ -n "$2" ]; then rm -f -- "$1/recovery.conf"; fi'
       const isOld = capabilitiesOf(majorOf(facts)).recoveryConf
       await ctx.node.output(shellScript('remove the standby signal', remove, [dataDir, isOld ? 'x' : '']))
+      const isToRun = facts.fence?.wasRunning ?? wasRunning
+      if (isToRun && facts.postmaster?.isAlive !== true) {
+        const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
+        await ctx.node.output(service.start, { timeoutMs: ctx.timeoutMs })
+      }
       await removeStateFile(ctx, node, 'fenced.json')
-      if (!wasRunning || facts.postmaster?.isAlive === true) return
-      const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
-      await ctx.node.output(service.start, { timeoutMs: ctx.timeoutMs })
     },
   }
 }
@@ -109,10 +113,21 @@ async function writeSignal(
   if (!isOld) await writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' })
   const path = isOld ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`
   await writeTextFile(ctx.node, path, text, { mode: '0600' })
+}
+
+/** What an earlier, interrupted fencing for the same primary found running is still known to have run. */
+async function writeFenceMark(
+  ctx: StepContext,
+  facts: NodeFacts,
+  newPrimary: NodeSettings,
+  wasRunning: boolean,
+): Promise<void> {
+  const before = facts.fence?.newPrimary === newPrimary.name ? facts.fence.wasRunning : undefined
   const mark: FenceMark = {
     newPrimary: newPrimary.name,
     timeline: facts.control?.timeline ?? 0,
     at: new Date().toISOString(),
+    wasRunning: before ?? wasRunning,
   }
   await writeStateFile(ctx, facts.name, 'fenced.json', `${JSON.stringify(mark)}\n`)
 }

@@ -26,7 +26,10 @@ export function requireFreePort(node: NodeName): Step {
     check: async (ctx) => {
       const facts = await look(ctx)
       const { port } = ctx.node.settings.postgres
-      if (facts.postmaster?.isAlive === true) return satisfied(`our own instance has port ${port}`)
+      const { postmaster } = facts
+      if (postmaster?.isAlive === true && (postmaster.port ?? port) === port) {
+        return satisfied(`our own instance has port ${port}`)
+      }
       const output = await ctx.node.output(
         shellScript(`look who listens on port ${port}`, listenScript, [String(port)]),
       )

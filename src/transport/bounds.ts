@@ -41,6 +41,11 @@ export async function keepWithin<T>(work: Promise<T>, bounds: Bounds): Promise<T
   }
 }
 
+/** Throws if the caller gave up before the command was even launched. */
+export function throwIfGivenUp(host: string, command: Command, signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw interrupted({ host, command, signal })
+}
+
 function timedOut({ command, host }: Bounds, timeoutMs: number): ReplctlError {
   return new ReplctlError('timeout', `command on ${host} took too long: ${command.title}`, {
     detail: `It was stopped after ${timeoutMs / 1000} s.`,
@@ -48,7 +53,7 @@ function timedOut({ command, host }: Bounds, timeoutMs: number): ReplctlError {
   })
 }
 
-function interrupted({ command, host, signal }: Bounds): ReplctlError {
+function interrupted({ command, host, signal }: Pick<Bounds, 'command' | 'host' | 'signal'>): ReplctlError {
   const reason: unknown = signal?.reason
   if (reason instanceof ReplctlError) return reason
   return new ReplctlError('interrupted', `command on ${host} interrupted: ${command.title}`, {

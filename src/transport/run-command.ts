@@ -1,6 +1,6 @@
 import type { Command } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
-import { keepWithin } from './bounds.ts'
+import { keepWithin, throwIfGivenUp } from './bounds.ts'
 import { type LaunchPad, launchCommand } from './command-launcher.ts'
 import { defer, settlesWithin } from './deferred.ts'
 import type { CommandResult, RunOptions, TransportObserver } from './transport.ts'
@@ -16,6 +16,7 @@ export async function runCommand(
   observer: TransportObserver | undefined,
 ): Promise<CommandResult> {
   const { host } = pad
+  throwIfGivenUp(host, command, options.signal)
   const startedAt = performance.now()
   const trouble = defer<never>()
   const stopping = new AbortController()

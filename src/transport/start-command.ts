@@ -1,6 +1,6 @@
 import type { Command } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
-import { keepWithin } from './bounds.ts'
+import { keepWithin, throwIfGivenUp } from './bounds.ts'
 import { type LaunchPad, launchCommand } from './command-launcher.ts'
 import { settlesWithin } from './deferred.ts'
 import { createOutlet } from './outlet.ts'
@@ -15,6 +15,7 @@ export async function startCommand(
   observer: TransportObserver | undefined,
 ): Promise<RunningCommand> {
   const { host } = pad
+  throwIfGivenUp(host, command, options.signal)
   const startedAt = performance.now()
   observer?.commandStarted?.(host, command)
   const out = createOutlet()

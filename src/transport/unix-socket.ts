@@ -32,7 +32,7 @@ class ConnectedSocket extends Duplex {
   }
 
   connect(): this {
-    process.nextTick(() => this.emit('connect'))
+    setImmediate(() => this.emit('connect'))
     return this
   }
   setNoDelay(): this {

@@ -18,8 +18,13 @@ describe.skipIf(!hasSshd)('the link', () => {
   const others: TestSshd[] = []
 
   beforeAll(async () => {
-    if (isRoot) user = users.add('os')
-    sshd = await startSshd({ users: [user], hostKeys: ['ed25519'] })
+    if (isRoot) {
+      user = users.add('os')
+      users.add('adm', { sudo: true })
+      users.add('pty', { sudo: 'use_pty' })
+    }
+    const names = isRoot ? [user, users.name('adm'), users.name('pty'), 'root'] : [user]
+    sshd = await startSshd({ users: names, hostKeys: ['ed25519'] })
   })
   afterEach(async () => {
     for (const one of others.splice(0)) await one.stop()
@@ -103,32 +108,41 @@ describe.skipIf(!hasSshd)('the link', () => {
     await transport.close()
   }, 30_000)
 
-  test('a client killed with SIGKILL: its long-lived command sees the end of input at once', async () => {
-    const released = join('/tmp', `.conformance-released-${process.pid}`)
-    exec('rm', ['-f', released])
-    const settings = JSON.stringify(sshd.settings(user))
-    const client = await startClient(
-      sshd.folder,
-      `import { shellScript } from './command.ts'
+  const logins = isRoot ? ['os', 'adm', 'pty', 'root', 'local'] : ['os', 'local']
+  test.each(logins)(
+    'a client killed with SIGKILL: its long-lived command, by way of %s, sees the end of input at once',
+    async (login) => {
+      const released = join('/tmp', `.conformance-released-${process.pid}`)
+      exec('rm', ['-f', released])
+      const loginUser = { os: user, root: 'root' }[login] ?? users.name(login)
+      const options =
+        login === 'local'
+          ? { username: me.username, uid: me.uid, osUser: user }
+          : { host: '127.0.0.1', settings: sshd.settings(loginUser), osUser: user, env: {}, home: '/x' }
+      const client = await startClient(
+        sshd.folder,
+        `import { shellScript } from './command.ts'
+       import { createLocalTransport } from './transport/local-transport.ts'
        import { createSshTransport } from './transport/ssh-transport.ts'
        const hold = async () => {
-         const transport = createSshTransport({ host: '127.0.0.1', settings: ${settings}, osUser: '${user}', env: {}, home: '/x' })
+         const transport = ${login === 'local' ? 'createLocalTransport' : 'createSshTransport'}(${JSON.stringify(options)})
          const lock = await transport.start(shellScript('hold', 'echo held; while read -r l; do echo "$l"; done; touch "$1"', ['${released}']))
          lock.onStdout((text) => process.stdout.write(text))
          await lock.write('heartbeat\\n')
        }
        hold().catch((error) => { console.error(error); process.exit(1) })`,
-    )
-    await until(
-      `it holds the lock: ${client.output()}`,
-      10_000,
-      () => client.output() === 'held\nheartbeat\n',
-    )
-    expect(existsSync(released)).toBe(false)
-    client.child.kill('SIGKILL')
-    await until('the lock is released', 2000, () => existsSync(released))
-    exec('rm', ['-f', released])
-  })
+      )
+      await until(
+        `it holds the lock: ${client.output()}`,
+        10_000,
+        () => client.output() === 'held\nheartbeat\n',
+      )
+      expect(existsSync(released)).toBe(false)
+      client.child.kill('SIGKILL')
+      await until('the lock is released', 2000, () => existsSync(released))
+      exec('rm', ['-f', released])
+    },
+  )
 
   test('a client that closes ends by itself', async () => {
     const settings = JSON.stringify(sshd.settings(user))

@@ -18,12 +18,9 @@ describe.skipIf(!canTest)('who a command runs as', () => {
   beforeAll(async () => {
     users.add('os')
     users.add('adm', { sudo: true })
-    users.add('pty', { sudo: true })
+    users.add('pty', { sudo: 'use_pty' })
     users.add('plain')
     users.add('pw')
-    writeFileSync(`/etc/sudoers.d/${users.name('pty')}`, `Defaults:${users.name('pty')} use_pty\n`, {
-      flag: 'a',
-    })
     // Sudo rights, but only with a password.
     writeFileSync(`/etc/sudoers.d/${users.name('pw')}`, `${users.name('pw')} ALL=(ALL) ALL\n`, {
       mode: 0o440,
@@ -100,6 +97,18 @@ describe.skipIf(!canTest)('who a command runs as', () => {
       message: expect.stringContaining('nobody-has-this'),
       hint: expect.stringMatching(/create|os_user/i),
     })
+    await transport.close()
+  })
+
+  test.each(['adm', 'pty', 'root'])('input and output pass unharmed by way of %s', async (login) => {
+    const transport = ssh(login === 'root' ? 'root' : users.name(login))
+    const stdin = Buffer.from('é\r\n\u0004\u0003\t'.repeat(100_000))
+    const both = shellScript('cat', 'cat; echo err >&2; [ ! -t 0 ] && [ ! -t 1 ] && echo pipes', [], {
+      stdin,
+    })
+    const result = await transport.run(both)
+    expect(result.stdout === `${stdin.toString()}pipes\n`).toBe(true)
+    expect(result.stderr).toBe('err\n')
     await transport.close()
   })
 

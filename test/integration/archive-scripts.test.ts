@@ -425,8 +425,8 @@ describe('the transfer', () => {
       expect(pushed.status).toBe(0)
       expect(pushed.stderr).toContain('archived without compression')
       expect(node.archived()).toContain(next)
-      await node.disconnect()
     } finally {
+      for (const pid of kit.connections(node.stateDirectory)) killQuietly(pid)
       spawnSync('umount', ['-l', node.stateDirectory])
     }
   })

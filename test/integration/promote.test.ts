@@ -1,5 +1,3 @@
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
@@ -44,6 +42,20 @@ describeOnHosts('promote', () => {
     for (const name of ['pg2', 'pg3']) await cluster.server(name).awaitCatchup(cluster.server('pg1'))
   }
 
+  /** pg3 has 5000 rows that pg2 lacks, and the primary is dead. */
+  async function losePrimaryWithPg2Behind(): Promise<void> {
+    await caughtUp()
+    const [receiver] = await hosts.pids('pg2', 'walreceiver')
+    await hosts.kill('pg2', receiver!, 'SIGSTOP')
+    await run('pg1', "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'shop_pg2'")
+    await cluster.server('pg1').awaitSql('SELECT count(*) = 1 FROM pg_stat_replication')
+    await run('pg1', 'INSERT INTO ledger SELECT generate_series(1, 5000)')
+    await cluster.server('pg3').awaitCatchup(cluster.server('pg1'))
+    await cluster.server('pg1').kill9()
+    await hosts.kill('pg2', receiver!, 'SIGCONT')
+    await cluster.server('pg2').awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+  }
+
   it('P-10: after the primary was killed, one command makes a cluster again: fenced, re-pointed, one writer all the time', async () => {
     await run('pg1', "BEGIN; INSERT INTO ledger VALUES (4711); PREPARE TRANSACTION 'open'")
     await caughtUp()
@@ -81,6 +93,7 @@ describeOnHosts('promote', () => {
     const again = await promote('pg2')
     expect(tell(again)).toMatchObject({ exit: 0, changed: false })
     expect(tell(await promote())).toMatchObject({ exit: 3, codes: ['primary-alive'] })
+    expect(tell(await cluster.replctl(['verify', 'pg3', '--json']))).toMatchObject({ exit: 0, codes: [] })
     expect(await value('pg2', 'SELECT timeline_id FROM pg_control_checkpoint()')).toBe(2)
     expect(await writersNow(hosts)).toEqual(['pg2'])
   })
@@ -112,14 +125,7 @@ describeOnHosts('promote', () => {
 
   it('P-12: the most advanced standby wins, over priority and over a wish', async () => {
     await cluster.writeInventory({ ...base, nodes: { pg2: { priority: 100 } } })
-    await caughtUp()
-    const [receiver] = await hosts.pids('pg2', 'walreceiver')
-    await hosts.kill('pg2', receiver!, 'SIGSTOP')
-    await run('pg1', 'INSERT INTO ledger SELECT generate_series(1, 5000)')
-    await cluster.server('pg3').awaitCatchup(cluster.server('pg1'))
-    await cluster.server('pg1').kill9()
-    await hosts.kill('pg2', receiver!, 'SIGCONT')
-    await cluster.server('pg2').awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+    await losePrimaryWithPg2Behind()
 
     const refused = await promote('pg2')
     expect(tell(refused)).toMatchObject({ exit: 3, changed: false, codes: ['standby-ahead'] })
@@ -139,18 +145,17 @@ describeOnHosts('promote', () => {
   })
 
   it('P-12: with --allow-data-loss the one behind is promoted, the loss is said, and the one ahead is not passed off as healthy', async () => {
-    await caughtUp()
-    const [receiver] = await hosts.pids('pg2', 'walreceiver')
-    await hosts.kill('pg2', receiver!, 'SIGSTOP')
-    await run('pg1', 'INSERT INTO ledger SELECT generate_series(1, 5000)')
-    await cluster.server('pg3').awaitCatchup(cluster.server('pg1'))
-    await cluster.server('pg1').kill9()
-    await hosts.kill('pg2', receiver!, 'SIGCONT')
-    await cluster.server('pg2').awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+    await losePrimaryWithPg2Behind()
     const done = await promote('pg2', '--allow-data-loss', '--timeout', '5s')
-    console.log(done.exitCode, done.ms, JSON.stringify(done.json?.problems), JSON.stringify(done.json?.result))
+    expect(tell(done)).toMatchObject({ exit: 0, changed: true, codes: ['node-diverged'] })
+    expect(done.json.problems[0]).toMatchObject({ severity: 'warning', node: 'pg3' })
+    expect(done.json.result).toMatchObject({ new_primary: 'pg2', repointed: [] })
+    expect(done.json.result.lost_bytes).toBeGreaterThan(100_000)
     const status = await cluster.replctl(['status', '--json'])
-    console.log(JSON.stringify(status.json, null, 1))
+    expect(tell(status)).toMatchObject({ exit: 9, codes: ['node-fenced', 'node-diverged'] })
+    expect(status.json.result.nodes[2]).toMatchObject({ name: 'pg3', role: 'diverged' })
+    // What only pg3 has is still there.
+    expect(await value('pg3', 'SELECT count(*) FROM ledger')).toBe(5000)
     expect(await writersNow(hosts)).toEqual(['pg2'])
   })
 
@@ -165,5 +170,4 @@ describeOnHosts('promote', () => {
     expect(tell(done)).toMatchObject({ exit: 0 })
     expect(done.json.result.new_primary).toBe('pg3')
   })
-  void [writeFile, join]
 })

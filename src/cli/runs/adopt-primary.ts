@@ -1,7 +1,104 @@
-import { ReplctlError } from '../../errors.ts'
+import type { NodeFacts } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
+import { factsOf } from '../../cluster/topology.ts'
+import { ReplctlError } from '../../errors.ts'
+import type { Node } from '../../node/node.ts'
+import { type AdoptionReport, adoptionText } from '../../report/adoption.ts'
+import { adoptPrimary as adoptPrimarySteps } from '../../runbooks/adopt-primary.ts'
+import { type AdoptionAssessment, assessAdoption } from '../../steps/assess-adoption.ts'
+import { adoptionRefusal } from '../../steps/require-adoptable.ts'
+import { askYes, canAsk } from '../ask-yes.ts'
 import type { ClusterSession } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
-export async function adoptPrimary(_call: Call, _session: ClusterSession, _node: NodeSettings): Promise<Answer> {
-  throw new ReplctlError('usage', 'being built')
+import { type Decision, type Observation, operate, paintOf, requireReachable } from '../operation.ts'
+import { refuseSecondPrimary } from './init-primary.ts'
+
+/** `replctl init primary [NODE] --adopt`. */
+export async function adoptPrimary(call: Call, session: ClusterSession, node: NodeSettings): Promise<Answer> {
+  return await operate(call, {
+    session,
+    wish: { node: node.name, adopt: true },
+    decide: (observation) => decide(call, session, node, observation),
+  })
+}
+
+async function decide(
+  call: Call,
+  session: ClusterSession,
+  settings: NodeSettings,
+  observation: Observation,
+): Promise<Decision> {
+  const { inventory, templates } = session
+  const input = { inventory, templates }
+  requireReachable(observation.survey, [settings.name])
+  const plan = adoptPrimarySteps(input, settings)
+  // What was begun can be taken back whatever the instance looks like now.
+  if (call.options.isAbort === true) return { plan }
+  refuseSecondPrimary(observation, settings.name)
+  const node = session.nodes.get(settings.name)
+  if (node === undefined) throw new RangeError(`no connection to node ${settings.name}`)
+  const facts = factsOf(observation.survey, settings.name)
+  const refusal = await adoptionRefusal(node, facts)
+  if (refusal !== null) throw refusal
+  const assessment = await assessOrRefuse(node, facts, input)
+  const report = reportOf(assessment)
+  showDiff(call, facts, report)
+  // A run that stopped part-way had its yes.
+  if (observation.resumed === null) await confirmRestart(call, facts, assessment)
+  return {
+    plan,
+    result: (after) => {
+      const { control, instance } = factsOf(after.survey, settings.name)
+      return {
+        node: settings.name,
+        system_identifier: instance?.systemIdentifier ?? control?.systemIdentifier ?? null,
+        timeline: instance?.timeline ?? null,
+        ...report,
+      }
+    },
+    text: (_after, outcome, paint) =>
+      outcome.hasChanged
+        ? `${paint.strong(settings.name)} is taken over as the primary of cluster ${inventory.cluster}.\nNext: replctl add-standby NODE…\n`
+        : `${paint.strong(settings.name)} is the primary of cluster ${inventory.cluster} already.\n`,
+  }
+}
+
+async function assessOrRefuse(
+  node: Node,
+  facts: NodeFacts,
+  input: Pick<ClusterSession, 'inventory' | 'templates'>,
+): Promise<AdoptionAssessment> {
+  const assessment = await assessAdoption(node, facts, input)
+  if (assessment.refusal !== null) throw assessment.refusal
+  return assessment
+}
+
+function reportOf({ changes, isRestartNeeded, added }: AdoptionAssessment): AdoptionReport {
+  return {
+    settings: changes.map(({ name, live, needed, change, canWait }) => ({
+      ...{ name, live: live ?? null, needed, change, can_wait: canWait },
+    })),
+    restart_needed: isRestartNeeded,
+    added,
+  }
+}
+
+function showDiff(call: Call, facts: NodeFacts, report: AdoptionReport): void {
+  if (call.flags.isQuiet || call.flags.isJson) return
+  call.io.writeError(`${adoptionText(facts.name, facts.instance !== null, report, paintOf(call))}\n`)
+}
+
+/** Nothing is restarted without a yes, and nothing is changed before it. */
+async function confirmRestart(call: Call, { name }: NodeFacts, assessment: AdoptionAssessment): Promise<void> {
+  if (!assessment.isRestartNeeded || call.flags.isYes || call.flags.isDryRun) return
+  const needing = assessment.changes.filter((one) => one.change === 'restart' && !one.canWait)
+  const list = needing.map((one) => `${one.name} (${one.live ?? 'unknown'} -> ${one.needed})`).join(', ')
+  const isAsked = canAsk(call)
+  if (isAsked && (await askYes(call, `Restart PostgreSQL on ${name} now? Its sessions are ended.`))) return
+  if (call.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal', { node: name })
+  throw new ReplctlError('confirmation-needed', `adopting ${name} needs a restart of PostgreSQL`, {
+    detail: `It is needed for ${list}. ${isAsked ? 'You did not say yes.' : 'There is no terminal to ask at.'} Nothing was changed.`,
+    hint: `Say yes beforehand, when a restart suits: replctl init primary ${name} --adopt --yes`,
+    node: name,
+  })
 }

@@ -1,10 +1,11 @@
-import { type CandidateVerdict } from '../../cluster/choose-candidate.ts'
+import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
-import { nodeName } from '../../cluster/names.ts'
+import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { expectedUpstream, hasDiverged, isRunningStandby } from '../../cluster/topology.ts'
+import { wayBack } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promotionMethods, type PromotionMethod } from '../../postgres/versions.ts'
@@ -38,7 +39,7 @@ export async function run(call: Call): Promise<Answer> {
 }
 
 interface Wish {
-  readonly node: ReturnType<typeof nodeName> | undefined
+  readonly node: NodeName | undefined
   readonly method: PromotionMethod
   readonly allowDataLoss: boolean
   readonly allowSplitBrain: boolean
@@ -57,12 +58,11 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
     const facts = survey.find((each) => each.name === one.name)
     return one.name !== candidate.name && facts !== undefined && isRunningStandby(facts)
   })
-  const candidateFacts = survey.find((facts) => facts.name === candidate.name)
-  const following = others.filter((one) => {
-    const facts = survey.find((each) => each.name === one.name)
-    const isPast = judged.isAlreadyPrimary && candidateFacts && facts && hasDiverged(facts, candidateFacts)
-    return isPast !== true && isSameCluster(observation, one.name, candidate.name)
-  })
+  // Whoever has WAL that the new primary lacks cannot follow it: it would wait for ever.
+  const astray = astrayFrom(observation, candidate.name, judged)
+  const following = others.filter(
+    (one) => !astray.includes(one.name) && isSameCluster(observation, one.name, candidate.name),
+  )
   const record = commonRecord(survey)
   const fenced = judged.oldPrimaries.map((one) => one.node)
   const members = inventory.nodes
@@ -87,15 +87,18 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       })),
       leftOverSlots: leftOverSlots(session, observation, candidate, following),
       members,
-      confirming: members.filter((name) => name !== candidate.name && !fenced.includes(name)),
+      confirming: members.filter((name) => ![candidate.name, ...fenced, ...astray].includes(name)),
     },
   )
   const oldPrimary = judged.oldPrimaries[0]?.node ?? record?.primary ?? null
   return {
     plan,
-    problems: judged.choice.verdicts
-      .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
-      .flatMap((verdict) => unreachableProblem(observation, verdict)),
+    problems: [
+      ...astray.map((name) => leftBehind(name, candidate.name)),
+      ...judged.choice.verdicts
+        .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
+        .flatMap((verdict) => unreachableProblem(observation, verdict)),
+    ],
     result: (after, outcome) =>
       promotionResult(after, judged, {
         oldPrimary: oldPrimary === candidate.name ? null : oldPrimary,
@@ -137,6 +140,21 @@ function leftOverSlots(
       return isUsed ? [] : [{ node: standby.name, slot: slot.name }]
     })
   })
+}
+
+/** Standbys with WAL that the new primary does not have (`--allow-data-loss`), or that left its history already. */
+function astrayFrom({ survey, topology }: Observation, candidate: NodeName, judged: PromotionDecision): NodeName[] {
+  if (!judged.isAlreadyPrimary) return nodesAhead(topology, candidate).map(({ node }) => node)
+  const primary = survey.find((facts) => facts.name === candidate)
+  return survey.flatMap((facts) => (primary && isRunningStandby(facts) && hasDiverged(facts, primary) ? [facts.name] : []))
+}
+
+function leftBehind(node: string, primary: string) {
+  const error = new ReplctlError('node-diverged', `${node} has WAL that ${primary} lacks and cannot follow it`, {
+    hint: wayBack(node),
+    node,
+  })
+  return problemOf(error, 'warning')
 }
 
 function unreachableProblem({ survey }: Observation, verdict: CandidateVerdict) {

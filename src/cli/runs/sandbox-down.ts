@@ -79,9 +79,13 @@ async function waitForOthers(call: Call, place: SandboxPlace): Promise<void> {
 }
 
 async function endNode(folder: string, place: SandboxPlace): Promise<void> {
-  const file = await readFile(join(folder, 'data', 'postmaster.pid'), 'utf8').catch(() => '')
+  const directories = (await readdir(folder).catch(() => [])).filter((name) => name.startsWith('data'))
+  const files = directories.map((name) =>
+    readFile(join(folder, name, 'postmaster.pid'), 'utf8').catch(() => ''),
+  )
+  const texts = await Promise.all(files)
   await endProcesses([folder], place)
-  await removeSharedMemory(file.split('\n')[6] ?? '')
+  for (const text of texts) await removeSharedMemory(text.split('\n')[6] ?? '')
 }
 
 /** A postmaster that was killed leaves a few bytes of System V shared memory behind: key and id stand in its file. */

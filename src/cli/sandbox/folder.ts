@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, chown, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { chmod, chown, link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { asReplctlError, ReplctlError } from '../../errors.ts'
-import { passfileLine } from '../../postgres/passfile.ts'
+import { ReplctlError } from '../../errors.ts'
+import { parsePassfile, passfileLine } from '../../postgres/passfile.ts'
 import type { SandboxPlace } from './place.ts'
 
 /** The role that the sandbox's URLs log in as; no superuser. */
@@ -25,35 +25,38 @@ export interface SandboxMark {
 
 /** The mark of a sandbox's folder; null where there is no sandbox. @throws {ReplctlError} `sandbox-unavailable` */
 export async function readMark(place: SandboxPlace): Promise<SandboxMark | null> {
-  const entries = await readdir(place.dir).catch(nullIfMissing)
-  if (entries === null || entries.length === 0) return null
-  if (!entries.includes(markName)) throw notASandbox(place)
-  const text = await readFile(join(place.dir, markName), 'utf8')
-  try {
-    return JSON.parse(text) as SandboxMark
-  } catch {
-    // Killed while it wrote its first file: nothing else can be in there.
-    return { made_by: 'replctl sandbox up', socket_dir: join(place.dir, 'sockets') }
-  }
+  return await orUnusable(place, async () => {
+    const entries = await readdir(place.dir).catch(nullIfMissing)
+    const isEmpty = entries?.every((name) => name.startsWith(`${markName}.new-`)) ?? true
+    if (entries === null || isEmpty) return null
+    if (!entries.includes(markName)) throw notASandbox(place)
+    return JSON.parse(await readFile(join(place.dir, markName), 'utf8')) as SandboxMark
+  })
 }
 
 /** Makes the folder, or finds it. Others may pass through root's (the postgres user has to), nobody through a user's own. */
 export async function ensureFolder(place: SandboxPlace): Promise<SandboxMark> {
   const { dir, owner } = place
-  try {
+  return await orUnusable(place, async () => {
     await mkdir(dir, { recursive: true })
-    const existing = await readMark(place)
-    const mark = existing ?? { made_by: 'replctl sandbox up', socket_dir: chooseSocketDir(dir) }
-    if (existing === null) {
+    if ((await readMark(place)) === null) {
+      const mark: SandboxMark = { made_by: 'replctl sandbox up', socket_dir: chooseSocketDir(dir) }
       await chmod(dir, owner === null ? 0o700 : 0o755)
-      await replaceFile(join(dir, markName), `${JSON.stringify(mark)}\n`, 0o644)
+      await createFile(join(dir, markName), `${JSON.stringify(mark)}\n`, 0o644)
     }
+    const mark = (await readMark(place))!
     await ensureOwned(mark.socket_dir, place)
     return mark
+  })
+}
+
+async function orUnusable<T>({ dir }: SandboxPlace, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
   } catch (thrown) {
     const { code } = thrown as NodeJS.ErrnoException
-    if (thrown instanceof ReplctlError || code === undefined) throw asReplctlError(thrown)
-    throw new ReplctlError('sandbox-unavailable', `could not make ${dir}`, {
+    if (thrown instanceof ReplctlError || code === undefined) throw thrown
+    throw new ReplctlError('sandbox-unavailable', `cannot use ${dir} for a sandbox`, {
       detail: `The system says ${code}.`,
       hint: 'Name another folder with --dir.',
       cause: thrown,
@@ -73,29 +76,32 @@ export async function ensureOwned(path: string, { owner }: SandboxPlace): Promis
   if (isNew && owner !== null) await chown(path, owner.uid, owner.gid)
 }
 
-/** The password of the sandbox's role: from the passfile, which is made at the first call and read by libpq. */
+/** The password of the sandbox's role, in a passfile for libpq that is made at the first call. */
 export async function ensurePassword(place: SandboxPlace): Promise<string> {
   const path = passfileOf(place)
-  const text = await readFile(path, 'utf8').catch(nullIfMissing)
-  const known = text?.trim().split(':').at(-1)
-  if (known) return known
   const password = randomBytes(18).toString('base64url')
   const line = passfileLine({ host: '127.0.0.1', port: '*', database: '*', user: sandboxRole, password })
-  await replaceFile(path, `${line}\n`, 0o600)
-  return password
+  await createFile(path, `${line}\n`, 0o600)
+  return parsePassfile(await readFile(path, 'utf8'))[0]?.password ?? ''
 }
 
 /** How to reach a node: the password is read by libpq from the passfile that the URL names. */
 export function urlOf(place: SandboxPlace, port: number): string {
-  const passfile = encodeURIComponent(passfileOf(place)).replaceAll('%2F', '/')
+  const passfile = encodeURIComponent(passfileOf(place)).replaceAll('%2F', '/').replaceAll("'", '%27')
   return `postgresql://${sandboxRole}@127.0.0.1:${port}/postgres?passfile=${passfile}`
 }
 
-/** Writes a file as a whole: whoever reads it sees all of it or the one before. */
-export async function replaceFile(path: string, text: string, mode: number): Promise<void> {
+/** Makes a file as a whole; of two that come at the same time the first one wins. */
+export async function createFile(path: string, text: string, mode: number): Promise<void> {
   const temporary = `${path}.new-${randomBytes(4).toString('hex')}`
   await writeFile(temporary, text, { flag: 'wx', mode })
-  await rename(temporary, path)
+  try {
+    await link(temporary, path)
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code !== 'EEXIST') throw thrown
+  } finally {
+    await rm(temporary, { force: true })
+  }
 }
 
 export function nullIfMissing(error: NodeJS.ErrnoException): null {

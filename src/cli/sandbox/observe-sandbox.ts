@@ -1,5 +1,6 @@
 import { diagnose } from '../../cluster/diagnose.ts'
 import { observeTopology } from '../../cluster/topology.ts'
+import { quoteForShell } from '../../command.ts'
 import { exitCodes } from '../../errors.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { statusJson, statusText } from '../../report/status.ts'
@@ -14,6 +15,8 @@ import type { SandboxPlace } from './place.ts'
 export function callOn(call: Call, place: SandboxPlace, changes: Partial<Call> = {}): Call {
   return { ...call, args: [], options: {}, ...changes, flags: { ...call.flags, config: inventoryOf(place) } }
 }
+
+const shellWord = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : quoteForShell(text))
 
 /** The sandbox as observed: as `status`, with its folder, its inventory, and a URL for each node. */
 export async function observeSandbox(
@@ -35,7 +38,7 @@ export async function observeSandbox(
       ['inventory', inventory.path],
       ...[...urls].map(([name, url]) => [paint.name(name), `psql '${url}'`]),
     ]
-    const how = `\nFor any other command: export REPLCTL_CONFIG=${inventory.path}\n`
+    const how = `\nFor any other command: export REPLCTL_CONFIG=${shellWord(inventory.path)}\n`
     return {
       exitCode: problems.some((problem) => problem.severity === 'error') ? exitCodes.unhealthy : exitCodes.ok,
       changed: false,

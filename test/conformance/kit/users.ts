@@ -5,7 +5,8 @@ import { exec } from './machine.ts'
 export interface TestUsers {
   /** The full name of a user, e.g. `rc4711admin`. */
   name(role: string): string
-  add(role: string, options?: { shell?: string; sudo?: boolean }): string
+  /** `sudo: 'use_pty'`: sudo gives its commands a terminal of their own, as newer versions do by default. */
+  add(role: string, options?: { shell?: string; sudo?: boolean | 'use_pty' }): string
   home(role: string): string
   removeAll(): void
 }
@@ -23,7 +24,9 @@ export function createTestUsers(): TestUsers {
       // useradd gives up when another test file holds the lock of /etc/passwd.
       locked(['useradd', '--create-home', '--shell', shell, '--password', '*', user])
       made.push(user)
-      if (sudo) writeFileSync(`/etc/sudoers.d/${user}`, `${user} ALL=(ALL) NOPASSWD: ALL\n`, { mode: 0o440 })
+      const terminal = `Defaults:${user} ${sudo === 'use_pty' ? '' : '!'}use_pty`
+      const rights = `${terminal}\n${user} ALL=(ALL) NOPASSWD: ALL\n`
+      if (sudo) writeFileSync(`/etc/sudoers.d/${user}`, rights, { mode: 0o440 })
       return user
     },
     removeAll: () => {

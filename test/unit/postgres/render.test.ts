@@ -54,8 +54,8 @@ describe('replctl.conf', () => {
       # Replication
       cluster_name = 'shop'
       hot_standby = 'on'
-      max_replication_slots = '10'
-      max_wal_senders = '10'
+      max_replication_slots = '32'
+      max_wal_senders = '32'
       synchronous_standby_names = 'FIRST 1 ("shop_pg2")'
 
       # Archiving

@@ -1,0 +1,18 @@
+import type { Call } from './command-spec.ts'
+
+/** Whether somebody sits at a terminal who can answer; a program that reads JSON is nobody. */
+export function canAsk(call: Call): boolean {
+  return call.io.isTerminal && process.stdin.isTTY === true && !call.flags.isJson
+}
+
+/** Asks on the terminal; Escape, Ctrl-C and a plain Enter are a no. */
+export async function askYes(call: Call, question: string): Promise<boolean> {
+  const { confirm } = await import('@clack/prompts')
+  const answer = await confirm({
+    message: question,
+    initialValue: false,
+    output: process.stderr,
+    signal: call.signal,
+  })
+  return answer === true
+}

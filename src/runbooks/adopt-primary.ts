@@ -1,0 +1,45 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import { inOrder, type Plan } from '../engine/step.ts'
+import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureArchiving } from '../steps/ensure-archiving.ts'
+import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureMarkedAsBuilt } from '../steps/ensure-mark.ts'
+import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
+import { forgetInstance, rememberInstance, takesBackRole } from '../steps/remember-instance.ts'
+import { requireAdoptableInstance, requireSettingsNotOverridden } from '../steps/require-adoptable.ts'
+import { requireBinaries } from '../steps/require-binaries.ts'
+import { requireFreePort } from '../steps/require-environment.ts'
+import { requireForeignRoleMatches } from '../steps/require-foreign-role.ts'
+import { ensureSettingsInForce, requireSoundConfiguration } from '../steps/restart-for-settings.ts'
+import { startInstance } from '../steps/start-instance.ts'
+
+/**
+ * Takes over an instance that replctl did not make, running or stopped, and makes it the cluster's primary. Its data is
+ * not touched; the operator's own files stay where they are, and get one line (postgresql.conf) and one marked block
+ * (pg_hba.conf). What it has and is good enough stays. A running instance is reloaded, and restarted only where a changed
+ * setting needs that. Until the end a failure puts the files back as they were, and the instance with them.
+ */
+export function adoptPrimary(input: ClusterInput, node: NodeSettings): Plan {
+  const { name } = node
+  const { replication } = input.inventory
+  return inOrder([
+    requireAdoptableInstance(node),
+    requireBinaries(name, node.postgres.version),
+    requireFreePort(name),
+    requireSettingsNotOverridden(node, input),
+    requireForeignRoleMatches(node, replication),
+    rememberInstance(node, input),
+    ...ensureArchiving(input, node),
+    ensureSettings(name, input, [], { isAdopting: true }),
+    requireSoundConfiguration(node),
+    startInstance(name),
+    ensureHbaLines(name, input),
+    ensureSettingsInForce(node, input),
+    ensurePassfile(name, replication, name),
+    takesBackRole(ensureReplicationRole(name, replication), replication),
+    ensureMarkedAsBuilt(name),
+    ensureClusterRecord(name, { primary: name, members: [name] }),
+    forgetInstance(node),
+  ])
+}

@@ -1,0 +1,87 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import { type AdoptionVerdict, judgeAdoption } from '../cluster/judge-adoption.ts'
+import { neededSettings, nodeHbaLines, ownedConfigFile } from '../cluster/node-configuration.ts'
+import { readTextFile } from '../node/files.ts'
+import { readLiveConfiguration } from '../node/live-settings.ts'
+import type { Node } from '../node/node.ts'
+import { serviceOf } from '../node/service.ts'
+import { ensureLastInclude, includeMarker } from '../postgres/config-file.ts'
+import { ensureManagedBlock } from '../postgres/hba.ts'
+import { sufficientSettings } from '../postgres/kept-settings.ts'
+import { archiveCommandOf } from './archive-wish.ts'
+import type { ClusterInput } from './cluster-input.ts'
+import { binDirectoryOf, majorOf } from './look.ts'
+
+/** Lines that come into a file of the operator's. */
+export interface AddedLines {
+  readonly file: string
+  readonly lines: readonly string[]
+}
+
+/** Everything that taking an instance over would change in it, and what stays. */
+export interface AdoptionAssessment extends AdoptionVerdict {
+  /** What it has and keeps, although replctl would set something else. */
+  readonly kept: ReadonlyMap<string, string>
+  readonly configFile: string
+  readonly hbaFile: string
+  readonly added: readonly AddedLines[]
+}
+
+/** Looks at an instance that is to be taken over: what it has, what it needs. Reads only; it may be stopped. */
+export async function assessAdoption(
+  node: Node,
+  facts: NodeFacts,
+  { inventory, templates }: ClusterInput,
+): Promise<AdoptionAssessment> {
+  const { parameters } = node.settings.postgres
+  const needed = neededSettings({
+    inventory,
+    node: node.settings,
+    major: majorOf(facts),
+    home: facts.home,
+    standbys: [],
+    socketDirectory: parameters.unix_socket_directories,
+    archiveCommand: archiveCommandOf(inventory, node.settings, facts),
+  })
+  const live = await readLiveConfiguration(node, facts, [...needed.keys(), 'data_checksums'])
+  const settings = { ...live.settings, ...checksumsOf(facts) }
+  const verdict = judgeAdoption({
+    node: node.name,
+    isRunning: facts.instance !== null,
+    settings,
+    autoConf: live.autoConf,
+    commandLine: live.commandLine,
+    needed,
+    wished: Object.keys(parameters),
+    restartLosesOptions: serviceOf(node, facts, binDirectoryOf(facts)).name === 'pg_ctl',
+  })
+  const values = Object.fromEntries(Object.entries(settings).map(([name, one]) => [name, one.value]))
+  const [mainText, hbaText] = await Promise.all([
+    readTextFile(node, `${facts.configDirectory}/postgresql.conf`),
+    readTextFile(node, live.hbaFile),
+  ])
+  const hbaLines = nodeHbaLines({ inventory, node: node.settings, templates })
+  const isIncluded = ensureLastInclude(mainText ?? '', ownedConfigFile) === mainText
+  const hasBlock = ensureManagedBlock(hbaText ?? '', hbaLines, inventory.cluster) === hbaText
+  return {
+    ...verdict,
+    kept: sufficientSettings(values, needed, Object.keys(parameters)),
+    configFile: live.configFile,
+    hbaFile: live.hbaFile,
+    added: [
+      ...(isIncluded
+        ? []
+        : [{ file: `${facts.configDirectory}/postgresql.conf`, lines: [`include_if_exists = '${ownedConfigFile}'  ${includeMarker}`] }]),
+      ...(hasBlock
+        ? []
+        : [{ file: live.hbaFile, lines: [`# BEGIN replctl ${inventory.cluster}`, ...hbaLines, `# END replctl ${inventory.cluster}`] }]),
+    ],
+  }
+}
+
+/** pg_control knows it also of a stopped instance. */
+function checksumsOf({ control }: NodeFacts) {
+  if (control === null) return {}
+  const value = control.dataChecksums ? 'on' : 'off'
+  return { data_checksums: { value, unit: null, context: 'internal', source: 'default' } }
+}

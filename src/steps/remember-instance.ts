@@ -1,0 +1,168 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { NodeSettings, ReplicationSettings } from '../cluster/inventory.ts'
+import { ownedConfigFile } from '../cluster/node-configuration.ts'
+import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { stateScript } from '../node/node.ts'
+import { serviceOf, startFailed } from '../node/service.ts'
+import { quoteIdentifier, quoteLiteral } from '../postgres/sql.ts'
+import { assessAdoption } from './assess-adoption.ts'
+import type { ClusterInput } from './cluster-input.ts'
+import { reloadConfiguration } from './ensure-configuration.ts'
+import { removeStateFile } from './ensure-mark.ts'
+import { ask, awaitState, binDirectoryOf, look } from './look.ts'
+import { foreignRoleRefusal } from './require-foreign-role.ts'
+import { restartInstance } from './restart-instance.ts'
+
+/** How an instance was before it was taken over; kept beside the copies of its files until that is done. */
+interface Before {
+  readonly wasRunning: boolean
+  /** Settings that waited for a restart already. */
+  readonly pendingRestart: readonly string[]
+  readonly hadPassfile: boolean
+  readonly hadMark: boolean
+  readonly hadRecord: boolean
+}
+
+/** `$state/adopt` holds for each file `<n>.path` and, unless there was no such file, `<n>.copy`. */
+const rememberScript = `
+new="$state/adopt.new"
+rm -rf "$new" && mkdir "$new" || exit 74
+shift
+n=0
+for path; do
+  n=$((n + 1))
+  while [ -L "$path" ]; do
+    link=$(readlink "$path")
+    case $link in /*) path=$link ;; *) path=$(dirname "$path")/$link ;; esac
+  done
+  printf '%s\\n' "$path" > "$new/$n.path" || exit 74
+  if [ -e "$path" ]; then cp -p -- "$path" "$new/$n.copy" || exit 74; fi
+done
+cat > "$new/before.json" || exit 74
+sync -f "$new" 2>/dev/null || sync
+mv "$new" "$state/adopt"
+`
+
+const restoreScript = `
+for file in "$state"/adopt/*.path; do
+  [ -f "$file" ] || continue
+  IFS= read -r path < "$file"
+  copy="\${file%.path}.copy"
+  if [ ! -e "$copy" ]; then rm -f -- "$path" || exit 74; continue; fi
+  if cmp -s -- "$copy" "$path"; then touch -r "$copy" "$path"; continue; fi
+  cp -p -- "$copy" "$path.replctl-new.$$" && mv -f -- "$path.replctl-new.$$" "$path" || exit 74
+done
+sync
+`
+
+/**
+ * Keeps a copy of each file that is about to be changed, and how the instance was, until it is taken over. Undone, it
+ * puts the files back byte for byte, and has the instance run (or not) as it did, with the settings it had.
+ */
+export function rememberInstance({ name, postgres }: NodeSettings, input: ClusterInput): Step {
+  return {
+    title: 'keep a copy of the files that will change',
+    node: name,
+    check: async (ctx) => {
+      const { mark } = await look(ctx)
+      if (mark?.phase === 'done') return satisfied('the instance is taken over already')
+      return (await readBefore(ctx)) === null ? pending('there is none') : satisfied('there is one')
+    },
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      const { configDirectory } = facts
+      const { hbaFile } = await assessAdoption(ctx.node, facts, input)
+      const files = [`${configDirectory}/postgresql.conf`, `${configDirectory}/${ownedConfigFile}`, hbaFile]
+      const before = JSON.stringify(await describeInstance(ctx, facts))
+      await ctx.node.output(stateScript(ctx.node, 'copy the configuration files', rememberScript, files, before))
+    },
+    verify: async () => undefined,
+    undo: async (ctx) => {
+      const before = await readBefore(ctx)
+      if (before === null) return
+      await ctx.node.output(stateScript(ctx.node, 'put the configuration files back', restoreScript))
+      await runAsBefore(ctx, before)
+      if (!before.hadMark) await removeStateFile(ctx, name, 'node.json')
+      if (!before.hadRecord) await removeStateFile(ctx, name, 'cluster.json')
+      if (!before.hadPassfile) await removeStateFile(ctx, name, 'pgpass')
+      await forget(ctx)
+    },
+  }
+  async function runAsBefore(ctx: StepContext, before: Before): Promise<void> {
+    const facts = await look(ctx)
+    if (!before.wasRunning) return
+    if (facts.instance === null) {
+      const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
+      const result = await ctx.node.run(service.start, { timeoutMs: ctx.timeoutMs })
+      if (result.status !== 0) throw startFailed(name, service, result.stderr || result.stdout)
+      await awaitState(ctx, `PostgreSQL on ${name} answers on port ${postgres.port}`, async () => {
+        return (await look(ctx)).instance ?? undefined
+      })
+      return
+    }
+    await reloadConfiguration(ctx, name)
+    const waiting = await settingsWaitingForRestart(ctx)
+    if (waiting.some((one) => !before.pendingRestart.includes(one))) await restartInstance(ctx, await look(ctx))
+  }
+}
+
+/** What it was kept for is done: the copies go. */
+export function forgetInstance({ name }: NodeSettings): Step {
+  return {
+    title: 'remove the copies of the files that were changed',
+    node: name,
+    check: async (ctx) =>
+      (await readBefore(ctx)) === null ? satisfied('there are none') : pending('they are there'),
+    apply: forget,
+  }
+}
+
+/** A role that is made for an instance goes again when the instance is given back; one that it had stays. */
+export function takesBackRole(step: Step, replication: ReplicationSettings): Step {
+  const { user } = replication
+  return {
+    ...step,
+    apply: async (ctx) => {
+      const foreign = await foreignRoleRefusal(ctx, replication)
+      if (foreign !== null) throw foreign
+      const { sql } = await ask(ctx)
+      const roles = await sql.value(`SELECT count(*)::text FROM pg_roles WHERE rolname = ${quoteLiteral(user)}`)
+      const script = 'if [ -d "$state/adopt" ]; then : > "$state/adopt/made-role"; fi'
+      if (roles === '0') await ctx.node.output(stateScript(ctx.node, 'note that a role is made', script))
+      await step.apply?.(ctx)
+    },
+    undo: async (ctx) => {
+      const script = 'if [ -f "$state/adopt/made-role" ]; then echo made; fi'
+      const noted = await ctx.node.output(stateScript(ctx.node, 'look whether a role was made', script))
+      if (noted.trim() === '' || (await look(ctx)).instance === null) return
+      const { sql } = await ask(ctx)
+      await sql.execute(`DROP ROLE IF EXISTS ${quoteIdentifier(user)}`)
+    },
+  }
+}
+
+async function describeInstance(ctx: StepContext, facts: NodeFacts): Promise<Before> {
+  const isRunning = facts.instance !== null
+  return {
+    wasRunning: isRunning,
+    pendingRestart: isRunning ? await settingsWaitingForRestart(ctx) : [],
+    hadPassfile: facts.hasPassfile,
+    hadMark: facts.mark !== null,
+    hadRecord: facts.record !== null,
+  }
+}
+
+async function settingsWaitingForRestart(ctx: StepContext): Promise<readonly string[]> {
+  const { sql } = await ask(ctx)
+  return await sql.json(`SELECT coalesce(json_agg(name), '[]') FROM pg_settings WHERE pending_restart`)
+}
+
+async function readBefore(ctx: StepContext): Promise<Before | null> {
+  const script = 'if [ -f "$state/adopt/before.json" ]; then cat "$state/adopt/before.json"; fi'
+  const text = await ctx.node.output(stateScript(ctx.node, 'look for copies of files', script))
+  return text === '' ? null : (JSON.parse(text) as Before)
+}
+
+async function forget(ctx: StepContext): Promise<void> {
+  await ctx.node.output(stateScript(ctx.node, 'remove the copies of files', 'rm -rf "$state/adopt" "$state/adopt.new"'))
+}

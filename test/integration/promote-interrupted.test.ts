@@ -1,0 +1,119 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { describeOnHosts } from '../kit/describe-on-hosts.ts'
+import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
+import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
+import { fingerprint, openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
+
+describeOnHosts('promote, interrupted', () => {
+  let hosts: TestHosts
+  let cluster: TestCluster
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({ hosts: [{ name: 'pg1' }, { name: 'pg2' }, { name: 'pg3' }] })
+    cluster = await TestCluster.create(hosts, { inventory: openToControlHost })
+    await cluster.init()
+    await cluster.addStandbys()
+    await cluster.server('pg1').sql('CREATE TABLE ledger (id bigint)')
+    await saveHosts(hosts)
+  })
+  afterAll(() => hosts?.destroy())
+  beforeEach(restore)
+
+  async function restore(): Promise<void> {
+    await restoreHosts(hosts)
+    for (const name of ['pg2', 'pg3']) await streams(name)
+  }
+  const streams = (name: string) =>
+    cluster.server(name).awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+  const tell = ({ exitCode, json, stderr }: ReplctlResult) => ({
+    exit: exitCode,
+    changed: json?.changed,
+    errors: json?.problems.flatMap((one: { code: string; severity: string }) => (one.severity === 'error' ? [one.code] : [])),
+    why: `${JSON.stringify(json?.problems)} ${stderr}`,
+  })
+
+  /** Starts promote and does `deed` right after its k-th step ended; gives how many steps had ended by then. */
+  async function interruptAfterStep(k: number, deed: (kill: () => void) => unknown, args: string[] = []): Promise<number> {
+    const started = cluster.startReplctl(['promote', 'pg2', ...args])
+    const ended = () => started.stderr().split('\n').filter((line) => /^[✓·] /.test(line)).length
+    let isOver = false
+    void started.finished.then(() => {
+      isOver = true
+    })
+    await awaitCondition(`step ${k} of promote ended`, () => isOver || ended() >= k, { everyMs: 2 })
+    await deed(() => started.kill())
+    await started.finished
+    return ended()
+  }
+
+  async function expectOneGoodCluster(): Promise<void> {
+    expect(await writersNow(hosts)).toEqual(['pg2'])
+    expect(await cluster.server('pg2').sqlValue('SELECT timeline_id FROM pg_control_checkpoint()')).toBe(2)
+    expect(tell(await cluster.replctl(['verify', 'pg2', 'pg3', '--json']))).toMatchObject({ exit: 0 })
+    const status = await cluster.replctl(['status', '--json'])
+    expect(status.json.problems.map((one: { code: string; node: string }) => `${one.node} ${one.code}`)).toEqual([
+      'pg1 node-fenced',
+    ])
+  }
+
+  it.each([1, 2, 3, 5, 7, 9])(
+    'killed after step %i, it gets to the end by the same command or by resume from another control host',
+    async (k) => {
+      const watch = new WriterWatch(hosts)
+      await cluster.server('pg1').kill9()
+      await interruptAfterStep(k, (kill) => kill())
+      const elsewhere = join(hosts.directory, `elsewhere-${k}`)
+      await mkdir(elsewhere, { recursive: true })
+      const isResume = k % 2 === 1
+      const ended = await cluster.replctl([...(isResume ? ['resume'] : ['promote', 'pg2']), '--json'], {
+        cwd: elsewhere,
+        env: { HOME: elsewhere },
+      })
+      expect(tell(ended)).toMatchObject({ exit: 0 })
+      expect(ended.json.command).toBe(isResume ? 'resume' : 'promote')
+      expect(await watch.stop()).toEqual([])
+      await expectOneGoodCluster()
+    },
+  )
+
+  it('killed before the promotion, it can be taken back: the old primary is in service again', async () => {
+    const before = await fingerprint(hosts, 'pg2')
+    await interruptAfterStep(1, (kill) => kill(), ['--allow-split-brain'])
+    if ((await writersNow(hosts)).includes('pg2')) return // It was quicker than the kill.
+    expect(await writersNow(hosts)).toEqual([])
+    const aborted = await cluster.replctl(['abort', '--json'])
+    expect(tell(aborted)).toMatchObject({ exit: 0 })
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+    expect((await hosts.exec('pg1', `ls ${cluster.server('pg1').dataDir}`)).stdout).not.toContain('standby.signal')
+    await streams('pg2')
+    expect(await fingerprint(hosts, 'pg2')).toBe(before)
+    expect(tell(await cluster.replctl(['status', '--json']))).toMatchObject({ exit: 0, errors: [] })
+  })
+
+  it('a dead old primary that was fenced is unfenced by abort, and stays stopped', async () => {
+    await cluster.server('pg1').kill9()
+    await interruptAfterStep(1, (kill) => kill())
+    if ((await writersNow(hosts)).includes('pg2')) return
+    expect(tell(await cluster.replctl(['abort', '--json']))).toMatchObject({ exit: 0 })
+    expect(await writersNow(hosts)).toEqual([])
+    await cluster.server('pg1').start() // by hand
+    await cluster.server('pg1').awaitAnswer()
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+    for (const name of ['pg2', 'pg3']) await streams(name)
+    expect(tell(await cluster.replctl(['status', '--json']))).toMatchObject({ exit: 0, errors: [] })
+  })
+
+  it('cut off in the middle of it, promote stops part-way in bounded time, and resume finishes', async () => {
+    const watch = new WriterWatch(hosts)
+    await cluster.server('pg1').kill9()
+    const startedAt = performance.now()
+    await interruptAfterStep(2, () => hosts.cutLink('pg2', 'control', { port: 22 }), ['--timeout', '10s'])
+    expect(performance.now() - startedAt).toBeLessThan(60_000)
+    await hosts.restoreLink('pg2')
+    expect(tell(await cluster.replctl(['resume', '--json', '--timeout', '90s']))).toMatchObject({ exit: 0 })
+    expect(await watch.stop()).toEqual([])
+    await expectOneGoodCluster()
+  })
+})
