@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
+import { RootCommand, ShellCompDirective } from '@bomb.sh/tab'
 import tab from '@bomb.sh/tab/commander'
-import { type Option, type RootCommand, ShellCompDirective } from '@bomb.sh/tab'
+import type { Command } from 'commander'
 import { findInventoryPath } from '../config/find-inventory.ts'
 import type { Surroundings } from './command-spec.ts'
 import { makeProgram } from './program.ts'
@@ -8,17 +9,23 @@ import { makeProgram } from './program.ts'
 /** Options and arguments whose values are the names of nodes. */
 const nodeOptions = ['from', 'upstream']
 const nodeArguments = ['node']
-const shells = ['bash', 'zsh', 'fish']
+export const shells = ['bash', 'zsh', 'fish'] as const
 
 /**
  * Answers a shell that asks what could come next: commands, options, the nodes of the inventory. It reads that file and
  * nothing else, and loads none of what talks to hosts. `words`: what @bomb.sh/tab's scripts call us with, `-- promote ''`.
  */
 export async function complete(words: readonly string[], io: Surroundings): Promise<number> {
-  const typed = words[0] === '--' ? words.slice(1) : [...words]
-  const before = typed.slice(0, -1)
-  const program = makeProgram({ version: () => '', writeOut: io.writeOut, writeError: io.writeError, run: async () => {} })
-  if (namesFile(before.at(-1))) {
+  const typed = words[0] === '--' ? words.slice(1) : words
+  const before = typed.slice(0, -1).flatMap(splitOption)
+  const program = makeProgram({
+    version: () => '',
+    writeOut: io.writeOut,
+    writeError: io.writeError,
+    run: async () => {},
+  })
+  const last = before.at(-1)
+  if (last?.startsWith('-') && namesFile(last, program)) {
     // No directive against it: the shell completes paths better than we could.
     io.writeOut(`:${ShellCompDirective.ShellCompDirectiveDefault}\n`)
     return 0
@@ -27,18 +34,23 @@ export async function complete(words: readonly string[], io: Surroundings): Prom
   root.commands.delete('complete')
   const names = (await nodeNames(before, io)).filter((name) => !before.includes(name))
   suggest(root, names)
-  root.parse([...typed])
+  io.writeOut(captureLines(() => root.parse([...before, typed.at(-1) ?? ''])))
   return 0
+}
 
-  function namesFile(option: string | undefined): boolean {
-    const known = [program, ...program.commands].flatMap((command) => command.options)
-    return known.some(({ short, long, flags }) => (option === short || option === long) && /<(file|dir)>/.test(flags))
-  }
+function namesFile(word: string, command: Command): boolean {
+  return (
+    command.options.some(
+      ({ short, long, flags }) => (word === short || word === long) && /<(file|dir)>/.test(flags),
+    ) || command.commands.some((child) => namesFile(word, child))
+  )
 }
 
 /** Gives the values to the options and arguments that take them. */
 function suggest(root: RootCommand, names: readonly string[]): void {
   for (const command of root.commands.values()) {
+    // commander's description is the whole help.
+    command.description = command.description.split('\n', 1)[0] ?? ''
     for (const option of command.options.values()) {
       if (nodeOptions.includes(option.value)) option.handler = offer(names)
     }
@@ -49,14 +61,17 @@ function suggest(root: RootCommand, names: readonly string[]): void {
   }
 }
 
-function offer(values: readonly string[]): NonNullable<Option['handler']> {
+function offer(values: readonly string[]): (take: (value: string, description: string) => void) => void {
   return (take) => {
     for (const value of values) take(value, '')
   }
 }
 
 /** Names of the nodes in the inventory, as far as it can be read: half-written files have some, too. */
-async function nodeNames(words: readonly string[], { env, cwd, home }: Surroundings): Promise<readonly string[]> {
+async function nodeNames(
+  words: readonly string[],
+  { env, cwd, home }: Surroundings,
+): Promise<readonly string[]> {
   try {
     const path = findInventoryPath({ flag: configIn(words), env, cwd, home })
     const [text, { parseDocument }] = await Promise.all([readFile(path, 'utf8'), import('yaml')])
@@ -67,9 +82,46 @@ async function nodeNames(words: readonly string[], { env, cwd, home }: Surroundi
   }
 }
 
+/** `--config=FILE` is two words for the library. */
+function splitOption(word: string): readonly string[] {
+  const [, name, value] = /^(--[\w-]+)=(.*)$/s.exec(word) ?? []
+  return name === undefined || value === undefined ? [word] : [name, value]
+}
+
 function configIn(words: readonly string[]): string | undefined {
-  const joined = words.find((word) => word.startsWith('--config='))
-  if (joined !== undefined) return joined.slice('--config='.length)
   const at = words.findIndex((word) => word === '-c' || word === '--config')
   return at < 0 ? undefined : words[at + 1]
+}
+
+/** What a shell sources to complete replctl. */
+export function completionScript(shell: (typeof shells)[number]): string {
+  const text = captureLines(() => new RootCommand().setup('replctl', 'replctl', shell))
+  return shell === 'bash' ? completeBash(text) : text
+}
+
+/** Bash without the package bash-completion, and 3.2 of macOS, lack what the script calls; it may be sourced twice. */
+function completeBash(script: string): string {
+  return `${bashFallbacks}${script
+    .replaceAll(/^readonly (ShellComp)/gm, '$1')
+    .replace(/^complete -F/m, 'complete -o default -F')}`
+}
+
+const bashFallbacks = `\
+declare -F _get_comp_words_by_ref >/dev/null || _get_comp_words_by_ref() {
+    cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD - 1]} words=("\${COMP_WORDS[@]}") cword=$COMP_CWORD
+}
+type compopt >/dev/null 2>&1 || compopt() { :; }
+`
+
+/** The library prints by console.log, which a caller cannot redirect. */
+function captureLines(work: () => void): string {
+  const { log } = console
+  const lines: string[] = []
+  console.log = (line: string) => lines.push(line)
+  try {
+    work()
+  } finally {
+    console.log = log
+  }
+  return `${lines.join('\n')}\n`
 }

@@ -171,7 +171,7 @@ interface AnswerParts {
 
 async function makeAnswer(parts: AnswerParts): Promise<Answer> {
   const { call, decision, outcome, after, warnings, inventory, survey } = parts
-  const own = outcome.error === null ? await decision.result?.(after, outcome) : undefined
+  const own = outcome.error === null && call.options.isAbort !== true ? await decision.result?.(after, outcome) : undefined
   const result = { ...own, steps: outcome.steps }
   const error = outcome.error === null ? [] : [problemOf(outcome.error)]
   const problems = [...error, ...(decision.problems ?? []), ...warnings, ...bystanders(survey, outcome)]
@@ -191,6 +191,7 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
 function textOf({ call, decision, outcome, after }: AnswerParts, result: object): string {
   const paint = paintOf(call, 'out')
   if (call.flags.isDryRun) return planText(outcome.steps, paint)
+  if (call.options.isAbort === true) return outcome.error === null ? `"${call.command}" was taken back.\n` : ''
   return outcome.error === null ? (decision.text?.(after, outcome, paint, result) ?? '') : ''
 }
 

@@ -1,5 +1,6 @@
 import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
 import type { NodeName } from './names.ts'
+import { identifierOf, isForeign } from './record.ts'
 import { type ObservedNode, receivedLsn, type Topology } from './topology.ts'
 
 /** How one node fares as a candidate for promotion, and why. */
@@ -50,7 +51,7 @@ export function nodesAhead(
   return topology.nodes.flatMap((node) => {
     const lsn = receivedLsn(node.facts)
     if (node === own || lsn === null || node.facts.instance?.isInRecovery !== true) return []
-    if (systemIdentifierOf(node) !== systemIdentifierOf(own)) return []
+    if (identifierOf(node.facts) !== identifierOf(own.facts)) return []
     const bytes = lsnDistance(ownLsn, lsn)
     return bytes > 0 ? [{ node: node.settings.name, bytes }] : []
   })
@@ -61,12 +62,11 @@ export function whyItCannotLead(node: ObservedNode, topology: Topology): string 
   const { facts, settings } = node
   if (facts.unreachable !== null) return 'its host cannot be reached'
   if (facts.dataDirectoryState !== 'instance') return 'it is not built yet'
+  if (isForeign(facts, topology.nodes.map((one) => one.facts))) return 'it belongs to another cluster'
   if (facts.postmaster?.isAlive === true && facts.instance === null) return 'it does not answer'
   if (facts.instance === null) return facts.fence === null ? 'it is stopped' : 'it is fenced'
   if (!facts.instance.isInRecovery) return 'it accepts writes already'
   if (!settings.promotable) return 'the inventory says promotable: false'
-  const expected = commonSystemIdentifier(topology)
-  if (expected !== null && systemIdentifierOf(node) !== expected) return 'it belongs to another cluster'
   if (receivedLsn(facts) === null) return 'it has not received any WAL'
   return null
 }
@@ -75,23 +75,4 @@ function compareWal(a: ObservedNode, b: ObservedNode): number {
   const [lsnA, lsnB] = [receivedLsn(a.facts), receivedLsn(b.facts)]
   if (lsnA === null || lsnB === null) return (lsnA === null ? 0 : 1) - (lsnB === null ? 0 : 1)
   return compareLsn(lsnA, lsnB)
-}
-
-function systemIdentifierOf(node: ObservedNode): string | undefined {
-  return node.facts.instance?.systemIdentifier ?? node.facts.control?.systemIdentifier
-}
-
-/** The system identifier that replctl recorded, else the one most nodes have. */
-export function commonSystemIdentifier(topology: Topology): string | null {
-  const recorded = topology.nodes
-    .map((node) => node.facts.record)
-    .filter((record) => record !== null)
-    .toSorted((a, b) => b.generation - a.generation)[0]?.systemIdentifier
-  if (recorded !== undefined && recorded !== '') return recorded
-  const counts = new Map<string, number>()
-  for (const node of topology.nodes) {
-    const id = systemIdentifierOf(node)
-    if (id !== undefined) counts.set(id, (counts.get(id) ?? 0) + 1)
-  }
-  return [...counts].toSorted((a, b) => b[1] - a[1])[0]?.[0] ?? null
 }

@@ -6,6 +6,7 @@ import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 import { comeBackHint, wayBack } from './way-back.ts'
+import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
 import { expectedUpstream, type ObservedNode, type Topology } from './topology.ts'
 
 /** Everything that is not as the inventory wants it, worst first, each with the command that mends it. */
@@ -47,6 +48,7 @@ function diagnoseNode(
   const name = settings.name
   if (facts.unreachable !== null) return [[facts.unreachable]]
   if (facts.dataDirectoryState === 'not-an-instance') return [[foreignDirectory(node)]]
+  if (isForeign(facts, survey)) return [[foreignInstance(node, clusterIdentifier(survey))]]
   if (role === 'empty') return [[notBuilt(node, topology)]]
   if (facts.postmaster?.isAlive === true && facts.instance === null) return [[notAnswering(node)]]
   if (role === 'fenced') {
@@ -65,17 +67,6 @@ function diagnoseNode(
   }
   if (role === 'stopped') return [[stopped(node, primaryOf(topology, survey))]]
   const findings: Finding[] = [...journalFinding(node)]
-  const expected = commonIdentifier(topology, survey)
-  if (expected !== null && facts.instance?.systemIdentifier !== expected) {
-    findings.push([
-      new ReplctlError('foreign-cluster', `${name} belongs to another cluster`, {
-        detail: `Its system identifier is ${facts.instance?.systemIdentifier}, the cluster's is ${expected}.`,
-        hint: `Look at what ${settings.postgres.dataDir} on ${name} really is; correct the inventory or move it away.`,
-        node: name,
-      }),
-    ])
-    return findings
-  }
   if (role === 'diverged') findings.push([diverged(node, topology)])
   else if (role === 'standby') findings.push(...diagnoseStandby(inventory, topology, node, survey))
   return findings
@@ -333,7 +324,11 @@ function primaryOf(topology: Topology, survey: readonly ObservedNode['facts'][])
   return survey.find((one) => one.name === topology.primary)
 }
 
-function commonIdentifier(topology: Topology, survey: readonly ObservedNode['facts'][]): string | null {
-  const primary = survey.find((one) => one.name === topology.primary)
-  return primary?.instance?.systemIdentifier ?? null
+function foreignInstance(node: ObservedNode, ours: string | null): ReplctlError {
+  const { name, postgres } = node.settings
+  return new ReplctlError('foreign-cluster', `${name} belongs to another cluster`, {
+    detail: `Its system identifier is ${identifierOf(node.facts)}, the cluster's is ${ours}.`,
+    hint: `Look at what ${postgres.dataDir} on ${name} really is; correct the inventory or move it away.`,
+    node: name,
+  })
 }

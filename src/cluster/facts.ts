@@ -46,9 +46,9 @@ export interface NodeMark {
 /** What replctl last made of the cluster, kept on every node: who leads, who belongs to it. */
 export interface ClusterRecord {
   readonly systemIdentifier: string
-  readonly primary: string
+  readonly primary: NodeName
   readonly timeline: number
-  readonly members: readonly string[]
+  readonly members: readonly NodeName[]
   /** Grows with each change of roles. */
   readonly generation: number
 }

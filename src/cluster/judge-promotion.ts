@@ -3,6 +3,7 @@ import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
 import { type CandidateChoice, chooseCandidate, nodesAhead, whyItCannotLead } from './choose-candidate.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
+import { identifierOf, isForeign } from './record.ts'
 import { configuredUpstream, nodeAt, type ObservedNode, receivedLsn, type Topology } from './topology.ts'
 
 export interface PromotionWish {
@@ -83,10 +84,12 @@ export function formerPrimaries(
   candidate: NodeName,
 ): readonly OldPrimary[] {
   const led = ledUntilNow(inventory, topology, candidate)
+  const survey = topology.nodes.map((node) => node.facts)
   return topology.nodes.flatMap((node): OldPrimary[] => {
     const { facts } = node
     const { name } = node.settings
-    if (name === candidate) return []
+    // What is not known to be ours is neither stopped nor fenced: it is somebody else's.
+    if (name === candidate || isForeign(facts, survey)) return []
     if (facts.unreachable !== null) {
       return led.size === 0 || led.has(name) ? [{ node: name, state: 'unreachable' }] : []
     }
@@ -94,7 +97,7 @@ export function formerPrimaries(
     if (facts.postmaster?.isAlive === true) {
       return facts.hasStandbySignal ? [] : [{ node: name, state: 'to-stop' }]
     }
-    if (facts.dataDirectoryState !== 'instance') return []
+    if (facts.dataDirectoryState !== 'instance' || identifierOf(facts) === undefined) return []
     // One that was fenced stays in the plan: an interrupted promotion can be taken back, and it follows the newest primary.
     if (facts.hasStandbySignal && facts.fence === null) return []
     return [{ node: name, state: 'stopped' }]

@@ -4,6 +4,7 @@ import { forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts
 import type { NodeFacts, ReplicationConnection, ReplicationSlot, Survey } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
+import { isForeign } from './record.ts'
 
 export const nodeRoles = ['primary', 'standby', 'stopped', 'fenced', 'diverged', 'empty', 'unknown'] as const
 export type NodeRole = (typeof nodeRoles)[number]
@@ -43,21 +44,23 @@ export interface Topology {
   readonly cluster: string
   /** The one node that accepts writes; null where there is none, or more than one. */
   readonly primary: NodeName | null
-  /** Every node that is out of recovery. More than one is a split brain. */
+  /** Every node of this cluster that is out of recovery. More than one is a split brain. */
   readonly writers: readonly NodeName[]
   readonly nodes: readonly ObservedNode[]
 }
 
 /** Makes the topology of a survey: who leads, who follows whom, how far behind. */
 export function observeTopology(inventory: Inventory, survey: Survey): Topology {
-  const writers = survey.filter((facts) => isWriter(facts)).map((facts) => facts.name)
+  const writers = survey
+    .filter((facts) => isWriter(facts) && !isForeign(facts, survey))
+    .map((facts) => facts.name)
   const primary = writers.length === 1 ? (writers[0] ?? null) : null
   const primaryFacts = survey.find((facts) => facts.name === primary) ?? null
   const nodes = inventory.nodes.map((settings) => {
     const facts = factsOf(survey, settings.name)
     const { upstream, foreign, connection } = findUpstream(inventory, survey, settings, facts)
     const isBehindFork = primaryFacts !== null && hasDiverged(facts, primaryFacts)
-    const role = roleOf(facts, isBehindFork)
+    const role = isForeign(facts, survey) ? 'unknown' : roleOf(facts, isBehindFork)
     const holder = survey.find((one) => one.name === (upstream ?? primary))?.instance
     return {
       facts,

@@ -102,17 +102,19 @@ class Run {
 
   /** After a failure: forward only, or leave what may still get there, or take back what this run began. */
   async #settle(error: ReplctlError): Promise<void> {
-    if (this.#isPastPointOfNoReturn || this.#remains || !this.#hasApplied) return
-    if (error.code === 'timeout' || this.#isResumed) {
+    if (this.#isPastPointOfNoReturn || this.#remains) return
+    // What an earlier run had begun still stands, also where this one could do nothing.
+    if (this.#isResumed || (this.#hasApplied && error.code === 'timeout')) {
       this.#remains = true
       return
     }
+    if (!this.#hasApplied) return
     await this.#undo([...this.#begun])
   }
 
   async takeBack(steps: readonly Step[]): Promise<void> {
     this.#hasApplied = true
-    await this.#undo(steps)
+    this.#error = await this.#undo(steps)
     if (!this.#remains) await this.#lock?.clearJournal()
   }
 
@@ -147,7 +149,7 @@ class Run {
 
   #tellState(error: ReplctlError): string {
     const detail = error.detail === undefined ? '' : `${error.detail} `
-    if (!this.#hasApplied && !this.#isPastPointOfNoReturn) return `${detail}Nothing was changed.`
+    if (!this.#hasApplied && !this.#hasUnfinished()) return `${detail}Nothing was changed.`
     if (this.#isPastPointOfNoReturn) {
       return `${detail}The point of no return is crossed: "replctl resume" goes on from here.`
     }
@@ -242,7 +244,9 @@ class Run {
     await this.#journalTurn
   }
 
-  async #undo(steps: readonly Step[]): Promise<void> {
+  /** Takes steps back, the last one first, each as far as it can be; gives the first failure. */
+  async #undo(steps: readonly Step[]): Promise<ReplctlError | null> {
+    let first: ReplctlError | null = null
     for (const step of steps.toReversed()) {
       const startedAt = performance.now()
       const ctx = this.#context(step, false, new AbortController().signal)
@@ -253,12 +257,12 @@ class Run {
         this.#begun.splice(this.#begun.indexOf(step), 1)
       } catch (thrown) {
         this.#remains = true
-        this.#options.listener({
-          type: 'warning',
-          error: asReplctlError(thrown).with({ step: step.title, node: step.node }),
-        })
+        const error = asReplctlError(thrown).with({ step: step.title, node: step.node })
+        first ??= error
+        this.#options.listener({ type: 'warning', error })
       }
     }
+    return first
   }
 
   #forgetFacts(): void {

@@ -1,4 +1,5 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
@@ -15,9 +16,13 @@ import { startInstance } from '../steps/start-instance.ts'
 /**
  * Makes a node the cluster's primary: initialises its data directory, renders its configuration, starts it.
  * Nothing but an empty (or missing) data directory is used; every step can be repeated, and until the end a failure
- * takes back what was made.
+ * takes back what was made. `members`: who belongs to the cluster already, where this is run again.
  */
-export function initPrimary(input: ClusterInput, node: NodeSettings): Plan {
+export function initPrimary(
+  input: ClusterInput,
+  node: NodeSettings,
+  members: readonly NodeName[] = [node.name],
+): Plan {
   const { name } = node
   const { replication } = input.inventory
   return inOrder([
@@ -27,12 +32,16 @@ export function initPrimary(input: ClusterInput, node: NodeSettings): Plan {
     ensureDataDirectory(name, 'initialising'),
     ensureInitialised(name),
     ...ensureArchiving(input, node),
-    ensureSettings(name, input, []),
+    ensureSettings(
+      name,
+      input,
+      members.filter((member) => member !== name),
+    ),
     ensureHbaLines(name, input),
     startInstance(name),
     ensurePassfile(name, replication, name),
     ensureReplicationRole(name, replication),
     ensureMarkedAsBuilt(name),
-    ensureClusterRecord(name, { primary: name, members: [name] }),
+    ensureClusterRecord(name, { primary: name, members }),
   ])
 }

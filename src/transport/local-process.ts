@@ -63,8 +63,8 @@ function pipesOf(
     closed,
     write: (data) => writeAll(stdin, data),
     endInput: () => stdin.end(),
-    // What a process wrote to a local pipe can be read at once.
-    settle: async () => {},
+    // What a process wrote to a local pipe can be read at once, unless we were too busy to look.
+    settle: () => new Promise((resolve) => setImmediate(() => setImmediate(resolve))),
     terminate: () => {},
     release: () => {
       stdin.destroy()

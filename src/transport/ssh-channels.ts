@@ -69,7 +69,14 @@ function channelProcess(channel: ClientChannel, settle: () => Promise<void>): Pi
     stderrClosed.promise.then(() => closed.resolve()).catch(() => {})
   })
   let isOver = false
-  closed.promise.then(() => (isOver = true)).catch(() => {})
+  // ssh2 forgets the callbacks of a channel that closes.
+  const unanswered = new Set<(error: Error) => void>()
+  closed.promise
+    .then(() => {
+      isOver = true
+      for (const reject of unanswered) reject(new Error('the channel was closed'))
+    })
+    .catch(() => {})
   return {
     stdout: channel,
     stderr: channel.stderr,
@@ -79,9 +86,12 @@ function channelProcess(channel: ClientChannel, settle: () => Promise<void>): Pi
     write: (data) =>
       new Promise((resolve, reject) => {
         if (isOver || !channel.writable) return reject(new Error('the channel is closed'))
-        // ssh2 forgets the callbacks of a channel that closes.
-        closed.promise.then(() => reject(new Error('the channel was closed'))).catch(reject)
-        channel.write(data, (error) => (error ? reject(error) : resolve()))
+        unanswered.add(reject)
+        channel.write(data, (error) => {
+          unanswered.delete(reject)
+          if (error) reject(error)
+          else resolve()
+        })
       }),
     endInput: () => channel.end(),
     terminate: () => channel.signal('TERM'),

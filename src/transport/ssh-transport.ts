@@ -3,6 +3,7 @@ import type { SshSettings } from '../cluster/inventory.ts'
 import { shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import type { LaunchPad } from './command-launcher.ts'
+import { settlesWithin } from './deferred.ts'
 import type { Launch } from './piped-process.ts'
 import { runCommand } from './run-command.ts'
 import { createChannelLauncher } from './ssh-channels.ts'
@@ -78,7 +79,7 @@ class SshTransport implements Transport {
       this.#sockets.add(socket)
       return socket.once('close', () => this.#sockets.delete(socket))
     } catch (error) {
-      if (this.#end !== undefined) throw this.#gone()
+      if (await settlesWithin(connection.lost, 0)) throw this.#gone()
       throw socketRefused(this.host, path, await this.#whyRefused(path, error))
     }
   }
@@ -110,7 +111,10 @@ class SshTransport implements Transport {
       try {
         return await launch(line, kind, signal)
       } catch (error) {
-        throw this.#end === undefined ? error : this.#gone()
+        if (error instanceof ReplctlError || signal.aborted) throw error
+        // A link that breaks refuses commands a moment before it says that it is gone.
+        await settlesWithin(connection.lost, 500)
+        throw this.#end === undefined ? executionRefused(this.host, error) : this.#gone()
       }
     }
     return { connection, launch: launchWhileLinked }
@@ -136,6 +140,14 @@ class SshTransport implements Transport {
     const message = error instanceof Error ? error.message : String(error)
     return `Nothing listens on it, or sshd forbids it (AllowStreamLocalForwarding, DisableForwarding): ${message}.`
   }
+}
+
+function executionRefused(host: string, cause: unknown): ReplctlError {
+  return new ReplctlError('auth-refused', `sshd on ${host} refuses to run commands`, {
+    detail: `It answers: ${cause instanceof Error ? cause.message : String(cause)}.`,
+    hint: 'Look for ForceCommand, or for a restricted key in authorized_keys there.',
+    cause,
+  })
 }
 
 function forwardSocket({ client }: SshConnection, path: string): Promise<Duplex> {

@@ -1,6 +1,6 @@
 import { exitCodes, ReplctlError } from '../../errors.ts'
-import { completionScript, shells } from '../complete.ts'
 import type { Answer, Call } from '../command-spec.ts'
+import { completionScript, shells } from '../complete.ts'
 
 /** `replctl completion bash|zsh|fish`. */
 export async function run(call: Call): Promise<Answer> {

@@ -1,4 +1,7 @@
+import type { NodeFacts } from '../../cluster/facts.ts'
+import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
+import { commonRecord } from '../../cluster/record.ts'
 import { ReplctlError } from '../../errors.ts'
 import { initPrimary } from '../../runbooks/init-primary.ts'
 import { findNode, openCluster } from '../cluster-session.ts'
@@ -21,8 +24,9 @@ export async function run(call: Call): Promise<Answer> {
       decide: (observation) => {
         requireReachable(observation.survey, [node.name])
         refuseSecondPrimary(observation, node.name)
+        refuseFormerMember(observation, node.name)
         return {
-          plan: initPrimary({ inventory, templates }, node),
+          plan: initPrimary({ inventory, templates }, node, membersWith(observation, node.name)),
           problems: unknownNodes(observation, node.name).map((error) => problemOf(error, 'warning')),
           result: (after) => {
             const { control, instance } = after.survey.find((facts) => facts.name === node.name) ?? {}
@@ -62,6 +66,42 @@ export function refuseSecondPrimary({ topology, survey }: Observation, node: str
       node,
     })
   }
+}
+
+/** A node that was built already is started again as what it was: only as the primary that it is known to be. */
+function refuseFormerMember({ survey }: Observation, node: NodeName): void {
+  const own = survey.find((facts) => facts.name === node)
+  if (own === undefined || own.dataDirectoryState !== 'instance' || own.mark?.phase !== 'done') return
+  const leader = commonRecord(survey)?.primary ?? node
+  const isStandby = own.hasStandbySignal || own.instance?.isInRecovery === true
+  if (isStandby || own.fence !== null || leader !== node) {
+    throw new ReplctlError('foreign-cluster', `refused to begin the cluster anew on ${node}`, {
+      detail: `${whatItIs(own, leader)} Making it the primary is a promotion.`,
+      hint: `Bring ${leader === node ? 'the primary' : leader} back, or, if it is lost: replctl promote`,
+      node,
+    })
+  }
+  const silent = survey.find((facts) => facts.unreachable !== null && own.record?.members.includes(facts.name))
+  if (own.instance === null && silent !== undefined) {
+    throw new ReplctlError('primary-unproven', `refused to start ${node}: another node may be the primary now`, {
+      detail: `${silent.name} cannot be reached, and may have been promoted while ${node} was stopped.`,
+      hint: `Bring ${silent.name} back first; or see for yourself that it is no primary, and start PostgreSQL on ${node} by hand.`,
+      node,
+    })
+  }
+}
+
+function whatItIs(own: NodeFacts, leader: NodeName): string {
+  if (own.hasStandbySignal || own.instance?.isInRecovery === true) return `${own.name} is a standby of it.`
+  return own.fence === null ? `${leader} leads it.` : `${own.name} was fenced when ${own.fence.newPrimary} took over.`
+}
+
+/** The members of the cluster that this node leads; a new cluster has only this one. */
+function membersWith({ survey }: Observation, node: NodeName): readonly NodeName[] {
+  const record = commonRecord(survey)
+  const own = survey.find((facts) => facts.name === node)
+  const isSame = record?.primary === node && own?.mark?.systemIdentifier === record.systemIdentifier
+  return isSame ? record.members : [node]
 }
 
 function unknownNodes({ survey }: Observation, node: string): ReplctlError[] {
