@@ -74,9 +74,11 @@ async function nodeNames(
 ): Promise<readonly string[]> {
   try {
     const path = findInventoryPath({ flag: configIn(words), env, cwd, home })
-    const [text, { parseDocument }] = await Promise.all([readFile(path, 'utf8'), import('yaml')])
-    const { nodes } = parseDocument(text).toJS() as { nodes?: Record<string, unknown> }
-    return Object.keys(nodes ?? {})
+    const [text, { readNodeNames }] = await Promise.all([
+      readFile(path, 'utf8'),
+      import('../config/read-node-names.ts'),
+    ])
+    return readNodeNames(text)
   } catch {
     return []
   }

@@ -244,9 +244,11 @@ class Run {
     await this.#journalTurn
   }
 
-  /** Takes steps back, the last one first, each as far as it can be; gives the first failure. */
+  /**
+   * Takes steps back, the last one first. It ends at the first that cannot be, and gives its error: what a later step
+   * rests on (a slot that keeps WAL for a clone that goes on) must not be taken away from under it.
+   */
   async #undo(steps: readonly Step[]): Promise<ReplctlError | null> {
-    let first: ReplctlError | null = null
     for (const step of steps.toReversed()) {
       const startedAt = performance.now()
       const ctx = this.#context(step, false, new AbortController().signal)
@@ -258,11 +260,11 @@ class Run {
       } catch (thrown) {
         this.#remains = true
         const error = asReplctlError(thrown).with({ step: step.title, node: step.node })
-        first ??= error
         this.#options.listener({ type: 'warning', error })
+        return error
       }
     }
-    return first
+    return null
   }
 
   #forgetFacts(): void {

@@ -93,7 +93,8 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
 export function commandFailed(node: string, command: Command, result: CommandResult): ReplctlError {
   const how = result.signal === null ? `exit status ${result.status}` : `signal ${result.signal}`
   const said = (result.stderr.trim() || result.stdout.trim()).split('\n').slice(-12).join('\n')
-  return new ReplctlError('remote-command-failed', `could not run "${command.title}" on ${node}`, {
+  const code = /no space left on device/i.test(result.stderr) ? 'disk-full' : 'remote-command-failed'
+  return new ReplctlError(code, `could not run "${command.title}" on ${node}`, {
     detail: `It ended with ${how}.${said === '' ? '' : ` It said: ${said}`}`,
     node,
   })

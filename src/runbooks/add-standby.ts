@@ -56,6 +56,12 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
     ...standbys.flatMap((standby) => preconditions(standby)),
     ...roomChecks(standbys, replication.slots),
     ensurePassfile(primary.name, replication, primary.name),
+    // Before the role gets a new password, those who log in with it have it.
+    together(
+      running
+        .filter((name) => name !== primary.name)
+        .map((name) => ensurePassfile(name, replication, primary.name)),
+    ),
     ensureReplicationRole(primary.name, replication),
     together(running.map((name) => ensureHbaLines(name, input))),
     ...slots.map(({ node, upstream }) => ensureReplicationSlot(upstream.name, node.slotName, node.name)),
@@ -76,7 +82,8 @@ function preconditions({ node, source, isReclone }: NewStandby): Step[] {
     requireSameMajorVersion(node.name, source.name),
     ...(isReclone ? [] : [requireClonableDataDirectory(node.name, source.name)]),
     requireFreePort(node.name),
-    ...(isReclone ? [] : [requireDiskSpace(node.name, source.name), requireTablespaceFolders(node.name, source.name)]),
+    ...(isReclone ? [] : [requireDiskSpace(node.name, source.name)]),
+    requireTablespaceFolders(node.name, source.name, isReclone),
   ]
 }
 
@@ -86,7 +93,12 @@ function roomChecks(standbys: readonly NewStandby[], hasSlots: boolean): Step[] 
   return upstreams.map((upstream) => {
     const own = standbys.filter((standby) => standby.upstream.name === upstream)
     const source = own[0]?.source.name ?? upstream
-    return requireRoomForStandby(upstream, source, hasSlots ? own.map(({ node }) => node.slotName) : [])
+    return requireRoomForStandby(
+      upstream,
+      source,
+      own.map(({ node }) => node),
+      hasSlots,
+    )
   })
 }
 

@@ -15,7 +15,7 @@ import { startInstance } from '../steps/start-instance.ts'
 
 /**
  * Makes a node the cluster's primary: initialises its data directory, renders its configuration, starts it.
- * Nothing but an empty (or missing) data directory is used; every step can be repeated, and until the end a failure
+ * Nothing but an empty (or missing) data directory is used; every step can be repeated, and until it is marked as built a failure
  * takes back what was made. `members`: who belongs to the cluster already, where this is run again.
  */
 export function initPrimary(
@@ -41,7 +41,7 @@ export function initPrimary(
     startInstance(name),
     ensurePassfile(name, replication, name),
     ensureReplicationRole(name, replication),
-    ensureMarkedAsBuilt(name),
+    ensureMarkedAsBuilt(name, { isNewPrimary: true }),
     ensureClusterRecord(name, { primary: name, members }),
   ])
 }

@@ -22,7 +22,7 @@ interface FileChange {
 }
 
 export interface SettingsOptions {
-  /** The instance is being taken over: what it has and is as good stays. */
+  /** The instance is being taken over: what it has and is as good stays. It is not told to reload yet. */
   readonly isAdopting?: true
   /** The primary whose WAL this standby is going to replay: nothing that this depends on may be lower. */
   readonly like?: NodeName
@@ -77,7 +77,7 @@ export function ensureSettings(
       for (const change of await changes(ctx, facts)) {
         await writeTextFile(ctx.node, change.path, change.wanted, change.live === null ? { mode: '0600' } : {})
       }
-      if (facts.instance !== null) await reloadConfiguration(ctx, node)
+      if (facts.instance !== null && !options.isAdopting) await reloadConfiguration(ctx, node)
     },
   }
 }

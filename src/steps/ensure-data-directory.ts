@@ -23,6 +23,15 @@ case $dir in /|'') exit 64 ;; esac
 if [ -d "$dir" ]; then find "$dir" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +; fi
 `
 
+/** Removes what a standby's tablespaces hold of it, where its data directory links to; to be run before that is emptied. */
+export const emptyTablespacesScript = `
+if [ -r "$2/PG_VERSION" ]; then
+  for at in "$2"/pg_tblspc/*; do
+    [ -L "$at" ] && rm -rf -- "$(readlink "$at")/PG_$(cat "$2/PG_VERSION")"_*
+  done
+fi
+`
+
 const makeDirectoryScript = `
 dir=$1
 if [ ! -d "$dir" ]; then mkdir -p -- "$dir" || exit 73; fi
@@ -50,6 +59,7 @@ export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'clo
       const command = shellScript(`make ${dataDir}`, makeDirectoryScript, [dataDir])
       const result = await ctx.node.run(command)
       if (result.status !== 0) throw cannotMake(node, dataDir, commandFailed(node, command, result))
+      await removeStateFile(ctx, node, 'tablespaces')
       await writeMark(ctx, await look(ctx), phase, '')
     },
     undo: async (ctx) => {

@@ -51,11 +51,15 @@ export function ensureNoFenceMark(node: NodeName): Step {
   }
 }
 
-/** The mark says that the node is complete. */
-export function ensureMarkedAsBuilt(node: NodeName): Step {
+/**
+ * The mark says that the node is complete. A standby may be taken back after that: its primary has all it has. A new
+ * primary may not: from now on applications may write to it.
+ */
+export function ensureMarkedAsBuilt(node: NodeName, options: { readonly isNewPrimary?: true } = {}): Step {
   return {
     title: 'mark the node as built',
     node,
+    ...(options.isNewPrimary === true ? { pointOfNoReturn: true } : {}),
     check: async (ctx) => {
       const { mark, instance, dataDirectoryInode } = await look(ctx)
       const isRight =
@@ -68,6 +72,11 @@ export function ensureMarkedAsBuilt(node: NodeName): Step {
       const facts = await look(ctx)
       const identifier = facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? ''
       await writeMark(ctx, facts, 'done', identifier)
+    },
+    undo: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.mark?.phase !== 'done' || !facts.hasStandbySignal) return
+      await writeMark(ctx, facts, 'cloned', facts.mark.systemIdentifier)
     },
   }
 }

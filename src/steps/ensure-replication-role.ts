@@ -10,6 +10,7 @@ import { stateScript } from '../node/node.ts'
 import { parsePassfile, passfileLine } from '../postgres/passfile.ts'
 import { scramVerifier } from '../postgres/scram.ts'
 import { quoteIdentifier, quoteLiteral } from '../postgres/sql.ts'
+import { removeStateFile } from './ensure-mark.ts'
 import { ask, look } from './look.ts'
 
 /**
@@ -40,6 +41,13 @@ export function ensurePassfile(node: NodeName, replication: ReplicationSettings,
       })
       const script = 'cat > "$state/pgpass.new" && chmod 0600 "$state/pgpass.new" && mv -f "$state/pgpass.new" "$state/pgpass"'
       await ctx.node.output(stateScript(ctx.node, 'write the passfile', script, [], new Secret(`${line}\n`)))
+    },
+    // A node that is complete goes on using it.
+    undo: async (ctx) => {
+      const { dataDirectoryState, mark } = await look(ctx)
+      const isUnfinished = mark !== null && mark.phase !== 'done'
+      if (dataDirectoryState === 'instance' && !isUnfinished) return
+      await removeStateFile(ctx, node, 'pgpass')
     },
   }
 }

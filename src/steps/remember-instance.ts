@@ -15,9 +15,8 @@ import { restartInstance } from './restart-instance.ts'
 
 /** How an instance was before it was taken over; kept beside the copies of its files until that is done. */
 interface Before {
-  readonly wasRunning: boolean
-  /** Settings that waited for a restart already. */
-  readonly pendingRestart: readonly string[]
+  /** Null: it was stopped. */
+  readonly postmasterPid: number | null
   readonly hadPassfile: boolean
   readonly hadMark: boolean
   readonly hadRecord: boolean
@@ -73,7 +72,7 @@ export function rememberInstance({ name, postgres }: NodeSettings, input: Cluste
       const { configDirectory } = facts
       const { hbaFile } = await assessAdoption(ctx.node, facts, input)
       const files = [`${configDirectory}/postgresql.conf`, `${configDirectory}/${ownedConfigFile}`, hbaFile]
-      const before = JSON.stringify(await describeInstance(ctx, facts))
+      const before = JSON.stringify(describeInstance(facts))
       await ctx.node.output(stateScript(ctx.node, 'copy the configuration files', rememberScript, files, before))
     },
     verify: async () => undefined,
@@ -90,7 +89,7 @@ export function rememberInstance({ name, postgres }: NodeSettings, input: Cluste
   }
   async function runAsBefore(ctx: StepContext, before: Before): Promise<void> {
     const facts = await look(ctx)
-    if (!before.wasRunning) return
+    if (before.postmasterPid === null) return
     if (facts.instance === null) {
       const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
       const result = await ctx.node.run(service.start, { timeoutMs: ctx.timeoutMs })
@@ -101,8 +100,8 @@ export function rememberInstance({ name, postgres }: NodeSettings, input: Cluste
       return
     }
     await reloadConfiguration(ctx, name)
-    const waiting = await settingsWaitingForRestart(ctx)
-    if (waiting.some((one) => !before.pendingRestart.includes(one))) await restartInstance(ctx, await look(ctx))
+    // The same postmaster still has the settings it was started with; another one has ours.
+    if (facts.postmaster?.pid !== before.postmasterPid) await restartInstance(ctx, await look(ctx))
   }
 }
 
@@ -141,20 +140,13 @@ export function takesBackRole(step: Step, replication: ReplicationSettings): Ste
   }
 }
 
-async function describeInstance(ctx: StepContext, facts: NodeFacts): Promise<Before> {
-  const isRunning = facts.instance !== null
+function describeInstance(facts: NodeFacts): Before {
   return {
-    wasRunning: isRunning,
-    pendingRestart: isRunning ? await settingsWaitingForRestart(ctx) : [],
+    postmasterPid: facts.instance === null ? null : (facts.postmaster?.pid ?? null),
     hadPassfile: facts.hasPassfile,
     hadMark: facts.mark !== null,
     hadRecord: facts.record !== null,
   }
-}
-
-async function settingsWaitingForRestart(ctx: StepContext): Promise<readonly string[]> {
-  const { sql } = await ask(ctx)
-  return await sql.json(`SELECT coalesce(json_agg(name), '[]') FROM pg_settings WHERE pending_restart`)
 }
 
 async function readBefore(ctx: StepContext): Promise<Before | null> {

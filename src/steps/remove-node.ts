@@ -5,7 +5,8 @@ import { wayBack } from '../cluster/way-back.ts'
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { serviceOf } from '../node/service.ts'
-import { emptyDirectoryScript, workLock } from './ensure-data-directory.ts'
+import { emptyDirectoryScript, emptyTablespacesScript, workLock } from './ensure-data-directory.ts'
+import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
 import { binDirectoryOf, look } from './look.ts'
 
@@ -79,7 +80,7 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       const found = await this.check(ctx)
       if (found.is === 'refused') throw found.error
       if ((await look(ctx)).postmaster?.isAlive === true) throw new RangeError('its postmaster still runs')
-      const script = `${workLock}${emptyDirectoryScript}rmdir "$dir" 2>/dev/null; :`
+      const script = `${workLock}${emptyTablespacesScript}${emptyDirectoryScript}rmdir "$dir" 2>/dev/null; :`
       await ctx.node.output(stateScript(ctx.node, `delete ${dataDir}`, script, [dataDir]), { timeoutMs: 600_000 })
     },
   }
@@ -118,6 +119,7 @@ export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step 
       await ctx.node.output(shellScript(`put ${dataDir} back`, script, [dataDir, aside(dataDir)]))
       const facts = await look(ctx)
       if (facts.dataDirectoryState !== 'instance' || facts.postmaster?.isAlive === true) return
+      if (facts.mark === null) await writeMark(ctx, facts, 'done', facts.control?.systemIdentifier ?? '')
       const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
       await ctx.node.output(service.start, { timeoutMs: ctx.timeoutMs })
     },

@@ -1,6 +1,8 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import type { SqlSession } from '../node/sql-session.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
 import { ask, look } from './look.ts'
 
@@ -28,11 +30,10 @@ export function ensureReplicationSlot(upstream: NodeName, slot: string, standby:
       }
       await sql.execute(`SELECT pg_create_physical_replication_slot(${name}, true)`)
     },
+    // By now nobody uses it any more, but a walsender may not have noticed that yet.
     undo: async (ctx) => {
       const { facts, sql } = await ask(ctx)
-      if (facts.instance?.slots.some((one) => one.name === slot && !one.isActive)) {
-        await sql.execute(`SELECT pg_drop_replication_slot(${quoteLiteral(slot)})`)
-      }
+      if (facts.instance?.slots.some((one) => one.name === slot)) await dropSlot(sql, slot)
     },
   }
 }
@@ -50,48 +51,57 @@ export function dropReplicationSlot(node: NodeName, slot: string): Step {
     },
     apply: async (ctx) => {
       const { sql } = await ask(ctx)
-      const name = quoteLiteral(slot)
-      // A walsender that has not noticed that its standby is gone still holds the slot.
-      await sql.execute(
-        `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = ${name} AND active`,
-      )
-      const deadline = Date.now() + 10_000
-      for (;;) {
-        const state = await sql.value(`SELECT active::text FROM pg_replication_slots WHERE slot_name = ${name}`)
-        if (state === null) return
-        if (state === 'false') break
-        if (Date.now() > deadline) break
-        await new Promise((resolve) => setTimeout(resolve, 20))
-      }
-      await sql.execute(`SELECT pg_drop_replication_slot(${name})`)
+      await dropSlot(sql, slot)
     },
   }
 }
 
-/** There are walsenders and slots left for a base backup and a new standby. */
+/** A walsender that has not noticed that its standby is gone still holds the slot: it is ended first. */
+async function dropSlot(sql: SqlSession, slot: string): Promise<void> {
+  const name = quoteLiteral(slot)
+  await sql.execute(
+    `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = ${name} AND active`,
+  )
+  const deadline = Date.now() + 10_000
+  for (;;) {
+    const state = await sql.value(`SELECT active::text FROM pg_replication_slots WHERE slot_name = ${name}`)
+    if (state === null) return
+    if (state === 'false' || Date.now() > deadline) break
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  await sql.execute(`SELECT pg_drop_replication_slot(${name})`)
+}
+
+/** There are walsenders and slots left for the base backups of new standbys, and for these standbys. */
 export function requireRoomForStandby(
   upstream: NodeName,
   source: NodeName,
-  slots: readonly string[],
+  standbys: readonly NodeSettings[],
+  hasSlots: boolean,
 ): Step {
   return {
-    title: `require room for ${slots.length === 1 ? 'a standby' : `${slots.length} standbys`}: walsenders and slots`,
+    title: `require room for ${standbys.length === 1 ? 'a standby' : `${standbys.length} standbys`}: walsenders and slots`,
     node: upstream,
     check: async (ctx) => {
       const { facts } = await ask(ctx)
       const instance = facts.instance
       if (instance === null) return unknownUntil(`PostgreSQL runs on ${upstream}`)
       const limit = (name: string) => Number(instance.settings[name]?.value ?? 0)
-      const neededSlots = slots.filter((slot) => !instance.slots.some((one) => one.name === slot)).length
+      // A standby that streams already needs no room of its own, nor a second copy.
+      const isHere = (node: NodeSettings) =>
+        instance.replication.some((one) => one.applicationName === node.applicationName && one.state === 'streaming')
+      const missing = standbys.filter((node) => !isHere(node))
+      const hasSlot = (node: NodeSettings) => instance.slots.some((one) => one.name === node.slotName)
+      const neededSlots = hasSlots ? missing.filter((node) => !hasSlot(node)).length : 0
       const usedSlots = instance.slots.length
-      if (usedSlots + neededSlots > limit('max_replication_slots')) {
+      if (neededSlots > 0 && usedSlots + neededSlots > limit('max_replication_slots')) {
         return refused(tooLow(upstream, 'max_replication_slots', usedSlots, neededSlots, limit))
       }
       const sender = source === upstream ? instance : (await ask(ctx, source)).facts.instance
       const usedSenders = sender?.replication.length ?? 0
-      const neededSenders = slots.length * 2
+      const neededSenders = missing.length * 2
       const senderLimit = Number(sender?.settings.max_wal_senders?.value ?? 0)
-      if (usedSenders + neededSenders > senderLimit) {
+      if (neededSenders > 0 && usedSenders + neededSenders > senderLimit) {
         return refused(tooLow(source, 'max_wal_senders', usedSenders, neededSenders, () => senderLimit))
       }
       return satisfied(`${senderLimit - usedSenders} walsenders are free`)

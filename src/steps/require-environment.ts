@@ -2,7 +2,9 @@ import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { stateVariableScript } from '../node/node.ts'
 import { ask, look } from './look.ts'
+import { isOwn } from './require-data-directory.ts'
 
 const listenScript = `
 hex=$(printf '%04X' "$1")
@@ -73,10 +75,12 @@ export function requireDiskSpace(standby: NodeName, source: NodeName): Step {
   }
 }
 
+/** Folders that a clone we began fills already stand in a file of the state directory. */
 const tablespaceScript = `
+shift
 for dir; do
-  if [ ! -d "$dir" ]; then
-    if mkdir -p -- "$dir" 2>/dev/null; then rmdir -- "$dir"; else printf 'missing\\t%s\\n' "$dir"; fi
+  if [ ! -d "$dir" ]; then printf 'missing\\t%s\\n' "$dir"
+  elif grep -qxF -- "$dir" "$state/tablespaces" 2>/dev/null; then :
   elif [ ! -w "$dir" ]; then printf 'not-writable\\t%s\\n' "$dir"
   elif [ -n "$(ls -A -- "$dir" | grep -v '^lost+found$')" ]; then printf 'not-empty\\t%s\\n' "$dir"
   fi
@@ -84,7 +88,7 @@ done
 `
 
 /** Every tablespace of the source finds an empty folder at the same path on the standby. */
-export function requireTablespaceFolders(standby: NodeName, source: NodeName): Step {
+export function requireTablespaceFolders(standby: NodeName, source: NodeName, isReclone: boolean): Step {
   return {
     title: `require empty folders for the tablespaces of ${source}`,
     node: standby,
@@ -92,20 +96,28 @@ export function requireTablespaceFolders(standby: NodeName, source: NodeName): S
       const [facts, { facts: there }] = await Promise.all([look(ctx), ask(ctx, source)])
       const locations = (there.instance?.tablespaces ?? []).map((one) => one.location)
       if (locations.length === 0) return satisfied('there are no tablespaces')
-      if (facts.dataDirectoryState === 'instance') return satisfied('the copy is there already')
+      if (facts.dataDirectoryState === 'instance' && !isReclone) return satisfied('the copy is there already')
+      const isBegun = isOwn(facts, ctx.node.cluster, ctx.node.settings.postgres.dataDir) && facts.mark?.phase !== 'done'
       const isSameHost = ctx.node.settings.host === ctx.on(source).settings.host
       const output = isSameHost
         ? locations.map((location) => `same-host\t${location}`).join('\n')
-        : await ctx.node.output(shellScript('look for the tablespace folders', tablespaceScript, locations))
+        : await ctx.node.output(
+            shellScript('look for the tablespace folders', `${stateVariableScript}${tablespaceScript}`, [
+              isBegun ? ctx.node.settings.stateDir : '/nonexistent',
+              ...locations,
+            ]),
+          )
       const wrong = output.trim().split('\n').filter((line) => line !== '')
-      if (wrong.length === 0 || facts.mark?.phase === 'cloning') {
+      if (wrong.length === 0) {
         return satisfied(`${locations.length} tablespace folder(s) are ready`)
       }
       const list = wrong.map((line) => line.split('\t').toReversed().join(' is ')).join('; ')
       return refused(
         new ReplctlError('tablespace-unmapped', `${standby} has no place for the tablespaces of ${source}`, {
           detail: `${list.replaceAll('same-host', `in use: both nodes are on one host`)}.`,
-          hint: `Make each folder on ${standby}, empty and owned by ${ctx.node.settings.postgres.osUser}.`,
+          hint: isReclone
+            ? `Its old copy is in the way: replctl remove-standby ${standby} --purge, then replctl add-standby ${standby}.`
+            : `Make each folder on ${standby}, empty and owned by ${ctx.node.settings.postgres.osUser}.`,
           node: standby,
         }),
       )

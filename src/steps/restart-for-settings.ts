@@ -1,9 +1,12 @@
+import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
-import { pending, type Step, satisfied, unknownUntil } from '../engine/step.ts'
+import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { checkConfiguration } from '../node/live-settings.ts'
+import type { SettingVerdict } from '../postgres/settings.ts'
 import { assessAdoption } from './assess-adoption.ts'
 import type { ClusterInput } from './cluster-input.ts'
+import { reloadConfiguration } from './ensure-configuration.ts'
 import { look } from './look.ts'
 import { restartInstance } from './restart-instance.ts'
 
@@ -27,21 +30,30 @@ export function requireSoundConfiguration({ name }: NodeSettings): Step {
   }
 }
 
-/** The running instance has every setting that the cluster needs; where a reload is not enough it is restarted, once. */
+/**
+ * The running instance has every setting that the cluster needs. It is told to reload, and where that is not enough it
+ * is restarted, once.
+ */
 export function ensureSettingsInForce({ name }: NodeSettings, input: ClusterInput): Step {
+  const missing = async (ctx: StepContext, facts: NodeFacts): Promise<readonly SettingVerdict[]> => {
+    const { changes } = await assessAdoption(ctx.node, facts, input)
+    return changes.filter((change) => change.change === 'reload' || !change.canWait)
+  }
   return {
-    title: 'restart PostgreSQL if a changed setting needs it',
+    title: 'reload, or restart PostgreSQL if a changed setting needs it',
     node: name,
     check: async (ctx) => {
       const facts = await look(ctx)
       if (facts.instance === null) return unknownUntil('PostgreSQL is started')
-      const { changes } = await assessAdoption(ctx.node, facts, input)
-      const missing = changes.filter((change) => change.change === 'restart' && !change.canWait)
-      if (missing.length > 0) return pending(`not in force yet: ${missing.map((one) => one.name).join(', ')}`)
+      const names = (await missing(ctx, facts)).map((one) => one.name)
+      if (names.length > 0) return pending(`not in force yet: ${names.join(', ')}`)
       return satisfied('every setting that the cluster needs is in force')
     },
     apply: async (ctx) => {
-      await restartInstance(ctx, await look(ctx))
+      await reloadConfiguration(ctx, name)
+      const facts = await look(ctx)
+      const left = await missing(ctx, facts)
+      if (left.some((change) => change.change === 'restart')) await restartInstance(ctx, facts)
     },
   }
 }

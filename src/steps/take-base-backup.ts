@@ -76,9 +76,35 @@ export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupW
     },
     undo: async (ctx) => {
       await stopJob(ctx.node, jobName)
+      await ctx.node.output(stateScript(ctx.node, 'empty the tablespace folders', forgetTablespacesScript), {
+        timeoutMs: 600_000,
+      })
     },
   }
 }
+
+/**
+ * Folders of tablespaces that this clone fills are written down before it begins, each found empty: only what stands in
+ * such a folder is removed when the clone begins anew or is taken back. pg_basebackup links them last of all.
+ */
+const claimTablespacesScript = `
+major=$2; shift 2
+for dir; do
+  if ! grep -qxF -- "$dir" "$state/tablespaces" 2>/dev/null; then
+    if [ "$(ls -A -- "$dir" | grep -v '^lost+found$')" != "" ]; then echo "$dir is not empty" >&2; exit 65; fi
+    printf '%s\\n' "$dir" >> "$state/tablespaces"
+  fi
+  rm -rf -- "$dir/PG_$major"_* || exit 74
+done
+`
+
+const forgetTablespacesScript = `
+[ -r "$state/tablespaces" ] || exit 0
+while IFS= read -r dir; do
+  case $dir in /?*) rm -rf -- "$dir"/PG_[0-9]*_* || exit 74 ;; esac
+done < "$state/tablespaces"
+rm -f "$state/tablespaces"
+`
 
 async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWish): Promise<void> {
   const { standby, source, slot, inventory } = wish
@@ -91,6 +117,15 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
     stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}`, [dataDir]),
     { timeoutMs: 600_000 },
   )
+  const locations = (there.instance?.tablespaces ?? []).map((one) => one.location)
+  if (locations.length > 0) {
+    await ctx.node.output(
+      stateScript(ctx.node, 'claim the tablespace folders', claimTablespacesScript, [
+        String(majorOf(there)),
+        ...locations,
+      ]),
+    )
+  }
   const args = baseBackupArgs({
     clientMajor: binaries?.major ?? majorOf(there),
     serverMajor: majorOf(there),

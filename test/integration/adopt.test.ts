@@ -11,25 +11,27 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
   let hosts: TestHosts
   let cluster: TestCluster
   let pg1: PostgresServer
+  const server = (host: string) => new PostgresServer(hosts, host, { dataDir })
   beforeAll(async () => {
     hosts = await TestHosts.create({
       hosts: [{ name: 'pg1' }, { name: 'pg2', login: 'admin' }, { name: 'pg3', login: 'root' }],
     })
+    await hosts.exec('pg1', 'pg_createcluster 15 main -- --data-checksums >/dev/null')
+    await hosts.writeFile('pg1', `${configDir}/conf.d/10-memory.conf`, ownConf, { owner: 'postgres' })
+    await hosts.exec('pg1', 'pg_ctlcluster 15 main start')
+    pg1 = server('pg1')
+    await pg1.sql('CREATE TABLE precious (id int); INSERT INTO precious SELECT generate_series(1, 1000)')
+    await hosts.exec('pg1', 'pg_ctlcluster 15 main stop && cp -a /var/lib/postgresql/15 /data/data && cp -a /etc/postgresql/15 /data/etc')
   })
   afterAll(() => hosts?.destroy())
 
-  const server = (host: string) => new PostgresServer(hosts, host, { dataDir })
-
   beforeEach(async () => {
     await Promise.all(hosts.names.map((host) => wipe(hosts, host)))
-    await hosts.exec('pg1', 'pg_createcluster 15 main -- --data-checksums >/dev/null')
-    await hosts.writeFile('pg1', `${configDir}/conf.d/10-memory.conf`, ownConf, { owner: 'postgres' })
+    await hosts.exec('pg1', 'cp -a /data/data /var/lib/postgresql/15 && cp -a /data/etc /etc/postgresql/15')
     await hosts.exec('pg1', 'pg_ctlcluster 15 main start')
     cluster = await TestCluster.create(hosts, {
       inventory: { postgres: { data_dir: dataDir, parameters: { log_min_duration_statement: '1500ms' } } },
     })
-    pg1 = server('pg1')
-    await pg1.sql('CREATE TABLE precious (id int); INSERT INTO precious SELECT generate_series(1, 1000)')
   })
 
   const adopt = (...flags: string[]) => cluster.replctl(['init', 'primary', 'pg1', '--adopt', '--json', ...flags])
@@ -48,7 +50,7 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
       change: 'restart',
       can_wait: false,
     })
-    expect(plan.json.result.settings.map((one: { name: string }) => one.name)).not.toContain('max_wal_senders')
+    expect(plan.json.result.settings.map((one: { name: string }) => one.name)).not.toContain('port')
     expect(await checksums(hosts, 'pg1')).toEqual(before)
     expect(await startTime()).toBe(startedAt)
     const shown = await cluster.replctl(['init', 'primary', '--adopt', '--dry-run'])
@@ -115,6 +117,7 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     expect(await server('pg3').sqlValue("SELECT current_setting('work_mem')")).toBe('5MB')
     expect((await cluster.replctl(['add-standby', 'pg2', 'pg3', '--json'])).json.changed).toBe(false)
     expect((await cluster.replctl(['verify', '--json'])).exitCode).toBe(0)
+    await pg1.kill9()
     const promoted = await cluster.replctl(['promote', 'pg2', '--json'])
     expect(promoted.exitCode, promoted.stdout).toBe(0)
     expect(await server('pg2').isInRecovery()).toBe(false)
@@ -132,7 +135,7 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
   })
 
   it('is not restarted where nothing needs it, and what is as good stays', async () => {
-    const lines = ["listen_addresses = '0.0.0.0'", 'wal_level = logical', 'max_wal_senders = 33', "cluster_name = 'mine'"]
+    const lines = ["listen_addresses = '0.0.0.0'", 'wal_level = logical', 'max_wal_senders = 33', 'max_replication_slots = 34', "cluster_name = 'mine'"]
     await hosts.writeFile('pg1', `${configDir}/conf.d/20-own.conf`, `${lines.join('\n')}\n`, { owner: 'postgres' })
     await hosts.exec('pg1', 'pg_ctlcluster 15 main restart')
     const startedAt = await startTime()
@@ -140,7 +143,7 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     expect(adopted.exitCode, adopted.stdout).toBe(0)
     expect(await startTime()).toBe(startedAt)
     expect(await hosts.readFile('pg1', `${configDir}/replctl.conf`)).toMatch(
-      /# Kept as the instance had it\nlisten_addresses = '0\.0\.0\.0'\nmax_wal_senders = '33'\nwal_level = 'logical'\nwal_log_hints = 'off'\n/,
+      /# Kept as the instance had it\nlisten_addresses = '0\.0\.0\.0'\nmax_replication_slots = '34'\nmax_wal_senders = '33'\nwal_level = 'logical'\nwal_log_hints = 'off'\n/,
     )
     expect((await adopt()).json.changed).toBe(false)
     const added = await cluster.replctl(['add-standby', 'pg3', '--json'])
