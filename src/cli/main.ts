@@ -24,6 +24,12 @@ export async function main(process: NodeJS.Process): Promise<number> {
       exitCode = await answer(spec, { ...call, io, signal: interruption })
     },
   })
+  // Nothing may end this process without an answer, not even an error that nobody waited for.
+  process.on('uncaughtException', (thrown) => {
+    void report(io, { command: words.join(' '), isJson: words.includes('--json') }, failed(thrown), 0).then(() =>
+      process.exit(exitCodes.internal),
+    )
+  })
   try {
     if (words[0] === 'complete') {
       const { complete } = await import('./complete.ts')

@@ -98,6 +98,9 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       ...judged.choice.verdicts
         .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
         .flatMap((verdict) => unreachableProblem(observation, verdict)),
+      ...judged.oldPrimaries
+        .filter((one) => one.state === 'unreachable')
+        .map((one) => problemOf(startsUnguarded(one.node, candidate.name), 'warning')),
     ],
     result: (after, outcome) =>
       promotionResult(after, judged, {
@@ -155,6 +158,15 @@ function leftBehind(node: string, primary: string) {
     node,
   })
   return problemOf(error, 'warning')
+}
+
+/** replctl could not leave anything on that host: what starts PostgreSQL there starts it as it was. */
+function startsUnguarded(node: string, candidate: string): ReplctlError {
+  return new ReplctlError('start-guard-missing', `nothing keeps ${node} from coming up read-write when its host is back`, {
+    detail: 'It could not be reached, so it could not be fenced in its own data directory.',
+    hint: `Keep PostgreSQL from starting there; once its host answers and before PostgreSQL is started there, "replctl promote ${candidate}" fences it.`,
+    node,
+  })
 }
 
 function unreachableProblem({ survey }: Observation, verdict: CandidateVerdict) {
