@@ -4,7 +4,7 @@ import { type CandidateChoice, chooseCandidate, nodesAhead, whyItCannotLead } fr
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { identifierOf, isForeign } from './record.ts'
-import { configuredUpstream, nodeAt, type ObservedNode, receivedLsn, type Topology } from './topology.ts'
+import { configuredUpstream, isReceiving, nodeAt, type ObservedNode, receivedLsn, type Topology } from './topology.ts'
 
 export interface PromotionWish {
   readonly node: NodeName | undefined
@@ -62,7 +62,7 @@ export function judgePromotion(
   if (candidate === null) throw noCandidate(choice)
   refuseUnfit(topology, candidate, choice)
   if (!wish.allowDataLoss) {
-    refuseIfOthersAreAhead(topology, candidate)
+    refuseIfOthersAreAhead(inventory, topology, candidate)
     refuseIfConfirmedCommitsMayBeElsewhere(inventory, topology, candidate)
   }
   return {
@@ -138,8 +138,11 @@ function refuseUnfit(topology: Topology, candidate: NodeName, choice: CandidateC
   })
 }
 
-function refuseIfOthersAreAhead(topology: Topology, candidate: NodeName): void {
+function refuseIfOthersAreAhead(inventory: Inventory, topology: Topology, candidate: NodeName): void {
   const ahead = nodesAhead(topology, candidate).toSorted((a, b) => b.bytes - a.bytes)
+  // While it still streams, a little less only means that it was asked a moment earlier: the runbook looks again.
+  const isClose = (ahead[0]?.bytes ?? 0) <= inventory.replication.maxCandidateLagBytes
+  if (isClose && isReceiving(nodeOf(topology, candidate).facts)) return
   const first = ahead[0]
   if (first === undefined) return
   const list = ahead.map(({ node, bytes }) => `${node} by ${bytes} bytes`).join(', ')

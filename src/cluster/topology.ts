@@ -95,6 +95,11 @@ export function isRunningStandby(facts: NodeFacts): boolean {
   return facts.instance?.isInRecovery === true
 }
 
+/** Whether a standby's walreceiver streams, as far as it knows: its sender may be gone without a word. */
+export function isReceiving(facts: NodeFacts): boolean {
+  return facts.instance?.receiver?.status === 'streaming'
+}
+
 /** WAL that a standby holds: received, or replayed where nothing was received since its start. */
 export function receivedLsn(facts: NodeFacts): Lsn | null {
   const { receiveLsn, replayLsn } = facts.instance ?? { receiveLsn: null, replayLsn: null }

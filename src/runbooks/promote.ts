@@ -12,6 +12,7 @@ import { fenceInstance } from '../steps/fence-instance.ts'
 import { fenceUnreachable, type FenceCommand } from '../steps/fence-unreachable.ts'
 import { promoteInstance } from '../steps/promote-instance.ts'
 import { dropReplicationSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
+import { requireMostAdvanced } from '../steps/require-most-advanced.ts'
 
 export interface PromoteWish {
   readonly candidate: NodeSettings
@@ -24,6 +25,8 @@ export interface PromoteWish {
   readonly allowSplitBrain: boolean
   /** Running standbys beside the candidate, with whom they shall receive from afterwards. */
   readonly standbys: readonly { readonly node: NodeSettings; readonly upstream: NodeSettings }[]
+  /** Standbys that may have got WAL after the survey, so that the candidate is compared with them once more. */
+  readonly rivals: readonly NodeName[]
   /** Slots of replctl's own on standbys that no downstream uses any more. */
   readonly leftOverSlots: readonly { readonly node: NodeName; readonly slot: string }[]
   /** Nodes that are part of the cluster afterwards. */
@@ -43,17 +46,16 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
   const witnesses = [name, ...standbys.map(({ node }) => node.name)]
   const { replication } = input.inventory
   return inOrder([
-    together([
-      ...wish.toFence.map(({ node, wasRunning }) => fenceInstance(node.name, candidate, input, wasRunning)),
-      ...wish.unreachable.map((oldPrimary) =>
-        fenceUnreachable({
-          oldPrimary,
-          witnesses,
-          fence: wish.fence,
-          allowSplitBrain: wish.allowSplitBrain,
-        }),
-      ),
-    ]),
+    // First those that may be refused: nothing has been changed then.
+    ...wish.unreachable.map((oldPrimary) =>
+      fenceUnreachable({
+        oldPrimary,
+        witnesses,
+        fence: wish.fence,
+        allowSplitBrain: wish.allowSplitBrain,
+      }),
+    ),
+    ...wish.toFence.map(({ node, wasRunning }) => fenceInstance(node.name, candidate, input, wasRunning)),
     // A commit confirmed right after the promotion must be as safe as one before it.
     ...(replication.mode === 'async' ? [] : [ensureSettings(name, input, wish.confirming)]),
     promoteInstance(name, wish.method),

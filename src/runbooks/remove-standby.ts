@@ -3,7 +3,7 @@ import { inOrder, type Plan, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureSettings } from '../steps/ensure-configuration.ts'
-import { forgetNode, purgeDataDirectory, stopStandby } from '../steps/remove-node.ts'
+import { forgetNode, purgeDataDirectory, requirePurgeable, stopStandby } from '../steps/remove-node.ts'
 import { dropReplicationSlot } from '../steps/replication-slots.ts'
 
 export interface RemoveStandbyWish {
@@ -25,13 +25,14 @@ export interface RemoveStandbyWish {
 export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Plan {
   const { standby, slot, primary, staying, members } = wish
   return inOrder([
-    // First of all: whoever waits for a dead synchronous standby is set free.
+    ...(wish.isReachable && wish.isPurge ? [requirePurgeable(standby, primary)] : []),
+    // First of all that changes anything: whoever waits for a dead synchronous standby is set free.
     ensureSettings(
       primary,
       input,
       members.filter((name) => name !== primary),
     ),
-    ...(wish.isReachable ? [stopStandby(standby)] : []),
+    ...(wish.isReachable ? [stopStandby(standby, primary)] : []),
     together(staying.map((name) => dropReplicationSlot(name, slot))),
     ...(wish.isReachable && wish.isPurge ? [purgeDataDirectory(standby, primary)] : []),
     together(staying.map((name) => ensureClusterRecord(name, { primary, members }))),

@@ -1,3 +1,4 @@
+import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, satisfied } from '../engine/step.ts'
@@ -11,20 +12,26 @@ import { stopInstance } from './fence-instance.ts'
 import { binDirectoryOf, look } from './look.ts'
 
 /** A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. */
-export function stopStandby(node: NodeName): Step {
+export function stopStandby(node: NodeName, primary: NodeName): Step {
   return {
     title: 'stop PostgreSQL',
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
       if (facts.postmaster?.isAlive !== true) return satisfied('it does not run')
-      return facts.instance?.isInRecovery === false ? refused(isPrimary(node)) : pending('it runs')
+      if (facts.instance?.isInRecovery === false) return refused(isPrimary(node))
+      const [own, ours] = [facts, await look(ctx, primary)].map(systemIdentifierOf)
+      return own === undefined || own === ours ? pending('it runs') : satisfied('what runs there is another cluster')
     },
     apply: async (ctx) => {
       if ((await look(ctx)).instance?.isInRecovery === false) throw isPrimary(node)
       await stopInstance(ctx, node)
     },
   }
+}
+
+function systemIdentifierOf(facts: NodeFacts): string | undefined {
+  return facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier
 }
 
 /** Takes away what replctl keeps about a removed node on its host: the password first of all. */
@@ -41,6 +48,18 @@ export function forgetNode(node: NodeName): Step {
     apply: async (ctx) => {
       const script = 'for name in "$@"; do rm -f "$state/$name"; done'
       await ctx.node.output(stateScript(ctx.node, 'remove the passfile and the mark', `shift\n${script}`, files))
+    },
+  }
+}
+
+/** What is to be deleted is a standby's data directory of this cluster; looked at before anything is changed. */
+export function requirePurgeable(node: NodeName, primary: NodeName): Step {
+  return {
+    title: 'require that its data directory is a standby of this cluster',
+    node,
+    check: async (ctx) => {
+      const finding = await purgeDataDirectory(node, primary).check(ctx)
+      return finding.is === 'pending' ? satisfied(finding.because) : finding
     },
   }
 }

@@ -4,7 +4,7 @@ import { judgePromotion, type PromotionDecision } from '../../cluster/judge-prom
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
-import { expectedUpstream, hasDiverged, isRunningStandby } from '../../cluster/topology.ts'
+import { expectedUpstream, hasDiverged, isReceiving, isRunningStandby } from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { promotionText } from '../../report/promotion.ts'
@@ -85,6 +85,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         node: one,
         upstream: settingsOf(expectedUpstream(inventory, one, candidate.name, survey)),
       })),
+      rivals: wish.allowDataLoss || judged.isAlreadyPrimary ? [] : rivalsOf(observation, candidate.name, following),
       leftOverSlots: leftOverSlots(session, observation, candidate, following),
       members,
       confirming: members.filter((name) => ![candidate.name, ...fenced, ...astray].includes(name)),
@@ -147,9 +148,19 @@ function leftOverSlots(
 
 /** Standbys with WAL that the new primary does not have (`--allow-data-loss`), or that left its history already. */
 function astrayFrom({ survey, topology }: Observation, candidate: NodeName, judged: PromotionDecision): NodeName[] {
-  if (!judged.isAlreadyPrimary) return nodesAhead(topology, candidate).map(({ node }) => node)
   const primary = survey.find((facts) => facts.name === candidate)
+  if (!judged.isAlreadyPrimary) {
+    // One that still streams may get the rest.
+    return primary && isReceiving(primary) ? [] : nodesAhead(topology, candidate).map(({ node }) => node)
+  }
   return survey.flatMap((facts) => (primary && isRunningStandby(facts) && hasDiverged(facts, primary) ? [facts.name] : []))
+}
+
+/** The other standbys, where anybody may have received something since the survey. */
+function rivalsOf({ survey }: Observation, candidate: NodeName, following: readonly NodeSettings[]): NodeName[] {
+  const names = following.map((one) => one.name)
+  const canMove = survey.some((facts) => [candidate, ...names].includes(facts.name) && isReceiving(facts))
+  return canMove ? names : []
 }
 
 function leftBehind(node: string, primary: string) {
