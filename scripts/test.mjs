@@ -2,17 +2,18 @@
 // `npm test`: installs what is missing, builds, runs all tests, and says in its last line how many passed and failed.
 // Only the standard library is imported here: node_modules may not be there yet. Arguments go to vitest.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { ensurePackages } from './lib/packages.mjs'
 import { ensureRequirements, MissingRequirements } from './lib/requirements.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const vitestArguments = process.argv.slice(2)
 process.on('SIGINT', () => {}) // vitest gets it too, and ends its tests in order; we wait for it
 
-installPackages()
+if (!ensurePackages()) fail('npm ci failed')
 runNode(['scripts/build.mjs'], 'the build failed')
 try {
   ensureRequirements('tests')
@@ -21,28 +22,6 @@ try {
   fail(error.message)
 }
 process.exitCode = runTests()
-
-function installPackages() {
-  if (packagesAreInstalled()) return
-  const npm = process.env.npm_execpath
-  const command = npm ? [process.execPath, npm] : ['npm']
-  console.error('$ npm ci')
-  const { status } = spawnSync(command[0], [...command.slice(1), 'ci'], { cwd: root, stdio: 'inherit' })
-  if (status !== 0) fail('npm ci failed')
-}
-
-/** Whether node_modules holds what the lockfile says: by age, and if that does not tell, by content. */
-function packagesAreInstalled() {
-  const lockfile = join(root, 'package-lock.json')
-  const installed = join(root, 'node_modules/.package-lock.json')
-  if (!existsSync(installed)) return false
-  if (statSync(installed).mtimeMs >= statSync(lockfile).mtimeMs) return true
-  const wanted = JSON.parse(readFileSync(lockfile, 'utf8')).packages
-  const present = JSON.parse(readFileSync(installed, 'utf8')).packages
-  return Object.entries(wanted).every(([path, { version, optional, devOptional }]) => {
-    return path === '' || present[path]?.version === version || (!present[path] && (optional || devOptional))
-  })
-}
 
 function runTests() {
   const folder = mkdtempSync(join(tmpdir(), 'replctl-results-'))

@@ -4,6 +4,7 @@ import { problemOf } from '../cluster/problem.ts'
 import { packageVersion } from '../config/load-template.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
 import type { Answer, Call, CommandSpec, Surroundings } from './command-spec.ts'
+import { commands } from './commands/index.ts'
 import { makeProgram } from './program.ts'
 
 /** Runs replctl for a process; gives the exit code and never throws. */
@@ -26,7 +27,7 @@ export async function main(process: NodeJS.Process): Promise<number> {
   })
   // Nothing may end this process without an answer, not even an error that nobody waited for.
   process.on('uncaughtException', (thrown) => {
-    void report(io, { command: words.join(' '), isJson: words.includes('--json') }, failed(thrown), 0).then(() =>
+    void report(io, { command: commandIn(words), isJson: words.includes('--json') }, failed(thrown), 0).then(() =>
       process.exit(exitCodes.internal),
     )
   })
@@ -39,7 +40,7 @@ export async function main(process: NodeJS.Process): Promise<number> {
     return exitCode
   } catch (thrown) {
     if (thrown instanceof CommanderError) return await usageExit(thrown, words, io)
-    await report(io, { command: words.join(' '), isJson: words.includes('--json') }, failed(thrown), 0)
+    await report(io, { command: commandIn(words), isJson: words.includes('--json') }, failed(thrown), 0)
     return asReplctlError(thrown).exitCode
   }
 }
@@ -126,9 +127,17 @@ async function usageExit(thrown: CommanderError, words: readonly string[], io: S
     const error = new ReplctlError('usage', message === '(outputHelp)' ? 'a command is missing' : message, {
       hint: 'See replctl --help.',
     })
-    await report(io, { command: words.filter((word) => !word.startsWith('-')).join(' '), isJson }, failed(error), 0)
+    await report(io, { command: commandIn(words), isJson }, failed(error), 0)
   }
   return exitCodes.usage
+}
+
+/** The command that was meant, e.g. `init primary`; where there is no such command, what was typed. */
+function commandIn(words: readonly string[]): string {
+  const typed = words.filter((word) => !word.startsWith('-')).join(' ')
+  const positionOf = (name: string) => ` ${typed} `.indexOf(` ${name} `)
+  const known = commands.map(({ name }) => name).filter((name) => positionOf(name) >= 0)
+  return known.toSorted((a, b) => positionOf(a) - positionOf(b))[0] ?? typed
 }
 
 /** The first signal asks the running operation to stop cleanly; the second one ends the process. */

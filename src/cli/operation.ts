@@ -76,6 +76,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     const survey = await surveyNodes(nodes)
     const found = newestJournal(lock?.foundJournals ?? survey.flatMap((facts) => facts.journal ?? []))
     const resumed = judgeFoundJournal(found, call.command, operation)
+    if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
     const observation = { survey, topology: observeTopology(inventory, survey), resumed }
     const decision = await operation.decide(observation)
     const options = {
@@ -95,8 +96,8 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     const afterSurvey = lock === null ? survey : await surveyNodes(nodes)
     const after = { survey: afterSurvey, topology: observeTopology(inventory, afterSurvey), resumed }
     const answer = await makeAnswer({ call, decision, outcome, after, warnings, inventory, survey })
-    await reportEvent(call, session, answer)
-    return answer
+    const unheard = await reportEvent(call, session, answer)
+    return { ...answer, problems: [...answer.problems, ...unheard] }
   } finally {
     reporter.finish()
     await lock?.release()
@@ -144,6 +145,13 @@ function judgeFoundJournal(found: Journal | null, name: string, operation: Opera
   throw new ReplctlError('operation-unfinished', `"${found.command}" stopped part-way`, {
     detail: `${found.by} began it at ${found.since}, and it crossed its point of no return.`,
     hint: 'Finish it first: replctl resume',
+  })
+}
+
+/** Between the look for a journal and the lock, the operation came to its end. */
+function endedMeanwhile(): ReplctlError {
+  return new ReplctlError('nothing-to-resume', 'the operation came to its end meanwhile', {
+    hint: 'Look at the cluster with "replctl status".',
   })
 }
 
@@ -205,8 +213,9 @@ function bystanders(survey: Survey, outcome: Outcome): readonly Problem[] {
 const signalCode = (exitCode: number, call: Call): number =>
   exitCode === 130 && call.signal.reason === 'SIGTERM' ? 143 : exitCode
 
-async function reportEvent(call: Call, session: ClusterSession, answer: Answer): Promise<void> {
-  if (session.inventory.onEvent === undefined || call.flags.isDryRun) return
+/** Gives the event to the hook; its failure is a warning and never changes the exit code. */
+async function reportEvent(call: Call, session: ClusterSession, answer: Answer): Promise<readonly Problem[]> {
+  if (session.inventory.onEvent === undefined || call.flags.isDryRun) return []
   const document = {
     event: call.command,
     cluster: session.inventory.cluster,
@@ -215,10 +224,12 @@ async function reportEvent(call: Call, session: ClusterSession, answer: Answer):
     changed: answer.changed,
     problems: answer.problems,
   }
-  await runHook(session.inventory, call, document).catch((thrown: unknown) => {
-    const error = asReplctlError(thrown)
-    call.io.writeError(`warning: ${error.message}\n`)
-  })
+  try {
+    await runHook(session.inventory, call, document)
+    return []
+  } catch (thrown) {
+    return [problemOf(asReplctlError(thrown), 'warning')]
+  }
 }
 
 /** Nodes by name, those that have to be acted on. @throws the reason why one of them cannot be reached (exit 4) */

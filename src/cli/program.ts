@@ -1,4 +1,4 @@
-import { Argument, Command, Option } from 'commander'
+import { Argument, Command, CommanderError, Option } from 'commander'
 import { ReplctlError } from '../errors.ts'
 import { parseDuration } from '../postgres/units.ts'
 import type { Call, CommandSpec, GlobalFlags } from './command-spec.ts'
@@ -28,7 +28,7 @@ export function makeProgram(options: ProgramOptions): Command {
     .option('-V, --version', 'print the version')
     .on('option:version', () => {
       options.writeOut(`${options.version()}\n`)
-      throw Object.assign(new Error('version'), { exitCode: 0 })
+      throw new CommanderError(0, 'commander.version', options.version())
     })
     .addHelpText('after', epilogue)
     .showHelpAfterError('(see --help)')

@@ -201,8 +201,10 @@ function isMember(topology: Topology, node: ObservedNode): boolean {
 function knownGap(topology: Topology, candidate: NodeName): number | null {
   const own = receivedLsn(nodeOf(topology, candidate).facts)
   if (own === null) return null
+  const survey = topology.nodes.map((node) => node.facts)
   const known: Lsn[] = topology.nodes.flatMap((node) => {
     const { facts } = node
+    if (isForeign(facts, survey)) return []
     if (node.settings.name === candidate) {
       return facts.instance?.receiver?.latestEndLsn === null || facts.instance?.receiver === null
         ? []

@@ -141,11 +141,24 @@ export function hasDiverged(facts: NodeFacts, primary: NodeFacts): boolean {
   if (timeline === undefined || reached === null) return false
   if (timeline === primary.instance.timeline) return false
   if (timeline > primary.instance.timeline) return true
-  const fork = forkPoint(
-    parseTimelineHistory(primary.instance.history ?? '', primary.instance.timeline),
-    timeline,
-  )
-  return fork !== undefined && compareLsn(reached, fork) > 0
+  if (primary.instance.history === null) return false
+  const fork = forkPoint(parseTimelineHistory(primary.instance.history, primary.instance.timeline), timeline)
+  // A timeline that is no ancestor at all is a branch of its own: two standbys were promoted.
+  return fork === undefined || (compareLsn(reached, fork) > 0 && !hasOnlyTornRecord(facts, reached, fork))
+}
+
+/** A standby's own unit of WAL; a server built with another only loses the tolerance. */
+const walPageBytes = 8192
+
+/**
+ * A primary that crashes may have sent the first pages of a record whose end nobody got: the standbys received up to a
+ * page boundary past the last whole record, where the new timeline begins. Such a piece is overwritten when they follow.
+ */
+function hasOnlyTornRecord({ instance }: NodeFacts, received: Lsn, fork: Lsn): boolean {
+  const replayed = instance?.replayLsn ?? null
+  if (instance?.isInRecovery !== true || instance.isReplayPaused || replayed === null) return false
+  const isPageBoundary = Number.parseInt(received.split('/')[1] ?? '1', 16) % walPageBytes === 0
+  return isPageBoundary && lsnDistance(fork, received) <= 2 * walPageBytes && compareLsn(replayed, fork) <= 0
 }
 
 function roleOf(facts: NodeFacts, hasLeftHistory: boolean): NodeRole {

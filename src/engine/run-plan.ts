@@ -97,14 +97,16 @@ class Run {
       this.#error = asReplctlError(thrown)
       await this.#settle(this.#error)
     }
-    if (this.#error === null || !this.#hasUnfinished()) await this.#lock?.clearJournal()
+    // A run that wrote no journal leaves another operation's where it lies: only `resume` and `abort` end that one.
+    const isOurs = (this.#journal?.begun.length ?? 0) > 0
+    if (isOurs && (this.#error === null || !this.#hasUnfinished())) await this.#lock?.clearJournal()
   }
 
   /** After a failure: forward only, or leave what may still get there, or take back what this run began. */
   async #settle(error: ReplctlError): Promise<void> {
     if (this.#isPastPointOfNoReturn || this.#remains) return
     // What an earlier run had begun still stands, also where this one could do nothing.
-    if (this.#isResumed || (this.#hasApplied && error.code === 'timeout')) {
+    if (this.#isResumed || (this.#hasApplied && mayStillStand(error))) {
       this.#remains = true
       return
     }
@@ -113,7 +115,7 @@ class Run {
   }
 
   async takeBack(steps: readonly Step[]): Promise<void> {
-    this.#hasApplied = true
+    this.#hasApplied = steps.length > 0
     this.#error = await this.#undo(steps)
     if (!this.#remains) await this.#lock?.clearJournal()
   }
@@ -170,15 +172,18 @@ class Run {
   /** All parts run to their end: one that fails takes back its own steps and leaves the others alone. */
   async #runTogether(parts: readonly Plan[]): Promise<void> {
     const results = await Promise.allSettled(parts.map((part) => this.#runPart(part)))
-    const failures = parts.filter((_, index) => results[index]?.status === 'rejected')
-    const first = results.find((result) => result.status === 'rejected')
+    const failures = parts.flatMap((part, index) => {
+      const result = results[index]
+      return result?.status === 'rejected' ? [{ part, error: asReplctlError(result.reason) }] : []
+    })
+    const [first] = failures
     if (first === undefined) return
     if (failures.length < parts.length && !this.#isPastPointOfNoReturn) {
-      const failed = new Set(failures.flatMap(stepsOf))
+      const failed = new Set(failures.flatMap(({ part, error }) => (mayStillStand(error) ? [] : stepsOf(part))))
       await this.#undo(this.#begun.filter((step) => failed.has(step)))
-      this.#remains = true
+      if (this.#begun.length > 0) this.#remains = true
     }
-    throw first.status === 'rejected' ? first.reason : undefined
+    throw first.error
   }
 
   async #runStep(step: Step): Promise<void> {
@@ -326,6 +331,9 @@ class Run {
 
 /** Titles repeat from node to node; the node makes them one of a kind. */
 const stepKey = (step: Step): string => `${step.node}: ${step.title}`
+
+/** Not taken back: what only takes longer may still get there, and without the lock somebody else may be at work. */
+const mayStillStand = (error: ReplctlError): boolean => error.code === 'timeout' || error.code === 'lock-lost'
 
 function reasonOf(finding: Finding): string {
   if (finding.is === 'unknown') return `known after: ${finding.until}`

@@ -11,8 +11,14 @@ import { type Node, stateScript } from './node.ts'
 const guardScript = `
 lock="$state/lock"
 say() { printf '%s\\n' "$1"; }
+# The file is replaced as a whole: found empty, it would look like a beat of 1970 and end a lock that is well.
+beat() { date +%s > "$state/beat.new" && mv -f "$state/beat.new" "$state/beat"; }
+age() {
+  last=$(cat "$state/beat" 2>/dev/null)
+  case $last in ''|*[!0-9]*) echo 0 ;; *) echo "$(( $(date +%s) - last ))" ;; esac
+}
 held() {
-  printf 'held %s %s\\n' "$(( $(date +%s) - $(cat "$state/beat" 2>/dev/null || date +%s) ))" "$(sed 1d "$state/holder" 2>/dev/null)"
+  printf 'held %s %s\\n' "$(age)" "$(sed 1d "$state/holder" 2>/dev/null)"
   exit 0
 }
 if command -v flock >/dev/null 2>&1; then
@@ -27,13 +33,12 @@ else
   echo $$ > "$lock.d/pid"
 fi
 { echo $$; printf '%s\\n' "$2"; } > "$state/holder"
-date +%s > "$state/beat"
+beat
 (
   exec 9>&- </dev/null >/dev/null 2>&1
   while sleep 5; do
     kill -0 $$ 2>/dev/null || exit 0
-    last=$(cat "$state/beat" 2>/dev/null) || exit 0
-    if [ "$(( $(date +%s) - last ))" -gt 40 ]; then kill -TERM $$; exit 0; fi
+    if [ "$(age)" -gt 40 ]; then kill -TERM $$; exit 0; fi
   done
 ) &
 watch=$!
@@ -42,9 +47,12 @@ trap over TERM INT HUP PIPE
 say "locked $(cat "$state/journal" 2>/dev/null)"
 while IFS= read -r line; do
   case $line in
-    beat) date +%s > "$state/beat"; say beat ;;
-    journal*) printf '%s\\n' "\${line#journal }" > "$state/journal.new" && sync "$state/journal.new" 2>/dev/null
-      mv -f "$state/journal.new" "$state/journal" && say ok || say failed ;;
+    beat) beat; say beat ;;
+    journal*)
+      if printf '%s\\n' "\${line#journal }" > "$state/journal.new"; then
+        sync "$state/journal.new" 2>/dev/null
+        mv -f "$state/journal.new" "$state/journal" && say ok || say failed
+      else say failed; fi ;;
     clear) rm -f "$state/journal" && say ok || say failed ;;
     release) break ;;
   esac

@@ -5,7 +5,8 @@ import type { RunningCommand, Transport } from '../transport/transport.ts'
 import { notAnswering, type SqlSession, type SqlTarget, sqlFailed } from './sql-session.ts'
 
 interface Answer {
-  readonly rows: string
+  /** Null: no row came. */
+  readonly rows: string | null
   readonly hasFailed: boolean
   readonly sqlState: string
   readonly message: string
@@ -26,7 +27,7 @@ export async function openPsqlSession(transport: Transport, target: SqlTarget): 
   const ask = async (sql: string, timeoutMs = 15_000): Promise<string | null> => {
     const answer = await reader.ask(sql, timeoutMs)
     if (answer.hasFailed) throw sqlFailed(answer.message, answer.sqlState)
-    if (answer.rows === '') return null
+    if (answer.rows === null) return null
     const first = answer.rows.split('\x1e')[0]?.split('\x1f')[0] ?? ''
     return first === '\x1d' ? null : first
   }
@@ -99,9 +100,12 @@ class AnswerReader {
     })
     // Statements sent in one \\; chain would share one transaction; a line break keeps comments from eating the end.
     const end = `\\echo '${this.#word}' :ERROR :SQLSTATE :LAST_ERROR_MESSAGE '${this.#word}'\n`
-    await this.#running.write(`${sql}\n;\n${end}`)
+    // An empty statement after the last one would hide its failure.
+    const statement = sql.replace(/[;\s]+$/, '')
     try {
-      return await Promise.race([answer, late])
+      // In the race from the start: a write that fails or hangs must not leave the deadline without a listener.
+      const written = this.#running.write(`${statement}\n;\n${end}`)
+      return await Promise.race([written.then(() => answer), answer, late])
     } finally {
       clearTimeout(timer)
     }
@@ -111,7 +115,9 @@ class AnswerReader {
     const start = this.#output.indexOf(this.#word)
     const end = start < 0 ? -1 : this.#output.indexOf(`${this.#word}\n`, start + this.#word.length)
     if (end < 0) return
-    const rows = this.#output.slice(0, start).replace(/[\n\x1e]+$/, '')
+    // psql ends the last row with a line break of its own; a value may end with some as well.
+    const printed = this.#output.slice(0, start)
+    const rows = printed === '' ? null : printed.replace(/\n$/, '')
     const said = this.#output.slice(start + this.#word.length, end).trim()
     this.#output = this.#output.slice(end + this.#word.length + 1)
     const [failed = 'true', sqlState = '', ...message] = said.split(' ')

@@ -1,6 +1,6 @@
 import type { ClusterRecord, FenceMark, NodeFacts, NodeMark, PostmasterFacts } from '../cluster/facts.ts'
 import { shellScript } from '../command.ts'
-import { asReplctlError, type ReplctlError } from '../errors.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { parseControlData } from '../postgres/control-data.ts'
 import { parsePostmasterPid } from '../postgres/postmaster-pid.ts'
 import { parsePostgresVersion } from '../postgres/versions.ts'
@@ -57,12 +57,21 @@ async function askInstance(
   node: Node,
   facts: NodeFacts,
 ): Promise<Pick<NodeFacts, 'instance' | 'instanceError'>> {
+  // The kernel would take the connection and nobody would ever answer: each look would cost the whole time limit.
+  if (facts.postmaster?.isFrozen === true) return { instance: null, instanceError: frozen(node) }
   try {
     const sql = await node.sql(sqlEndpointOf(node, facts))
     return { instance: await readInstanceFacts(sql), instanceError: null }
   } catch (thrown) {
     return { instance: null, instanceError: asReplctlError(thrown).with({ node: node.name }) }
   }
+}
+
+function frozen(node: Node): ReplctlError {
+  return new ReplctlError('not-answering', `PostgreSQL on ${node.name} is frozen`, {
+    detail: 'Its postmaster was stopped by SIGSTOP or a frozen cgroup.',
+    node: node.name,
+  })
 }
 
 /** Where the instance answers, as its postmaster.pid says. */

@@ -10,7 +10,11 @@ import { ensureDataDirectory } from '../steps/ensure-data-directory.ts'
 import { ensureMarkedAsBuilt, ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
-import { deleteDataDirectoryAside, moveDataDirectoryAside } from '../steps/remove-node.ts'
+import {
+  deleteDataDirectoryAside,
+  moveDataDirectoryAside,
+  requireReplaceableDataDirectory,
+} from '../steps/remove-node.ts'
 import {
   awaitReplayOf,
   requireDiskSpace,
@@ -51,10 +55,11 @@ export interface AddStandbyWish {
 export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
   const { primary, standbys, members, running } = wish
   const { replication } = input.inventory
-  const slots = replication.slots ? standbys : []
+  const waves = wavesOf(standbys)
+  const isNew = (node: NodeSettings) => standbys.some((standby) => standby.node.name === node.name)
   return inOrder([
-    ...standbys.flatMap((standby) => preconditions(standby)),
-    ...roomChecks(standbys, replication.slots),
+    ...standbys.flatMap((standby) => preconditions(standby, isNew(standby.source) ? primary : standby.source, primary)),
+    ...roomChecks(waves[0] ?? [], replication.slots),
     ensurePassfile(primary.name, replication, primary.name),
     // Before the role gets a new password, those who log in with it have it.
     together(
@@ -64,8 +69,12 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
     ),
     ensureReplicationRole(primary.name, replication),
     together(running.map((name) => ensureHbaLines(name, input))),
-    ...slots.map(({ node, upstream }) => ensureReplicationSlot(upstream.name, node.slotName, node.name)),
-    together(standbys.map((standby) => inOrder(cloneSteps(input, primary, standby, members)))),
+    ...waves.flatMap((wave) => [
+      ...(replication.slots
+        ? wave.map(({ node, upstream }) => ensureReplicationSlot(upstream.name, node.slotName, node.name))
+        : []),
+      together(wave.map((standby) => inOrder(cloneSteps(input, primary, standby, members)))),
+    ]),
     ensureSettings(
       primary.name,
       input,
@@ -77,10 +86,20 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
   ])
 }
 
-function preconditions({ node, source, isReclone }: NewStandby): Step[] {
+/** Those of one wave are built side by side; one that follows another new standby waits for the wave of that one. */
+function wavesOf(standbys: readonly NewStandby[]): readonly (readonly NewStandby[])[] {
+  if (standbys.length === 0) return []
+  const waits = ({ upstream }: NewStandby) => standbys.some(({ node }) => node.name === upstream.name)
+  const wave = standbys.filter((standby) => !waits(standby))
+  return wave.length === 0 ? [standbys] : [wave, ...wavesOf(standbys.filter(waits))]
+}
+
+function preconditions({ node, isReclone }: NewStandby, source: NodeSettings, primary: NodeSettings): Step[] {
   return [
     requireSameMajorVersion(node.name, source.name),
-    ...(isReclone ? [] : [requireClonableDataDirectory(node.name, source.name)]),
+    isReclone
+      ? requireReplaceableDataDirectory(node.name, primary.name)
+      : requireClonableDataDirectory(node.name, source.name),
     requireFreePort(node.name),
     ...(isReclone ? [] : [requireDiskSpace(node.name, source.name)]),
     requireTablespaceFolders(node.name, source.name, isReclone),

@@ -56,6 +56,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       }),
     ),
     ...wish.toFence.map(({ node, wasRunning }) => fenceInstance(node.name, candidate, input, wasRunning)),
+    ...(wish.rivals.length === 0 ? [] : [requireMostAdvanced(name, wish.rivals)]),
     // A commit confirmed right after the promotion must be as safe as one before it.
     ...(replication.mode === 'async' ? [] : [ensureSettings(name, input, wish.confirming)]),
     promoteInstance(name, wish.method),

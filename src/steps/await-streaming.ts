@@ -45,6 +45,11 @@ async function streamingState(
   if (connection === undefined) return no(`${upstream} has no connection of it`)
   if (connection.state !== 'streaming') return no(`its state is ${connection.state}`)
   if (own.instance.receiver?.status !== 'streaming') return no('its walreceiver is not streaming yet')
+  // Right after a promotion it first streams the rest of the timeline it comes from; a delayed one gets there late.
+  const [timeline, wanted] = [own.instance.timeline, there.instance?.timeline]
+  if (wanted !== undefined && timeline < wanted && ctx.on(standby).settings.delayMs === 0) {
+    return no(`it is on timeline ${timeline}, ${upstream} on ${wanted}`)
+  }
   const { replayLsn } = own.instance
   if (replayLsn === null || connection.sentLsn === null) return no('nothing is replayed yet')
   const delayMs = ctx.on(standby).settings.delayMs

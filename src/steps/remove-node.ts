@@ -105,6 +105,19 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
   }
 }
 
+/** What is to be replaced is nothing, a clone that was begun, or a standby of this cluster: looked at before anything is done. */
+export function requireReplaceableDataDirectory(node: NodeName, primary: NodeName): Step {
+  const move = moveDataDirectoryAside(node, primary)
+  return {
+    title: `require a data directory that may be replaced: a standby of ${primary}'s cluster`,
+    node,
+    check: async (ctx) => {
+      const finding = await move.check(ctx)
+      return finding.is === 'pending' ? satisfied(finding.because) : finding
+    },
+  }
+}
+
 /** Puts a data directory that is to be replaced aside, under a name that says why; restores it if the clone fails. */
 export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step {
   const purge = purgeDataDirectory(node, primary)

@@ -2,23 +2,10 @@ import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { listenScript } from '../node/listen-script.ts'
 import { stateVariableScript } from '../node/node.ts'
 import { ask, look } from './look.ts'
 import { isOwn } from './require-data-directory.ts'
-
-const listenScript = `
-hex=$(printf '%04X' "$1")
-for file in /proc/net/tcp /proc/net/tcp6; do
-  [ -r "$file" ] && awk -v port=":$hex" '$4 == "0A" && substr($2, length($2) - 4) == port { print "busy"; exit }' "$file"
-done
-for dir in /var/run/postgresql /tmp; do
-  lock="$dir/.s.PGSQL.$1.lock"
-  [ -f "$lock" ] || continue
-  pid=$(sed -n 1p "$lock")
-  if kill -0 "$pid" 2>/dev/null || [ -d "/proc/$pid" ]; then echo "data $(sed -n 2p "$lock")"; fi
-done
-:
-`
 
 /** Nothing else listens on the port, unless it is the node's own instance. */
 export function requireFreePort(node: NodeName): Step {

@@ -20,6 +20,12 @@ export function requireReplicationLogin(standby: NodeName, upstream: NodeSetting
       const [facts, there] = await Promise.all([look(ctx), look(ctx, upstream.name)])
       if (ctx.isDryRun && !facts.hasPassfile) return unknownUntil('the passfile is written')
       if (there.instance === null) return unknownUntil(`PostgreSQL runs on ${upstream.name}`)
+      const { applicationName } = ctx.node.settings
+      const isHere = there.instance.replication.some(
+        (one) => one.applicationName === applicationName && one.state === 'streaming',
+      )
+      // It needs no second walsender, which may not be there, to show that it can log in.
+      if (isHere && facts.instance?.receiver?.status === 'streaming') return satisfied('it streams from there')
       const answer = await tryAgain(() => tryReplicationLogin(ctx, standby, upstream, inventory))
       if (typeof answer !== 'string') return refused(answer)
       return answer === there.instance.systemIdentifier

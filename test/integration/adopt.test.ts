@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
-import { PostgresServer, TestCluster, TestHosts } from '../kit/index.ts'
+import { awaitCondition, PostgresServer, TestCluster, TestHosts } from '../kit/index.ts'
 
 const dataDir = '/var/lib/postgresql/15/main'
 const configDir = '/etc/postgresql/15/main'
@@ -223,6 +226,55 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     expect(await checksums(hosts, 'pg1')).toEqual(before)
     expect(await pg1.sqlValue("SELECT current_setting('listen_addresses')")).toBe('localhost')
   })
+
+  it('killed part-way it is taken back by abort, and finished by resume', async () => {
+    const before = await checksums(hosts, 'pg1')
+    await killAt('allow replication from the nodes')
+    expect(await checksums(hosts, 'pg1')).not.toEqual(before)
+    const aborted = await cluster.replctl(['abort', '--json'])
+    expect(aborted.exitCode, aborted.stdout).toBe(0)
+    expect(await checksums(hosts, 'pg1')).toEqual(before)
+    expect(await pg1.sqlValue("SELECT current_setting('listen_addresses')")).toBe('localhost')
+    await killAt('keep the replication password')
+    const resumed = await cluster.replctl(['resume', '--json'])
+    expect(resumed.exitCode, resumed.stdout).toBe(0)
+    expect(await pg1.sqlValue("SELECT current_setting('listen_addresses')")).toBe('*')
+    expect((await adopt()).json.changed).toBe(false)
+    await wipe(hosts, 'pg1')
+  })
+
+  /** Kills replctl (SIGKILL) as soon as it says that a step was applied. */
+  async function killAt(title: string): Promise<void> {
+    const started = cluster.startReplctl(['init', 'primary', 'pg1', '--adopt', '--yes'])
+    await awaitCondition(`"${title}" is done`, () => started.stderr().includes(title), { timeoutMs: 60_000 })
+    started.kill()
+    await started.finished
+  }
+
+  it('at a terminal it asks, and a plain Enter is a no', async () => {
+    const before = await checksums(hosts, 'pg1')
+    const no = await atTerminal('\\r')
+    expect(no).toContain('confirmation-needed exit 3')
+    expect(await checksums(hosts, 'pg1')).toEqual(before)
+    expect(await atTerminal('y')).toContain('exit 0')
+    expect(await pg1.sqlValue("SELECT current_setting('listen_addresses')")).toBe('*')
+  })
+
+  /** Runs it in a pseudo-terminal and types when it asks. */
+  async function atTerminal(key: string): Promise<string> {
+    const bin = fileURLToPath(new URL('../../bin/replctl', import.meta.url))
+    const line = `${process.execPath} ${bin} init primary pg1 --adopt --config ${cluster.inventoryFile}; echo "exit $?"`
+    const child = spawn('script', ['--quiet', '--return', '--command', line, '/dev/null'], { stdio: 'pipe' })
+    let shown = ''
+    child.stdout.setEncoding('utf8').on('data', (chunk) => {
+      if (!shown.includes('Restart PostgreSQL') && `${shown}${chunk}`.includes('Restart PostgreSQL')) {
+        setTimeout(() => child.stdin.write(key), 300)
+      }
+      shown += chunk
+    })
+    await once(child, 'close')
+    return shown.replace('needs a restart of PostgreSQL', 'confirmation-needed').replace(/confirmation-needed[\s\S]*exit/, 'confirmation-needed exit')
+  }
 
   afterEach(async () => {
     await Promise.all(hosts.names.map((host) => wipe(hosts, host)))

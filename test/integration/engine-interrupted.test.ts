@@ -18,84 +18,86 @@ describeOnHosts('an operation that was killed', () => {
   })
   afterAll(() => hosts?.destroy())
 
-  it('init primary: killed after each of its steps, the same command gets to the end', async () => {
+  it('init primary gets to the end after a kill in any of its steps, by the same command or by resume', async () => {
     const steps = await appliedSteps(cluster, ['init', 'primary'])
     expect(steps).toBeGreaterThan(6)
     for (let k = 1; k <= steps; k += 1) {
       await forget(cluster, 'pg1')
-      await killAt(cluster, ['init', 'primary'], (started) => doneSteps(started) >= k)
-      await cluster.succeed(['init', 'primary'])
-      await expectPrimary(cluster, `killed after step ${k}`)
+      const isMoment = k % 2 === 0 ? begun(cluster, k) : done(k)
+      const wasKilled = await killAt(cluster, ['init', 'primary'], isMoment)
+      await cluster.succeed(wasKilled && k % 2 === 0 ? ['resume'] : ['init', 'primary'])
+      await expectPrimary(cluster, `killed at step ${k}`)
     }
+    expect((await cluster.succeed(['init', 'primary'])).json.changed).toBe(false)
   })
 
-  it('init primary: killed in the middle of each of its steps, resume gets to the end', async () => {
-    await forget(cluster, 'pg1')
-    const steps = await appliedSteps(cluster, ['init', 'primary'])
-    for (let k = 1; k < steps; k += 1) {
+  it('init primary that was killed and aborted leaves nothing, but what is built is never deleted', async () => {
+    for (const k of [1, 5]) {
       await forget(cluster, 'pg1')
-      await killAt(cluster, ['init', 'primary'], async () => (await begunSteps(cluster, 'pg1')) >= k)
-      await cluster.succeed(['resume'])
-      await expectPrimary(cluster, `killed in step ${k}`)
-    }
-  })
-
-  it('init primary: killed and aborted, nothing is left of it, and it can be done again', async () => {
-    for (const k of [1, 2, 4, 6]) {
-      await forget(cluster, 'pg1')
-      await killAt(cluster, ['init', 'primary'], (started) => doneSteps(started) >= k)
+      await killAt(cluster, ['init', 'primary'], done(k))
       await cluster.succeed(['abort'])
       expect(await leftovers(cluster, 'pg1'), `aborted after step ${k}`).toEqual([])
-      const again = await cluster.replctl(['resume', '--json'])
-      expect([again.exitCode, again.json.problems[0].code]).toEqual([3, 'nothing-to-resume'])
     }
-    await cluster.init()
+    const nothing = await cluster.replctl(['resume', '--json'])
+    expect([nothing.exitCode, nothing.json.problems[0].code]).toEqual([3, 'nothing-to-resume'])
+    await killAt(cluster, ['init', 'primary'], (started) =>
+      /✓ .*mark the node as built/.test(started.stderr()),
+    )
+    const refused = await cluster.replctl(['abort', '--json'])
+    if (refused.json.problems[0].code !== 'nothing-to-resume') {
+      expect([refused.exitCode, refused.json.problems[0].code]).toEqual([3, 'cannot-abort'])
+      await cluster.succeed(['resume'])
+    }
+    await expectPrimary(cluster, 'after the abort that was refused')
   })
 
-  it('add-standby: killed after each of its steps, the same command gets to the end', async () => {
+  it('add-standby gets to the end after a kill in any of its steps, by the same command or by resume', async () => {
     await cluster.server('pg1').sql('CREATE TABLE t AS SELECT generate_series(1, 1000) AS n')
     const steps = await appliedSteps(cluster, ['add-standby', 'pg2'])
     expect(steps).toBeGreaterThan(6)
     for (let k = 1; k <= steps; k += 1) {
-      await cluster.succeed(['remove-standby', 'pg2', '--purge'])
-      await forget(cluster, 'pg2')
-      await killAt(cluster, ['add-standby', 'pg2'], (started) => doneSteps(started) >= k)
-      await cluster.succeed(['add-standby', 'pg2'])
-      await expectStandby(cluster, `killed after step ${k}`)
+      await forgetStandby(cluster)
+      const isMoment = k % 2 === 0 ? begun(cluster, k) : done(k)
+      const wasKilled = await killAt(cluster, ['add-standby', 'pg2'], isMoment)
+      await cluster.succeed(wasKilled && k % 2 === 0 ? ['resume'] : ['add-standby', 'pg2'])
+      await expectStandby(cluster, `killed at step ${k}`)
     }
+    expect((await cluster.succeed(['add-standby', 'pg2'])).json.changed).toBe(false)
   })
 
-  it('add-standby: killed in the middle of each of its steps, resume gets to the end', async () => {
-    for (let k = 1; ; k += 1) {
-      await cluster.succeed(['remove-standby', 'pg2', '--purge'])
-      await forget(cluster, 'pg2')
-      const wasKilled = await killAt(
-        cluster,
-        ['add-standby', 'pg2'],
-        async () => (await begunSteps(cluster, 'pg1')) >= k,
-      )
-      if (!wasKilled) break
-      await cluster.succeed(['resume'])
-      await expectStandby(cluster, `killed in step ${k}`)
-      if (k > 20) throw new Error('more steps than expected')
-    }
-  })
-
-  it('add-standby: killed and aborted, the primary is as before and the standby host is empty', async () => {
-    for (const k of [1, 2, 4, 6, 8, 10]) {
-      await cluster.succeed(['remove-standby', 'pg2', '--purge'])
-      await forget(cluster, 'pg2')
-      const wasKilled = await killAt(cluster, ['add-standby', 'pg2'], (started) => doneSteps(started) >= k)
-      if (!wasKilled) break
-      const aborted = await cluster.succeed(['abort'])
-      expect(aborted.json.changed).toBe(true)
+  it('add-standby that was killed and aborted leaves no slot, no clone and no password', async () => {
+    for (const k of [2, 5, 8]) {
+      await forgetStandby(cluster)
+      await killAt(cluster, ['add-standby', 'pg2'], done(k))
+      expect((await cluster.succeed(['abort'])).json.changed).toBe(true)
       expect(await leftovers(cluster, 'pg2'), `aborted after step ${k}`).toEqual([])
       expect(await slots(cluster)).toBe('')
     }
-    await cluster.succeed(['add-standby', 'pg2'])
-    await expectStandby(cluster, 'after all aborts')
+  })
+
+  it('resume that is refused forgets nothing: abort still takes all of it back', async () => {
+    await forgetStandby(cluster)
+    await killAt(cluster, ['add-standby', 'pg2'], done(4))
+    await cluster.hosts.exec('pg2', ['mv', '/usr/lib/postgresql/15/bin/psql', '/root/psql'])
+    const refused = await cluster.replctl(['resume', '--json'])
+    await cluster.hosts.exec('pg2', ['mv', '/root/psql', '/usr/lib/postgresql/15/bin/psql'])
+    expect([refused.exitCode, refused.json.problems[0].code]).toEqual([6, 'binaries-missing'])
+    await cluster.succeed(['abort'])
+    expect(await leftovers(cluster, 'pg2')).toEqual([])
+    expect(await slots(cluster)).toBe('')
   })
 })
+
+const done = (k: number) => (started: StartedReplctl) => doneSteps(started) >= k
+const begun = (cluster: TestCluster, k: number) => async () => (await begunSteps(cluster, 'pg1')) >= k
+
+/** Takes the standby away behind replctl's back. */
+async function forgetStandby(cluster: TestCluster): Promise<void> {
+  await forget(cluster, 'pg2')
+  await cluster.hosts.exec('pg1', ['rm', '-f', `${stateDir}/journal`])
+  await cluster.server('pg1').awaitSql('SELECT count(*) = 0 FROM pg_replication_slots WHERE active')
+  await cluster.server('pg1').sql('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots')
+}
 
 /** Runs a command to its end and gives the number of steps that it applied. */
 async function appliedSteps(cluster: TestCluster, args: readonly string[]): Promise<number> {
@@ -117,7 +119,7 @@ async function killAt(
   })
   await awaitCondition('the moment to kill', async () => hasEnded || (await isMoment(started)), {
     timeoutMs: 60_000,
-    everyMs: 2,
+    everyMs: 10,
   })
   started.kill()
   const { exitCode, signal } = await ended
@@ -141,8 +143,9 @@ async function forget(cluster: TestCluster, host: string): Promise<void> {
 
 /** What of an operation still lies on a host. */
 async function leftovers(cluster: TestCluster, host: string): Promise<string[]> {
-  const names = ['node.json', 'cluster.json', 'pgpass', 'journal', 'holder', 'job-base-backup', 'postgresql.conf.new']
-  const script = 'data=$1; shift; ls -A -- "$data" 2>/dev/null; for file; do [ -e "$file" ] && echo "$file"; done; :'
+  const names = ['node.json', 'cluster.json', 'pgpass', 'journal', 'holder', 'job-base-backup', 'tablespaces']
+  const script =
+    'data=$1; shift; ls -A -- "$data" 2>/dev/null; for file; do [ -e "$file" ] && echo "$file"; done; :'
   const files = names.map((name) => `${stateDir}/${name}`)
   const { stdout } = await cluster.hosts.exec(host, ['sh', '-c', script, 'sh', dataDir, ...files])
   const running = await cluster.hosts.pids(host, 'postgres -D|pg_basebackup')
@@ -156,22 +159,19 @@ async function expectPrimary(cluster: TestCluster, when: string): Promise<void> 
   const pg1 = cluster.server('pg1')
   expect(await pg1.isInRecovery(), when).toBe(false)
   expect(await pg1.sqlValue('SHOW data_checksums'), when).toBe('on')
-  expect(await pg1.sqlValue("SELECT rolreplication FROM pg_roles WHERE rolname = 'replicator'"), when).toBe(true)
+  expect(await pg1.sqlValue("SELECT rolreplication FROM pg_roles WHERE rolname = 'replicator'"), when).toBe(
+    true,
+  )
   expect(await begunSteps(cluster, 'pg1'), when).toBe(0)
-  const again = await cluster.succeed(['init', 'primary'])
-  expect(again.json.changed, when).toBe(false)
 }
 
 async function expectStandby(cluster: TestCluster, when: string): Promise<void> {
-  await cluster.server('pg1').awaitStreaming('pg2')
+  await cluster.server('pg1').awaitStreaming('shop_pg2')
   expect(await cluster.server('pg2').sqlValue('SELECT count(*) FROM t'), when).toBe(1000)
-  expect(
-    await cluster.server('pg1').sql('SELECT slot_name, active FROM pg_replication_slots'),
-    when,
-  ).toEqual([{ slot_name: 'replctl_shop_pg2', active: true }])
+  expect(await cluster.server('pg1').sql('SELECT slot_name, active FROM pg_replication_slots'), when).toEqual(
+    [{ slot_name: 'shop_pg2', active: true }],
+  )
   expect(await begunSteps(cluster, 'pg1'), when).toBe(0)
   const { stdout } = await cluster.hosts.exec('pg2', ['ls', stateDir])
   expect(stdout.split('\n'), when).not.toContain('job-base-backup')
-  const again = await cluster.succeed(['add-standby', 'pg2'])
-  expect(again.json.changed, when).toBe(false)
 }

@@ -38,8 +38,15 @@ describeOnHosts('P-49: a primary that is frozen is neither up nor down', () => {
     expect(status.ms).toBeLessThan(15_000)
     expect(status.exitCode).toBe(9)
     expect(status.json.result.primary).toBe(null)
-    expect(status.json.result.nodes[0]).toMatchObject({ name: 'pg1', reachable: true, role: 'unknown', state: 'unknown' })
-    expect(status.json.problems).toContainEqual(expect.objectContaining({ code: 'not-answering', node: 'pg1' }))
+    expect(status.json.result.nodes[0]).toMatchObject({
+      name: 'pg1',
+      reachable: true,
+      role: 'unknown',
+      state: 'unknown',
+    })
+    expect(status.json.problems).toContainEqual(
+      expect.objectContaining({ code: 'not-answering', node: 'pg1' }),
+    )
     const seen = client.confirmed.length
     const done = await cluster.replctl(['promote', '--json'])
     expect({ exit: done.exitCode, problems: done.json?.problems }).toEqual({ exit: 0, problems: [] })
@@ -56,7 +63,12 @@ describeOnHosts('P-49: a primary that is frozen is neither up nor down', () => {
     const client = new Client(hosts, 'pg1')
     await awaitCondition('the client writes', () => client.confirmed.length > 10)
     const watch = new WriterWatch(hosts)
-    const { stdout } = await hosts.exec('pg1', ['head', '-n', '1', `${cluster.server('pg1').dataDir}/postmaster.pid`])
+    const { stdout } = await hosts.exec('pg1', [
+      'head',
+      '-n',
+      '1',
+      `${cluster.server('pg1').dataDir}/postmaster.pid`,
+    ])
     await hosts.kill('pg1', Number(stdout), 'SIGSTOP')
     const done = await cluster.replctl(['promote', '--json'])
     expect({ exit: done.exitCode, problems: done.json?.problems }).toEqual({ exit: 0, problems: [] })

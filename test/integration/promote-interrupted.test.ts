@@ -27,17 +27,29 @@ describeOnHosts('promote, interrupted', () => {
   }
   const streams = (name: string) =>
     cluster.server(name).awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
-  const tell = ({ exitCode, json, stderr }: ReplctlResult) => ({
+  const tell = ({ exitCode, json }: ReplctlResult) => ({
     exit: exitCode,
     changed: json?.changed,
-    errors: json?.problems.flatMap((one: { code: string; severity: string }) => (one.severity === 'error' ? [one.code] : [])),
-    why: `${JSON.stringify(json?.problems)} ${stderr}`,
+    errors: json?.problems.flatMap((one: { code: string; severity: string }) =>
+      one.severity === 'error' ? [one.code] : [],
+    ),
   })
+  /** As `expect`, with replctl's own words where it fails. */
+  const told = (result: ReplctlResult) =>
+    expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
 
   /** Starts promote and does `deed` right after its k-th step ended; gives how many steps had ended by then. */
-  async function interruptAfterStep(k: number, deed: (kill: () => void) => unknown, args: string[] = []): Promise<number> {
+  async function interruptAfterStep(
+    k: number,
+    deed: (kill: () => void) => unknown,
+    args: string[] = [],
+  ): Promise<number> {
     const started = cluster.startReplctl(['promote', 'pg2', ...args])
-    const ended = () => started.stderr().split('\n').filter((line) => /^[✓·] /.test(line)).length
+    const ended = () =>
+      started
+        .stderr()
+        .split('\n')
+        .filter((line) => /^[✓·] /.test(line)).length
     let isOver = false
     void started.finished.then(() => {
       isOver = true
@@ -51,11 +63,11 @@ describeOnHosts('promote, interrupted', () => {
   async function expectOneGoodCluster(): Promise<void> {
     expect(await writersNow(hosts)).toEqual(['pg2'])
     expect(await cluster.server('pg2').sqlValue('SELECT timeline_id FROM pg_control_checkpoint()')).toBe(2)
-    expect(tell(await cluster.replctl(['verify', 'pg2', 'pg3', '--json']))).toMatchObject({ exit: 0 })
+    told(await cluster.replctl(['verify', 'pg2', 'pg3', '--json'])).toMatchObject({ exit: 0 })
     const status = await cluster.replctl(['status', '--json'])
-    expect(status.json.problems.map((one: { code: string; node: string }) => `${one.node} ${one.code}`)).toEqual([
-      'pg1 node-fenced',
-    ])
+    expect(
+      status.json.problems.map((one: { code: string; node: string }) => `${one.node} ${one.code}`),
+    ).toEqual(['pg1 node-fenced'])
   }
 
   it.each([1, 2, 3, 5, 7, 9])(
@@ -71,7 +83,7 @@ describeOnHosts('promote, interrupted', () => {
         cwd: elsewhere,
         env: { HOME: elsewhere },
       })
-      expect(tell(ended)).toMatchObject({ exit: 0 })
+      told(ended).toMatchObject({ exit: 0 })
       expect(ended.json.command).toBe(isResume ? 'resume' : 'promote')
       expect(await watch.stop()).toEqual([])
       await expectOneGoodCluster()
@@ -84,25 +96,27 @@ describeOnHosts('promote, interrupted', () => {
     if ((await writersNow(hosts)).includes('pg2')) return // It was quicker than the kill.
     expect(await writersNow(hosts)).toEqual([])
     const aborted = await cluster.replctl(['abort', '--json'])
-    expect(tell(aborted)).toMatchObject({ exit: 0 })
+    told(aborted).toMatchObject({ exit: 0 })
     expect(await writersNow(hosts)).toEqual(['pg1'])
-    expect((await hosts.exec('pg1', `ls ${cluster.server('pg1').dataDir}`)).stdout).not.toContain('standby.signal')
+    expect((await hosts.exec('pg1', `ls ${cluster.server('pg1').dataDir}`)).stdout).not.toContain(
+      'standby.signal',
+    )
     await streams('pg2')
     expect(await fingerprint(hosts, 'pg2')).toBe(before)
-    expect(tell(await cluster.replctl(['status', '--json']))).toMatchObject({ exit: 0, errors: [] })
+    told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
   })
 
   it('a dead old primary that was fenced is unfenced by abort, and stays stopped', async () => {
     await cluster.server('pg1').kill9()
     await interruptAfterStep(1, (kill) => kill())
     if ((await writersNow(hosts)).includes('pg2')) return
-    expect(tell(await cluster.replctl(['abort', '--json']))).toMatchObject({ exit: 0 })
+    told(await cluster.replctl(['abort', '--json'])).toMatchObject({ exit: 0 })
     expect(await writersNow(hosts)).toEqual([])
     await cluster.server('pg1').start() // by hand
     await cluster.server('pg1').awaitAnswer()
     expect(await writersNow(hosts)).toEqual(['pg1'])
     for (const name of ['pg2', 'pg3']) await streams(name)
-    expect(tell(await cluster.replctl(['status', '--json']))).toMatchObject({ exit: 0, errors: [] })
+    told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
   })
 
   it('cut off in the middle of it, promote stops part-way in bounded time, and resume finishes', async () => {
@@ -112,7 +126,7 @@ describeOnHosts('promote, interrupted', () => {
     await interruptAfterStep(2, () => hosts.cutLink('pg2', 'control', { port: 22 }), ['--timeout', '10s'])
     expect(performance.now() - startedAt).toBeLessThan(60_000)
     await hosts.restoreLink('pg2')
-    expect(tell(await cluster.replctl(['resume', '--json', '--timeout', '90s']))).toMatchObject({ exit: 0 })
+    told(await cluster.replctl(['resume', '--json', '--timeout', '90s'])).toMatchObject({ exit: 0 })
     expect(await watch.stop()).toEqual([])
     await expectOneGoodCluster()
   })

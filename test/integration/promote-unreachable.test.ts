@@ -23,32 +23,38 @@ describeOnHosts('promote while the old primary cannot be reached', () => {
     await restoreHosts(hosts)
     await cluster.writeInventory(openToControlHost)
     for (const name of ['pg2', 'pg3']) {
-      await cluster.server(name).awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+      await cluster
+        .server(name)
+        .awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
     }
   })
 
   const promote = (...args: string[]) => cluster.replctl(['promote', ...args, '--json'])
-  const tell = ({ exitCode, json, stderr }: ReplctlResult) => ({
+  const tell = ({ exitCode, json }: ReplctlResult) => ({
     exit: exitCode,
     changed: json?.changed,
-    errors: json?.problems.flatMap((one: { code: string; severity: string }) => (one.severity === 'error' ? [one.code] : [])),
-    why: `${JSON.stringify(json?.problems)} ${stderr}`,
+    errors: json?.problems.flatMap((one: { code: string; severity: string }) =>
+      one.severity === 'error' ? [one.code] : [],
+    ),
   })
+  /** As `expect`, with replctl's own words where it fails. */
+  const told = (result: ReplctlResult) =>
+    expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
   const withFence = (command: string, more: object = {}) =>
     cluster.writeInventory({ ...openToControlHost, fence: { command }, ...more })
 
   it('with its host off, promote is refused without a fence command, or when that fails, and changes nothing', async () => {
     await hosts.powerOff('pg1')
     const before = await fingerprints(hosts, ['pg2', 'pg3'])
-    expect(tell(await promote('pg2'))).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
     await withFence('echo the switch does not answer >&2; exit 1')
     const failed = await promote('pg2')
-    expect(tell(failed)).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+    told(failed).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
     expect(JSON.stringify(failed.json.problems)).toContain('the switch does not answer')
     await withFence('kill -9 $$')
-    expect(tell(await promote('pg2'))).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
     await withFence('/does/not/exist {node}')
-    expect(tell(await promote('pg2'))).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
     expect(await fingerprints(hosts, ['pg2', 'pg3'])).toEqual(before)
     expect(await writersNow(hosts, ['pg2', 'pg3'])).toEqual([])
   })
@@ -61,12 +67,22 @@ describeOnHosts('promote while the old primary cannot be reached', () => {
     })
     await hosts.powerOff('pg1')
     const done = await promote()
-    expect(tell(done)).toMatchObject({ exit: 0, changed: true, errors: [] })
+    told(done).toMatchObject({ exit: 0, changed: true, errors: [] })
     expect(done.json.result).toMatchObject({ old_primary: 'pg1', timeline: 2, fenced: true })
     const address = hosts.addressOf('pg1')
-    expect(await readFile(join(hosts.directory, 'fenced.txt'), 'utf8')).toBe(`shop pg1 ${address} pg1 ${address}\n`)
-    expect(JSON.parse(await readFile(heard, 'utf8'))).toMatchObject({ event: 'promote', cluster: 'shop', ok: true, exit_code: 0 })
-    expect(done.json.problems.map((one: { code: string }) => one.code).toSorted()).toEqual(['hook-failed', 'host-unreachable'])
+    expect(await readFile(join(hosts.directory, 'fenced.txt'), 'utf8')).toBe(
+      `shop pg1 ${address} pg1 ${address}\n`,
+    )
+    expect(JSON.parse(await readFile(heard, 'utf8'))).toMatchObject({
+      event: 'promote',
+      cluster: 'shop',
+      ok: true,
+      exit_code: 0,
+    })
+    expect(done.json.problems.map((one: { code: string }) => one.code).toSorted()).toEqual([
+      'hook-failed',
+      'host-unreachable',
+    ])
     expect(await writersNow(hosts, ['pg2', 'pg3'])).toHaveLength(1)
   })
 
@@ -75,14 +91,14 @@ describeOnHosts('promote while the old primary cannot be reached', () => {
     const client = new Client(hosts, 'pg1')
     await hosts.stopSshd('pg1', { sessions: true })
     const watch = new WriterWatch(hosts)
-    expect(tell(await promote('pg2'))).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
-    expect(tell(await promote('pg2', '--allow-split-brain'))).toMatchObject({ exit: 3, errors: ['primary-alive'] })
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    told(await promote('pg2', '--allow-split-brain')).toMatchObject({ exit: 3, errors: ['primary-alive'] })
     await cluster.writeInventory(openToControlHost)
-    expect(tell(await promote('pg2', '--allow-split-brain'))).toMatchObject({ exit: 3, errors: ['primary-alive'] })
+    told(await promote('pg2', '--allow-split-brain')).toMatchObject({ exit: 3, errors: ['primary-alive'] })
     // Only the control host is cut off: the standbys still receive.
     await hosts.startSshd('pg1')
     await hosts.cutLink('pg1', 'control')
-    expect(tell(await promote('pg2', '--allow-split-brain'))).toMatchObject({ exit: 3, errors: ['primary-alive'] })
+    told(await promote('pg2', '--allow-split-brain')).toMatchObject({ exit: 3, errors: ['primary-alive'] })
     await hosts.restoreLink('pg1')
     expect(await watch.stop()).toEqual([])
     await client.stop()
@@ -93,7 +109,7 @@ describeOnHosts('promote while the old primary cannot be reached', () => {
     await hosts.cutLink('pg1', 'control')
     await hosts.cutLink('pg1', 'pg2')
     await withFence('exit 0')
-    expect(tell(await promote('pg2', '--allow-data-loss'))).toMatchObject({ exit: 3, errors: ['primary-alive'] })
+    told(await promote('pg2', '--allow-data-loss')).toMatchObject({ exit: 3, errors: ['primary-alive'] })
     await hosts.restoreLink('pg1')
     expect(await writersNow(hosts)).toEqual(['pg1'])
   })
@@ -102,7 +118,7 @@ describeOnHosts('promote while the old primary cannot be reached', () => {
     await hosts.powerOff('pg1')
     await hosts.powerOff('pg3')
     const done = await promote('pg2', '--allow-split-brain')
-    expect(tell(done)).toMatchObject({ exit: 0, changed: true, errors: [] })
+    told(done).toMatchObject({ exit: 0, changed: true, errors: [] })
     expect(done.json.problems.map((one: { node: string }) => one.node).toSorted()).toEqual(['pg1', 'pg3'])
     expect(await writersNow(hosts, ['pg2'])).toEqual(['pg2'])
     // Its return is reported with the command that mends it.
@@ -114,7 +130,7 @@ describeOnHosts('promote while the old primary cannot be reached', () => {
     const ofPg3 = status.json.problems.filter((one: { node: string }) => one.node === 'pg3')
     expect(ofPg3.map((one: { code: string }) => one.code)).toContain('wrong-upstream')
     expect(JSON.stringify(ofPg3)).toContain('replctl add-standby pg3')
-    expect(tell(await cluster.replctl(['add-standby', 'pg3', '--json']))).toMatchObject({ exit: 0 })
-    expect(tell(await cluster.replctl(['verify', 'pg3', '--json']))).toMatchObject({ exit: 0 })
+    told(await cluster.replctl(['add-standby', 'pg3', '--json'])).toMatchObject({ exit: 0 })
+    told(await cluster.replctl(['verify', 'pg3', '--json'])).toMatchObject({ exit: 0 })
   })
 })

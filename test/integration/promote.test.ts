@@ -1,7 +1,13 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
-import { awaitCondition, type InventoryPart, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
+import {
+  awaitCondition,
+  type InventoryPart,
+  type ReplctlResult,
+  TestCluster,
+  TestHosts,
+} from '../kit/index.ts'
 import { Client, fingerprints, openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
 
 describeOnHosts('promote', () => {
@@ -30,12 +36,14 @@ describeOnHosts('promote', () => {
   const run = (node: string, statement: string) => cluster.server(node).sql(statement)
   const value = (node: string, query: string) => cluster.server(node).sqlValue(query)
   const promote = (...args: string[]) => cluster.replctl(['promote', ...args, '--json'])
-  const tell = ({ exitCode, json, stderr }: ReplctlResult) => ({
+  const tell = ({ exitCode, json }: ReplctlResult) => ({
     exit: exitCode,
     changed: json?.changed,
     codes: json?.problems.map((problem: { code: string }) => problem.code),
-    why: `${JSON.stringify(json?.problems)} ${stderr}`,
   })
+  /** As `expect`, with replctl's own words where it fails. */
+  const told = (result: ReplctlResult) =>
+    expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
   const streams = (node: string) =>
     cluster.server(node).awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
   const caughtUp = async () => {
@@ -47,7 +55,10 @@ describeOnHosts('promote', () => {
     await caughtUp()
     const [receiver] = await hosts.pids('pg2', 'walreceiver')
     await hosts.kill('pg2', receiver!, 'SIGSTOP')
-    await run('pg1', "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'shop_pg2'")
+    await run(
+      'pg1',
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'shop_pg2'",
+    )
     await cluster.server('pg1').awaitSql('SELECT count(*) = 1 FROM pg_stat_replication')
     await run('pg1', 'INSERT INTO ledger SELECT generate_series(1, 5000)')
     await cluster.server('pg3').awaitCatchup(cluster.server('pg1'))
@@ -64,7 +75,7 @@ describeOnHosts('promote', () => {
     await cluster.server('pg1').kill9()
 
     const done = await promote('pg2')
-    expect(tell(done)).toMatchObject({ exit: 0, changed: true, codes: [] })
+    told(done).toMatchObject({ exit: 0, changed: true, codes: [] })
     expect(done.json.result).toMatchObject({
       old_primary: 'pg1',
       new_primary: 'pg2',
@@ -73,9 +84,9 @@ describeOnHosts('promote', () => {
       repointed: ['pg3'],
     })
     expect((await cluster.server('pg2').controlData()).get("Latest checkpoint's TimeLineID")).toBe('2')
-    expect(await value('pg2', 'SELECT string_agg(slot_name, $$,$$) FROM pg_replication_slots WHERE active')).toBe(
-      'shop_pg3',
-    )
+    expect(
+      await value('pg2', 'SELECT string_agg(slot_name, $$,$$) FROM pg_replication_slots WHERE active'),
+    ).toBe('shop_pg3')
     expect(await value('pg3', 'SELECT pg_postmaster_start_time()')).toBe(startedAt)
     await streams('pg3')
     expect(await value('pg3', 'SELECT sender_host FROM pg_stat_wal_receiver')).toBe(hosts.addressOf('pg2'))
@@ -91,9 +102,9 @@ describeOnHosts('promote', () => {
     await cluster.server('pg1').stop()
 
     const again = await promote('pg2')
-    expect(tell(again)).toMatchObject({ exit: 0, changed: false })
-    expect(tell(await promote())).toMatchObject({ exit: 3, codes: ['primary-alive'] })
-    expect(tell(await cluster.replctl(['verify', 'pg3', '--json']))).toMatchObject({ exit: 0, codes: [] })
+    told(again).toMatchObject({ exit: 0, changed: false })
+    told(await promote()).toMatchObject({ exit: 3, codes: ['primary-alive'] })
+    told(await cluster.replctl(['verify', 'pg3', '--json'])).toMatchObject({ exit: 0, codes: [] })
     expect(await value('pg2', 'SELECT timeline_id FROM pg_control_checkpoint()')).toBe(2)
     expect(await writersNow(hosts)).toEqual(['pg2'])
   })
@@ -103,15 +114,15 @@ describeOnHosts('promote', () => {
     const watch = new WriterWatch(hosts)
     await awaitCondition('the client writes', () => client.confirmed.length > 20)
     const before = await fingerprints(hosts)
-    expect(tell(await promote('pg2'))).toMatchObject({ exit: 3, changed: false, codes: ['primary-alive'] })
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, codes: ['primary-alive'] })
     await hosts.cutLink('pg1', 'control', { port: 5432 })
-    expect(tell(await promote('pg2'))).toMatchObject({ exit: 3, changed: false, codes: ['primary-alive'] })
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, codes: ['primary-alive'] })
     await hosts.restoreLink('pg1', 'control')
     expect(await fingerprints(hosts)).toEqual(before)
 
     const seen = client.confirmed.length
     await awaitCondition('the client still writes', () => client.confirmed.length > seen)
-    expect(tell(await promote('pg2', '--allow-split-brain'))).toMatchObject({ exit: 0, changed: true })
+    told(await promote('pg2', '--allow-split-brain')).toMatchObject({ exit: 0, changed: true })
     expect(await watch.stop()).toEqual([])
     const confirmed = await client.stop()
     expect(await writersNow(hosts)).toEqual(['pg2'])
@@ -120,7 +131,7 @@ describeOnHosts('promote', () => {
     const rows = await value('pg2', `SELECT count(DISTINCT id) FROM ledger WHERE id = ANY ('{${confirmed}}')`)
     expect(rows).toBe(confirmed.length)
     // Not even the flag passes over a primary when no other node was named.
-    expect(tell(await promote('--allow-split-brain'))).toMatchObject({ exit: 3, codes: ['primary-alive'] })
+    told(await promote('--allow-split-brain')).toMatchObject({ exit: 3, codes: ['primary-alive'] })
   })
 
   it('P-12: the most advanced standby wins, over priority and over a wish', async () => {
@@ -128,13 +139,13 @@ describeOnHosts('promote', () => {
     await losePrimaryWithPg2Behind()
 
     const refused = await promote('pg2')
-    expect(tell(refused)).toMatchObject({ exit: 3, changed: false, codes: ['standby-ahead'] })
+    told(refused).toMatchObject({ exit: 3, changed: false, codes: ['standby-ahead'] })
     expect(JSON.stringify(refused.json.problems)).toMatch(/pg3 by \d+ bytes/)
     expect(await writersNow(hosts)).toEqual([])
     const planned = await promote('--dry-run')
-    expect(tell(planned)).toMatchObject({ exit: 0, changed: false })
+    told(planned).toMatchObject({ exit: 0, changed: false })
     const done = await promote()
-    expect(tell(done)).toMatchObject({ exit: 0, changed: true })
+    told(done).toMatchObject({ exit: 0, changed: true })
     expect(done.json.result.new_primary).toBe('pg3')
     const titles = (result: ReplctlResult) =>
       result.json.result.steps.map(({ n, node, title }: Record<string, string>) => ({ n, node, title }))
@@ -147,12 +158,12 @@ describeOnHosts('promote', () => {
   it('P-12: with --allow-data-loss the one behind is promoted, the loss is said, and the one ahead is not passed off as healthy', async () => {
     await losePrimaryWithPg2Behind()
     const done = await promote('pg2', '--allow-data-loss', '--timeout', '5s')
-    expect(tell(done)).toMatchObject({ exit: 0, changed: true, codes: ['node-diverged'] })
+    told(done).toMatchObject({ exit: 0, changed: true, codes: ['node-diverged'] })
     expect(done.json.problems[0]).toMatchObject({ severity: 'warning', node: 'pg3' })
     expect(done.json.result).toMatchObject({ new_primary: 'pg2', repointed: [] })
     expect(done.json.result.lost_bytes).toBeGreaterThan(100_000)
     const status = await cluster.replctl(['status', '--json'])
-    expect(tell(status)).toMatchObject({ exit: 9, codes: ['node-fenced', 'node-diverged'] })
+    told(status).toMatchObject({ exit: 9, codes: ['node-fenced', 'node-diverged'] })
     expect(status.json.result.nodes[2]).toMatchObject({ name: 'pg3', role: 'diverged' })
     // What only pg3 has is still there.
     expect(await value('pg3', 'SELECT count(*) FROM ledger')).toBe(5000)
@@ -163,11 +174,11 @@ describeOnHosts('promote', () => {
     await cluster.writeInventory({ ...base, nodes: { pg3: { priority: 5 }, pg2: { promotable: false } } })
     await caughtUp()
     await cluster.server('pg1').kill9()
-    expect(tell(await promote('pg2'))).toMatchObject({ exit: 3, changed: false, codes: ['not-promotable'] })
-    expect(tell(await promote('pg2', '--allow-data-loss', '--allow-split-brain'))).toMatchObject({ exit: 3 })
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, codes: ['not-promotable'] })
+    told(await promote('pg2', '--allow-data-loss', '--allow-split-brain')).toMatchObject({ exit: 3 })
     await cluster.writeInventory({ ...base, nodes: { pg3: { priority: 5 } } })
     const done = await promote()
-    expect(tell(done)).toMatchObject({ exit: 0 })
+    told(done).toMatchObject({ exit: 0 })
     expect(done.json.result.new_primary).toBe('pg3')
   })
 })

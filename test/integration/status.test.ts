@@ -4,13 +4,15 @@ import { emptyHosts, restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
 import { type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
 import { fingerprints, writersNow } from '../kit/observe.ts'
 
-const tell = ({ exitCode, json, stderr }: ReplctlResult) => ({
+const tell = ({ exitCode, json }: ReplctlResult) => ({
   exit: exitCode,
   primary: json?.result?.primary,
   found: json?.problems.map((one: { node: string; code: string }) => `${one.node} ${one.code}`),
   nodes: json?.result?.nodes?.map((one: Record<string, unknown>) => `${one.name} ${one.role} ${one.state}`),
-  why: `${JSON.stringify(json?.problems)} ${stderr}`,
 })
+/** As `expect`, with replctl's own words where it fails. */
+const told = (result: ReplctlResult) =>
+  expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
 const lsn = expect.stringMatching(/^[0-9A-F]+\/[0-9A-F]+$/)
 
 describeOnHosts('status', () => {
@@ -30,15 +32,28 @@ describeOnHosts('status', () => {
   beforeEach(async () => {
     await restoreHosts(hosts)
     for (const name of ['pg2', 'pg3']) {
-      await cluster.server(name).awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+      await cluster
+        .server(name)
+        .awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
     }
   })
   const status = () => cluster.replctl(['status', '--json'])
 
   it('says of a healthy cluster what the contract names, key by key, and nothing on standard error', async () => {
     const { exitCode, json, stderr, stdout } = await status()
-    expect({ exitCode, stderr, lines: stdout.trim().split('\n').length }).toEqual({ exitCode: 0, stderr: '', lines: 1 })
-    expect(json).toMatchObject({ command: 'status', cluster: 'shop', ok: true, exit_code: 0, changed: false, problems: [] })
+    expect({ exitCode, stderr, lines: stdout.trim().split('\n').length }).toEqual({
+      exitCode: 0,
+      stderr: '',
+      lines: 1,
+    })
+    expect(json).toMatchObject({
+      command: 'status',
+      cluster: 'shop',
+      ok: true,
+      exit_code: 0,
+      changed: false,
+      problems: [],
+    })
     expect(typeof json.elapsed_ms).toBe('number')
     expect(json.result).toMatchObject({ primary: 'pg1', timeline: 1, archive: null })
     const common = { reachable: true, version: expect.stringMatching(/^\d+\.\d+$/), timeline: 1, lsn }
@@ -64,7 +79,7 @@ describeOnHosts('status', () => {
     await cluster.server('pg2').sql('SELECT pg_wal_replay_pause()')
     await cluster.server('pg2').awaitSql('SELECT pg_is_wal_replay_paused()')
     await cluster.server('pg3').stop()
-    expect(tell(await status())).toMatchObject({
+    told(await status()).toMatchObject({
       exit: 9,
       primary: 'pg1',
       nodes: ['pg1 primary running', 'pg2 standby paused', 'pg3 stopped stopped'],
@@ -74,10 +89,12 @@ describeOnHosts('status', () => {
     await hosts.cutLink('pg2', 'pg1')
     await cluster.server('pg1').sql("ALTER SYSTEM SET wal_sender_timeout = '1s'; SELECT pg_reload_conf()")
     await cluster.server('pg2').sql("ALTER SYSTEM SET wal_receiver_timeout = '1s'; SELECT pg_reload_conf()")
-    await cluster.server('pg2').awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver WHERE status = $$streaming$$')
+    await cluster
+      .server('pg2')
+      .awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver WHERE status = $$streaming$$')
     await cluster.server('pg1').awaitSql('SELECT count(*) = 0 FROM pg_stat_replication')
     await hosts.exec('pg3', ['find', cluster.server('pg3').dataDir, '-mindepth', '1', '-delete'])
-    expect(tell(await status())).toMatchObject({
+    told(await status()).toMatchObject({
       exit: 9,
       primary: 'pg1',
       nodes: ['pg1 primary running', 'pg2 standby disconnected', 'pg3 empty stopped'],
@@ -86,26 +103,32 @@ describeOnHosts('status', () => {
     await cluster.server('pg1').stop()
     await hosts.powerOff('pg3')
     const lost = await status()
-    expect(tell(lost)).toMatchObject({
+    told(lost).toMatchObject({
       exit: 9,
       primary: null,
       nodes: ['pg1 stopped stopped', 'pg2 standby disconnected', 'pg3 unknown unknown'],
     })
-    expect(tell(lost).found).toEqual(expect.arrayContaining(['null no-primary', 'pg1 instance-stopped', 'pg3 host-unreachable']))
+    expect(tell(lost).found).toEqual(
+      expect.arrayContaining(['null no-primary', 'pg1 instance-stopped', 'pg3 host-unreachable']),
+    )
     expect(JSON.stringify(lost.json.problems)).toContain('replctl promote')
   })
 
   it('with every host dead it answers in time, all of them unreachable', async () => {
     await Promise.all(hosts.names.map((host) => hosts.powerOff(host)))
     const dead = await status()
-    expect(tell(dead)).toMatchObject({ exit: 9, primary: null })
-    expect(dead.json.result.nodes.map((one: { reachable: boolean }) => one.reachable)).toEqual([false, false, false])
+    told(dead).toMatchObject({ exit: 9, primary: null })
+    expect(dead.json.result.nodes.map((one: { reachable: boolean }) => one.reachable)).toEqual([
+      false,
+      false,
+      false,
+    ])
     expect(dead.ms).toBeLessThan(7_000)
     // sshd answers nothing although the host is there: a different kind of silence.
     await restoreHosts(hosts)
     await Promise.all(hosts.names.map((host) => hosts.cutLink(host, 'control')))
     const silent = await status()
-    expect(tell(silent)).toMatchObject({ exit: 9, primary: null })
+    told(silent).toMatchObject({ exit: 9, primary: null })
     expect(silent.ms).toBeLessThan(7_000)
   })
 
@@ -115,14 +138,14 @@ describeOnHosts('status', () => {
     await hosts.kill('pg3', sshd[0]!, 'SIGSTOP')
     const seen = await status()
     await hosts.kill('pg3', sshd[0]!, 'SIGCONT')
-    expect(tell(seen)).toMatchObject({ exit: 9, primary: 'pg1', found: ['pg3 host-unreachable'] })
+    told(seen).toMatchObject({ exit: 9, primary: 'pg1', found: ['pg3 host-unreachable'] })
     expect(seen.ms).toBeLessThan(7_000)
   })
 
   it('two writers are listed, neither is called the primary, and no command makes it worse', async () => {
     await cluster.server('pg2').promote()
     const split = await status()
-    expect(tell(split)).toMatchObject({
+    told(split).toMatchObject({
       exit: 9,
       primary: null,
       nodes: ['pg1 primary running', 'pg2 primary running', expect.stringMatching(/^pg3 standby/)],
@@ -148,7 +171,11 @@ describeOnHosts('status', () => {
   it('of hosts that carry nothing yet it says how to begin', async () => {
     await emptyHosts(hosts)
     const empty = await status()
-    expect(tell(empty)).toMatchObject({ exit: 9, primary: null, nodes: ['pg1 empty stopped', 'pg2 empty stopped', 'pg3 empty stopped'] })
+    told(empty).toMatchObject({
+      exit: 9,
+      primary: null,
+      nodes: ['pg1 empty stopped', 'pg2 empty stopped', 'pg3 empty stopped'],
+    })
     expect(JSON.stringify(empty.json.problems)).toContain('replctl init primary')
   })
 })

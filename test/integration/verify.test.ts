@@ -29,35 +29,43 @@ describeOnHosts('verify', () => {
   const streams = (name: string) =>
     cluster.server(name).awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
   const verify = (...args: string[]) => cluster.replctl(['verify', ...args, '--json'])
-  const tell = ({ exitCode, json, stderr }: ReplctlResult) => ({
+  const tell = ({ exitCode, json }: ReplctlResult) => ({
     exit: exitCode,
-    ok: Object.fromEntries(json?.result?.nodes.map((one: { name: string; ok: boolean }) => [one.name, one.ok]) ?? []),
+    ok: Object.fromEntries(
+      json?.result?.nodes.map((one: { name: string; ok: boolean }) => [one.name, one.ok]) ?? [],
+    ),
     found: json?.problems.map((one: { node: string; code: string }) => `${one.node} ${one.code}`),
-    why: `${JSON.stringify(json?.problems)} ${stderr}`,
   })
+  /** As `expect`, with replctl's own words where it fails. */
+  const told = (result: ReplctlResult) =>
+    expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
   const litter = () =>
     cluster
       .server('pg1')
-      .sqlValue("SELECT count(*) FROM pg_class WHERE relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = 'replctl')")
-  const schemas = () => cluster.server('pg1').sqlValue("SELECT string_agg(nspname, ',' ORDER BY nspname) FROM pg_namespace")
+      .sqlValue(
+        "SELECT count(*) FROM pg_class WHERE relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = 'replctl')",
+      )
+  const schemas = () =>
+    cluster.server('pg1').sqlValue("SELECT string_agg(nspname, ',' ORDER BY nspname) FROM pg_namespace")
 
   it('reads a row back on every standby, says how long it took, writes JUnit, and leaves nothing behind', async () => {
     const before = await schemas()
     const report = join(hosts.directory, 'junit <&".xml')
     const done = await verify('--junit', report)
-    expect(tell(done)).toMatchObject({ exit: 0, ok: { pg2: true, pg3: true }, found: [] })
+    told(done).toMatchObject({ exit: 0, ok: { pg2: true, pg3: true }, found: [] })
     expect(done.json.changed).toBe(false)
     const { token, lsn, nodes, archive } = done.json.result
     expect(token).toMatch(/^[\w-]{16,}$/)
     expect(lsn).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/)
-    for (const node of nodes) expect(node).toEqual({ name: node.name, ok: true, latency_ms: expect.any(Number), timeline: 1 })
+    for (const node of nodes)
+      expect(node).toEqual({ name: node.name, ok: true, latency_ms: expect.any(Number), timeline: 1 })
     expect(archive).toBe(null)
     expect(await schemas()).toBe(before)
     const xml = await readFile(report, 'utf8')
     expect(elementsOf(xml)).toContain('testsuite')
     expect(elementsOf(xml).filter((name) => name === 'failure')).toEqual([])
     const one = await verify('pg3')
-    expect(tell(one)).toMatchObject({ exit: 0, ok: { pg3: true } })
+    told(one).toMatchObject({ exit: 0, ok: { pg3: true } })
     expect((await cluster.replctl(['verify', 'pg4', '--json'])).exitCode).toBe(2)
   })
 
@@ -65,43 +73,53 @@ describeOnHosts('verify', () => {
     const pg3 = cluster.server('pg3')
     const conninfo: string = await pg3.sqlValue("SELECT current_setting('primary_conninfo')")
     const other = conninfo.replace(hosts.addressOf('pg1'), hosts.addressOf('pg2'))
-    await pg3.sql(`ALTER SYSTEM SET primary_slot_name = ''; ALTER SYSTEM SET primary_conninfo = $q$${other}$q$; SELECT pg_reload_conf()`)
+    await pg3.sql(
+      `ALTER SYSTEM SET primary_slot_name = ''; ALTER SYSTEM SET primary_conninfo = $q$${other}$q$; SELECT pg_reload_conf()`,
+    )
     await cluster.server('pg2').awaitStreaming('shop_pg3')
     const wrong = await verify()
-    expect(tell(wrong)).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false }, found: ['pg3 wrong-upstream'] })
+    told(wrong).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false }, found: ['pg3 wrong-upstream'] })
     expect(wrong.json.problems[0].detail).toContain('Expected upstream: pg1; actual upstream: pg2.')
 
     await pg3.sql("ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()")
     await cluster.server('pg2').awaitSql('SELECT count(*) = 0 FROM pg_stat_replication')
     const report = join(hosts.directory, 'junit.xml')
     const none = await verify('--junit', report)
-    expect(tell(none)).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false } })
+    told(none).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false } })
     expect(none.json.problems[0]).toMatchObject({ code: 'wrong-upstream', node: 'pg3' })
     expect(none.json.problems[0].detail).toContain('actual upstream: none')
     expect(elementsOf(await readFile(report, 'utf8'))).toContain('failure')
-    expect(tell(await verify('pg2'))).toMatchObject({ exit: 0, ok: { pg2: true }, found: [] })
+    told(await verify('pg2')).toMatchObject({ exit: 0, ok: { pg2: true }, found: [] })
 
     // The command that its hint names mends it.
     expect(none.json.problems[0].hint).toContain('replctl add-standby pg3')
     const mended = await cluster.replctl(['add-standby', 'pg3', '--json'])
-    expect(tell(mended)).toMatchObject({ exit: 0 })
-    expect(tell(await verify())).toMatchObject({ exit: 0, found: [] })
+    told(mended).toMatchObject({ exit: 0 })
+    told(await verify()).toMatchObject({ exit: 0, found: [] })
   })
 
   it('paused replay, a stopped standby and an unreachable host are named, and nobody waits for them', async () => {
     await cluster.server('pg3').sql('SELECT pg_wal_replay_pause()')
     await cluster.server('pg3').awaitSql('SELECT pg_is_wal_replay_paused()')
-    expect(tell(await verify())).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false }, found: ['pg3 replay-paused'] })
+    told(await verify()).toMatchObject({
+      exit: 9,
+      ok: { pg2: true, pg3: false },
+      found: ['pg3 replay-paused'],
+    })
     await cluster.server('pg3').stop()
-    expect(tell(await verify())).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false }, found: ['pg3 instance-stopped'] })
+    told(await verify()).toMatchObject({
+      exit: 9,
+      ok: { pg2: true, pg3: false },
+      found: ['pg3 instance-stopped'],
+    })
     await hosts.powerOff('pg3')
     const off = await verify()
-    expect(tell(off)).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false }, found: ['pg3 host-unreachable'] })
+    told(off).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false }, found: ['pg3 host-unreachable'] })
     expect(off.ms).toBeLessThan(7_000)
     await hosts.powerOff('pg2')
     await hosts.cutLink('pg1', 'control')
     const all = await verify()
-    expect(tell(all)).toMatchObject({ exit: 9, ok: { pg2: false, pg3: false } })
+    told(all).toMatchObject({ exit: 9, ok: { pg2: false, pg3: false } })
     expect(all.ms).toBeLessThan(7_000)
     await hosts.restoreLink('pg1')
     expect(await litter()).toBe(0)
@@ -109,15 +127,22 @@ describeOnHosts('verify', () => {
 
   it('a slot that is lost is an outage: the WAL the standby needs is gone', async () => {
     const pg1 = cluster.server('pg1')
-    await pg1.sql(`ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'; ALTER SYSTEM SET wal_keep_size = 0; ALTER SYSTEM SET max_wal_size = '32MB'; SELECT pg_reload_conf()`)
+    await pg1.sql(
+      `ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'; ALTER SYSTEM SET wal_keep_size = 0; ALTER SYSTEM SET max_wal_size = '32MB'; SELECT pg_reload_conf()`,
+    )
     await cluster.server('pg3').stop()
     await awaitCondition('the slot of pg3 is lost', async () => {
-      await pg1.sql('CREATE TABLE IF NOT EXISTS filler (a int); INSERT INTO filler SELECT generate_series(1, 1000); SELECT pg_switch_wal(); CHECKPOINT')
-      return (await pg1.sqlValue("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'shop_pg3'")) === 'lost'
+      await pg1.sql(
+        'CREATE TABLE IF NOT EXISTS filler (a int); INSERT INTO filler SELECT generate_series(1, 1000); SELECT pg_switch_wal(); CHECKPOINT',
+      )
+      return (
+        (await pg1.sqlValue("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'shop_pg3'")) ===
+        'lost'
+      )
     })
     await cluster.server('pg3').start()
     const lost = await verify()
-    expect(tell(lost)).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false } })
+    told(lost).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false } })
     expect(tell(lost).found).toContain('pg3 slot-lost')
     expect(JSON.stringify(lost.json.problems)).toMatch(/wal_status lost/)
     expect(JSON.stringify(lost.json.problems)).toContain('replctl add-standby pg3 --reclone')
@@ -127,12 +152,12 @@ describeOnHosts('verify', () => {
     const pg3 = cluster.server('pg3')
     await pg3.promote()
     await pg3.sql('CREATE TABLE own (a int)')
-    expect(tell(await verify())).toMatchObject({ exit: 9, found: ['null two-writers'] })
+    told(await verify()).toMatchObject({ exit: 9, found: ['null two-writers'] })
     await pg3.stop()
     await hosts.exec('pg3', ['touch', `${pg3.dataDir}/standby.signal`], { user: 'postgres' })
     await pg3.start()
     const found = await verify()
-    expect(tell(found)).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false } })
+    told(found).toMatchObject({ exit: 9, ok: { pg2: true, pg3: false } })
     expect(tell(found).found).toContain('pg3 node-diverged')
   })
 
@@ -179,24 +204,32 @@ describeOnHosts('verify', () => {
       await cluster.replctl(['verify'], { killAfter: ms })
     }
     // What killed ones may have left harms nobody: verify, and a change of roles, work as ever.
-    expect(tell(await verify())).toMatchObject({ exit: 0, found: [] })
-    expect(tell(await verify())).toMatchObject({ exit: 0, found: [] })
-    expect(await cluster.server('pg1').sqlValue("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'replctl'")).toBe(0)
+    told(await verify()).toMatchObject({ exit: 0, found: [] })
+    told(await verify()).toMatchObject({ exit: 0, found: [] })
+    expect(
+      await cluster
+        .server('pg1')
+        .sqlValue("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'replctl'"),
+    ).toBe(0)
   })
 
   it('in mode sync with every standby gone, neither verify nor status hangs behind the missing confirmation', async () => {
     await cluster.writeInventory({ replication: { mode: 'sync' } })
-    expect(tell(await cluster.replctl(['add-standby', 'pg2', 'pg3', '--json']))).toMatchObject({ exit: 0 })
-    await cluster.server('pg1').awaitSql("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
-    expect(tell(await verify())).toMatchObject({ exit: 0, ok: { pg2: true, pg3: true }, found: [] })
+    told(await cluster.replctl(['add-standby', 'pg2', 'pg3', '--json'])).toMatchObject({ exit: 0 })
+    await cluster
+      .server('pg1')
+      .awaitSql("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
+    told(await verify()).toMatchObject({ exit: 0, ok: { pg2: true, pg3: true }, found: [] })
     await cluster.server('pg2').stop()
     await cluster.server('pg3').stop()
     const alone = await verify()
-    expect(tell(alone)).toMatchObject({ exit: 9, ok: { pg2: false, pg3: false } })
+    told(alone).toMatchObject({ exit: 9, ok: { pg2: false, pg3: false } })
     expect(tell(alone).found).toContain('pg1 writes-blocked')
     expect(alone.ms).toBeLessThan(15_000)
     const status = await cluster.replctl(['status', '--json'])
-    expect(status.json.problems).toContainEqual(expect.objectContaining({ code: 'writes-blocked', node: 'pg1' }))
+    expect(status.json.problems).toContainEqual(
+      expect.objectContaining({ code: 'writes-blocked', node: 'pg1' }),
+    )
     expect(await litter()).toBe(0)
   })
 })
@@ -215,6 +248,8 @@ function elementsOf(xml: string): string[] {
     void tag
   }
   expect(open).toEqual([])
-  expect(text.replace(/<\/?[\w-]+(?:\s+[\w-]+="[^"<]*")*\s*\/?>/g, '')).not.toMatch(/[<>]|&(?!(amp|lt|gt|quot|apos|#\d+);)/)
+  expect(text.replace(/<\/?[\w-]+(?:\s+[\w-]+="[^"<]*")*\s*\/?>/g, '')).not.toMatch(
+    /[<>]|&(?!(amp|lt|gt|quot|apos|#\d+);)/,
+  )
   return names
 }

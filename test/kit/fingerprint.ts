@@ -7,7 +7,8 @@ import type { PostgresServer } from './postgres-server.ts'
 export async function fingerprint(server: PostgresServer): Promise<Readonly<Record<string, string>>> {
   const { hosts, host, dataDir } = server
   const files = await hosts.exec(host, ['sh', '-c', fileScript, 'sh', dataDir], { user: 'postgres' })
-  const isThere = (await hosts.exec(host, ['test', '-e', `${dataDir}/PG_VERSION`], { check: false })).exitCode === 0
+  const isThere =
+    (await hosts.exec(host, ['test', '-e', `${dataDir}/PG_VERSION`], { check: false })).exitCode === 0
   const control = isThere ? await server.controlData() : new Map<string, string>()
   const isRunning = isThere && (await server.isRunning())
   const value = async (query: string) => (isRunning ? String(await server.sqlValue(query)) : 'stopped')
@@ -16,8 +17,12 @@ export async function fingerprint(server: PostgresServer): Promise<Readonly<Reco
     systemIdentifier: control.get('Database system identifier') ?? 'none',
     timeline: control.get("Latest checkpoint's TimeLineID") ?? 'none',
     startedAt: await value('SELECT pg_postmaster_start_time()::text'),
-    slots: await value("SELECT coalesce(string_agg(slot_name, ',' ORDER BY slot_name), '') FROM pg_replication_slots"),
-    roles: await value("SELECT string_agg(rolname || ':' || coalesce(rolpassword, ''), ',' ORDER BY rolname) FROM pg_authid"),
+    slots: await value(
+      "SELECT coalesce(string_agg(slot_name, ',' ORDER BY slot_name), '') FROM pg_replication_slots",
+    ),
+    roles: await value(
+      "SELECT string_agg(rolname || ':' || coalesce(rolpassword, ''), ',' ORDER BY rolname) FROM pg_authid",
+    ),
   }
 }
 

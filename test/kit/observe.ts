@@ -42,7 +42,9 @@ export async function fingerprints(
   hosts: Hosts,
   nodes: readonly string[] = hosts.names,
 ): Promise<Readonly<Record<string, string>>> {
-  return Object.fromEntries(await Promise.all(nodes.map(async (node) => [node, await fingerprint(hosts, node)])))
+  return Object.fromEntries(
+    await Promise.all(nodes.map(async (node) => [node, await fingerprint(hosts, node)])),
+  )
 }
 
 /** Nodes whose instance is out of recovery now; looked at on the host itself, not over the network. */

@@ -1,4 +1,5 @@
 import type { NodeSettings } from '../../cluster/inventory.ts'
+import type { NodeName } from '../../cluster/names.ts'
 import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { expectedUpstream, isRunningStandby } from '../../cluster/topology.ts'
@@ -49,12 +50,15 @@ function decide(
     if (refusal !== null) throw refusal
   }
   const standbys: NewStandby[] = targets.map((node) => {
-    const upstreamName = expectedUpstream(inventory, node, primary.name, survey)
+    const upstreamName = upstreamOf(inventory, node, primary.name, survey, targets)
     const upstream = inventory.nodes.find((one) => one.name === upstreamName) ?? primary
     const source = from ?? upstream
     return { node, upstream, source, isReclone }
   })
-  for (const { source, node } of standbys) refuseBadSource(observation, source, node, primary)
+  for (const { source, node } of standbys) {
+    const isBuiltBefore = from === undefined && targets.includes(source) && source.name !== node.name
+    if (!isBuiltBefore) refuseBadSource(observation, source, node, primary)
+  }
   const record = commonRecord(survey)
   const known = record?.members ?? inventory.nodes.filter((node) => isRunning(observation, node)).map((node) => node.name)
   const members = inventory.nodes
@@ -84,6 +88,20 @@ function decide(
             })
             .join(''),
   }
+}
+
+/** The wished upstream, also where it is built by the same command. */
+function upstreamOf(
+  inventory: ClusterSession['inventory'],
+  node: NodeSettings,
+  primary: NodeName,
+  survey: Observation['survey'],
+  targets: readonly NodeSettings[],
+): NodeName {
+  const wish = targets.find((target) => target.name === node.upstream && target.name !== node.name)
+  return wish !== undefined && wish.upstream !== node.name
+    ? wish.name
+    : expectedUpstream(inventory, node, primary, survey)
 }
 
 const isRunning = ({ survey }: Observation, node: NodeSettings): boolean => {

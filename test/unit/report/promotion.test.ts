@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { nodeName } from '../../../src/cluster/names.ts'
 import { createPaint } from '../../../src/report/paint.ts'
 import { type PromotionResult, promotionText } from '../../../src/report/promotion.ts'
-import { lsn } from './some-cluster.ts'
+import { lsn } from '../some-cluster.ts'
 
 const plain = createPaint(0)
 const failover: PromotionResult = {

@@ -15,7 +15,7 @@ import {
   standbyNode,
   stoppedNode,
   timeline,
-} from './some-cluster.ts'
+} from '../some-cluster.ts'
 
 const plain = createPaint(0)
 const setting = (value: string) => ({ value, source: '', sourceFile: null, isPendingRestart: false })

@@ -1,15 +1,33 @@
-import type { InstanceFacts, NodeFacts, ReplicationSlot } from '../../../src/cluster/facts.ts'
-import type { Inventory, NodeSettings } from '../../../src/cluster/inventory.ts'
-import { nodeName } from '../../../src/cluster/names.ts'
-import { observeTopology, type Topology } from '../../../src/cluster/topology.ts'
-import type { ControlData } from '../../../src/postgres/control-data.ts'
-import { parseLsn, type TimelineId } from '../../../src/postgres/lsn.ts'
+import type {
+  ClusterRecord,
+  FenceMark,
+  InstanceFacts,
+  NodeFacts,
+  PostmasterFacts,
+  ReplicationConnection,
+  ReplicationSlot,
+  Setting,
+} from '../../src/cluster/facts.ts'
+import type { Inventory, NodeSettings, ReplicationSettings } from '../../src/cluster/inventory.ts'
+import { nodeName } from '../../src/cluster/names.ts'
+import { observeTopology, type Topology } from '../../src/cluster/topology.ts'
+import { ReplctlError } from '../../src/errors.ts'
+import type { ControlData } from '../../src/postgres/control-data.ts'
+import { parseLsn, type TimelineId } from '../../src/postgres/lsn.ts'
 
 export const lsn = parseLsn
 export const timeline = (id: number) => id as TimelineId
 
+/** Of every instance of the cluster `shop`, and of another cluster's. */
+export const ours = '7412345678901234567'
+export const foreign = '7999999999999999999'
+
 /** An inventory of the cluster `shop`. */
-export function inventoryOf(names: readonly string[], changes: Record<string, Partial<NodeSettings>> = {}) {
+export function inventoryOf(
+  names: readonly string[],
+  changes: Record<string, Partial<NodeSettings>> = {},
+  replication: Partial<ReplicationSettings> = {},
+) {
   const ssh = {
     user: undefined,
     port: undefined,
@@ -60,6 +78,7 @@ export function inventoryOf(names: readonly string[], changes: Record<string, Pa
       slots: true,
       maxSlotWalKeepSize: '10GB',
       maxCandidateLagBytes: 16_777_216,
+      ...replication,
     },
     archive: undefined,
     fenceCommand: undefined,
@@ -110,7 +129,7 @@ export function stoppedNode(name: string, checkpoint: string, changes: Partial<N
 function instance(changes: Partial<InstanceFacts>): InstanceFacts {
   return {
     serverVersionNumber: 150018,
-    systemIdentifier: '7412345678901234567',
+    systemIdentifier: ours,
     isInRecovery: false,
     timeline: timeline(3),
     currentLsn: null,
@@ -145,7 +164,11 @@ export function slot(name: string, restartLsn: string, changes: Partial<Replicat
 }
 
 /** A sender's row in pg_stat_replication. */
-export function connection(name: string, syncState = 'async') {
+export function connection(
+  name: string,
+  syncState = 'async',
+  changes: Partial<ReplicationConnection> = {},
+): ReplicationConnection {
   return {
     applicationName: `shop_${name}`,
     clientAddress: null,
@@ -154,6 +177,7 @@ export function connection(name: string, syncState = 'async') {
     sentLsn: null,
     flushLsn: null,
     replayLsn: null,
+    ...changes,
   }
 }
 
@@ -199,14 +223,67 @@ export function standbyNode(
   )
 }
 
+/** A node whose host does not answer. */
+export function unreachableNode(name: string): NodeFacts {
+  return emptyNode(name, {
+    unreachable: new ReplctlError('host-unreachable', `could not reach ${name}`, { node: name }),
+    binaries: null,
+  })
+}
+
+/** What pg_control says of a stopped instance of ours. */
+export function control(changes: Partial<ControlData> = {}): ControlData {
+  const common = { systemIdentifier: ours, state: 'shut down', timeline: timeline(3) }
+  return { ...common, checkpointLsn: lsn('0/5000000'), ...changes } as ControlData
+}
+
+/** A postmaster that runs. */
+export function postmaster(changes: Partial<PostmasterFacts> = {}): PostmasterFacts {
+  const process = { pid: 4711, isAlive: true, isFrozen: false, status: 'ready' }
+  return { ...process, port: 5432, socketDirectory: '/var/run/postgresql', ...changes }
+}
+
+/** replctl's record that `primary` leads these members. */
+export function recordOf(
+  primary: string,
+  members: readonly string[],
+  changes: Partial<ClusterRecord> = {},
+): ClusterRecord {
+  return {
+    systemIdentifier: ours,
+    primary: nodeName(primary),
+    timeline: 3,
+    members: members.map(nodeName),
+    generation: 1,
+    ...changes,
+  }
+}
+
+/** The mark that a promotion leaves on the old primary. */
+export function fenceMark(newPrimary: string): FenceMark {
+  return { newPrimary, timeline: 4, at: '2026-03-01T12:00:00.000Z' }
+}
+
+/** A value of pg_settings. */
+export function setting(value: string): Setting {
+  return { value, source: '', sourceFile: null, isPendingRestart: false }
+}
+
+/** Settings of a standby that is told to receive from this address. */
+export function receivesFrom(address: string, port = 5432): Pick<InstanceFacts, 'settings'> {
+  return { settings: { primary_conninfo: setting(`host=${address} port=${port}`) } }
+}
+
 /** The topology of these nodes, and the inventory it was made with. */
 export function observed(
   survey: readonly NodeFacts[],
   changes: Record<string, Partial<NodeSettings>> = {},
+  replication: Partial<ReplicationSettings> = {},
 ): { inventory: Inventory; topology: Topology } {
   const inventory = inventoryOf(
     survey.map((facts) => facts.name),
     changes,
+    replication,
   )
   return { inventory, topology: observeTopology(inventory, survey) }
 }

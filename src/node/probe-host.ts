@@ -1,0 +1,92 @@
+import type { HostProbe } from '../cluster/doctor-facts.ts'
+import type { NodeFacts } from '../cluster/facts.ts'
+import { shellScript } from '../command.ts'
+import { asReplctlError } from '../errors.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
+import { listenScript } from './listen-script.ts'
+import type { Node } from './node.ts'
+import { serviceOf } from './service.ts'
+import { sqlEndpointOf } from './survey.ts'
+
+/** No look of `doctor` at a host that answers takes longer: with dead hosts beside it the whole is to stay quick. */
+const limitMs = 4_000
+
+const probeScript = `
+port=$1 bin=$2 data=$3; shift 3
+say() { printf '%s\\t%s\\n' "$1" "$2"; }
+now=$(date +%s%3N 2>/dev/null); case $now in ''|*[!0-9]*) ;; *) say clock "$now" ;; esac
+if [ -n "$bin" ]; then for name; do [ -x "$bin/$name" ] || say no-program "$name"; done; fi
+for name in flock base64 awk sed grep cp mv df cmp; do command -v "$name" >/dev/null 2>&1 || say no-tool "$name"; done
+sync -f / 2>/dev/null || say no-tool 'sync -f'
+env -i true 2>/dev/null || say no-tool 'env -i'
+locale -a 2>/dev/null | while IFS= read -r name; do say locale "$name"; done
+at=$data
+while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
+if [ -d "$at" ] && [ -w "$at" ] && [ -x "$at" ]; then say place "$at"; else say no-place "$at"; fi
+[ -w "$HOME" ] || say no-home "$HOME"
+set -- "$port"
+( ${listenScript} ) | while IFS= read -r line; do say listener "$line"; done
+`
+
+/** Tries on a host what replctl will need there. It changes nothing. */
+export async function probeHost(node: Node, facts: NodeFacts): Promise<HostProbe> {
+  const { port, dataDir, service } = node.settings.postgres
+  const programs = ['postgres', 'initdb', 'pg_ctl', 'pg_controldata', 'psql', 'pg_basebackup', 'pg_rewind']
+  const verifies = capabilitiesOf(facts.binaries?.major ?? 0).backupManifest
+  const command = shellScript('try what is needed on the host', probeScript, [
+    ...[String(port), facts.binaries?.directory ?? '', dataDir],
+    ...programs,
+    ...(verifies ? ['pg_verifybackup'] : []),
+  ])
+  const askedAt = Date.now()
+  const [output, loginUser, forwards, rootRefusal] = await Promise.all([
+    node.output(command, { timeoutMs: limitMs }).then((text) => ({ text, endedAt: Date.now() })),
+    node.output(shellScript('ask who we are', 'id -un', [], { runAs: 'login' }), { timeoutMs: limitMs }),
+    tryForwarding(node, facts),
+    service === 'systemd' ? tryRoot(node) : null,
+  ])
+  const lines = output.text.split('\n').map((line) => line.split('\t'))
+  const all = (name: string) => lines.flatMap(([key, value = '']) => (key === name ? [value] : []))
+  const clock = Number(all('clock')[0] ?? Number.NaN)
+  const listeners = all('listener')
+  return {
+    loginUser: loginUser.trim(),
+    clockOffsetMs: Number.isNaN(clock) ? null : Math.round(clock - (askedAt + output.endedAt) / 2),
+    clockDoubtMs: Math.ceil((output.endedAt - askedAt) / 2),
+    missingPrograms: all('no-program'),
+    missingTools: all('no-tool'),
+    locales: all('locale'),
+    place: { path: [...all('place'), ...all('no-place')][0] ?? dataDir, isWritable: all('place').length > 0 },
+    isHomeWritable: all('no-home').length === 0,
+    listener:
+      listeners.length === 0
+        ? null
+        : { dataDirectory: listeners.find((line) => line.startsWith('data '))?.slice(5) ?? null },
+    forwards,
+    rootRefusal,
+    service: facts.binaries === null ? null : serviceOf(node, facts, facts.binaries.directory).name,
+  }
+}
+
+/** SQL goes through a forwarded socket where replctl logs in as the OS user; else psql on the host is used anyway. */
+async function tryForwarding(node: Node, facts: NodeFacts): Promise<boolean | null> {
+  if (facts.instance === null || !node.transport.socketPeerIsOsUser) return null
+  const { socketDirectory, port } = sqlEndpointOf(node, facts)
+  try {
+    const socket = await node.transport.openUnixSocket(`${socketDirectory}/.s.PGSQL.${port}`)
+    socket.destroy()
+    return true
+  } catch {
+    return false
+  }
+}
+
+async function tryRoot(node: Node): Promise<string | null> {
+  try {
+    await node.run(shellScript('try root', 'true', [], { runAs: 'root' }), { timeoutMs: limitMs })
+    return null
+  } catch (thrown) {
+    const error = asReplctlError(thrown)
+    return `${error.message}. ${error.hint ?? ''}`.trim()
+  }
+}

@@ -1,0 +1,67 @@
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { describeOnHosts } from '../kit/describe-on-hosts.ts'
+import { installPostgres11, postgres11BinDir } from '../kit/postgres-11.ts'
+import { TestCluster } from '../kit/test-cluster.ts'
+import { TestHosts } from '../kit/test-hosts.ts'
+
+const dataDir = '/var/lib/postgresql/15/shop'
+
+describeOnHosts('PostgreSQL 11, beside 15 on every host', () => {
+  let hosts: TestHosts
+  let cluster: TestCluster
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({
+      hosts: [{ name: 'pg1' }, { name: 'pg2', login: 'admin' }, { name: 'pg3' }],
+    })
+    await Promise.all(['pg1', 'pg2'].map((host) => installPostgres11(hosts, host)))
+    cluster = await TestCluster.create(hosts, { inventory: { postgres: { version: 11 } } })
+  })
+  afterAll(() => hosts?.destroy())
+
+  it('P-53: of two major versions side by side, the one of the inventory is used', async () => {
+    await cluster.init()
+    expect(await cluster.server('pg1').sqlValue('SHOW server_version_num')).toMatch(/^11/)
+  })
+
+  it('P-53: a host that has only another major version is refused before the copy', async () => {
+    const refused = await cluster.replctl(['add-standby', 'pg2', 'pg3', '--json'])
+    expect([refused.exitCode, refused.json.problems[0].code]).toEqual([3, 'version-mismatch'])
+    expect(refused.json.problems[0].node).toBe('pg3')
+    for (const host of ['pg2', 'pg3']) {
+      expect((await hosts.exec(host, ['test', '-e', dataDir], { check: false })).exitCode).toBe(1)
+    }
+    await installPostgres11(hosts, 'pg3')
+  })
+
+  it('standbys get a recovery.conf, private to the PostgreSQL OS user, and stream', async () => {
+    await cluster.server('pg1').sql('CREATE TABLE t AS SELECT 1 AS n')
+    await cluster.addStandbys()
+    for (const host of ['pg2', 'pg3']) {
+      await cluster.server('pg1').awaitStreaming(`shop_${host}`)
+      const recovery = await hosts.readFile(host, `${dataDir}/recovery.conf`)
+      expect(recovery).toMatch(/^standby_mode = 'on'$/m)
+      expect(recovery).toMatch(/^primary_conninfo = '.*passfile=.*'$/m)
+      expect(recovery).toMatch(/^trigger_file = '.+'$/m)
+      expect((await hosts.exec(host, ['stat', '-c', '%a %U', `${dataDir}/recovery.conf`])).stdout).toBe(
+        '600 postgres\n',
+      )
+      expect(await cluster.server(host).sqlValue('SHOW server_version_num')).toMatch(/^11/)
+    }
+    expect((await cluster.replctl(['verify', '--json'])).exitCode).toBe(0)
+    expect((await cluster.addStandbys()).json.changed).toBe(false)
+    expect((await cluster.init()).json.changed).toBe(false)
+  })
+
+  it('promote by trigger file, and then by what serves best; the other standby follows', async () => {
+    await cluster.succeed(['promote', 'pg2', '--method', 'trigger-file'])
+    await cluster.server('pg2').awaitStreaming('shop_pg3')
+    expect(await cluster.server('pg2').isInRecovery()).toBe(false)
+    await cluster.server('pg2').sql('INSERT INTO t VALUES (2)')
+    await cluster.succeed(['promote', 'pg3'])
+    expect(await cluster.server('pg3').isInRecovery()).toBe(false)
+    expect(await cluster.server('pg3').sqlValue('SELECT count(*) FROM t')).toBe(2)
+    expect(await cluster.server('pg2').isRunning()).toBe(false)
+    expect(postgres11BinDir).toContain('11')
+  })
+})

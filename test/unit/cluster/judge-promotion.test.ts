@@ -1,0 +1,448 @@
+import { describe, expect, test } from 'vitest'
+import type { NodeFacts } from '../../../src/cluster/facts.ts'
+import type { NodeSettings, ReplicationSettings } from '../../../src/cluster/inventory.ts'
+import { judgePromotion, type PromotionWish } from '../../../src/cluster/judge-promotion.ts'
+import { nodeName } from '../../../src/cluster/names.ts'
+import { ReplctlError } from '../../../src/errors.ts'
+import {
+  control,
+  emptyNode,
+  fenceMark,
+  foreign,
+  lsn,
+  observed,
+  postmaster,
+  receivesFrom,
+  recordOf,
+  runningNode,
+  standbyNode,
+  stoppedNode,
+  timeline,
+  unreachableNode,
+} from '../some-cluster.ts'
+
+const built = { dataDirectoryState: 'instance' } as const
+const all = ['pg1', 'pg2', 'pg3', 'pg4']
+const ledByPg1 = { record: recordOf('pg1', all) }
+const fromPg1 = receivesFrom('10.0.0.11')
+const alive = (name: string) => runningNode(name, { currentLsn: lsn('0/5000148') })
+
+interface Case {
+  readonly survey: readonly NodeFacts[]
+  readonly node?: string
+  readonly wish?: Partial<PromotionWish>
+  readonly nodes?: Record<string, Partial<NodeSettings>>
+  readonly replication?: Partial<ReplicationSettings>
+}
+
+function judge({ survey, node, wish, nodes, replication }: Case) {
+  const { inventory, topology } = observed(survey, nodes, replication)
+  return judgePromotion(inventory, topology, {
+    node: node === undefined ? undefined : nodeName(node),
+    allowDataLoss: false,
+    allowSplitBrain: false,
+    ...wish,
+  })
+}
+
+function refusalOf(given: Case): ReplctlError {
+  try {
+    judge(given)
+  } catch (thrown) {
+    if (thrown instanceof ReplctlError) return thrown
+    throw thrown
+  }
+  throw new Error('expected a refusal')
+}
+
+describe('refusals, all of them before anything is changed', () => {
+  const cutOff = standbyNode('pg2', '0/5000000', { receiver: null })
+  const ahead = [unreachableNode('pg1'), cutOff, standbyNode('pg3', '0/5000148')]
+  const cases: readonly (readonly [string, Case, string, RegExp])[] = [
+    [
+      'the primary answers',
+      { survey: [alive('pg1'), standbyNode('pg2', '0/1')] },
+      'primary-alive',
+      /the primary pg1 answers/,
+    ],
+    [
+      'the primary answers, and another node is asked for',
+      { survey: [alive('pg1'), standbyNode('pg2', '0/1')], node: 'pg2' },
+      'primary-alive',
+      /refused to promote pg2/,
+    ],
+    [
+      'the primary answers, and no node is named for the risk',
+      { survey: [alive('pg1'), standbyNode('pg2', '0/1')], wish: { allowSplitBrain: true } },
+      'primary-alive',
+      /the primary pg1 answers/,
+    ],
+    [
+      'two nodes accept writes',
+      { survey: [alive('pg1'), alive('pg2')], node: 'pg2' },
+      'two-writers',
+      /pg1 and pg2 accept writes/,
+    ],
+    [
+      'two nodes accept writes, whatever flags are given',
+      {
+        survey: [alive('pg1'), alive('pg2'), standbyNode('pg3', '0/1')],
+        node: 'pg3',
+        wish: { allowSplitBrain: true, allowDataLoss: true },
+      },
+      'two-writers',
+      /pg1 and pg2/,
+    ],
+    [
+      'no standby is left',
+      { survey: [unreachableNode('pg1'), stoppedNode('pg2', '0/1')] },
+      'no-candidate',
+      /no node can be promoted/,
+    ],
+    [
+      'the wished node is not reachable',
+      { survey: [unreachableNode('pg1'), standbyNode('pg2', '0/1')], node: 'pg1' },
+      'host-unreachable',
+      /could not reach pg1/,
+    ],
+    [
+      'the wished node is stopped',
+      { survey: [unreachableNode('pg1'), stoppedNode('pg2', '0/1'), standbyNode('pg3', '0/1')], node: 'pg2' },
+      'not-a-standby',
+      /cannot promote pg2: it is stopped/,
+    ],
+    [
+      'the wished node is promotable: false',
+      {
+        survey: [unreachableNode('pg1'), standbyNode('pg2', '0/1')],
+        node: 'pg2',
+        nodes: { pg2: { promotable: false } },
+      },
+      'not-promotable',
+      /promotable: false/,
+    ],
+    ['another standby has more WAL', { survey: ahead, node: 'pg2' }, 'standby-ahead', /pg3 has more WAL/],
+    [
+      'a standby that may not lead has more WAL',
+      { survey: ahead, nodes: { pg3: { promotable: false } } },
+      'standby-ahead',
+      /refused to promote pg2: pg3 has more WAL/,
+    ],
+    [
+      'the wished node belongs to another cluster',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          standbyNode('pg2', '9/0', { systemIdentifier: foreign }),
+          standbyNode('pg3', '0/1', {}, ledByPg1),
+        ],
+        node: 'pg2',
+      },
+      'not-a-standby',
+      /it belongs to another cluster/,
+    ],
+  ]
+  test.each(cases)('%s', (_, given, code, message) => {
+    const error = refusalOf(given)
+    expect(error).toMatchObject({ code, message: expect.stringMatching(message) })
+    expect([3, 4]).toContain(error.exitCode)
+  })
+
+  test('the hint after more WAL elsewhere names the better node and the flag', () => {
+    const { detail, hint } = refusalOf({ survey: ahead, node: 'pg2' })
+    expect(detail).toBe('pg2 has received 0/5000000. Ahead of it: pg3 by 328 bytes.')
+    expect(hint).toContain('replctl promote pg3')
+    expect(hint).toContain('--allow-data-loss')
+  })
+
+  test('the flag gives up what the candidate lacks, and says how much that is', () => {
+    const decision = judge({ survey: ahead, node: 'pg2', wish: { allowDataLoss: true } })
+    expect(decision).toMatchObject({ candidate: 'pg2', lostBytes: 328 })
+  })
+
+  test('two writers are told with what tells them apart', () => {
+    const survey = [alive('pg1'), runningNode('pg2', { timeline: timeline(4), currentLsn: lsn('0/6000000') })]
+    const { detail } = refusalOf({ survey })
+    expect(detail).toContain('pg1: system identifier 7412345678901234567, timeline 3, at 0/5000148.')
+    expect(detail).toContain('pg2: system identifier 7412345678901234567, timeline 4, at 0/6000000.')
+  })
+})
+
+describe('the decision', () => {
+  test('without a wish it is the best candidate', () => {
+    const survey = [unreachableNode('pg1'), standbyNode('pg2', '0/5000000'), standbyNode('pg3', '0/5000148')]
+    expect(judge({ survey })).toMatchObject({ candidate: 'pg3', isAlreadyPrimary: false })
+  })
+
+  test('the primary that is asked for leads already', () => {
+    const survey = [stoppedNode('pg1', '0/1', { fence: fenceMark('pg2'), control: control() }), alive('pg2')]
+    expect(judge({ survey, node: 'pg2' })).toMatchObject({
+      isAlreadyPrimary: true,
+      oldPrimaries: [{ node: 'pg1', state: 'stopped' }],
+      lostBytes: null,
+    })
+  })
+
+  test('a living primary is stopped first, at the operator’s explicit wish', () => {
+    const survey = [alive('pg1'), standbyNode('pg2', '0/5000148')]
+    expect(judge({ survey, node: 'pg2', wish: { allowSplitBrain: true } })).toMatchObject({
+      candidate: 'pg2',
+      oldPrimaries: [{ node: 'pg1', state: 'to-stop' }],
+    })
+  })
+})
+
+describe('who may be a primary beside the candidate', () => {
+  const told = (name: string) => standbyNode(name, '0/5000148', fromPg1)
+  const untold = (name: string, facts: Partial<NodeFacts> = {}) => standbyNode(name, '0/5000148', {}, facts)
+  const cases: readonly (readonly [string, Case, readonly string[]])[] = [
+    [
+      'the old primary cannot be reached',
+      { survey: [unreachableNode('pg1'), told('pg2')] },
+      ['pg1 unreachable'],
+    ],
+    [
+      'by the record it is pg1: another unreachable node is a bystander',
+      { survey: [unreachableNode('pg1'), untold('pg2', ledByPg1), unreachableNode('pg3')] },
+      ['pg1 unreachable'],
+    ],
+    [
+      'by the standbys’ settings it is pg1: another unreachable node is a bystander',
+      { survey: [unreachableNode('pg1'), told('pg2'), unreachableNode('pg3')] },
+      ['pg1 unreachable'],
+    ],
+    [
+      'no record and no settings: every unreachable node is a suspect',
+      { survey: [unreachableNode('pg1'), untold('pg2'), unreachableNode('pg3')] },
+      ['pg1 unreachable', 'pg3 unreachable'],
+    ],
+    [
+      'the record names the candidate itself: every unreachable node is a suspect',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          untold('pg2', { record: recordOf('pg2', all) }),
+          unreachableNode('pg3'),
+        ],
+      },
+      ['pg1 unreachable', 'pg3 unreachable'],
+    ],
+    [
+      'the newest record counts',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          untold('pg2', ledByPg1),
+          unreachableNode('pg3'),
+          untold('pg4', { record: recordOf('pg3', all, { generation: 2 }) }),
+        ],
+      },
+      ['pg3 unreachable'],
+    ],
+    [
+      'record and settings differ: both are suspects',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          { ...told('pg2'), record: recordOf('pg3', all) },
+          unreachableNode('pg3'),
+        ],
+      },
+      ['pg1 unreachable', 'pg3 unreachable'],
+    ],
+    [
+      'a cascading standby names another standby, which is no suspect',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          told('pg2'),
+          standbyNode('pg3', '0/5000148', receivesFrom('10.0.0.12')),
+          unreachableNode('pg4'),
+        ],
+      },
+      ['pg1 unreachable'],
+    ],
+    [
+      'a frozen postmaster is stopped first',
+      { survey: [emptyNode('pg1', { ...built, postmaster: postmaster({ isFrozen: true }) }), told('pg2')] },
+      ['pg1 to-stop'],
+    ],
+    [
+      'a frozen standby is left alone',
+      {
+        survey: [
+          emptyNode('pg1', { ...built, hasStandbySignal: true, postmaster: postmaster() }),
+          told('pg2'),
+        ],
+      },
+      [],
+    ],
+    [
+      'a stopped former primary must not come up read-write',
+      { survey: [stoppedNode('pg1', '0/1', { control: control() }), told('pg2')] },
+      ['pg1 stopped'],
+    ],
+    [
+      'a stopped standby is left alone',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          told('pg2'),
+          stoppedNode('pg3', '0/1', { control: control(), hasStandbySignal: true }),
+        ],
+      },
+      ['pg1 unreachable'],
+    ],
+    [
+      'one that was fenced before stays in the plan',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          told('pg2'),
+          stoppedNode('pg3', '0/1', { control: control(), hasStandbySignal: true, fence: fenceMark('pg1') }),
+        ],
+      },
+      ['pg1 unreachable', 'pg3 stopped'],
+    ],
+    [
+      'a node that was never built is no suspect',
+      { survey: [unreachableNode('pg1'), told('pg2'), emptyNode('pg3')] },
+      ['pg1 unreachable'],
+    ],
+    [
+      'an instance of another cluster is neither stopped nor fenced',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          standbyNode('pg2', '0/5000148', fromPg1, ledByPg1),
+          runningNode('pg3', { systemIdentifier: foreign, currentLsn: lsn('9/0') }),
+          stoppedNode('pg4', '0/1', { control: control({ systemIdentifier: foreign }) }),
+        ],
+      },
+      ['pg1 unreachable'],
+    ],
+  ]
+  test.each(cases)('%s', (_, given, expected) => {
+    const { oldPrimaries } = judge({ ...given, node: 'pg2' })
+    expect(oldPrimaries.map(({ node, state }) => `${node} ${state}`)).toEqual(expected)
+  })
+})
+
+describe('confirmed commits that the candidate may lack', () => {
+  const one = { mode: 'sync', syncStandbys: 1 } as const
+  const any1 = { mode: 'quorum', syncStandbys: 1 } as const
+  const any2 = { mode: 'quorum', syncStandbys: 2 } as const
+  const pg1 = unreachableNode('pg1')
+  const pg2 = standbyNode('pg2', '0/5000148', fromPg1, ledByPg1)
+  const pg3 = standbyNode('pg3', '0/5000148', fromPg1)
+  const pg4 = standbyNode('pg4', '0/5000148', fromPg1)
+  const cases: readonly (readonly [string, Case, string | null])[] = [
+    [
+      'async confirms nothing: the old primary and a standby may be gone',
+      { survey: [pg1, pg2, unreachableNode('pg3')] },
+      null,
+    ],
+    ['sync, only the old primary gone', { survey: [pg1, pg2, pg3], replication: one }, null],
+    [
+      'sync, one of two standbys gone as well',
+      { survey: [pg1, pg2, unreachableNode('pg3')], replication: one },
+      'pg3',
+    ],
+    [
+      'sync, the other standby is stopped',
+      { survey: [pg1, pg2, stoppedNode('pg3', '0/1')], replication: one },
+      'pg3',
+    ],
+    ['quorum 1 of 2, one gone', { survey: [pg1, pg2, unreachableNode('pg3')], replication: any1 }, 'pg3'],
+    ['quorum 1 of 2, none gone', { survey: [pg1, pg2, pg3], replication: any1 }, null],
+    [
+      'quorum 2 of 3, one gone: one of the other two has every commit',
+      { survey: [pg1, pg2, pg3, unreachableNode('pg4')], replication: any2 },
+      null,
+    ],
+    [
+      'quorum 2 of 3, two gone',
+      { survey: [pg1, pg2, unreachableNode('pg3'), unreachableNode('pg4')], replication: any2 },
+      'pg3, pg4',
+    ],
+    [
+      'quorum 2 with a single standby besides: it alone had confirmed them',
+      {
+        survey: [pg1, standbyNode('pg2', '0/1', fromPg1, { record: recordOf('pg1', ['pg1', 'pg2']) })],
+        replication: any2,
+      },
+      null,
+    ],
+    [
+      'the record says who leads, although no standby does',
+      { survey: [pg1, standbyNode('pg2', '0/5000148', {}, ledByPg1), pg3], replication: one },
+      null,
+    ],
+    [
+      'nobody says who led: the lost one may have been a standby',
+      { survey: [pg1, standbyNode('pg2', '0/1'), standbyNode('pg3', '0/1')], replication: one },
+      'pg1',
+    ],
+    [
+      'a node that is no member has confirmed nothing',
+      {
+        survey: [
+          pg1,
+          standbyNode('pg2', '0/1', fromPg1, { record: recordOf('pg1', ['pg1', 'pg2', 'pg4']) }),
+          unreachableNode('pg3'),
+          pg4,
+        ],
+        replication: one,
+      },
+      null,
+    ],
+  ]
+  test.each(cases)('%s', (_, given, names) => {
+    if (names === null) {
+      expect(judge({ ...given, node: 'pg2', wish: {} }).candidate).toBe('pg2')
+      return
+    }
+    const error = refusalOf({ ...given, node: 'pg2' })
+    expect(error.code).toBe('confirmed-commits-at-risk')
+    expect(error.message).toBe(`refused to promote pg2: ${names} may hold confirmed commits that it lacks`)
+    expect(judge({ ...given, node: 'pg2', wish: { allowDataLoss: true } }).candidate).toBe('pg2')
+  })
+})
+
+describe('the known gap', () => {
+  const heard = (latestEndLsn: string) => {
+    const standby = standbyNode('pg2', '0/5000000', fromPg1)
+    const receiver = { ...standby.instance!.receiver!, latestEndLsn: lsn(latestEndLsn) }
+    return standbyNode('pg2', '0/5000000', { ...fromPg1, receiver })
+  }
+  const pg2 = standbyNode('pg2', '0/5000000', { ...fromPg1, receiver: null })
+  const cases: readonly (readonly [string, readonly NodeFacts[], number | null])[] = [
+    ['nobody knows what the old primary had', [unreachableNode('pg1'), pg2], null],
+    ['the sender’s last word', [unreachableNode('pg1'), heard('0/5000148')], 328],
+    ['it has all that its sender ever told of', [unreachableNode('pg1'), heard('0/5000000')], 0],
+    [
+      'the shutdown checkpoint of a stopped primary',
+      [stoppedNode('pg1', '0/1', { control: control({ checkpointLsn: lsn('0/5000028') }) }), pg2],
+      40,
+    ],
+    [
+      'the checkpoint of a stopped standby is not counted',
+      [unreachableNode('pg1'), pg2, stoppedNode('pg3', '0/9000000', { hasStandbySignal: true })],
+      null,
+    ],
+    [
+      'what another cluster has is not counted',
+      [
+        unreachableNode('pg1'),
+        { ...heard('0/5000010'), ...ledByPg1 },
+        stoppedNode('pg3', '0/1', {
+          control: control({ systemIdentifier: foreign, checkpointLsn: lsn('99/0') }),
+        }),
+      ],
+      16,
+    ],
+  ]
+  test.each(cases)('%s', (_, survey, bytes) => {
+    expect(judge({ survey, node: 'pg2' }).lostBytes).toBe(bytes)
+  })
+})
