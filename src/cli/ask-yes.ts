@@ -8,6 +8,8 @@ export function canAsk(call: Call): boolean {
 /** Asks on the terminal; Escape, Ctrl-C and a plain Enter are a no. */
 export async function askYes(call: Call, question: string): Promise<boolean> {
   const { confirm } = await import('@clack/prompts')
+  // A pseudo-terminal that nobody gave a size says 0, and every character would get a line of its own.
+  if (!process.stderr.columns) process.stderr.columns = call.io.width || 80
   const answer = await confirm({
     message: question,
     initialValue: false,

@@ -25,12 +25,7 @@ export async function main(process: NodeJS.Process): Promise<number> {
       exitCode = await answer(spec, { ...call, io, signal: interruption })
     },
   })
-  // Nothing may end this process without an answer, not even an error that nobody waited for.
-  process.on('uncaughtException', (thrown) => {
-    void report(io, { command: commandIn(words), isJson: words.includes('--json') }, failed(thrown), 0).then(() =>
-      process.exit(exitCodes.internal),
-    )
-  })
+  answerUncaught(process, io, words)
   try {
     if (words[0] === 'complete') {
       const { complete } = await import('./complete.ts')
@@ -43,6 +38,17 @@ export async function main(process: NodeJS.Process): Promise<number> {
     await report(io, { command: commandIn(words), isJson: words.includes('--json') }, failed(thrown), 0)
     return asReplctlError(thrown).exitCode
   }
+}
+
+/** Nothing may end this process without an answer, not even an error that nobody waited for; and nothing may keep it. */
+function answerUncaught(process: NodeJS.Process, io: Surroundings, words: readonly string[]): void {
+  let isEnding = false
+  process.on('uncaughtException', (thrown) => {
+    const end = () => process.exit(exitCodes.internal)
+    if (isEnding) return end()
+    isEnding = true
+    report(io, { command: words.join(' '), isJson: words.includes('--json') }, failed(thrown), 0).then(end, end)
+  })
 }
 
 /** Runs one command and reports its answer; every way out of a command ends here. */

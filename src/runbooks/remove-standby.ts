@@ -16,6 +16,8 @@ export interface RemoveStandbyWish {
   readonly staying: readonly NodeName[]
   /** Everybody who stays a member, running or not. */
   readonly members: readonly NodeName[]
+  /** Members that go on confirming commits in sync and quorum mode. */
+  readonly confirming: readonly NodeName[]
 }
 
 /**
@@ -23,15 +25,11 @@ export interface RemoveStandbyWish {
  * holds WAL back, its passfile is gone where the host answers. Its data stays unless it is to be purged.
  */
 export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Plan {
-  const { standby, slot, primary, staying, members } = wish
+  const { standby, slot, primary, staying, members, confirming } = wish
   return inOrder([
     ...(wish.isReachable && wish.isPurge ? [requirePurgeable(standby, primary)] : []),
     // First of all that changes anything: whoever waits for a dead synchronous standby is set free.
-    ensureSettings(
-      primary,
-      input,
-      members.filter((name) => name !== primary),
-    ),
+    ensureSettings(primary, input, confirming),
     ...(wish.isReachable ? [stopStandby(standby, primary)] : []),
     together(staying.map((name) => dropReplicationSlot(name, slot))),
     ...(wish.isReachable && wish.isPurge ? [purgeDataDirectory(standby, primary)] : []),

@@ -80,11 +80,14 @@ export function ensureStandbySettings(
   }
 }
 
-/** Whether the running instance is told to receive from this upstream. */
+/**
+ * Whether the running instance is told to receive from this upstream. With recovery.conf only what it does can be seen: one
+ * that receives from nobody may have read the file before it was changed.
+ */
 function isInForce(facts: NodeFacts, upstream: NodeSettings, hasRecoveryConf: boolean): boolean {
   if (hasRecoveryConf) {
-    const sender = facts.instance?.receiver
-    return sender === null || sender === undefined || sender.senderHost === upstream.address
+    const sender = facts.instance?.receiver ?? null
+    return sender !== null && sender.senderHost === upstream.address && sender.senderPort === upstream.postgres.port
   }
   const conninfo = facts.instance?.settings.primary_conninfo?.value ?? ''
   return conninfo.includes(`host=${upstream.address} `) && conninfo.includes(`port=${upstream.postgres.port} `)

@@ -2,7 +2,7 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, satisfied } from '../engine/step.ts'
-import { wayBack } from '../cluster/way-back.ts'
+import { refusalToDiscard, wayBack } from '../cluster/way-back.ts'
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { serviceOf } from '../node/service.ts'
@@ -34,18 +34,24 @@ function systemIdentifierOf(facts: NodeFacts): string | undefined {
   return facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier
 }
 
-/** Takes away what replctl keeps about a removed node on its host: the password first of all. */
+/**
+ * Takes away what replctl keeps about a removed node on its host: the password first of all. A fence mark stays as long as
+ * the data it speaks of: without it a former primary would look like any stopped standby, whose data may be deleted.
+ */
 export function forgetNode(node: NodeName): Step {
-  const files = ['pgpass', 'node.json', 'cluster.json', 'fenced.json']
+  const isStillFenced = (facts: NodeFacts) => facts.fence !== null && facts.dataDirectoryState === 'instance'
   return {
     title: 'remove the passfile and the mark',
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
-      const isThere = facts.hasPassfile || facts.mark !== null || facts.record !== null || facts.fence !== null
+      const isFenceLeft = facts.fence !== null && !isStillFenced(facts)
+      const isThere = facts.hasPassfile || facts.mark !== null || facts.record !== null || isFenceLeft
       return isThere ? pending('they are there') : satisfied('there are none')
     },
     apply: async (ctx) => {
+      const fence = isStillFenced(await look(ctx)) ? [] : ['fenced.json']
+      const files = ['pgpass', 'node.json', 'cluster.json', ...fence]
       const script = 'for name in "$@"; do rm -f "$state/$name"; done'
       await ctx.node.output(stateScript(ctx.node, 'remove the passfile and the mark', `shift\n${script}`, files))
     },
@@ -91,6 +97,9 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
           }),
         )
       }
+      // A fenced former primary has a standby signal, too, and may hold what nobody else has.
+      const refusal = isClone ? null : refusalToDiscard(facts, there)
+      if (refusal !== null) return refused(refusal)
       return pending(`${dataDir} is a standby of this cluster`)
     },
     async apply(ctx) {

@@ -3,7 +3,7 @@ import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { upstreamConninfo } from '../cluster/node-configuration.ts'
-import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { type Progress, pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { lookAtJob, startJob, stopJob } from '../node/jobs.ts'
 import { stateScript } from '../node/node.ts'
@@ -13,6 +13,7 @@ import {
   commonCompression,
   parseBaseBackupProgress,
 } from '../postgres/base-backup.ts'
+import { quoteLiteral } from '../postgres/sql.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import { emptyDirectoryScript, workLock } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
@@ -28,7 +29,13 @@ const jobName = 'base-backup'
  */
 const jobScript = `
 bin=$1 data=$2; shift 2
-"$bin/pg_basebackup" "$@" || exit $?
+# What has arrived goes to disk while the rest is still on its way, so that little is left for the end.
+( while sleep 1; do sync -f "$data" 2>/dev/null || exit 0; done ) &
+syncer=$!
+"$bin/pg_basebackup" "$@"
+status=$?
+kill "$syncer" 2>/dev/null
+[ "$status" -eq 0 ] || exit "$status"
 if [ -f "$data/backup_manifest" ] && [ -x "$bin/pg_verifybackup" ]; then
   "$bin/pg_verifybackup" --skip-checksums --no-parse-wal --quiet "$data" || exit 90
 fi
@@ -164,6 +171,7 @@ async function chooseCompression(
 /** Waits for the copy, as long as bytes flow, and tells how far it is: by the server's own view where it has one. */
 async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void> {
   const startedAt = Date.now()
+  const tellServer = await serverProgress(ctx, source)
   let lastBytes = -1
   let lastGrowthAt = Date.now()
   for (;;) {
@@ -175,7 +183,7 @@ async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void>
     if (ctx.signal.aborted) {
       throw new ReplctlError('interrupted', 'interrupted while a base backup was taken')
     }
-    const progress = await copyProgress(ctx, source, job.output)
+    const progress = (await tellServer()) ?? outputProgress(job.output)
     if (progress.doneBytes !== undefined && progress.doneBytes !== lastBytes) {
       lastBytes = progress.doneBytes
       lastGrowthAt = Date.now()
@@ -191,28 +199,41 @@ async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void>
       ...progress,
       bytesPerSecond: progress.doneBytes === undefined || seconds < 0.2 ? undefined : progress.doneBytes / seconds,
     })
-    await new Promise((resolve) => setTimeout(resolve, 150))
+    // Often at first, when a small copy may be over at once; seldom later: looking costs the hosts something.
+    const everyMs = Math.min(500, Math.max(50, (Date.now() - startedAt) / 20))
+    await new Promise((resolve) => setTimeout(resolve, everyMs))
   }
 }
 
-async function copyProgress(ctx: StepContext, source: NodeSettings, output: string) {
+type CopyProgress = Pick<Progress, 'message' | 'doneBytes' | 'totalBytes'>
+
+/** The sending server's own view of the copy; where it has none (12 and older), or does not answer, null each time. */
+async function serverProgress(ctx: StepContext, source: NodeSettings): Promise<() => Promise<CopyProgress | null>> {
   const there = await ask(ctx, source.name).catch(() => null)
-  if (there !== null && capabilitiesOf(majorOf(there.facts)).basebackupProgressView) {
+  if (there === null || !capabilitiesOf(majorOf(there.facts)).basebackupProgressView) return async () => null
+  const name = quoteLiteral(ctx.node.settings.applicationName)
+  return async () => {
     const row = await there.sql
       .json<{ phase: string; done: number; total: number | null } | null>(
         `SELECT json_build_object('phase', p.phase, 'done', p.backup_streamed, 'total', p.backup_total)
            FROM pg_stat_progress_basebackup p JOIN pg_stat_activity a USING (pid)
-          WHERE a.application_name = '${ctx.node.settings.applicationName.replaceAll("'", "''")}' LIMIT 1`,
+          WHERE a.application_name = ${name} LIMIT 1`,
       )
       .catch(() => null)
-    if (row !== null) {
-      return { message: row.phase, doneBytes: row.done, totalBytes: row.total ?? undefined }
-    }
+    return row === null ? null : { message: row.phase, doneBytes: row.done, totalBytes: row.total ?? undefined }
   }
+}
+
+/** What pg_basebackup itself printed last. */
+function outputProgress(output: string): CopyProgress {
   const lines = output.split(/[\r\n]+/).filter((line) => line.trim() !== '')
   const last = lines.map(parseBaseBackupProgress).findLast((one) => one !== undefined)
   if (output.includes('base backup completed')) return { message: 'making it durable' }
-  return { message: last?.phase.replaceAll('-', ' ') ?? 'starting', doneBytes: last?.doneBytes, totalBytes: last?.totalBytes }
+  return {
+    message: last?.phase.replaceAll('-', ' ') ?? 'starting',
+    doneBytes: last?.doneBytes,
+    totalBytes: last?.totalBytes,
+  }
 }
 
 function copyFailed(node: NodeName, status: number | null, output: string): ReplctlError {

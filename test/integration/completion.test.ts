@@ -74,7 +74,7 @@ describe('completion', () => {
   it('loads nothing that talks to hosts', async () => {
     const { metafile } = await build({
       absWorkingDir: root,
-      entryPoints: ['src/cli/complete.ts'],
+      entryPoints: ['src/cli/main.ts'],
       bundle: true,
       write: false,
       metafile: true,
@@ -94,6 +94,7 @@ describe('completion', () => {
         if (external !== true && (kind !== 'dynamic-import' || isEntry)) visit(next, false)
       }
     }
+    visit('src/cli/main.ts', false)
     visit('src/cli/complete.ts', true)
     const packages = new Set(
       [...seen].flatMap((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? []),

@@ -106,9 +106,13 @@ describeOnHosts('an operation and what may happen to it', () => {
   })
 
   const cloning = (host: string) =>
-    awaitCondition('the clone runs', async () => (await hosts.pids(host, '^\\S*/pg_basebackup -D')).length > 0, {
-      timeoutMs: 60_000,
-    })
+    awaitCondition(
+      'the clone runs',
+      async () => (await hosts.pids(host, '^\\S*/pg_basebackup -D')).length > 0,
+      {
+        timeoutMs: 60_000,
+      },
+    )
 
   async function nothingIsLeft(host: string): Promise<void> {
     const files = ['node.json', 'pgpass', 'journal', 'job-base-backup', 'tablespaces'].map(

@@ -1,10 +1,16 @@
+import { execFileSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
-import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
+import {
+  awaitCondition,
+  type ReplctlResult,
+  type StartedReplctl,
+  TestCluster,
+  TestHosts,
+} from '../kit/index.ts'
 import { fingerprints, openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
 
 describeOnHosts('P-51: one operation at a time', () => {
@@ -24,6 +30,10 @@ describeOnHosts('P-51: one operation at a time', () => {
     await saveHosts(hosts)
   })
   afterAll(() => hosts?.destroy())
+  const started: StartedReplctl[] = []
+  afterEach(() => {
+    for (const one of started.splice(0)) one.kill('SIGKILL')
+  })
   beforeEach(async () => {
     await hosts.limitLink('pg3', undefined)
     await restoreHosts(hosts)
@@ -48,6 +58,7 @@ describeOnHosts('P-51: one operation at a time', () => {
   async function startSlowClone() {
     await hosts.limitLink('pg3', '4mbit')
     const slow = cluster.startReplctl(['add-standby', 'pg3'])
+    started.push(slow)
     await awaitCondition('the base backup runs', isCloning, { timeoutMs: 60_000 })
     return slow
   }
@@ -114,7 +125,12 @@ describeOnHosts('P-51: one operation at a time', () => {
   })
 
   it('when the machine of the holder loses its power, the lock dies within 60 s', async () => {
-    const bin = fileURLToPath(new URL('../../bin/replctl', import.meta.url))
+    // Folders such as /root and /tmp are the host's own: what it shall run is brought there.
+    const root = fileURLToPath(new URL('../..', import.meta.url))
+    const parts = ['bin', 'dist', 'templates', 'package.json']
+    const input = execFileSync('tar', ['cf', '-', '-C', root, ...parts], { maxBuffer: 100_000_000 })
+    await hosts.exec('ops', 'mkdir -p /srv/replctl && tar xf - -C /srv/replctl', { input })
+    await hosts.writeFile('ops', '/srv/node', await readFile(process.execPath), { mode: 0o755 })
     const text = (await readFile(cluster.inventoryFile, 'utf8')).replaceAll(hosts.directory, '/srv')
     await hosts.writeFile('ops', '/srv/replctl.yaml', text)
     await hosts.writeFile('ops', '/srv/known_hosts', await readFile(hosts.knownHostsFile, 'utf8'))
@@ -122,8 +138,15 @@ describeOnHosts('P-51: one operation at a time', () => {
       mode: 0o600,
     })
     await hosts.limitLink('pg3', '4mbit')
-    const argv = [process.execPath, bin, 'add-standby', 'pg3', '--config', '/srv/replctl.yaml']
-    const env = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin`, HOME: '/srv' }
+    const argv = [
+      '/srv/node',
+      '/srv/replctl/bin/replctl',
+      'add-standby',
+      'pg3',
+      '--config',
+      '/srv/replctl.yaml',
+    ]
+    const env = { PATH: '/usr/bin:/bin', HOME: '/srv' }
     const running = hosts.exec('ops', argv, { env, check: false }).catch((error: Error) => error)
     try {
       await awaitCondition('the base backup runs', isCloning, { timeoutMs: 60_000 })

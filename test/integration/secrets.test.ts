@@ -54,6 +54,7 @@ describeOnHosts('the replication password', () => {
         expect([failing.exitCode, failing.json.problems[0].code]).toEqual([5, 'replication-login-failed'])
         await cluster.server('pg1').sql("ALTER ROLE replicator VALID UNTIL 'infinity'")
         expect((await replctl(['add-standby', 'pg3'])).exitCode).toBe(0)
+        await cluster.server('pg1').kill9()
         expect((await replctl(['promote', 'pg2'])).exitCode).toBe(0)
         await cluster.server('pg2').awaitStreaming('shop_pg3')
       } finally {

@@ -21,7 +21,7 @@ if [ -d "$data" ]; then
   "$bin/pg_controldata" "$data" 2>/dev/null | grep -E "system identifier|TimeLineID:"
   find "$data" -maxdepth 1 -type f \\( -name '*.conf' -o -name '*.signal' \\) -exec sha256sum {} + | sort -k 2
 fi
-find "$state" -type f ! -name postgresql.log -exec sha256sum {} + 2>/dev/null | sort -k 2
+find "$state" -type f ! -name postgresql.log ! -name beat -exec sha256sum {} + 2>/dev/null | sort -k 2
 psql -X -A -t -p "$port" -d postgres 2>/dev/null <<'SQL'
 SELECT slot_name, slot_type FROM pg_replication_slots ORDER BY 1;
 SELECT rolname, rolpassword FROM pg_authid ORDER BY 1;

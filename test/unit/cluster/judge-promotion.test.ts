@@ -160,6 +160,16 @@ describe('refusals, all of them before anything is changed', () => {
     expect(decision).toMatchObject({ candidate: 'pg2', lostBytes: 328 })
   })
 
+  test('a standby that still streams and lacks little is judged later, when its upstream is fenced', () => {
+    const survey = (at: string) => [
+      unreachableNode('pg1'),
+      standbyNode('pg2', at),
+      standbyNode('pg3', '0/5000000'),
+    ]
+    expect(judge({ survey: survey('0/4000000'), node: 'pg2' }).candidate).toBe('pg2')
+    expect(refusalOf({ survey: survey('0/3FFFFFF'), node: 'pg2' }).code).toBe('standby-ahead')
+  })
+
   test('two writers are told with what tells them apart', () => {
     const survey = [alive('pg1'), runningNode('pg2', { timeline: timeline(4), currentLsn: lsn('0/6000000') })]
     const { detail } = refusalOf({ survey })
@@ -388,7 +398,7 @@ describe('confirmed commits that the candidate may lack', () => {
       {
         survey: [
           pg1,
-          standbyNode('pg2', '0/1', fromPg1, { record: recordOf('pg1', ['pg1', 'pg2', 'pg4']) }),
+          standbyNode('pg2', '0/5000148', fromPg1, { record: recordOf('pg1', ['pg1', 'pg2', 'pg4']) }),
           unreachableNode('pg3'),
           pg4,
         ],

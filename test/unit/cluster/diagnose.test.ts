@@ -1,0 +1,478 @@
+import { describe, expect, test } from 'vitest'
+import { diagnose } from '../../../src/cluster/diagnose.ts'
+import type { InstanceFacts, NodeFacts } from '../../../src/cluster/facts.ts'
+import type { Inventory, NodeSettings } from '../../../src/cluster/inventory.ts'
+import { nodeName } from '../../../src/cluster/names.ts'
+import type { Problem } from '../../../src/cluster/problem.ts'
+import { observeTopology } from '../../../src/cluster/topology.ts'
+import {
+  connection,
+  control,
+  emptyNode,
+  fenceMark,
+  foreign,
+  inventoryOf,
+  lsn,
+  postmaster,
+  receivesFrom,
+  recordOf,
+  runningNode,
+  setting,
+  slot,
+  standbyNode,
+  stoppedNode,
+  timeline,
+  unreachableNode,
+} from '../some-cluster.ts'
+
+const built = { dataDirectoryState: 'instance' } as const
+const history = '1\t0/3000000\tpromoted\n2\t0/4000000\tpromoted\n'
+
+/** pg1 leads; pg2 and pg3 have a slot and a connection there. */
+function primary(changes: Partial<InstanceFacts> = {}): NodeFacts {
+  return runningNode('pg1', {
+    currentLsn: lsn('0/5000148'),
+    history,
+    replication: [connection('pg2'), connection('pg3')],
+    slots: [slot('shop_pg2', '0/5000148'), slot('shop_pg3', '0/5000148')],
+    ...changes,
+    settings: { wal_log_hints: setting('on'), ...changes.settings },
+  })
+}
+const pg2 = standbyNode('pg2', '0/5000148')
+const pg3 = standbyNode('pg3', '0/5000148')
+
+function problemsOf(
+  survey: readonly NodeFacts[],
+  changes: Partial<Inventory> = {},
+  nodes: Record<string, Partial<NodeSettings>> = {},
+) {
+  const inventory = {
+    ...inventoryOf(
+      survey.map((facts) => facts.name),
+      nodes,
+    ),
+    ...changes,
+  }
+  return diagnose(inventory, observeTopology(inventory, survey))
+}
+
+const replication = (mode: 'sync' | 'quorum', syncStandbys = 1): Partial<Inventory> => ({
+  replication: { ...inventoryOf([]).replication, mode, syncStandbys },
+})
+const noSlots: Partial<Inventory> = { replication: { ...inventoryOf([]).replication, slots: false } }
+const archive = { archive: {} as NonNullable<Inventory['archive']> }
+
+test('a cluster that is as it should be has no problems', () => {
+  expect(problemsOf([primary(), pg2, pg3])).toEqual([])
+  expect(
+    problemsOf([
+      primary({ settings: { wal_log_hints: setting('off'), data_checksums: setting('on') } }),
+      pg2,
+      pg3,
+    ]),
+  ).toEqual([])
+})
+
+type Expected = Pick<Problem, 'code' | 'severity' | 'node'> & {
+  readonly message: string
+  readonly hint: RegExp
+}
+const error = (code: Problem['code'], node: string | null, message: string, hint: RegExp): Expected => ({
+  code,
+  severity: 'error',
+  node,
+  message,
+  hint,
+})
+const warning = (...args: Parameters<typeof error>): Expected => ({ ...error(...args), severity: 'warning' })
+
+function expectOnly(problems: readonly Problem[], expected: Expected): void {
+  expect(problems.map(({ code, severity, node, message }) => ({ code, severity, node, message }))).toEqual([
+    { code: expected.code, severity: expected.severity, node: expected.node, message: expected.message },
+  ])
+  expect(problems[0]?.hint ?? '').toMatch(expected.hint)
+}
+
+describe('one thing that is wrong with a node is one problem, with what mends it', () => {
+  const cases: readonly (readonly [string, readonly NodeFacts[], Expected])[] = [
+    [
+      'it cannot be reached',
+      [primary(), pg2, unreachableNode('pg3')],
+      error('host-unreachable', 'pg3', 'could not reach pg3', /^/),
+    ],
+    [
+      'its data directory holds something else',
+      [primary(), pg2, emptyNode('pg3', { dataDirectoryState: 'not-an-instance' })],
+      error(
+        'foreign-data-directory',
+        'pg3',
+        '/var/lib/postgresql/15/shop on pg3 holds something that is not a PostgreSQL instance',
+        /never touches it/,
+      ),
+    ],
+    [
+      'it belongs to another cluster',
+      [primary(), pg2, stoppedNode('pg3', '0/1', { control: control({ systemIdentifier: foreign }) })],
+      error('foreign-cluster', 'pg3', 'pg3 belongs to another cluster', /correct the inventory/),
+    ],
+    [
+      'it is not built',
+      [primary(), pg2, emptyNode('pg3')],
+      error('node-not-built', 'pg3', 'pg3 is not built yet', /replctl add-standby pg3/),
+    ],
+    [
+      'its postmaster is frozen',
+      [primary(), pg2, emptyNode('pg3', { ...built, postmaster: postmaster({ isFrozen: true }) })],
+      error('not-answering', 'pg3', 'pg3 is not answering', /replctl promote/),
+    ],
+    [
+      'it is fenced and was shut down',
+      [
+        primary(),
+        pg2,
+        stoppedNode('pg3', '0/1', {
+          fence: fenceMark('pg1'),
+          control: control({ timeline: timeline(2), checkpointLsn: lsn('0/4000000') }),
+        }),
+      ],
+      error(
+        'node-fenced',
+        'pg3',
+        'pg3 is fenced: it was the primary before pg1',
+        /Bring it back as a standby: replctl add-standby pg3/,
+      ),
+    ],
+    [
+      'it is fenced and had crashed',
+      [
+        primary(),
+        pg2,
+        stoppedNode('pg3', '0/1', {
+          fence: fenceMark('pg1'),
+          control: control({ state: 'in production', timeline: timeline(2) }),
+        }),
+      ],
+      error(
+        'node-fenced',
+        'pg3',
+        'pg3 is fenced: it was the primary before pg1',
+        /transactions that nobody else has/,
+      ),
+    ],
+    [
+      'it is a stopped standby',
+      [primary(), pg2, stoppedNode('pg3', '0/1', { hasStandbySignal: true })],
+      error(
+        'instance-stopped',
+        'pg3',
+        'PostgreSQL is stopped on pg3',
+        /Start it again: replctl add-standby pg3/,
+      ),
+    ],
+    [
+      'it is stopped and was no standby',
+      [primary(), pg2, stoppedNode('pg3', '0/1')],
+      error('instance-stopped', 'pg3', 'PostgreSQL is stopped on pg3', /transactions that nobody else has/),
+    ],
+    [
+      'it has diverged',
+      [
+        primary({ replication: [connection('pg2')] }),
+        pg2,
+        standbyNode('pg3', '0/4000028', { timeline: timeline(2), receiver: null }),
+      ],
+      error('node-diverged', 'pg3', 'pg3 has WAL that pg1 never had', /transactions that nobody else has/),
+    ],
+    [
+      'it was removed and still runs',
+      [{ ...primary(), record: recordOf('pg1', ['pg1', 'pg2']) }, pg2, pg3],
+      error(
+        'orphan-standby',
+        'pg3',
+        'pg3 was removed from the cluster and still runs as a standby',
+        /replctl remove-standby pg3/,
+      ),
+    ],
+    [
+      'its replay is paused',
+      [primary(), pg2, standbyNode('pg3', '0/1', { isReplayPaused: true })],
+      error('replay-paused', 'pg3', 'replay is paused on pg3', /pg_wal_replay_resume/),
+    ],
+    [
+      'its slot is lost',
+      [
+        primary({
+          slots: [slot('shop_pg2', '0/1'), slot('shop_pg3', '0/1', { walStatus: 'lost', isActive: false })],
+        }),
+        pg2,
+        pg3,
+      ],
+      error('slot-lost', 'pg3', 'the replication slot of pg3 is lost', /replctl add-standby pg3 --reclone/),
+    ],
+    [
+      'its slot was invalidated',
+      [
+        primary({
+          slots: [slot('shop_pg2', '0/1'), slot('shop_pg3', '0/1', { invalidationReason: 'idle_timeout' })],
+        }),
+        pg2,
+        pg3,
+      ],
+      error('slot-lost', 'pg3', 'the replication slot of pg3 is lost', /--reclone/),
+    ],
+    [
+      'its slot is missing',
+      [primary({ slots: [slot('shop_pg2', '0/1')] }), pg2, pg3],
+      error(
+        'slot-missing',
+        'pg3',
+        'pg1 has no replication slot for pg3',
+        /Make it again: replctl add-standby pg3/,
+      ),
+    ],
+    [
+      'it receives from the wrong node',
+      [
+        primary({ replication: [connection('pg2')] }),
+        standbyNode('pg2', '0/5000148', {
+          replication: [connection('pg3')],
+          slots: [slot('shop_pg3', '0/1')],
+        }),
+        pg3,
+      ],
+      error('wrong-upstream', 'pg3', 'pg3 does not receive from pg1', /replctl add-standby pg3/),
+    ],
+    [
+      'it receives from somebody else',
+      [
+        primary({ replication: [connection('pg2')] }),
+        pg2,
+        standbyNode('pg3', '0/1', receivesFrom('192.0.2.7')),
+      ],
+      error('wrong-upstream', 'pg3', 'pg3 does not receive from pg1', /^/),
+    ],
+    [
+      'it is told to receive from nobody',
+      [primary({ replication: [connection('pg2')] }), pg2, standbyNode('pg3', '0/1', { receiver: null })],
+      error('wrong-upstream', 'pg3', 'pg3 does not receive from pg1', /^/),
+    ],
+    [
+      'it does not stream',
+      [
+        primary({ replication: [connection('pg2')] }),
+        pg2,
+        standbyNode('pg3', '0/1', { ...receivesFrom('10.0.0.11'), receiver: null }),
+      ],
+      error('not-streaming', 'pg3', 'pg3 does not stream from pg1', /replctl doctor pg3/),
+    ],
+    [
+      'it streams an older timeline than the primary has',
+      [primary(), pg2, standbyNode('pg3', '0/3000000', { timeline: timeline(2) })],
+      warning('wrong-timeline', 'pg3', 'pg3 is on another timeline than the primary', /^/),
+    ],
+    [
+      'a setting is lower than on the primary',
+      [
+        primary({ settings: { max_connections: setting('200') } }),
+        pg2,
+        standbyNode('pg3', '0/5000148', { settings: { max_connections: setting('99') } }),
+      ],
+      error(
+        'settings-too-low',
+        'pg3',
+        'max_connections is lower on pg3 than on the primary',
+        /Raise it on pg3/,
+      ),
+    ],
+    [
+      'an operation stopped part-way',
+      [{ ...primary(), journal: '{"version":1}' }, pg2, pg3],
+      warning(
+        'operation-unfinished',
+        'pg1',
+        'an operation stopped part-way (journal on pg1)',
+        /replctl resume/,
+      ),
+    ],
+    [
+      'pg_rewind would not work',
+      [primary({ settings: { wal_log_hints: setting('off'), data_checksums: setting('off') } }), pg2, pg3],
+      warning('rewind-unavailable', 'pg1', 'pg_rewind would not work on pg1', /wal_log_hints = on/),
+    ],
+  ]
+  test.each(cases)('%s', (_, survey, expected) => {
+    expectOnly(problemsOf(survey), expected)
+  })
+
+  test('expected and actual upstream are told', () => {
+    const [problem] = problemsOf([
+      primary({ replication: [connection('pg2')] }),
+      pg2,
+      standbyNode('pg3', '0/1', receivesFrom('192.0.2.7', 5433)),
+    ])
+    expect(problem?.detail).toBe('Expected upstream: pg1; actual upstream: 192.0.2.7:5433.')
+  })
+
+  test('both system identifiers are told', () => {
+    const stranger = stoppedNode('pg3', '0/1', { control: control({ systemIdentifier: foreign }) })
+    const [problem] = problemsOf([primary(), pg2, stranger])
+    expect(problem?.detail).toBe(`Its system identifier is ${foreign}, the cluster's is 7412345678901234567.`)
+  })
+})
+
+describe('what is no problem', () => {
+  const cases: readonly (readonly [
+    string,
+    readonly NodeFacts[],
+    Partial<Inventory>?,
+    Record<string, Partial<NodeSettings>>?,
+  ])[] = [
+    [
+      'a cascade that was wished for',
+      [
+        primary({ replication: [connection('pg2')], slots: [slot('shop_pg2', '0/1')] }),
+        standbyNode('pg2', '0/5000148', {
+          replication: [connection('pg3')],
+          slots: [slot('shop_pg3', '0/1')],
+        }),
+        pg3,
+      ],
+      {},
+      { pg3: { upstream: nodeName('pg2') } },
+    ],
+    ['no slots where none are wanted', [primary({ slots: [] }), pg2, pg3], noSlots],
+    [
+      'settings that are greater than the primary’s, compared as numbers',
+      [
+        primary({ settings: { max_connections: setting('99') } }),
+        pg2,
+        standbyNode('pg3', '0/5000148', { settings: { max_connections: setting('200') } }),
+      ],
+    ],
+    [
+      'the journal of an operation that runs just now',
+      [{ ...primary(), journal: '{"version":1}', holder: '{"pid":1}' }, pg2, pg3],
+    ],
+    [
+      'a standby that is no member yet, while an operation is under way',
+      [{ ...primary(), journal: '{}', holder: '{}', record: recordOf('pg1', ['pg1', 'pg2']) }, pg2, pg3],
+    ],
+    ['a failing archiver that is not replctl’s', [primary({ archiver: archiver(true) }), pg2, pg3]],
+    [
+      'a standby that catches up',
+      [
+        primary({ replication: [connection('pg2'), connection('pg3', 'async', { state: 'catchup' })] }),
+        pg2,
+        pg3,
+      ],
+    ],
+  ]
+  test.each(cases)('%s', (_, survey, inventory, nodes) => {
+    expect(problemsOf(survey, inventory, nodes)).toEqual([])
+  })
+})
+
+function archiver(isFailing: boolean): InstanceFacts['archiver'] {
+  const lastFailedWal = '000000030000000000000005'
+  return { archivedCount: 1, failedCount: 4, lastArchivedWal: null, lastFailedWal, isFailing }
+}
+
+describe('the cluster as a whole', () => {
+  test('two writers come first, and nothing else is claimed of them', () => {
+    const problems = problemsOf([primary(), runningNode('pg2', {}), unreachableNode('pg3')])
+    expect(problems.map(({ code }) => code)).toEqual(['two-writers', 'host-unreachable'])
+  })
+
+  const noPrimary: readonly (readonly [string, readonly NodeFacts[], RegExp])[] = [
+    ['nothing is built', [emptyNode('pg1'), emptyNode('pg2')], /Build the cluster: replctl init primary/],
+    ['a standby is left', [unreachableNode('pg1'), pg2], /replctl promote \(the best candidate is pg2\)/],
+    ['nobody is left', [unreachableNode('pg1'), stoppedNode('pg2', '0/1')], /Bring a node back first/],
+  ]
+  test.each(noPrimary)('no primary: %s', (_, survey, hint) => {
+    const [problem] = problemsOf(survey)
+    expect(problem).toMatchObject({ code: 'no-primary', severity: 'error', node: null })
+    expect(problem?.hint).toMatch(hint)
+  })
+
+  test('before the first init each node says how it is built', () => {
+    const hints = problemsOf([emptyNode('pg1'), emptyNode('pg2')]).map(({ hint }) => hint)
+    expect(hints).toContain('replctl init primary pg1')
+  })
+
+  test('a primary of another cluster is no primary of this one', () => {
+    const stranger = runningNode('pg1', { systemIdentifier: foreign })
+    const problems = problemsOf([
+      stranger,
+      standbyNode('pg2', '0/1', { receiver: null }),
+      standbyNode('pg3', '0/1', { receiver: null }),
+    ])
+    expect(problems.map(({ code, node }) => `${code} ${node}`)).toEqual([
+      'no-primary null',
+      'foreign-cluster pg1',
+    ])
+  })
+
+  test('a stopped primary is told apart from a lost one by what to do', () => {
+    const problems = problemsOf([stoppedNode('pg1', '0/1'), pg2])
+    expect(problems.find(({ code }) => code === 'instance-stopped')?.hint).toBe(
+      'If it is the primary, start it; if it is lost: replctl promote',
+    )
+  })
+
+  test('a failing archive_command of replctl is told with the segment', () => {
+    const problems = problemsOf([primary({ archiver: archiver(true) }), pg2, pg3], archive)
+    expectOnly(problems, error('archive-failing', 'pg1', 'archiving fails on pg1', /tries again/))
+    expect(problems[0]?.detail).toContain('000000030000000000000005')
+    expect(problemsOf([primary({ archiver: archiver(false) }), pg2, pg3], archive)).toEqual([])
+  })
+})
+
+describe('synchronous standbys', () => {
+  const waiting = {
+    settings: { synchronous_standby_names: setting('FIRST 1 ("shop_pg2")') },
+    waitingForSync: 3,
+  }
+  const asSync = (...states: string[]) => states.map((state, index) => connection(`pg${index + 2}`, state))
+  const cases: readonly (readonly [string, Partial<InstanceFacts>, Partial<Inventory>, string | null])[] = [
+    [
+      'one is enough, and there',
+      { ...waiting, replication: asSync('sync', 'potential') },
+      replication('sync'),
+      null,
+    ],
+    [
+      'any two of two are there',
+      { ...waiting, replication: asSync('quorum', 'quorum') },
+      replication('quorum', 2),
+      null,
+    ],
+    [
+      'the only one is away: writes wait',
+      { ...waiting, replication: asSync('async', 'async') },
+      replication('sync'),
+      'writes blocked: 0 of 1 sync standbys',
+    ],
+    [
+      'one of two is away: writes wait',
+      { ...waiting, replication: asSync('quorum', 'async') },
+      replication('quorum', 2),
+      'writes blocked: 1 of 2 sync standbys',
+    ],
+    [
+      'none was ever added: nothing waits',
+      { replication: asSync('async', 'async') },
+      replication('sync'),
+      '0 of 1 sync standbys',
+    ],
+  ]
+  test.each(cases)('%s', (_, changes, inventory, message) => {
+    const problems = problemsOf([primary(changes), pg2, pg3], inventory)
+    expect(problems.map((problem) => problem.message)).toEqual(message === null ? [] : [message])
+    if (message === null) return
+    expect(problems[0]).toMatchObject({ code: 'writes-blocked', severity: 'error', node: 'pg1' })
+    const isBlocking = message.startsWith('writes blocked')
+    expect(problems[0]?.hint).toContain(isBlocking ? 'replctl remove-standby' : 'replctl add-standby')
+    expect(problems[0]?.detail).toContain(isBlocking ? '3 session(s) wait' : 'confirmed without a standby')
+  })
+})

@@ -1,0 +1,706 @@
+import { describe, expect, test } from 'vitest'
+import { nodeName } from '../../../src/cluster/names.ts'
+import type { ClusterLock } from '../../../src/engine/cluster-lock.ts'
+import type { EngineEvent } from '../../../src/engine/events.ts'
+import type { Journal } from '../../../src/engine/journal.ts'
+import {
+  type Outcome,
+  planSteps,
+  type RunOptions,
+  runSteps,
+  undoSteps,
+} from '../../../src/engine/run-plan.ts'
+import {
+  inOrder,
+  type Plan,
+  pending,
+  refused,
+  type Step,
+  satisfied,
+  stepsOf,
+  together,
+  unknownUntil,
+} from '../../../src/engine/step.ts'
+import { type ErrorCode, ReplctlError } from '../../../src/errors.ts'
+import { createNode, type Node } from '../../../src/node/node.ts'
+import { createRecordingTransport } from '../../../src/transport/recording-transport.ts'
+import { inventoryOf } from '../some-cluster.ts'
+
+/** What the steps and the lock did, in order: `check a`, `apply a`, `undo a`, `journal a b`, `clear`, `confirm pg1`. */
+type Log = string[]
+
+interface Fake extends Partial<Omit<Step, 'check' | 'apply' | 'undo' | 'verify'>> {
+  readonly isDone?: boolean
+  /** Thrown by apply. */
+  readonly fails?: ErrorCode
+  /** Apply comes back and nothing has changed. */
+  readonly isVain?: boolean
+  readonly refuses?: ErrorCode
+  readonly undoFails?: boolean
+  readonly hasUndo?: boolean
+  readonly onApply?: (log: Log) => Promise<void> | void
+}
+
+/** A step whose state is one boolean. */
+function fake(log: Log, title: string, given: Fake = {}): Step {
+  const { isDone = false, fails, isVain, refuses, undoFails, hasUndo = true, onApply, ...rest } = given
+  let isThere = isDone
+  return {
+    title,
+    node: nodeName('pg1'),
+    check: async () => {
+      log.push(`check ${title}`)
+      if (refuses !== undefined) return refused(new ReplctlError(refuses, `${title} is refused`))
+      return isThere ? satisfied(`${title} is there`) : pending(`${title} is missing`)
+    },
+    apply: async () => {
+      log.push(`apply ${title}`)
+      await onApply?.(log)
+      if (fails !== undefined) throw new ReplctlError(fails, `${title} failed`)
+      isThere = isVain !== true
+    },
+    ...(hasUndo && {
+      undo: async () => {
+        log.push(`undo ${title}`)
+        if (undoFails === true) throw new ReplctlError('connection-lost', `${title} stays`)
+        isThere = false
+      },
+    }),
+    ...rest,
+  }
+}
+
+function fakeLock(log: Log, changes: Partial<ClusterLock> = {}): ClusterLock {
+  return {
+    foundJournals: [],
+    confirm: async (node) => void log.push(`confirm ${node}`),
+    writeJournal: async (text) => {
+      const { begun, isPastPointOfNoReturn } = JSON.parse(text) as Journal
+      const titles = begun.map((key) => key.replace(/^pg\d: /, ''))
+      log.push(`journal ${titles.join(' ')}${isPastPointOfNoReturn ? ' !' : ''}`)
+    },
+    clearJournal: async () => void log.push('clear'),
+    release: async () => undefined,
+    ...changes,
+  }
+}
+
+const journal: Journal = {
+  version: 1,
+  command: 'add-standby',
+  wish: { nodes: ['pg2'] },
+  by: 'dba@control',
+  since: '2026-03-01T12:00:00.000Z',
+  isPastPointOfNoReturn: false,
+  begun: [],
+}
+
+interface Ran extends Outcome {
+  readonly log: Log
+  readonly events: readonly EngineEvent[]
+  /** e.g. `a applied`. */
+  readonly states: readonly string[]
+}
+
+function optionsFor(events: EngineEvent[], signal?: AbortSignal): RunOptions & { nodes: Map<never, Node> } {
+  const nodes = inventoryOf(['pg1', 'pg2']).nodes.map((settings) => {
+    const node = createNode(settings, 'shop', createRecordingTransport())
+    return [settings.name as never, node] as const
+  })
+  return {
+    nodes: new Map(nodes),
+    timeoutMs: 1_000,
+    signal: signal ?? new AbortController().signal,
+    listener: (event) => events.push(event),
+  }
+}
+
+interface Setting {
+  readonly lock?: Partial<ClusterLock>
+  readonly journal?: Partial<Journal>
+  readonly signal?: AbortSignal
+  readonly how?: 'run' | 'plan' | 'undo'
+}
+
+async function run(make: (log: Log) => Plan, setting: Setting = {}): Promise<Ran> {
+  const log: Log = []
+  const events: EngineEvent[] = []
+  const options = optionsFor(events, setting.signal)
+  const given = { ...journal, ...setting.journal }
+  const plan = make(log)
+  const lock = fakeLock(log, setting.lock)
+  const outcome = await (setting.how === 'plan'
+    ? planSteps(plan, options)
+    : (setting.how === 'undo' ? undoSteps : runSteps)(plan, options, lock, given))
+  return { ...outcome, log, events, states: outcome.steps.map((step) => `${step.title} ${step.state}`) }
+}
+
+/** Only what changed something, in order. */
+const changes = ({ log }: Ran) => log.filter((line) => /^(apply|undo)/.test(line))
+
+describe('a run without trouble', () => {
+  test('applies what is pending, proves it by checking again, and clears the journal at the end', async () => {
+    const ran = await run((log) => inOrder([fake(log, 'a'), fake(log, 'b')]))
+    expect(ran.log).toEqual([
+      ...['check a', 'journal a', 'apply a', 'check a'],
+      ...['check b', 'journal a b', 'apply b', 'check b'],
+      'clear',
+    ])
+    expect(ran).toMatchObject({
+      exitCode: 0,
+      hasChanged: true,
+      error: null,
+      states: ['a applied', 'b applied'],
+    })
+  })
+
+  test('applies nothing that is satisfied, and leaves the journal of another operation where it lies', async () => {
+    const ran = await run((log) =>
+      inOrder([fake(log, 'a', { isDone: true }), fake(log, 'b', { isDone: true })]),
+    )
+    expect(ran.log).toEqual(['check a', 'check b'])
+    expect(ran).toMatchObject({ exitCode: 0, hasChanged: false, states: ['a satisfied', 'b satisfied'] })
+  })
+
+  test('a step with a proof of its own is not checked again', async () => {
+    const ran = await run((log) => ({
+      ...fake(log, 'a'),
+      verify: async () => void log.push('verify a'),
+    }))
+    expect(ran.log).toEqual(['check a', 'journal a', 'apply a', 'verify a', 'clear'])
+    expect(ran.exitCode).toBe(0)
+  })
+
+  test('reports each step as it starts and ends, with its number, node and title', async () => {
+    const ran = await run((log) =>
+      inOrder([fake(log, 'a'), fake(log, 'b', { node: nodeName('pg2'), isDone: true })]),
+    )
+    expect(ran.steps).toMatchObject([
+      { n: 1, node: 'pg1', title: 'a', state: 'applied' },
+      { n: 2, node: 'pg2', title: 'b', state: 'satisfied' },
+    ])
+    expect(ran.events.map((event) => event.type)).toEqual(
+      Array(2).fill(['step-started', 'step-finished']).flat(),
+    )
+    expect(ran.events.at(-1)).toMatchObject({ n: 2, because: 'b is there' })
+  })
+
+  test('gives a step its own node, other nodes, the timeout, and a way to tell of progress and warnings', async () => {
+    const ran = await run((log) => ({
+      ...fake(log, 'a'),
+      apply: async (ctx) => {
+        log.push(`${ctx.node.name} ${ctx.on(nodeName('pg2')).name} ${ctx.timeoutMs} ${ctx.isDryRun}`)
+        expect(() => ctx.on(nodeName('pg9'))).toThrow(RangeError)
+        ctx.progress({ message: 'half' })
+        ctx.warn(new ReplctlError('clock-skew', 'late'))
+      },
+      verify: async () => undefined,
+    }))
+    expect(ran.log).toContain('pg1 pg2 1000 false')
+    expect(ran.events).toContainEqual({
+      type: 'step-progress',
+      n: 1,
+      node: 'pg1',
+      title: 'a',
+      message: 'half',
+    })
+    expect(ran.events.find((event) => event.type === 'warning')).toMatchObject({
+      error: { code: 'clock-skew' },
+    })
+  })
+
+  test('forgets what was surveyed before a change', async () => {
+    const events: EngineEvent[] = []
+    const options = optionsFor(events)
+    const node = [...options.nodes.values()][0]!
+    const remember = () => {
+      node.lastSurvey = { at: 0, facts: Promise.reject(new Error('old')) }
+      node.lastSurvey.facts.catch(() => undefined)
+    }
+    remember()
+    const log: Log = []
+    const step = fake(log, 'a', {
+      onApply: () => {
+        expect(node.lastSurvey).toBeNull()
+        remember()
+      },
+    })
+    const seen: unknown[] = []
+    const check: Step['check'] = (ctx) => {
+      seen.push(ctx.node.lastSurvey)
+      return step.check(ctx)
+    }
+    expect(await runSteps({ ...step, check }, options, fakeLock(log), journal)).toMatchObject({ exitCode: 0 })
+    expect(seen).toEqual([expect.anything(), null])
+  })
+})
+
+describe('a failure before the point of no return', () => {
+  test('refused before anything was applied: the error’s own exit code, nothing changed, nothing written', async () => {
+    for (const [code, exitCode] of [
+      ['standby-ahead', 3],
+      ['host-unreachable', 4],
+    ] as const) {
+      const ran = await run((log) =>
+        inOrder([fake(log, 'a', { isDone: true }), fake(log, 'b', { refuses: code }), fake(log, 'c')]),
+      )
+      expect(ran).toMatchObject({ exitCode, hasChanged: false, states: ['a satisfied', 'b failed'] })
+      expect(ran.error).toMatchObject({ code, step: 'b', node: 'pg1', detail: 'Nothing was changed.' })
+      expect(ran.log).toEqual(['check a', 'check b'])
+    }
+  })
+
+  test('takes back what this run applied, in reverse, and not what it found done', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'a'),
+        fake(log, 'b', { isDone: true }),
+        fake(log, 'c', { hasUndo: false }),
+        fake(log, 'd', { fails: 'disk-full' }),
+        fake(log, 'e'),
+      ]),
+    )
+    expect(changes(ran)).toEqual(['apply a', 'apply c', 'apply d', 'undo d', 'undo a'])
+    expect(ran.states).toEqual(['a undone', 'b satisfied', 'c applied', 'd undone'])
+    expect(ran).toMatchObject({ exitCode: 5, hasChanged: false, error: { code: 'disk-full', step: 'd' } })
+    expect(ran.error?.detail).toBe('What this run had changed was taken back.')
+    expect(ran.log.at(-1)).toBe('clear')
+  })
+
+  test('a refusal after something was applied counts as a failure', async () => {
+    const ran = await run((log) => inOrder([fake(log, 'a'), fake(log, 'b', { refuses: 'primary-alive' })]))
+    expect(changes(ran)).toEqual(['apply a', 'undo a'])
+    expect(ran).toMatchObject({ exitCode: 5, hasChanged: false, error: { code: 'primary-alive' } })
+  })
+
+  test('a step that does not take effect has failed', async () => {
+    const ran = await run((log) => fake(log, 'a', { isVain: true }))
+    expect(ran.error).toMatchObject({
+      code: 'remote-command-failed',
+      message: '"a" did not take effect on pg1',
+      detail: expect.stringContaining('Read back: a is missing.'),
+    })
+    expect(ran).toMatchObject({ exitCode: 5, states: ['a undone'] })
+  })
+
+  test('a check that only looks and is not met has failed, too', async () => {
+    const ran = await run((log) => ({ title: 'a', node: nodeName('pg1'), check: fake(log, 'a').check }))
+    expect(ran).toMatchObject({ exitCode: 3, hasChanged: false, states: ['a failed'] })
+  })
+
+  test('what cannot be taken back leaves the cluster part-way, and what it rests on alone', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'slot'),
+        fake(log, 'clone', { undoFails: true }),
+        fake(log, 'c', { fails: 'start-failed' }),
+      ]),
+    )
+    expect(changes(ran)).toEqual(['apply slot', 'apply clone', 'apply c', 'undo c', 'undo clone'])
+    expect(ran).toMatchObject({ exitCode: 6, hasChanged: true, error: { code: 'start-failed' } })
+    expect(ran.error?.detail).toContain('"replctl resume" goes on, "replctl abort" takes it back')
+    expect(ran.events.find((event) => event.type === 'warning')).toMatchObject({
+      error: { code: 'connection-lost', step: 'clone' },
+    })
+    expect(ran.log).not.toContain('clear')
+  })
+
+  test('the time limit leaves standing what may still get there', async () => {
+    const ran = await run((log) => inOrder([fake(log, 'a'), fake(log, 'b', { fails: 'timeout' })]))
+    expect(changes(ran)).toEqual(['apply a', 'apply b'])
+    expect(ran).toMatchObject({ exitCode: 7, hasChanged: true, states: ['a applied', 'b failed'] })
+    expect(ran.log).not.toContain('clear')
+  })
+
+  test('a fault of replctl keeps exit code 1, and is taken back like any other', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'a'),
+        fake(log, 'b', { onApply: () => Promise.reject(new TypeError('x is undefined')) }),
+      ]),
+    )
+    expect(changes(ran)).toEqual(['apply a', 'apply b', 'undo b', 'undo a'])
+    expect(ran).toMatchObject({ exitCode: 1, error: { code: 'internal-error' } })
+  })
+
+  test('a check that throws refuses', async () => {
+    const ran = await run((log) => ({
+      ...fake(log, 'a'),
+      check: () => Promise.reject(new ReplctlError('not-answering', 'silent', { node: 'pg2' })),
+    }))
+    expect(ran).toMatchObject({
+      exitCode: 3,
+      hasChanged: false,
+      error: { code: 'not-answering', node: 'pg2', step: 'a' },
+    })
+  })
+
+  test('what acts outside of the cluster is no change of it', async () => {
+    const ran = await run((log) =>
+      inOrder([fake(log, 'fence', { leavesClusterAlone: true, fails: 'primary-unproven' }), fake(log, 'b')]),
+    )
+    expect(ran.log).toEqual(['check fence', 'apply fence'])
+    expect(ran).toMatchObject({ exitCode: 3, hasChanged: false, error: { detail: 'Nothing was changed.' } })
+  })
+})
+
+describe('the point of no return', () => {
+  const promote = { pointOfNoReturn: true } as const
+
+  test('is crossed with the lock proved first, and the journal says so before the change', async () => {
+    const ran = await run((log) => inOrder([fake(log, 'a'), fake(log, 'promote', promote)]))
+    expect(ran.log.slice(4)).toEqual([
+      ...['check promote', 'confirm pg1', 'journal a promote !', 'apply promote', 'check promote'],
+      'clear',
+    ])
+    expect(ran.exitCode).toBe(0)
+  })
+
+  test('is not crossed again where it is satisfied already', async () => {
+    const ran = await run((log) => fake(log, 'promote', { ...promote, isDone: true }))
+    expect(ran.log).toEqual(['check promote'])
+  })
+
+  test('behind it nothing is taken back, and the journal stays', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'a'),
+        fake(log, 'promote', promote),
+        fake(log, 'follow', { fails: 'not-streaming' }),
+      ]),
+    )
+    expect(changes(ran)).toEqual(['apply a', 'apply promote', 'apply follow'])
+    expect(ran).toMatchObject({
+      exitCode: 6,
+      hasChanged: true,
+      states: ['a applied', 'promote applied', 'follow failed'],
+    })
+    expect(ran.error?.detail).toBe('The point of no return is crossed: "replctl resume" goes on from here.')
+    expect(ran.log).not.toContain('clear')
+  })
+
+  test('a promotion that failed half-way counts as crossed', async () => {
+    const ran = await run((log) =>
+      inOrder([fake(log, 'a'), fake(log, 'promote', { ...promote, fails: 'remote-command-failed' })]),
+    )
+    expect(changes(ran)).toEqual(['apply a', 'apply promote'])
+    expect(ran.exitCode).toBe(6)
+  })
+
+  test('the time limit behind it keeps its own exit code', async () => {
+    const ran = await run((log) =>
+      inOrder([fake(log, 'promote', promote), fake(log, 'follow', { fails: 'timeout' })]),
+    )
+    expect(ran).toMatchObject({ exitCode: 7, hasChanged: true })
+  })
+
+  const lost: Partial<ClusterLock> = {
+    confirm: () => Promise.reject(new ReplctlError('lock-lost', 'the cluster lock on pg1 was lost')),
+  }
+
+  test('a lost lock stops the run before it; without the lock nothing is taken back either', async () => {
+    const ran = await run((log) => inOrder([fake(log, 'a'), fake(log, 'promote', promote), fake(log, 'c')]), {
+      lock: lost,
+    })
+    expect(changes(ran)).toEqual(['apply a'])
+    expect(ran).toMatchObject({
+      exitCode: 6,
+      hasChanged: true,
+      error: { code: 'lock-lost', step: 'promote' },
+    })
+    expect(ran.error?.detail).toContain('"replctl resume" goes on')
+    expect(ran.log).not.toContain('clear')
+  })
+
+  test('a lost lock before anything was applied says that nothing was changed', async () => {
+    const ran = await run((log) => fake(log, 'promote', promote), { lock: lost })
+    expect(ran.error?.detail).toBe('Nothing was changed.')
+    expect(ran).toMatchObject({ hasChanged: false, states: ['promote failed'] })
+  })
+})
+
+describe('the journal', () => {
+  test('a change that cannot be announced is not made', async () => {
+    const ran = await run((log) => fake(log, 'a'), {
+      lock: { writeJournal: () => Promise.reject(new ReplctlError('lock-lost', 'lost')) },
+    })
+    expect(changes(ran)).toEqual([])
+    expect(ran.error).toMatchObject({ code: 'lock-lost' })
+  })
+
+  test('holds node and title of each step that was begun, and what an earlier run had begun', async () => {
+    const texts: string[] = []
+    await run(
+      (log) => inOrder([fake(log, 'a', { isDone: true }), fake(log, 'b', { node: nodeName('pg2') })]),
+      {
+        journal: { begun: ['pg1: a'] },
+        lock: { writeJournal: async (text) => void texts.push(text) },
+      },
+    )
+    expect(texts.map((text) => JSON.parse(text))).toEqual([{ ...journal, begun: ['pg1: a', 'pg2: b'] }])
+  })
+})
+
+describe('steps side by side', () => {
+  /** Resolves once the other part got there. */
+  function meeting() {
+    let come: () => void = () => undefined
+    const met = new Promise<void>((resolve) => {
+      come = resolve
+    })
+    return { met, come: () => come() }
+  }
+
+  test('run at the same time, each part in its own order', async () => {
+    const { met, come } = meeting()
+    const ran = await run((log) =>
+      together([
+        inOrder([fake(log, 'a1', { onApply: () => met }), fake(log, 'a2')]),
+        inOrder([fake(log, 'b1'), fake(log, 'b2', { onApply: come })]),
+      ]),
+    )
+    const order = changes(ran)
+    expect(order.indexOf('apply b2')).toBeLessThan(order.indexOf('apply a2'))
+    expect(ran.steps.map((step) => `${step.n} ${step.title}`)).toEqual(['1 a1', '2 a2', '3 b1', '4 b2'])
+    expect(ran).toMatchObject({ exitCode: 0, hasChanged: true })
+  })
+
+  test('one part fails: its own steps are taken back, the others run to their end', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'role'),
+        together([
+          inOrder([fake(log, 'a1'), fake(log, 'a2', { fails: 'start-failed' }), fake(log, 'a3')]),
+          inOrder([fake(log, 'b1'), fake(log, 'b2')]),
+        ]),
+        fake(log, 'record'),
+      ]),
+    )
+    expect(ran.states).toEqual(['role applied', 'a1 undone', 'a2 undone', 'b1 applied', 'b2 applied'])
+    expect(ran).toMatchObject({ exitCode: 6, hasChanged: true, error: { code: 'start-failed', step: 'a2' } })
+    expect(ran.log).not.toContain('clear')
+  })
+
+  test('all parts fail: everything is taken back, also what came before', async () => {
+    const failing = { fails: 'start-failed' } as const
+    const ran = await run((log) =>
+      inOrder([fake(log, 'role'), together([fake(log, 'a', failing), fake(log, 'b', failing)])]),
+    )
+    expect(ran.states).toEqual(['role undone', 'a undone', 'b undone'])
+    expect(ran).toMatchObject({ exitCode: 5, hasChanged: false })
+  })
+
+  test('a part that ran out of time is left standing, as it is when it runs alone', async () => {
+    const ran = await run((log) =>
+      together([inOrder([fake(log, 'a1'), fake(log, 'a2', { fails: 'timeout' })]), fake(log, 'b')]),
+    )
+    expect(changes(ran).filter((line) => line.startsWith('undo'))).toEqual([])
+    expect(ran).toMatchObject({
+      exitCode: 7,
+      hasChanged: true,
+      states: ['a1 applied', 'a2 failed', 'b applied'],
+    })
+  })
+
+  test('a part is refused while the others had nothing to do: nothing was changed', async () => {
+    const ran = await run((log) =>
+      together([fake(log, 'a', { refuses: 'port-in-use' }), fake(log, 'b', { isDone: true })]),
+    )
+    expect(ran).toMatchObject({ exitCode: 3, hasChanged: false, error: { detail: 'Nothing was changed.' } })
+  })
+
+  test('a part fails while the others had nothing to do: all is as before', async () => {
+    const ran = await run((log) =>
+      together([fake(log, 'a', { fails: 'start-failed' }), fake(log, 'b', { isDone: true })]),
+    )
+    expect(ran).toMatchObject({ exitCode: 5, hasChanged: false, states: ['a undone', 'b satisfied'] })
+    expect(ran.log.at(-1)).toBe('clear')
+  })
+
+  test('behind the point of no return a part that fails is left as it is', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'promote', { pointOfNoReturn: true }),
+        together([fake(log, 'a', { fails: 'not-streaming' }), fake(log, 'b')]),
+      ]),
+    )
+    expect(ran).toMatchObject({ exitCode: 6, states: ['promote applied', 'a failed', 'b applied'] })
+  })
+})
+
+describe('an interruption', () => {
+  test('before anything was applied changes nothing', async () => {
+    const ran = await run((log) => fake(log, 'a'), { signal: AbortSignal.abort() })
+    expect(ran).toMatchObject({
+      exitCode: 130,
+      hasChanged: false,
+      error: { code: 'interrupted', detail: 'Nothing was changed.' },
+    })
+  })
+
+  test('lets the step under way end, then takes back', async () => {
+    const controller = new AbortController()
+    const ran = await run(
+      (log) => inOrder([fake(log, 'a', { onApply: () => controller.abort() }), fake(log, 'b')]),
+      {
+        signal: controller.signal,
+      },
+    )
+    expect(changes(ran)).toEqual(['apply a', 'undo a'])
+    expect(ran).toMatchObject({ exitCode: 130, hasChanged: false })
+  })
+
+  test('taking back is not interrupted by the same signal', async () => {
+    const controller = new AbortController()
+    const signals: boolean[] = []
+    await run(
+      (log) =>
+        inOrder([
+          {
+            ...fake(log, 'a', { onApply: () => controller.abort() }),
+            undo: async (ctx) => void signals.push(ctx.signal.aborted),
+          },
+          fake(log, 'b'),
+        ]),
+      { signal: controller.signal },
+    )
+    expect(signals).toEqual([false])
+  })
+
+  test('behind the point of no return says how to go on', async () => {
+    const controller = new AbortController()
+    const ran = await run(
+      (log) =>
+        inOrder([
+          fake(log, 'promote', { pointOfNoReturn: true, onApply: () => controller.abort() }),
+          fake(log, 'b'),
+        ]),
+      { signal: controller.signal },
+    )
+    expect(ran).toMatchObject({ exitCode: 130, hasChanged: true })
+    expect(ran.error?.detail).toContain('"replctl resume" goes on')
+  })
+})
+
+describe('a dry run', () => {
+  const someSteps = (log: Log) =>
+    inOrder([
+      fake(log, 'a', { isDone: true }),
+      together([fake(log, 'b'), fake(log, 'c', { node: nodeName('pg2') })]),
+      { ...fake(log, 'd'), check: async () => unknownUntil('b') },
+      fake(log, 'promote', { pointOfNoReturn: true }),
+    ])
+
+  test('says what is satisfied and what is planned, and changes nothing', async () => {
+    const ran = await run(someSteps, { how: 'plan' })
+    expect(ran.states).toEqual(['a satisfied', 'b planned', 'c planned', 'd planned', 'promote planned'])
+    expect(ran).toMatchObject({ exitCode: 0, hasChanged: false })
+    expect(ran.log).toEqual(['check a', 'check b', 'check c', 'check promote'])
+    expect(ran.events).toContainEqual(expect.objectContaining({ title: 'd', because: 'known after: b' }))
+  })
+
+  test('has the numbers, nodes and titles of the run', async () => {
+    const lines = ({ steps }: Outcome) => steps.map(({ n, node, title }) => `${n} ${node} ${title}`)
+    const inTurn = (log: Log) => inOrder(stepsOf(someSteps(log)).filter((step) => step.title !== 'd'))
+    expect(lines(await run(inTurn, { how: 'plan' }))).toEqual(lines(await run(inTurn)))
+  })
+
+  test('stops at the first step that would be refused, with its exit code', async () => {
+    const ran = await run(
+      (log) => inOrder([fake(log, 'a'), fake(log, 'b', { refuses: 'disk-full' }), fake(log, 'c')]),
+      { how: 'plan' },
+    )
+    expect(ran).toMatchObject({
+      exitCode: 3,
+      states: ['a planned', 'b failed'],
+      error: { code: 'disk-full', step: 'b', node: 'pg1' },
+    })
+  })
+
+  test('steps know that it is one', async () => {
+    const seen: boolean[] = []
+    const step = (log: Log): Step => ({
+      ...fake(log, 'a'),
+      check: async (ctx) => {
+        seen.push(ctx.isDryRun, ctx.isChecking)
+        return satisfied('seen')
+      },
+    })
+    await run(step, { how: 'plan' })
+    await run(step)
+    expect(seen).toEqual([true, true, false, true])
+  })
+})
+
+describe('a run that goes on where an earlier one stopped', () => {
+  const begun = { begun: ['pg1: a', 'pg1: b'] }
+
+  test('finds done what is done, carries out the rest, and clears the journal', async () => {
+    const ran = await run(
+      (log) => inOrder([fake(log, 'a', { isDone: true }), fake(log, 'b'), fake(log, 'c')]),
+      { journal: begun },
+    )
+    expect(ran.log).toContain('journal a b c')
+    expect(ran).toMatchObject({
+      exitCode: 0,
+      hasChanged: true,
+      states: ['a satisfied', 'b applied', 'c applied'],
+    })
+    expect(ran.log.at(-1)).toBe('clear')
+  })
+
+  test('that has nothing left to do clears the journal', async () => {
+    const ran = await run((log) => fake(log, 'a', { isDone: true }), { journal: begun })
+    expect(ran.log).toEqual(['check a', 'clear'])
+  })
+
+  test('that fails keeps what stands: the earlier run’s part of it cannot be told apart', async () => {
+    const ran = await run(
+      (log) => inOrder([fake(log, 'a', { isDone: true }), fake(log, 'b', { fails: 'disk-full' })]),
+      { journal: begun },
+    )
+    expect(changes(ran)).toEqual(['apply b'])
+    expect(ran).toMatchObject({ exitCode: 6, hasChanged: true })
+    expect(ran.log).not.toContain('clear')
+  })
+
+  test('that is refused is part-way still, although it changed nothing itself', async () => {
+    const ran = await run((log) => fake(log, 'a', { refuses: 'disk-full' }), { journal: begun })
+    expect(ran).toMatchObject({ exitCode: 6, hasChanged: false })
+    expect(ran.error?.detail).toContain('Part of it stands')
+  })
+
+  test('that had crossed its point of no return goes only forward', async () => {
+    const ran = await run((log) => inOrder([fake(log, 'a'), fake(log, 'b', { fails: 'not-streaming' })]), {
+      journal: { begun: ['pg1: promote'], isPastPointOfNoReturn: true },
+    })
+    expect(changes(ran)).toEqual(['apply a', 'apply b'])
+    expect(ran.exitCode).toBe(6)
+  })
+})
+
+describe('taking an unfinished run back', () => {
+  const steps = (log: Log) => inOrder([fake(log, 'a'), fake(log, 'b', { isDone: true }), fake(log, 'c')])
+
+  test('undoes in reverse what was begun, and nothing else', async () => {
+    const ran = await run(steps, { how: 'undo', journal: { begun: ['pg1: a', 'pg1: c', 'pg2: b'] } })
+    expect(ran.log).toEqual(['undo c', 'undo a', 'clear'])
+    expect(ran).toMatchObject({ exitCode: 0, hasChanged: true, states: ['a undone', 'c undone'] })
+  })
+
+  test('ends at the first step that cannot be undone, and keeps the journal', async () => {
+    const ran = await run(
+      (log) => inOrder([fake(log, 'a'), fake(log, 'b', { undoFails: true }), fake(log, 'c')]),
+      {
+        how: 'undo',
+        journal: { begun: ['pg1: a', 'pg1: b', 'pg1: c'] },
+      },
+    )
+    expect(ran.log).toEqual(['undo c', 'undo b'])
+    expect(ran).toMatchObject({
+      exitCode: 6,
+      hasChanged: true,
+      error: { code: 'connection-lost', step: 'b', node: 'pg1' },
+    })
+  })
+})
