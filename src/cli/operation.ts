@@ -79,6 +79,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
     const observation = { survey, topology: observeTopology(inventory, survey), resumed }
     const decision = await operation.decide(observation)
+    if (found !== null && resumed === null) warnings.push(problemOf(supersedes(found), 'warning'))
     const options = {
       nodes: session.hosts,
       timeoutMs: call.flags.timeoutMs ?? defaultTimeoutMs,
@@ -152,6 +153,14 @@ function judgeFoundJournal(found: Journal | null, name: string, operation: Opera
 function endedMeanwhile(): ReplctlError {
   return new ReplctlError('nothing-to-resume', 'the operation came to its end meanwhile', {
     hint: 'Look at the cluster with "replctl status".',
+  })
+}
+
+/** What another operation began and never finished is left as it is; its journal gives way to this one's. */
+function supersedes(found: Journal): ReplctlError {
+  return new ReplctlError('operation-unfinished', `"${found.command}" stopped part-way before, and was not finished`, {
+    detail: `${found.by} began it at ${found.since}: ${JSON.stringify(found.wish)}.`,
+    hint: `Look with "replctl status"; "replctl ${found.command}" with the same arguments finishes it.`,
   })
 }
 

@@ -61,6 +61,7 @@ async function tryAll(
 ): Promise<{ is: 'locked'; guards: readonly Guard[] } | { is: 'held'; held: Held }> {
   const [first, ...rest] = nodes.toSorted((a, b) => (a.name < b.name ? -1 : 1))
   const guards: Guard[] = []
+  const failures: ReplctlError[] = []
   for (const group of [first === undefined ? [] : [first], rest]) {
     const answers = await Promise.allSettled(group.map((node) => tryGuard(node, holder)))
     for (const answer of answers) {
@@ -68,12 +69,15 @@ async function tryAll(
     }
     const held = answers.find((answer) => answer.status === 'fulfilled' && answer.value.is === 'held')
     const failed = answers.find((answer) => answer.status === 'rejected')
-    if (held !== undefined || failed !== undefined) {
+    if (held?.status === 'fulfilled' && held.value.is === 'held') {
       await Promise.all(guards.map((guard) => guard.release()))
-      if (held?.status === 'fulfilled' && held.value.is === 'held') return { is: 'held', held: held.value }
-      if (failed?.status === 'rejected') throw asReplctlError(failed.reason)
+      return { is: 'held', held: held.value }
     }
+    if (failed?.status === 'rejected') failures.push(asReplctlError(failed.reason))
   }
+  // A node that cannot keep a lock (full or read-only disk) must not stop a failover away from it.
+  const [failure] = failures
+  if (failure !== undefined && guards.length === 0) throw failure
   return { is: 'locked', guards }
 }
 

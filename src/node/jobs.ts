@@ -48,13 +48,14 @@ tail -c 3000 "$job/output" 2>/dev/null
 :
 `
 
+// dash (Debian's sh) knows no "--" after "kill -TERM"; a group is "-PID" in every shell.
 const stopScript = `${jobScript}
 touch "$job/lock"
 n=0
 while running && [ $n -lt 200 ]; do
   pid=$(cat "$job/pid" 2>/dev/null)
   signal=TERM; [ $n -gt 100 ] && signal=KILL
-  if [ -n "$pid" ]; then kill -$signal -- "-$pid" 2>/dev/null || kill -$signal "$pid" 2>/dev/null; fi
+  if [ -n "$pid" ]; then kill -$signal "-$pid" 2>/dev/null || kill -$signal "$pid" 2>/dev/null; fi
   n=$((n + 1)); sleep 0.05 2>/dev/null || sleep 1
 done
 if running; then exit 1; fi

@@ -23,6 +23,13 @@ export function settingNumber(text: string, unit?: string | null): number | unde
   return attempt(() => parseSize(trimmed)) ?? attempt(() => parseDuration(trimmed))
 }
 
+/** A bare number with the unit it counts in: `1024`, `MB` → `1024MB`; `4`, `8kB` → `32kB`. All else as it is. */
+export function withUnit(text: string, unit?: string | null): string {
+  const parts = /^(\d*)([A-Za-z]+)$/.exec(unit ?? '')
+  if (parts === null || !/^\d+$/.test(text.trim()) || Number(text) === 0) return text
+  return `${Number(text) * Number(parts[1] || '1')}${parts[2]}`
+}
+
 const unitAsAmount = (unit: string) => (/^\d/.test(unit) ? unit : `1${unit}`)
 
 function attempt(parse: () => number): number | undefined {

@@ -1,4 +1,4 @@
-import { isSameSettingValue, settingNumber } from './setting-value.ts'
+import { isSameSettingValue, settingNumber, withUnit } from './setting-value.ts'
 import { capabilitiesOf } from './versions.ts'
 
 export { type OwnedSettingsInput, ownedSettings, reservedParameters } from './owned-settings.ts'
@@ -209,7 +209,7 @@ function isSufficient(name: string, live: LiveSettings, needed: string, options:
   if (value === undefined) return false
   if (isSameSettingValue(value, needed, options.units?.[name])) return true
   if (new Set(options.wished).has(name)) return false
-  return rowOf(name)?.sufficient?.(value, needed, live) ?? false
+  return rowOf(name)?.sufficient?.(withUnit(value, options.units?.[name]), needed, live) ?? false
 }
 
 function changeInContext(name: string, { contexts = {} }: JudgeOptions): SettingChange {

@@ -32,6 +32,12 @@ if [ -r "$2/PG_VERSION" ]; then
 fi
 `
 
+/** A node without data is no member any more, unless its old data directory is about to be put back. */
+const forgetDirectoryScript = `
+rmdir "$dir" 2>/dev/null
+[ -e "$dir.replctl-old" ] || rm -f "$state/cluster.json"
+`
+
 const makeDirectoryScript = `
 dir=$1
 if [ ! -d "$dir" ]; then mkdir -p -- "$dir" || exit 73; fi
@@ -67,7 +73,7 @@ export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'clo
       const facts = await look(ctx)
       if (!isOwn(facts, ctx.node.cluster, dataDir) || facts.mark?.phase === 'done') return
       await ctx.node.output(
-        stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}rmdir "$dir" 2>/dev/null; :`, [
+        stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}${forgetDirectoryScript}`, [
           dataDir,
         ]),
         { timeoutMs: 600_000 },

@@ -30,7 +30,8 @@ const jobName = 'base-backup'
 const jobScript = `
 bin=$1 data=$2; shift 2
 # What has arrived goes to disk while the rest is still on its way, so that little is left for the end.
-( while sleep 1; do sync -f "$data" 2>/dev/null || exit 0; done ) &
+# It must not hold the job's lock: the job is over when pg_basebackup is.
+( while sleep 1; do sync -f "$data" 2>/dev/null || exit 0; done ) 7>&- &
 syncer=$!
 "$bin/pg_basebackup" "$@"
 status=$?

@@ -17,7 +17,7 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
   const server = (host: string) => new PostgresServer(hosts, host, { dataDir })
   beforeAll(async () => {
     hosts = await TestHosts.create({
-      hosts: [{ name: 'pg1' }, { name: 'pg2', login: 'admin' }, { name: 'pg3', login: 'root' }],
+      hosts: [{ name: 'pg1', login: 'admin' }, { name: 'pg2' }, { name: 'pg3', login: 'root' }],
     })
     await hosts.exec('pg1', 'pg_createcluster 15 main -- --data-checksums >/dev/null')
     await hosts.writeFile('pg1', `${configDir}/conf.d/10-memory.conf`, ownConf, { owner: 'postgres' })

@@ -29,7 +29,7 @@ ${start}`
 export async function restoreHosts(hosts: TestHosts): Promise<void> {
   const restore = `${killInstances}
 rm -rf "$1".* ~postgres/.replctl
-[ -d "$1-saved/data" ] || exit 0
+[ -d "$1-saved/data" ] || { rm -rf "$1"; exit 0; }
 mkdir -p "$1"; find "$1" -mindepth 1 -delete
 cp -a "$1-saved/data/." "$1"; cp -a "$1-saved/state" ~postgres/.replctl
 ${start}`

@@ -1,0 +1,96 @@
+import { describe, expect, it } from 'vitest'
+import { type AdoptionInput, judgeAdoption, refusalToAdopt } from '../../../src/cluster/judge-adoption.ts'
+import { emptyNode } from '../some-cluster.ts'
+
+const setting = (value: string, context = 'postmaster', source = 'configuration file', unit: string | null = null) => ({
+  ...{ value, context, source, unit },
+})
+
+const debian: AdoptionInput = {
+  node: 'pg1',
+  isRunning: true,
+  settings: {
+    listen_addresses: setting('localhost'),
+    wal_level: setting('replica'),
+    cluster_name: setting('15/main'),
+    wal_keep_size: setting('0', 'sighup', 'default', 'MB'),
+  },
+  autoConf: new Map(),
+  commandLine: [],
+  needed: new Map([
+    ['listen_addresses', '*'],
+    ['wal_level', 'replica'],
+    ['cluster_name', 'shop'],
+    ['wal_keep_size', '256MB'],
+  ]),
+  wished: [],
+  restartLosesOptions: false,
+}
+
+describe('taking an instance over', () => {
+  it('changes only what is too low, and says how', () => {
+    const { changes, isRestartNeeded, refusal } = judgeAdoption(debian)
+    expect(changes.map(({ name, live, needed, change }) => `${name}: ${live} -> ${needed}, ${change}`)).toEqual([
+      'listen_addresses: localhost -> *, restart',
+      'cluster_name: 15/main -> shop, restart',
+      'wal_keep_size: 0 -> 256MB, reload',
+    ])
+    expect(isRestartNeeded).toBe(true)
+    expect(refusal).toBeNull()
+  })
+
+  it('is no reason for a restart where only the name would change, or where it is stopped', () => {
+    const settings = { ...debian.settings, listen_addresses: setting('*') }
+    expect(judgeAdoption({ ...debian, settings }).isRestartNeeded).toBe(false)
+    expect(judgeAdoption({ ...debian, isRunning: false }).isRestartNeeded).toBe(false)
+  })
+
+  it('a setting of an extension that is not loaded asks for no restart of its own', () => {
+    const needed = new Map([['pg_stat_statements.max', '500']])
+    expect(judgeAdoption({ ...debian, needed, wished: ['pg_stat_statements.max'] }).changes[0]?.change).toBe('reload')
+  })
+
+  it('ALTER SYSTEM in the way is refused with the exact statements', () => {
+    const autoConf = new Map([
+      ['wal_level', 'minimal'],
+      ['listen_addresses', 'localhost'],
+      ['work_mem', '5MB'],
+    ])
+    const { refusal } = judgeAdoption({ ...debian, autoConf })
+    expect(refusal?.code).toBe('setting-overridden')
+    expect(refusal?.hint).toContain('ALTER SYSTEM RESET listen_addresses; ALTER SYSTEM RESET wal_level;')
+    expect(refusal?.hint).not.toContain('work_mem')
+  })
+
+  it('ALTER SYSTEM to something as good is not in the way', () => {
+    const autoConf = new Map([['wal_level', 'logical'], ['wal_keep_size', '1024']])
+    expect(judgeAdoption({ ...debian, autoConf }).refusal).toBeNull()
+  })
+
+  it('a value on the command line is refused, and so is a restart that would lose others', () => {
+    const onCommandLine = setting('localhost', 'postmaster', 'command line')
+    const settings = { ...debian.settings, listen_addresses: onCommandLine }
+    expect(judgeAdoption({ ...debian, settings }).refusal?.detail).toContain('listen_addresses is localhost')
+    const losing = { ...debian, restartLosesOptions: true, commandLine: ['shared_buffers'] }
+    expect(judgeAdoption(losing).refusal?.detail).toContain('shared_buffers')
+    expect(judgeAdoption({ ...losing, isRunning: false }).refusal).toBeNull()
+  })
+})
+
+describe('what is not adopted', () => {
+  const stopped = { dataDirectoryState: 'instance', dataMajor: 15 } as const
+  const control = (state: string) => ({ control: { state } as never })
+  it.each<[string, Parameters<typeof emptyNode>[1], string | null, string | null]>([
+    ['a missing directory', {}, null, 'node-not-built'],
+    ['a folder with other things', { dataDirectoryState: 'not-an-instance' }, null, 'foreign-data-directory'],
+    ['a stopped standby', { ...stopped, hasStandbySignal: true }, null, 'not-a-primary'],
+    ['a standby whose signal was removed', { ...stopped, ...control('shut down in recovery') }, null, 'not-a-primary'],
+    ['an instance of another cluster', { ...stopped, ...control('shut down') }, '# Made by replctl for cluster "bar". C', 'foreign-cluster'],
+    ['our own again is fine', { ...stopped, ...control('shut down') }, '# Made by replctl for cluster "shop". C', null],
+    ['a stopped primary is fine', { ...stopped, ...control('shut down') }, null, null],
+    ['a crashed primary is fine', { ...stopped, ...control('in production') }, null, null],
+  ])('%s', (_, changes, ownText, code) => {
+    const refusal = refusalToAdopt(emptyNode('pg1', changes), '/data', 'shop', ownText)
+    expect(refusal?.code ?? null).toBe(code)
+  })
+})

@@ -1,0 +1,140 @@
+import { describe, expect, it } from 'vitest'
+import { type DoctorCheck, hasFailed } from '../../../src/cluster/doctor-check.ts'
+import type { ExaminedNode, HostProbe, Reach } from '../../../src/cluster/doctor-facts.ts'
+import type { NodeFacts } from '../../../src/cluster/facts.ts'
+import type { NodeSettings } from '../../../src/cluster/inventory.ts'
+import { judgeAlike, judgeReach } from '../../../src/cluster/judge-between-hosts.ts'
+import { judgeHost } from '../../../src/cluster/judge-host.ts'
+import { ReplctlError } from '../../../src/errors.ts'
+import { emptyNode, inventoryOf } from '../some-cluster.ts'
+
+const binaries = (version: string) => ({
+  directory: `/usr/lib/postgresql/${version.split('.')[0]}/bin`,
+  major: Number(version.split('.')[0]),
+  minor: Number(version.split('.')[1]),
+  version,
+})
+
+const healthy: HostProbe = {
+  loginUser: 'postgres',
+  clockOffsetMs: 0,
+  clockDoubtMs: 5,
+  missingPrograms: [],
+  missingTools: [],
+  locales: ['C', 'C.utf8', 'POSIX'],
+  place: { path: '/var/lib/postgresql', isWritable: true },
+  isHomeWritable: true,
+  listener: null,
+  forwards: null,
+  rootRefusal: null,
+  service: 'pg_ctlcluster 15 main',
+}
+
+function examined(
+  name: string,
+  { probe = {}, facts = {}, settings = {} }: {
+    probe?: Partial<HostProbe> | null
+    facts?: Partial<NodeFacts>
+    settings?: Partial<NodeSettings>
+  } = {},
+): ExaminedNode {
+  const node = inventoryOf([name], { [name]: settings }).nodes[0]!
+  const own = facts.binaries ?? binaries('15.18')
+  const changes = { freeBytes: 100 * 2 ** 30, ...facts, binaries: own, installed: facts.installed ?? [own] }
+  return {
+    settings: node,
+    facts: emptyNode(name, changes),
+    probe: probe === null ? null : { ...healthy, ...probe },
+  }
+}
+
+/** e.g. `port port-in-use`, `disk (disk-full)`: a warning in parentheses. */
+const told = (checks: readonly DoctorCheck[]): string[] =>
+  checks.flatMap((one) => {
+    if (one.problem === null) return []
+    return [`${one.check} ${hasFailed(one) ? one.problem.code : `(${one.problem.code})`}`]
+  })
+
+describe('one host by itself', () => {
+  it.each<[string, Parameters<typeof examined>[1], string[]]>([
+    ['a healthy one', {}, []],
+    ['pg_rewind is missing', { probe: { missingPrograms: ['pg_rewind'] } }, ['programs (binaries-missing)']],
+    ['psql is missing', { probe: { missingPrograms: ['psql', 'pg_rewind'] } }, ['programs binaries-missing']],
+    ['flock is missing', { probe: { missingTools: ['flock'] } }, ['tools (binaries-missing)']],
+    ['awk is missing', { probe: { missingTools: ['awk'] } }, ['tools binaries-missing']],
+    ['no home to write to', { probe: { isHomeWritable: false } }, ['tools remote-command-failed']],
+    ['little space', { facts: { freeBytes: 10_000_000 } }, ['disk (disk-full)']],
+    ['no place', { probe: { place: { path: '/srv', isWritable: false } } }, ['data-directory foreign-data-directory']],
+    ['other files', { facts: { dataDirectoryState: 'not-an-instance' } }, ['data-directory foreign-data-directory']],
+    ['a foreign instance', { facts: { dataDirectoryState: 'instance', dataMajor: 15 } }, ['data-directory foreign-data-directory']],
+    ['a taken port', { probe: { listener: { dataDirectory: null } } }, ['port port-in-use']],
+    ['sshd without forwarding', { probe: { forwards: false } }, ['forwarding (remote-command-failed)']],
+    ['nothing starts it', { probe: { service: 'pg_ctl' } }, ['service (start-guard-missing)']],
+    ['systemd without root', { probe: { rootRefusal: 'no sudo' } }, ['sudo sudo-refused']],
+  ])('%s', (_, node, expected) => {
+    expect(told(judgeHost(examined('pg1', node), null))).toEqual(expected)
+  })
+
+  it('says how to drop the cluster that installing PostgreSQL made', () => {
+    const node = examined('pg1', { probe: { listener: { dataDirectory: '/var/lib/postgresql/15/main' } } })
+    const port = judgeHost(node, null).find((one) => one.check === 'port')
+    expect(port?.problem?.hint).toContain('pg_dropcluster --stop 15 main')
+  })
+
+  it('a host that cannot be reached is told once, as SSH or as sudo', () => {
+    const gone = (code: 'host-unreachable' | 'sudo-refused') =>
+      examined('pg1', { probe: null, facts: { unreachable: new ReplctlError(code, 'no') } })
+    expect(told(judgeHost(gone('host-unreachable'), null))).toEqual(['ssh host-unreachable'])
+    expect(told(judgeHost(gone('sudo-refused'), null))).toEqual(['sudo sudo-refused'])
+  })
+})
+
+describe('what has to be the same everywhere', () => {
+  const needs = (locales: string[], sizeBytes = 2 ** 30) => ({ name: 'pg1', needs: { sizeBytes, locales } })
+  const pg1 = examined('pg1')
+  const of = (other: Parameters<typeof examined>[1], primary: Parameters<typeof judgeAlike>[2] = null) =>
+    told(judgeAlike([pg1, examined('pg2', other)], ['pg2'], primary))
+
+  it.each<[string, Parameters<typeof examined>[1], string[]]>([
+    ['the same', {}, []],
+    ['another major version', { facts: { binaries: binaries('16.2') } }, ['version version-mismatch']],
+    ['an older minor version', { facts: { binaries: binaries('15.4') } }, ['version (minor-version-older)']],
+    ['two majors side by side', { facts: { binaries: binaries('16.2'), installed: [binaries('15.18'), binaries('16.2')] } }, []],
+    ['no C.UTF-8', { probe: { locales: ['C', 'POSIX', 'en_US.utf8'] } }, ['locale locale-missing']],
+    ['a clock 3 s ahead', { probe: { clockOffsetMs: 3_000 } }, ['clock (clock-skew)']],
+    ['a clock 3 s ahead as far as a slow link can tell', { probe: { clockOffsetMs: 3_000, clockDoubtMs: 1_500 } }, []],
+  ])('%s', (_, node, expected) => {
+    expect(of(node)).toEqual(expected)
+  })
+
+  it('the primary says which locales and how much room', () => {
+    expect(of({ probe: { locales: ['C.utf8'] } }, needs(['de_DE.UTF-8']))).toEqual(['locale locale-missing'])
+    expect(of({ probe: { locales: ['de_DE.utf8'] } }, needs(['de_DE.UTF-8']))).toEqual([])
+    expect(of({}, needs([], 200 * 2 ** 30))).toEqual(['room disk-full'])
+    expect(of({ facts: { dataDirectoryState: 'instance' } }, needs([], 200 * 2 ** 30))).toEqual([])
+  })
+
+  it('of three clocks the one that is off is told', () => {
+    const nodes = [pg1, examined('pg2'), examined('pg3', { probe: { clockOffsetMs: -9_000 } })]
+    const clocks = judgeAlike(nodes, ['pg1', 'pg2', 'pg3'], null).filter((one) => one.problem !== null)
+    expect(clocks.map((one) => one.node)).toEqual(['pg3'])
+  })
+})
+
+describe('who reaches whom', () => {
+  const reach = (changes: Partial<Reach>): Reach => ({
+    ...{ from: 'pg2', to: 'pg1', address: '10.0.0.11', port: 5432, isLogin: false, outcome: 'answers', said: '' },
+    ...changes,
+  })
+  it.each<[string, Partial<Reach>, boolean, boolean]>([
+    ['a login works', { isLogin: true, outcome: 'logged-in' }, true, true],
+    ['a login is rejected', { isLogin: true, outcome: 'rejected' }, true, false],
+    ['without a password it answers all the same', { outcome: 'rejected' }, true, true],
+    ['nothing listens yet', { outcome: 'refused' }, false, true],
+    ['nothing listens although it runs', { outcome: 'refused' }, true, false],
+    ['a firewall', { outcome: 'silent' }, false, false],
+    ['a name that is none', { outcome: 'unresolved' }, false, false],
+  ])('%s', (_, changes, isRunning, isFine) => {
+    expect(hasFailed(judgeReach(reach(changes), isRunning))).toBe(!isFine)
+  })
+})

@@ -1,0 +1,118 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type Guard, type GuardAnswer, type Holder, tryGuard } from '../../../src/node/guard.ts'
+import { createNode, type Node } from '../../../src/node/node.ts'
+import type { RunningCommand, Transport } from '../../../src/transport/transport.ts'
+import { inventoryOf } from '../some-cluster.ts'
+import { createShellTransport } from './shell-transport.ts'
+
+// The script itself, under this machine's sh: what holds the lock is the kernel, so no fake can stand in for it.
+
+const holder: Holder = {
+  user: 'o"brien',
+  host: 'control1',
+  pid: 100,
+  command: "replctl promote 'pg 2' \\n $(id) %s",
+  since: '2026-03-01T12:00:00.000Z',
+}
+
+let home: string
+let node: Node
+let running: RunningCommand[]
+
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'replctl-guard-'))
+  running = []
+  const shell = createShellTransport(home)
+  const transport: Transport = {
+    ...shell,
+    start: async (command) => {
+      const started = await shell.start(command)
+      running.push(started)
+      return started
+    },
+  }
+  node = createNode(inventoryOf(['pg1']).nodes[0]!, 'shop', transport)
+})
+afterEach(async () => {
+  for (const one of running) one.endInput()
+  await Promise.all(running.map((one) => one.finished))
+  await rm(home, { recursive: true, force: true })
+})
+
+const stateFile = (name: string) => join(home, '.replctl/shop', name)
+
+async function lock(): Promise<Guard> {
+  const answer = await tryGuard(node, holder)
+  if (answer.is !== 'locked') throw new Error('expected the lock')
+  return answer.guard
+}
+
+/** The kernel gives the lock back a moment after its holder's end. */
+async function lockSoon(): Promise<GuardAnswer> {
+  const deadline = Date.now() + 3_000
+  for (;;) {
+    const answer = await tryGuard(node, holder)
+    if (answer.is === 'locked' || Date.now() > deadline) return answer
+  }
+}
+
+test('a second holder sees who the first is, word for word, and how fresh its sign of life', async () => {
+  const guard = await lock()
+  expect(guard).toMatchObject({ node: 'pg1', isHeld: true, foundJournal: null })
+  const second = await tryGuard(node, { ...holder, pid: 200 })
+  expect(second).toEqual({ is: 'held', node: 'pg1', holder, beatAgeSeconds: expect.any(Number) })
+  expect(second.is === 'held' && second.beatAgeSeconds).toBeLessThan(5)
+  await guard.beat()
+  await guard.release()
+  expect(guard.isHeld).toBe(false)
+})
+
+test('releasing frees it, and leaves neither holder nor beat behind', async () => {
+  await (await lock()).release()
+  expect((await readdir(join(home, '.replctl/shop'))).toSorted()).toEqual(['lock'])
+  expect((await lockSoon()).is).toBe('locked')
+})
+
+test('it dies with its holder: the end of its input is enough', async () => {
+  const guard = await lock()
+  await guard.writeJournal('{"version":1}')
+  running[0]!.endInput()
+  await running[0]!.finished
+  const next = await lockSoon()
+  expect(next.is === 'locked' && next.guard.foundJournal).toBe('{"version":1}')
+  await expect(guard.beat()).rejects.toMatchObject({ code: 'lock-lost', node: 'pg1' })
+})
+
+test('the journal is kept letter by letter, is found by the next holder, and goes when it is cleared', async () => {
+  const journal = JSON.stringify({
+    version: 1,
+    command: 'promote',
+    begun: ['pg1: it\'s "a\\b" %s $(id) ☃  x\n'],
+  })
+  const guard = await lock()
+  await guard.writeJournal(journal)
+  expect(await readFile(stateFile('journal'), 'utf8')).toBe(`${journal}\n`)
+  await guard.release()
+  const next = await lockSoon()
+  if (next.is !== 'locked') throw new Error('expected the lock')
+  expect(next.guard.foundJournal).toBe(journal)
+  await next.guard.clearJournal()
+  await next.guard.clearJournal()
+  expect(existsSync(stateFile('journal'))).toBe(false)
+})
+
+test('what is asked at once is answered in order', async () => {
+  const guard = await lock()
+  await Promise.all([guard.beat(), guard.writeJournal('one'), guard.beat(), guard.writeJournal('two')])
+  expect(await readFile(stateFile('journal'), 'utf8')).toBe('two\n')
+})
+
+test('a holder’s file that was cut off is no obstacle', async () => {
+  await lock()
+  await writeFile(stateFile('holder'), '4711\n{"user":"db')
+  expect(await tryGuard(node, holder)).toMatchObject({ is: 'held', holder: null })
+})

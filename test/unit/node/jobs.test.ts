@@ -1,0 +1,60 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Secret } from '../../../src/command.ts'
+import { type JobState, lookAtJob, startJob, stopJob } from '../../../src/node/jobs.ts'
+import { createNode, type Node } from '../../../src/node/node.ts'
+import { inventoryOf } from '../some-cluster.ts'
+import { createShellTransport } from './shell-transport.ts'
+
+let home: string
+let node: Node
+
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'replctl-jobs-'))
+  node = createNode(inventoryOf(['pg1']).nodes[0]!, 'shop', createShellTransport(home))
+})
+afterEach(async () => {
+  await stopJob(node, 'clone')
+  await rm(home, { recursive: true, force: true })
+})
+
+async function ended(): Promise<JobState> {
+  const deadline = Date.now() + 3_000
+  for (;;) {
+    const state = await lookAtJob(node, 'clone')
+    if (!state.isRunning || Date.now() > deadline) return state
+  }
+}
+
+test('a job gets its arguments word for word, and its end is found later', async () => {
+  await startJob(node, 'clone', new Secret('printf "<%s>" "$@"; echo; echo oops >&2; exit 3'), [
+    'a b',
+    "it's",
+    '$(id)',
+  ])
+  expect(await ended()).toEqual({ isRunning: false, status: 3, output: "<a b><it's><$(id)>\noops\n" })
+})
+
+test('one that runs is not started again, and stopping ends it with everything it started', async () => {
+  await startJob(node, 'clone', 'echo first; sleep 60 & wait', [])
+  await startJob(node, 'clone', 'echo second', [])
+  const state = await lookAtJob(node, 'clone')
+  expect(state).toMatchObject({ isRunning: true, status: null })
+  expect(state.output).not.toContain('second')
+  await stopJob(node, 'clone')
+  expect(existsSync(join(home, '.replctl/shop/job-clone'))).toBe(false)
+})
+
+test('one that ended can be started anew, and nothing is left of its last run', async () => {
+  await startJob(node, 'clone', 'exit 1', [])
+  expect((await ended()).status).toBe(1)
+  await startJob(node, 'clone', 'echo again', [])
+  expect(await ended()).toEqual({ isRunning: false, status: 0, output: 'again\n' })
+})
+
+test('one that never was is not running', async () => {
+  expect(await lookAtJob(node, 'clone')).toEqual({ isRunning: false, status: null, output: '' })
+})
