@@ -14,7 +14,12 @@ export interface DoctorCheck {
 
 /** Makes the checks of one node. */
 export function checksOf(node: string) {
-  const make = (check: string, detail: string, problem: ReplctlError | null, severity: DoctorCheck['severity']) => ({
+  const make = (
+    check: string,
+    detail: string,
+    problem: ReplctlError | null,
+    severity: DoctorCheck['severity'],
+  ) => ({
     ...{ node, check, detail, problem, severity },
   })
   return {

@@ -1,7 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { judgeSettings, type SettingVerdict } from '../postgres/settings.ts'
-import { ownedConfigFile } from './node-configuration.ts'
 import type { NodeFacts } from './facts.ts'
+import { ownedConfigFile } from './node-configuration.ts'
 
 /** One setting as an instance has it; as `readLiveConfiguration` reads it. */
 export interface AdoptedSetting {
@@ -81,7 +81,9 @@ function judgeAutoConf({ autoConf, needed, settings, wished }: AdoptionInput): r
 }
 
 const pairs = (verdicts: readonly SettingVerdict[]) =>
-  verdicts.map((one) => `${one.name} is ${one.live === '' ? "''" : one.live}, ${one.needed} is needed`).join('; ')
+  verdicts
+    .map((one) => `${one.name} is ${one.live === '' ? "''" : one.live}, ${one.needed} is needed`)
+    .join('; ')
 
 function overriddenByAlterSystem(node: string, overriding: readonly SettingVerdict[]): ReplctlError {
   const statements = overriding.map((one) => `ALTER SYSTEM RESET ${quoteName(one.name)};`).join(' ')
@@ -96,23 +98,36 @@ function overriddenByAlterSystem(node: string, overriding: readonly SettingVerdi
 const quoteName = (name: string) => (/^[a-z_][a-z0-9_.]*$/.test(name) ? name : `"${name}"`)
 
 function overriddenByCommandLine(node: string, overriding: readonly SettingVerdict[]): ReplctlError {
-  return new ReplctlError('setting-overridden', `the command line of the server on ${node} overrides what replctl has to set`, {
-    detail: `On the command line ${pairs(overriding)}. It wins over every file.`,
-    hint: `Take ${overriding.map((one) => one.name).join(', ')} out of what starts the server (on Debian: pg_ctl.conf; its unit; postmaster.opts), restart it, then run the command again.`,
-    node,
-  })
+  return new ReplctlError(
+    'setting-overridden',
+    `the command line of the server on ${node} overrides what replctl has to set`,
+    {
+      detail: `On the command line ${pairs(overriding)}. It wins over every file.`,
+      hint: `Take ${overriding.map((one) => one.name).join(', ')} out of what starts the server (on Debian: pg_ctl.conf; its unit; postmaster.opts), restart it, then run the command again.`,
+      node,
+    },
+  )
 }
 
 function wouldLoseOptions(node: string, options: readonly string[]): ReplctlError {
-  return new ReplctlError('setting-overridden', `a restart would lose settings on the command line of ${node}`, {
-    detail: `${options.join(', ')} were given when the server was started; replctl's service would start it without them.`,
-    hint: 'Put them into postgresql.conf or postgres.parameters, or name the commands that start it: postgres.service.',
-    node,
-  })
+  return new ReplctlError(
+    'setting-overridden',
+    `a restart would lose settings on the command line of ${node}`,
+    {
+      detail: `${options.join(', ')} were given when the server was started; replctl's service would start it without them.`,
+      hint: 'Put them into postgresql.conf or postgres.parameters, or name the commands that start it: postgres.service.',
+      node,
+    },
+  )
 }
 
 /** Why an instance cannot be taken over as a primary, whatever its settings are. */
-export function refusalToAdopt(facts: NodeFacts, dataDir: string, cluster: string, ownText: string | null): ReplctlError | null {
+export function refusalToAdopt(
+  facts: NodeFacts,
+  dataDir: string,
+  cluster: string,
+  ownText: string | null,
+): ReplctlError | null {
   const { name: node, dataDirectoryState: state } = facts
   if (state === 'missing' || state === 'empty') {
     return new ReplctlError('node-not-built', `there is nothing to adopt on ${node}`, {

@@ -28,13 +28,17 @@ function judgeVersion(
   primary: string | null,
 ): DoctorCheck[] {
   const { fine, bad, doubtful } = checksOf(facts.name)
-  const leader = reached.find((node) => node.facts.name === primary) ?? reached.find((node) => node.facts.binaries !== null)
+  const leader =
+    reached.find((node) => node.facts.name === primary) ??
+    reached.find((node) => node.facts.binaries !== null)
   const major = settings.postgres.version ?? leader?.facts.dataMajor ?? leader?.facts.binaries?.major
   if (facts.installed.length === 0 || leader === undefined || major === undefined) return []
   const own = newestOf(facts.installed, major)
   const hasData = facts.dataMajor !== null && facts.dataMajor !== major
   if (own === null || hasData) {
-    const has = hasData ? `Its data directory is of PostgreSQL ${facts.dataMajor}` : `There is: ${describe(facts.installed)}`
+    const has = hasData
+      ? `Its data directory is of PostgreSQL ${facts.dataMajor}`
+      : `There is: ${describe(facts.installed)}`
     const error = new ReplctlError('version-mismatch', `${facts.name} does not have PostgreSQL ${major}`, {
       detail: `${has}; ${settings.postgres.version === undefined ? `${leader.facts.name} has ${major}` : `the inventory says ${major}`}.`,
       hint: `Install PostgreSQL ${major} there, or set postgres.version and bin_dir so that all nodes have the same.`,
@@ -44,11 +48,15 @@ function judgeVersion(
   }
   const theirs = newestOf(leader.facts.installed, major)
   if (theirs !== null && own.minor < theirs.minor) {
-    const error = new ReplctlError('minor-version-older', `${facts.name} has an older minor version than ${leader.facts.name}`, {
-      detail: `${facts.name} has ${own.version}, ${leader.facts.name} has ${theirs.version}.`,
-      hint: `Update PostgreSQL on ${facts.name}; standbys are to be updated first.`,
-      node: facts.name,
-    })
+    const error = new ReplctlError(
+      'minor-version-older',
+      `${facts.name} has an older minor version than ${leader.facts.name}`,
+      {
+        detail: `${facts.name} has ${own.version}, ${leader.facts.name} has ${theirs.version}.`,
+        hint: `Update PostgreSQL on ${facts.name}; standbys are to be updated first.`,
+        node: facts.name,
+      },
+    )
     return [doubtful('version', error)]
   }
   return [fine('version', `PostgreSQL ${own.version}, as on the others`)]
@@ -73,12 +81,18 @@ function judgeLocales(
   const has = (node: ExaminedNode['probe'], locale: string) =>
     ['c', 'posix'].includes(plainLocale(locale)) ||
     (node?.locales ?? []).some((one) => plainLocale(one) === plainLocale(locale))
-  const needed = primary?.needs.locales ?? (reached.some((node) => has(node.probe, 'C.UTF-8')) ? ['C.UTF-8'] : [])
+  const needed =
+    primary?.needs.locales ?? (reached.some((node) => has(node.probe, 'C.UTF-8')) ? ['C.UTF-8'] : [])
   const missing = needed.filter((locale) => !has(probe, locale))
   if (missing.length === 0) {
-    return fine('locale', needed.length === 0 ? 'C, as C.UTF-8 is on no node' : `${needed.join(', ')} is there`)
+    return fine(
+      'locale',
+      needed.length === 0 ? 'C, as C.UTF-8 is on no node' : `${needed.join(', ')} is there`,
+    )
   }
-  const elsewhere = reached.filter((node) => missing.every((one) => has(node.probe, one))).map((node) => node.facts.name)
+  const elsewhere = reached
+    .filter((node) => missing.every((one) => has(node.probe, one)))
+    .map((node) => node.facts.name)
   const error = new ReplctlError('locale-missing', `${facts.name} lacks the locale ${missing.join(', ')}`, {
     detail:
       primary === null
@@ -101,7 +115,8 @@ function judgeRoom(
   const mebibytes = (bytes: number) => Math.round(bytes / 2 ** 20)
   const needed = mebibytes(primary.needs.sizeBytes * 1.05) + 64
   const free = mebibytes(facts.freeBytes)
-  if (free >= needed) return [fine('room', `${needed} MiB are needed for a copy of ${primary.name}, ${free} MiB are free`)]
+  if (free >= needed)
+    return [fine('room', `${needed} MiB are needed for a copy of ${primary.name}, ${free} MiB are free`)]
   const error = new ReplctlError('disk-full', `${facts.name} has no room for a copy of ${primary.name}`, {
     detail: `${needed} MiB are needed and ${free} MiB are free where ${settings.postgres.dataDir} is.`,
     hint: 'Free some space there, or choose another data_dir.',
@@ -141,7 +156,10 @@ export function judgeReach(reach: Reach, isRunning: boolean): DoctorCheck {
   const isFine = outcome === 'answers' || outcome === 'logged-in' || outcome === 'rejected'
   if (!isLogin && isFine) return fine(check, `PostgreSQL answers at ${at}`)
   if (outcome === 'refused' && !isRunning) {
-    return fine(check, `the host answers; nothing listens on ${at} yet, so the port itself can be tried only later`)
+    return fine(
+      check,
+      `the host answers; nothing listens on ${at} yet, so the port itself can be tried only later`,
+    )
   }
   const hints: Readonly<Record<Reach['outcome'], string>> = {
     unresolved: `Let ${from} resolve the name, or set "address" of ${to} in the inventory.`,
@@ -151,10 +169,14 @@ export function judgeReach(reach: Reach, isRunning: boolean): DoctorCheck {
     answers: `What answers at ${at} may not be PostgreSQL: correct the address or the port of ${to}.`,
     'logged-in': '',
   }
-  const error = new ReplctlError('replication-login-failed', `${from} cannot ${isLogin ? 'log in for replication at' : 'reach'} ${to} (${at})`, {
-    detail: said,
-    hint: hints[outcome],
-    node: from,
-  })
+  const error = new ReplctlError(
+    'replication-login-failed',
+    `${from} cannot ${isLogin ? 'log in for replication at' : 'reach'} ${to} (${at})`,
+    {
+      detail: said,
+      hint: hints[outcome],
+      node: from,
+    },
+  )
   return bad(check, error)
 }

@@ -56,7 +56,8 @@ function judgePrograms({ facts }: ExaminedNode, { missingPrograms }: HostProbe):
     return bad(
       'programs',
       new ReplctlError('binaries-missing', `found no suitable PostgreSQL programs on ${facts.name}`, {
-        detail: found === '' ? 'None was found where Debian, PGDG and Homebrew put them.' : `Found: ${found}.`,
+        detail:
+          found === '' ? 'None was found where Debian, PGDG and Homebrew put them.' : `Found: ${found}.`,
         hint: 'Install PostgreSQL there (apt-get install postgresql-15), or set postgres.bin_dir in the inventory.',
         node: facts.name,
       }),
@@ -66,7 +67,8 @@ function judgePrograms({ facts }: ExaminedNode, { missingPrograms }: HostProbe):
   if (missingPrograms.length === 0) return fine('programs', where)
   const isNeeded = missingPrograms.some((name) => neededPrograms.includes(name))
   const error = new ReplctlError('binaries-missing', `${facts.name} lacks ${missingPrograms.join(', ')}`, {
-    detail: `Not in ${binaries.directory}. ${isNeeded ? '' : 'pg_verifybackup proves a clone, pg_rewind spares a new one after a failover; the rest works without them.'}`.trim(),
+    detail:
+      `Not in ${binaries.directory}. ${isNeeded ? '' : 'pg_verifybackup proves a clone, pg_rewind spares a new one after a failover; the rest works without them.'}`.trim(),
     hint: `Install the client and server packages of PostgreSQL ${binaries.major} there.`,
     node: facts.name,
   })
@@ -79,17 +81,24 @@ const dispensable = ['flock', 'sync -f', 'base64']
 function judgeTools({ facts }: ExaminedNode, { missingTools, isHomeWritable }: HostProbe): DoctorCheck {
   const { fine, bad, doubtful } = checksOf(facts.name)
   if (!isHomeWritable) {
-    const error = new ReplctlError('remote-command-failed', `cannot write to ${facts.home} on ${facts.name}`, {
-      detail: 'replctl keeps its state there, in .replctl, as the PostgreSQL OS user.',
-      hint: 'Make it the writable home of that user.',
-      node: facts.name,
-    })
+    const error = new ReplctlError(
+      'remote-command-failed',
+      `cannot write to ${facts.home} on ${facts.name}`,
+      {
+        detail: 'replctl keeps its state there, in .replctl, as the PostgreSQL OS user.',
+        hint: 'Make it the writable home of that user.',
+        node: facts.name,
+      },
+    )
     return bad('tools', error)
   }
-  if (missingTools.length === 0) return fine('tools', 'flock, sync -f, base64, env -i and the usual ones are there')
+  if (missingTools.length === 0)
+    return fine('tools', 'flock, sync -f, base64, env -i and the usual ones are there')
   const isNeeded = missingTools.some((name) => !dispensable.includes(name))
   const error = new ReplctlError('binaries-missing', `${facts.name} lacks ${missingTools.join(', ')}`, {
-    detail: isNeeded ? 'replctl’s scripts need them.' : 'replctl makes do without them, with less certainty about what else runs there.',
+    detail: isNeeded
+      ? 'replctl’s scripts need them.'
+      : 'replctl makes do without them, with less certainty about what else runs there.',
     hint: 'Install coreutils, util-linux, grep, sed and awk there, as every Debian and RHEL has them.',
     node: facts.name,
   })
@@ -125,7 +134,8 @@ function judgeDataDirectory(
   const own = facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? 'unknown'
   const isOurs = clusterIdentifier === null ? facts.mark !== null : own === clusterIdentifier
   const isBeingBuilt = facts.mark !== null && facts.mark.inode === facts.dataDirectoryInode
-  if (isOurs || isBeingBuilt) return fine(check, `${dataDir}: PostgreSQL ${facts.dataMajor}, system identifier ${own}`)
+  if (isOurs || isBeingBuilt)
+    return fine(check, `${dataDir}: PostgreSQL ${facts.dataMajor}, system identifier ${own}`)
   return refuse(
     `${dataDir} on ${facts.name} holds an instance that is not of this cluster`,
     `PostgreSQL ${facts.dataMajor}, system identifier ${own}${clusterIdentifier === null ? '' : `; that of the cluster is ${clusterIdentifier}`}.`,
@@ -148,7 +158,10 @@ function judgePort({ facts, settings }: ExaminedNode, { listener }: HostProbe): 
   return bad(
     'port',
     new ReplctlError('port-in-use', `port ${port} on ${facts.name} is in use`, {
-      detail: owner === null ? 'Something listens there.' : `The instance in ${owner} has it; this node's is to be ${dataDir}.`,
+      detail:
+        owner === null
+          ? 'Something listens there.'
+          : `The instance in ${owner} has it; this node's is to be ${dataDir}.`,
       hint:
         drop === null
           ? 'Choose another postgres.port, or stop what listens there.'
@@ -178,11 +191,15 @@ function judgeForwarding({ facts }: ExaminedNode, { forwards, loginUser }: HostP
   const { fine, doubtful } = checksOf(facts.name)
   if (forwards === null) return []
   if (forwards) return [fine('forwarding', 'sshd forwards to the unix socket')]
-  const error = new ReplctlError('remote-command-failed', `sshd on ${facts.name} does not forward to unix sockets`, {
-    detail: `SQL goes through psql there instead, as "${loginUser}"; that is a little slower.`,
-    hint: 'Allow it in sshd_config: AllowStreamLocalForwarding yes',
-    node: facts.name,
-  })
+  const error = new ReplctlError(
+    'remote-command-failed',
+    `sshd on ${facts.name} does not forward to unix sockets`,
+    {
+      detail: `SQL goes through psql there instead, as "${loginUser}"; that is a little slower.`,
+      hint: 'Allow it in sshd_config: AllowStreamLocalForwarding yes',
+      node: facts.name,
+    },
+  )
   return [doubtful('forwarding', error)]
 }
 
@@ -191,10 +208,14 @@ function judgeService({ facts }: ExaminedNode, { service }: HostProbe): DoctorCh
   const { fine, doubtful } = checksOf(facts.name)
   if (service === null) return []
   if (service !== 'pg_ctl') return [fine('service', `started by ${service}`)]
-  const error = new ReplctlError('start-guard-missing', `nothing starts PostgreSQL on ${facts.name} at boot`, {
-    detail: 'It is started by pg_ctl, which has no place for a start guard.',
-    hint: `After a reboot: replctl add-standby ${facts.name}. Or let a service start it: postgres.service.`,
-    node: facts.name,
-  })
+  const error = new ReplctlError(
+    'start-guard-missing',
+    `nothing starts PostgreSQL on ${facts.name} at boot`,
+    {
+      detail: 'It is started by pg_ctl, which has no place for a start guard.',
+      hint: `After a reboot: replctl add-standby ${facts.name}. Or let a service start it: postgres.service.`,
+      node: facts.name,
+    },
+  )
   return [doubtful('service', error, 'started by pg_ctl: nothing starts it at boot')]
 }

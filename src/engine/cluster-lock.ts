@@ -89,7 +89,9 @@ function makeLock(guards: readonly Guard[]): ClusterLock {
   return {
     foundJournals: guards.flatMap((guard) => guard.foundJournal ?? []),
     confirm: async (node) => {
-      await Promise.all(guards.filter((guard) => guard.node === node).map((guard) => guard.beat()))
+      const own = guards.filter((guard) => guard.node === node)
+      // A node that could not keep a lock: then all the others have to prove that the cluster is still ours.
+      await Promise.all((own.length > 0 ? own : guards).map((guard) => guard.beat()))
     },
     // A node that went away meanwhile does not stop the others from knowing.
     writeJournal: async (text) => {

@@ -32,7 +32,8 @@ async function filesOf(node: Node, path: string, { name, value }: ConfigEntry): 
   const target = value.startsWith('/') ? value : `${path.slice(0, path.lastIndexOf('/'))}/${value}`
   if (name !== 'include_dir') return [target]
   // As the server does: *.conf in the C locale's order, hidden ones left out.
-  const script = 'cd "$1" 2>/dev/null || exit 0; for file in *.conf; do [ -f "$file" ] && printf "%s\\n" "$file"; done; :'
+  const script =
+    'cd "$1" 2>/dev/null || exit 0; for file in *.conf; do [ -f "$file" ] && printf "%s\\n" "$file"; done; :'
   const listed = await node.output(shellScript(`list ${target}`, script, [target]))
   return listed.split('\n').flatMap((file) => (file === '' ? [] : [`${target}/${file}`]))
 }

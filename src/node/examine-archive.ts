@@ -24,10 +24,14 @@ export async function examineArchive(
   }
   const { osUser } = host.settings.postgres
   return {
-    error: new ReplctlError('archive-failing', `cannot write to the archive ${dir} on ${host.settings.host}`, {
-      detail: `"${osUser}" may not write to ${place}.`,
-      hint: `Make it there: install -d -m 0700 -o ${osUser} ${dir}`,
-      node: host.name,
-    }),
+    error: new ReplctlError(
+      'archive-failing',
+      `cannot write to the archive ${dir} on ${host.settings.host}`,
+      {
+        detail: `"${osUser}" may not write to ${place}.`,
+        hint: `Make it there: install -d -m 0700 -o ${osUser} ${dir}`,
+        node: host.name,
+      },
+    ),
   }
 }

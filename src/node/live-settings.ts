@@ -1,7 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import { shellScript } from '../command.ts'
-import { quoteLiteral } from '../postgres/sql.ts'
 import { lastValues, parseConfigFile } from '../postgres/config-file.ts'
+import { quoteLiteral } from '../postgres/sql.ts'
 import { readWithIncludes } from './config-includes.ts'
 import { readTextFile } from './files.ts'
 import type { Node } from './node.ts'

@@ -19,10 +19,17 @@ bin=$2 data=$3 config=$4 log="$state/postgresql.log"
 case $1 in /*) ;; *) [ -w /var/log/postgresql ] && log="/var/log/postgresql/postgresql-\${1##*/}.log" ;; esac
 set --
 if [ "$config" != "$data" ]; then set -- -o "-c config_file=$config/postgresql.conf"; fi
-size=$( [ -f "$log" ] && wc -c < "$log" || echo 0 )
-"$bin/pg_ctl" start -D "$data" -l "$log" -w -t 86400 -s "$@" </dev/null && exit 0
-status=$?
-tail -c +$((size + 1)) "$log" 2>/dev/null | tail -n 15 >&2
+tries=0
+while :; do
+  size=$( [ -f "$log" ] && wc -c < "$log" || echo 0 )
+  "$bin/pg_ctl" start -D "$data" -l "$log" -w -t 86400 -s "$@" </dev/null && exit 0
+  status=$? said=$(tail -c +$((size + 1)) "$log" 2>/dev/null | tail -n 15) tries=$((tries + 1))
+  # Backends outlive a postmaster that was killed by a moment, and are in the way of the next one.
+  case $said in *'pre-existing shared memory block'*|*'lock file "postmaster.pid" already exists'*) ;; *) break ;; esac
+  [ $tries -lt 20 ] || break
+  sleep 0.25 2>/dev/null || sleep 1
+done
+printf '%s\\n' "$said" >&2
 exit $status
 `
 

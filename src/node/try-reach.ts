@@ -45,7 +45,8 @@ export async function tryReach({ inventory, from, facts, to, isRunning }: ReachW
 /** What psql says under LC_ALL=C when it cannot log in. */
 export function readOutcome(said: string): Reach['outcome'] {
   if (/could not translate host name/.test(said)) return 'unresolved'
-  if (/FATAL:|no password supplied|password authentication|authentication method|no pg_hba\.conf/.test(said)) return 'rejected'
+  if (/FATAL:|no password supplied|password authentication|authentication method|no pg_hba\.conf/.test(said))
+    return 'rejected'
   if (/Connection refused/.test(said)) return 'refused'
   if (/timeout expired|timed out|No route to host|unreachable/.test(said)) return 'silent'
   return 'answers'

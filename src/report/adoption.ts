@@ -20,7 +20,12 @@ export interface AdoptionReport {
 }
 
 /** What taking an instance over changes in it: settings, lines of its files, and whether it has to be restarted. */
-export function adoptionText(node: string, wasRunning: boolean, report: AdoptionReport, paint: Paint): string {
+export function adoptionText(
+  node: string,
+  wasRunning: boolean,
+  report: AdoptionReport,
+  paint: Paint,
+): string {
   const { settings, added, restart_needed } = report
   if (settings.length === 0 && added.length === 0) {
     return `${paint.strong(node)} has everything that the cluster needs.\n`

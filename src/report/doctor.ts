@@ -17,12 +17,21 @@ export interface DoctorLine {
 /** `result` of `doctor`. */
 export function doctorJson(checks: readonly DoctorCheck[]): { readonly checks: readonly DoctorLine[] } {
   return {
-    checks: checks.map((one) => ({ node: one.node, check: one.check, ok: !hasFailed(one), detail: one.detail })),
+    checks: checks.map((one) => ({
+      node: one.node,
+      check: one.check,
+      ok: !hasFailed(one),
+      detail: one.detail,
+    })),
   }
 }
 
 /** A tick list for each node, then what is wrong and how to mend it. */
-export function doctorText(checks: readonly DoctorCheck[], problems: readonly Problem[], paint: Paint): string {
+export function doctorText(
+  checks: readonly DoctorCheck[],
+  problems: readonly Problem[],
+  paint: Paint,
+): string {
   const nodes = [...new Set(checks.map((one) => one.node))]
   const lists = nodes.map((node) => {
     const rows = checks.filter((one) => one.node === node).map((one) => row(one, paint))
@@ -42,7 +51,8 @@ function row(check: DoctorCheck, paint: Paint): string[] {
 
 function verdict(problems: readonly Problem[], paint: Paint): string {
   const errors = problems.filter((problem) => problem.severity === 'error').length
-  if (errors > 0) return `${paint.bad(`${errors} ${errors === 1 ? 'problem is' : 'problems are'} in the way.`)}\n`
+  if (errors > 0)
+    return `${paint.bad(`${errors} ${errors === 1 ? 'problem is' : 'problems are'} in the way.`)}\n`
   const warnings = problems.length === 0 ? '' : ' The warnings are in nobody’s way.'
   return `${paint.good('Nothing is in the way.')}${warnings}\n`
 }

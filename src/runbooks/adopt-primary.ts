@@ -1,4 +1,5 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
@@ -19,27 +20,34 @@ import { startInstance } from '../steps/start-instance.ts'
  * not touched; the operator's own files stay where they are, and get one line (postgresql.conf) and one marked block
  * (pg_hba.conf). What it has and is good enough stays. A running instance is reloaded, and restarted only where a changed
  * setting needs that. Until the end a failure puts the files back as they were, and the instance with them.
+ * `members`: who belongs to the cluster already, where this is run again.
  */
-export function adoptPrimary(input: ClusterInput, node: NodeSettings): Plan {
+export function adoptPrimary(
+  input: ClusterInput,
+  node: NodeSettings,
+  members: readonly NodeName[] = [node.name],
+): Plan {
   const { name } = node
+  const standbys = members.filter((member) => member !== name)
+  const wish = { ...input, standbys }
   const { replication } = input.inventory
   return inOrder([
     requireAdoptableInstance(node),
     requireBinaries(name, node.postgres.version),
     requireFreePort(name),
-    requireSettingsNotOverridden(node, input),
+    requireSettingsNotOverridden(node, wish),
     requireForeignRoleMatches(node, replication),
-    rememberInstance(node, input),
+    rememberInstance(node, wish),
     ...ensureArchiving(input, node),
-    ensureSettings(name, input, [], { isAdopting: true }),
+    ensureSettings(name, input, standbys, { isAdopting: true }),
     requireSoundConfiguration(node),
     startInstance(name),
     ensureHbaLines(name, input),
-    ensureSettingsInForce(node, input),
+    ensureSettingsInForce(node, wish),
     ensurePassfile(name, replication, name),
     takesBackRole(ensureReplicationRole(name, replication), replication),
     ensureMarkedAsBuilt(name),
-    ensureClusterRecord(name, { primary: name, members: [name] }),
+    ensureClusterRecord(name, { primary: name, members }),
     forgetInstance(node),
   ])
 }

@@ -1,5 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import { type AdoptionVerdict, judgeAdoption } from '../cluster/judge-adoption.ts'
+import type { NodeName } from '../cluster/names.ts'
 import { neededSettings, nodeHbaLines, ownedConfigFile } from '../cluster/node-configuration.ts'
 import { readTextFile } from '../node/files.ts'
 import { readLiveConfiguration } from '../node/live-settings.ts'
@@ -11,6 +12,11 @@ import { sufficientSettings } from '../postgres/kept-settings.ts'
 import { archiveCommandOf } from './archive-wish.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { binDirectoryOf, majorOf } from './look.ts'
+
+/** What an instance is taken over for; the standbys are those that the cluster has already, where this is run again. */
+export interface AdoptionWish extends ClusterInput {
+  readonly standbys: readonly NodeName[]
+}
 
 /** Lines that come into a file of the operator's. */
 export interface AddedLines {
@@ -31,7 +37,7 @@ export interface AdoptionAssessment extends AdoptionVerdict {
 export async function assessAdoption(
   node: Node,
   facts: NodeFacts,
-  { inventory, templates }: ClusterInput,
+  { inventory, templates, standbys }: AdoptionWish,
 ): Promise<AdoptionAssessment> {
   const { parameters } = node.settings.postgres
   const needed = neededSettings({
@@ -39,7 +45,7 @@ export async function assessAdoption(
     node: node.settings,
     major: majorOf(facts),
     home: facts.home,
-    standbys: [],
+    standbys,
     socketDirectory: parameters.unix_socket_directories,
     archiveCommand: archiveCommandOf(inventory, node.settings, facts),
   })
@@ -71,10 +77,24 @@ export async function assessAdoption(
     added: [
       ...(isIncluded
         ? []
-        : [{ file: `${facts.configDirectory}/postgresql.conf`, lines: [`include_if_exists = '${ownedConfigFile}'  ${includeMarker}`] }]),
+        : [
+            {
+              file: `${facts.configDirectory}/postgresql.conf`,
+              lines: [`include_if_exists = '${ownedConfigFile}'  ${includeMarker}`],
+            },
+          ]),
       ...(hasBlock
         ? []
-        : [{ file: live.hbaFile, lines: [`# BEGIN replctl ${inventory.cluster}`, ...hbaLines, `# END replctl ${inventory.cluster}`] }]),
+        : [
+            {
+              file: live.hbaFile,
+              lines: [
+                `# BEGIN replctl ${inventory.cluster}`,
+                ...hbaLines,
+                `# END replctl ${inventory.cluster}`,
+              ],
+            },
+          ]),
     ],
   }
 }

@@ -54,7 +54,7 @@ export function ensureSettings(
       archiveCommand: archiveCommandOf(inventory, ctx.node.settings, facts),
     }
     const kept = options.isAdopting
-      ? (await assessAdoption(ctx.node, facts, input)).kept
+      ? (await assessAdoption(ctx.node, facts, { ...input, standbys })).kept
       : await settingsToKeep(ctx, facts, ownText ?? '', neededSettings(wish), options.like)
     const wanted = nodeConfigText({ ...wish, kept })
     return [

@@ -5,8 +5,7 @@ import { pending, type Step, type StepContext, satisfied } from '../engine/step.
 import { stateScript } from '../node/node.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
 import { quoteIdentifier, quoteLiteral } from '../postgres/sql.ts'
-import { assessAdoption } from './assess-adoption.ts'
-import type { ClusterInput } from './cluster-input.ts'
+import { type AdoptionWish, assessAdoption } from './assess-adoption.ts'
 import { reloadConfiguration } from './ensure-configuration.ts'
 import { removeStateFile } from './ensure-mark.ts'
 import { ask, awaitState, binDirectoryOf, look } from './look.ts'
@@ -58,7 +57,7 @@ sync
  * Keeps a copy of each file that is about to be changed, and how the instance was, until it is taken over. Undone, it
  * puts the files back byte for byte, and has the instance run (or not) as it did, with the settings it had.
  */
-export function rememberInstance({ name, postgres }: NodeSettings, input: ClusterInput): Step {
+export function rememberInstance({ name, postgres }: NodeSettings, wish: AdoptionWish): Step {
   return {
     title: 'keep a copy of the files that will change',
     node: name,
@@ -70,10 +69,12 @@ export function rememberInstance({ name, postgres }: NodeSettings, input: Cluste
     apply: async (ctx) => {
       const facts = await look(ctx)
       const { configDirectory } = facts
-      const { hbaFile } = await assessAdoption(ctx.node, facts, input)
+      const { hbaFile } = await assessAdoption(ctx.node, facts, wish)
       const files = [`${configDirectory}/postgresql.conf`, `${configDirectory}/${ownedConfigFile}`, hbaFile]
       const before = JSON.stringify(describeInstance(facts))
-      await ctx.node.output(stateScript(ctx.node, 'copy the configuration files', rememberScript, files, before))
+      await ctx.node.output(
+        stateScript(ctx.node, 'copy the configuration files', rememberScript, files, before),
+      )
     },
     verify: async () => undefined,
     undo: async (ctx) => {
@@ -125,7 +126,9 @@ export function takesBackRole(step: Step, replication: ReplicationSettings): Ste
       const foreign = await foreignRoleRefusal(ctx, replication)
       if (foreign !== null) throw foreign
       const { sql } = await ask(ctx)
-      const roles = await sql.value(`SELECT count(*)::text FROM pg_roles WHERE rolname = ${quoteLiteral(user)}`)
+      const roles = await sql.value(
+        `SELECT count(*)::text FROM pg_roles WHERE rolname = ${quoteLiteral(user)}`,
+      )
       const script = 'if [ -d "$state/adopt" ]; then : > "$state/adopt/made-role"; fi'
       if (roles === '0') await ctx.node.output(stateScript(ctx.node, 'note that a role is made', script))
       await step.apply?.(ctx)
@@ -156,5 +159,7 @@ async function readBefore(ctx: StepContext): Promise<Before | null> {
 }
 
 async function forget(ctx: StepContext): Promise<void> {
-  await ctx.node.output(stateScript(ctx.node, 'remove the copies of files', 'rm -rf "$state/adopt" "$state/adopt.new"'))
+  await ctx.node.output(
+    stateScript(ctx.node, 'remove the copies of files', 'rm -rf "$state/adopt" "$state/adopt.new"'),
+  )
 }

@@ -1,14 +1,13 @@
 import type { NodeFacts } from '../cluster/facts.ts'
-import { refusalToAdopt } from '../cluster/judge-adoption.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
+import { refusalToAdopt } from '../cluster/judge-adoption.ts'
 import { ownedConfigFile } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
 import { refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readTextFile } from '../node/files.ts'
 import type { Node } from '../node/node.ts'
-import { assessAdoption } from './assess-adoption.ts'
-import type { ClusterInput } from './cluster-input.ts'
+import { type AdoptionWish, assessAdoption } from './assess-adoption.ts'
 import { look } from './look.ts'
 
 /** What stands there is an instance, a primary, nobody else's, and it answers if it runs. */
@@ -36,20 +35,24 @@ export async function adoptionRefusal(node: Node, facts: NodeFacts): Promise<Rep
   const actual = facts.instance.settings.config_file?.value ?? expected
   const isSame = shellScript('compare two paths', '[ "$1" -ef "$2" ]', [actual, expected])
   if (actual === expected || (await node.run(isSame)).status === 0) return null
-  return new ReplctlError('setting-overridden', `the configuration of ${node.name} lies where replctl does not look for it`, {
-    detail: `The server reads ${actual}; replctl would change ${expected}.`,
-    hint: `Start it with its configuration in ${dataDir}, or, on Debian, in /etc/postgresql/<version>/<name> with data_directory = '${dataDir}'.`,
-    node: node.name,
-  })
+  return new ReplctlError(
+    'setting-overridden',
+    `the configuration of ${node.name} lies where replctl does not look for it`,
+    {
+      detail: `The server reads ${actual}; replctl would change ${expected}.`,
+      hint: `Start it with its configuration in ${dataDir}, or, on Debian, in /etc/postgresql/<version>/<name> with data_directory = '${dataDir}'.`,
+      node: node.name,
+    },
+  )
 }
 
 /** Nothing that wins over replctl's own file says something else. */
-export function requireSettingsNotOverridden({ name }: NodeSettings, input: ClusterInput): Step {
+export function requireSettingsNotOverridden({ name }: NodeSettings, wish: AdoptionWish): Step {
   return {
     title: "require that nothing overrides replctl's settings",
     node: name,
     check: async (ctx) => {
-      const { refusal } = await assessAdoption(ctx.node, await look(ctx), input)
+      const { refusal } = await assessAdoption(ctx.node, await look(ctx), wish)
       return refusal === null ? satisfied('neither ALTER SYSTEM nor the command line does') : refused(refusal)
     },
   }

@@ -4,8 +4,7 @@ import { pending, type Step, type StepContext, satisfied, unknownUntil } from '.
 import { ReplctlError } from '../errors.ts'
 import { checkConfiguration } from '../node/live-settings.ts'
 import type { SettingVerdict } from '../postgres/settings.ts'
-import { assessAdoption } from './assess-adoption.ts'
-import type { ClusterInput } from './cluster-input.ts'
+import { type AdoptionWish, assessAdoption } from './assess-adoption.ts'
 import { reloadConfiguration } from './ensure-configuration.ts'
 import { look } from './look.ts'
 import { restartInstance } from './restart-instance.ts'
@@ -20,11 +19,15 @@ export function requireSoundConfiguration({ name }: NodeSettings): Step {
       if (said === null) return satisfied('it would start with them')
       return {
         is: 'refused',
-        error: new ReplctlError('start-failed', `PostgreSQL on ${name} would not start with its configuration files`, {
-          detail: `It says: ${said}`,
-          hint: 'Correct what it names (postgres.parameters of the inventory, or the file), then run the command again.',
-          node: name,
-        }),
+        error: new ReplctlError(
+          'start-failed',
+          `PostgreSQL on ${name} would not start with its configuration files`,
+          {
+            detail: `It says: ${said}`,
+            hint: 'Correct what it names (postgres.parameters of the inventory, or the file), then run the command again.',
+            node: name,
+          },
+        ),
       }
     },
   }
@@ -34,9 +37,9 @@ export function requireSoundConfiguration({ name }: NodeSettings): Step {
  * The running instance has every setting that the cluster needs. It is told to reload, and where that is not enough it
  * is restarted, once.
  */
-export function ensureSettingsInForce({ name }: NodeSettings, input: ClusterInput): Step {
+export function ensureSettingsInForce({ name }: NodeSettings, wish: AdoptionWish): Step {
   const missing = async (ctx: StepContext, facts: NodeFacts): Promise<readonly SettingVerdict[]> => {
-    const { changes } = await assessAdoption(ctx.node, facts, input)
+    const { changes } = await assessAdoption(ctx.node, facts, wish)
     return changes.filter((change) => change.change === 'reload' || !change.canWait)
   }
   return {

@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto'
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { createHash } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
@@ -24,7 +23,10 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     await hosts.exec('pg1', 'pg_ctlcluster 15 main start')
     pg1 = server('pg1')
     await pg1.sql('CREATE TABLE precious (id int); INSERT INTO precious SELECT generate_series(1, 1000)')
-    await hosts.exec('pg1', 'pg_ctlcluster 15 main stop && cp -a /var/lib/postgresql/15 /data/data && cp -a /etc/postgresql/15 /data/etc')
+    await hosts.exec(
+      'pg1',
+      'pg_ctlcluster 15 main stop && cp -a /var/lib/postgresql/15 /data/data && cp -a /etc/postgresql/15 /data/etc',
+    )
   })
   afterAll(() => hosts?.destroy())
 
@@ -37,7 +39,8 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     })
   })
 
-  const adopt = (...flags: string[]) => cluster.replctl(['init', 'primary', 'pg1', '--adopt', '--json', ...flags])
+  const adopt = (...flags: string[]) =>
+    cluster.replctl(['init', 'primary', 'pg1', '--adopt', '--json', ...flags])
   const startTime = () => pg1.sqlValue('SELECT pg_postmaster_start_time()::text')
 
   it('shows the diff in a dry run and changes nothing', async () => {
@@ -115,11 +118,18 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
       expect(await server(host).sqlValue("SELECT current_setting('max_connections')")).toBe('137')
       expect(await server(host).sqlValue('SELECT count(*)::int FROM precious')).toBe(1000)
     }
-    expect(await server('pg2').sqlValue("SELECT current_setting('config_file')")).toBe(`${configDir}/postgresql.conf`)
-    expect(await server('pg3').sqlValue("SELECT current_setting('config_file')")).toBe(`${dataDir}/postgresql.conf`)
+    expect(await server('pg2').sqlValue("SELECT current_setting('config_file')")).toBe(
+      `${configDir}/postgresql.conf`,
+    )
+    expect(await server('pg3').sqlValue("SELECT current_setting('config_file')")).toBe(
+      `${dataDir}/postgresql.conf`,
+    )
     expect(await server('pg3').sqlValue("SELECT current_setting('work_mem')")).toBe('5MB')
     expect((await cluster.replctl(['add-standby', 'pg2', 'pg3', '--json'])).json.changed).toBe(false)
     expect((await cluster.replctl(['verify', '--json'])).exitCode).toBe(0)
+    const again = await adopt()
+    expect(again.exitCode, again.stdout).toBe(0)
+    expect(again.json.changed).toBe(false)
     await pg1.kill9()
     const promoted = await cluster.replctl(['promote', 'pg2', '--json'])
     expect(promoted.exitCode, promoted.stdout).toBe(0)
@@ -138,8 +148,16 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
   })
 
   it('is not restarted where nothing needs it, and what is as good stays', async () => {
-    const lines = ["listen_addresses = '0.0.0.0'", 'wal_level = logical', 'max_wal_senders = 33', 'max_replication_slots = 34', "cluster_name = 'mine'"]
-    await hosts.writeFile('pg1', `${configDir}/conf.d/20-own.conf`, `${lines.join('\n')}\n`, { owner: 'postgres' })
+    const lines = [
+      "listen_addresses = '0.0.0.0'",
+      'wal_level = logical',
+      'max_wal_senders = 33',
+      'max_replication_slots = 34',
+      "cluster_name = 'mine'",
+    ]
+    await hosts.writeFile('pg1', `${configDir}/conf.d/20-own.conf`, `${lines.join('\n')}\n`, {
+      owner: 'postgres',
+    })
     await hosts.exec('pg1', 'pg_ctlcluster 15 main restart')
     const startedAt = await startTime()
     const adopted = await adopt()
@@ -181,7 +199,10 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
   })
 
   it('a folder that holds no instance is left alone, and so is an empty one', async () => {
-    await hosts.exec('pg3', `mkdir -p ${dataDir} && echo mine >${dataDir}/letter && chown -R postgres: ${dataDir}`)
+    await hosts.exec(
+      'pg3',
+      `mkdir -p ${dataDir} && echo mine >${dataDir}/letter && chown -R postgres: ${dataDir}`,
+    )
     const foreign = await cluster.replctl(['init', 'primary', 'pg3', '--adopt', '--yes', '--json'])
     expect(foreign.exitCode).toBe(3)
     expect(foreign.json.problems[0].code).toBe('primary-alive')
@@ -273,11 +294,13 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
       }
       shown += chunk
     })
-    const isOver = () => (child.exitCode !== null)
-    await awaitCondition('replctl at a terminal ends', isOver, { timeoutMs: 40_000 }).catch((error: unknown) => {
-      child.kill()
-      throw new Error(`${error}\n${shown}`)
-    })
+    const isOver = () => child.exitCode !== null
+    await awaitCondition('replctl at a terminal ends', isOver, { timeoutMs: 40_000 }).catch(
+      (error: unknown) => {
+        child.kill()
+        throw new Error(`${error}\n${shown}`)
+      },
+    )
     return shown
   }
 
@@ -300,7 +323,10 @@ async function wipe(hosts: TestHosts, host: string): Promise<void> {
 /** The operator's files by their path below the configuration folder. */
 async function files(hosts: TestHosts, host: string): Promise<Record<string, string>> {
   const { stdout } = await hosts.exec(host, `cd ${configDir} && find . -type f ! -name 'replctl*' | sort`)
-  const names = stdout.trim().split('\n').map((name) => name.slice(2))
+  const names = stdout
+    .trim()
+    .split('\n')
+    .map((name) => name.slice(2))
   const texts = await Promise.all(names.map((name) => hosts.readFile(host, `${configDir}/${name}`)))
   return Object.fromEntries(names.map((name, index) => [name, texts[index] ?? '']))
 }

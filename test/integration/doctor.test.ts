@@ -57,7 +57,10 @@ describeOnHosts('doctor', () => {
 
   it('tells of the cluster that apt made, of foreign folders, and of folders nobody may make', async () => {
     await hosts.exec('pg2', 'pg_createcluster 15 main --start >/dev/null')
-    await hosts.exec('pg3', 'mkdir -p /var/lib/postgresql/15/shop && echo mine >/var/lib/postgresql/15/shop/letter')
+    await hosts.exec(
+      'pg3',
+      'mkdir -p /var/lib/postgresql/15/shop && echo mine >/var/lib/postgresql/15/shop/letter',
+    )
     await cluster.writeInventory({ nodes: { pg1: { data_dir: '/srv/pg/shop' } } })
     const result = await doctor()
     expect(result.exitCode).toBe(9)
@@ -75,7 +78,10 @@ describeOnHosts('doctor', () => {
   })
 
   it('tries replication logins both ways once the cluster runs, and finds the cut link', async () => {
-    await hosts.exec('pg3', 'cp /bin/true /usr/bin/flock && cp /bin/true /usr/lib/postgresql/15/bin/pg_rewind')
+    await hosts.exec(
+      'pg3',
+      'cp /bin/true /usr/bin/flock && cp /bin/true /usr/lib/postgresql/15/bin/pg_rewind',
+    )
     await cluster.init()
     await cluster.addStandbys(['pg2'])
     const result = await doctor()
@@ -115,7 +121,11 @@ describeOnHosts('doctor', () => {
     await hosts.powerOff('pg2')
     const all = await doctor()
     expect(all.exitCode).toBe(9)
-    expect(codes(all, 'error')).toEqual(['pg1 host-unreachable', 'pg2 host-unreachable', 'pg3 host-unreachable'])
+    expect(codes(all, 'error')).toEqual([
+      'pg1 host-unreachable',
+      'pg2 host-unreachable',
+      'pg3 host-unreachable',
+    ])
     expect(all.ms).toBeLessThan(7_000)
   })
 })

@@ -28,6 +28,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 const homes: Readonly<Record<string, readonly string[]>> = {
   commander: ['cli'],
   '@bomb.sh/tab': ['cli'],
+  '@bomb.sh/tab/commander': ['cli'],
   '@clack/prompts': ['cli'],
   chalk: ['report'],
   'cli-table3': ['report'],

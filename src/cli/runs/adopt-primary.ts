@@ -5,13 +5,13 @@ import { ReplctlError } from '../../errors.ts'
 import type { Node } from '../../node/node.ts'
 import { type AdoptionReport, adoptionText } from '../../report/adoption.ts'
 import { adoptPrimary as adoptPrimarySteps } from '../../runbooks/adopt-primary.ts'
-import { type AdoptionAssessment, assessAdoption } from '../../steps/assess-adoption.ts'
+import { type AdoptionAssessment, type AdoptionWish, assessAdoption } from '../../steps/assess-adoption.ts'
 import { adoptionRefusal } from '../../steps/require-adoptable.ts'
 import { askYes, canAsk } from '../ask-yes.ts'
 import type { ClusterSession } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { type Decision, type Observation, operate, paintOf, requireReachable } from '../operation.ts'
-import { refuseSecondPrimary } from './init-primary.ts'
+import { membersWith, refuseFormerMember, refuseSecondPrimary } from './init-primary.ts'
 
 /** `replctl init primary [NODE] --adopt`. */
 export async function adoptPrimary(call: Call, session: ClusterSession, node: NodeSettings): Promise<Answer> {
@@ -31,16 +31,21 @@ async function decide(
   const { inventory, templates } = session
   const input = { inventory, templates }
   requireReachable(observation.survey, [settings.name])
-  const plan = adoptPrimarySteps(input, settings)
+  const members = membersWith(observation, settings.name)
+  const plan = adoptPrimarySteps(input, settings, members)
   // What was begun can be taken back whatever the instance looks like now.
   if (call.options.isAbort === true) return { plan }
   refuseSecondPrimary(observation, settings.name)
+  refuseFormerMember(observation, settings.name)
   const node = session.nodes.get(settings.name)
   if (node === undefined) throw new RangeError(`no connection to node ${settings.name}`)
   const facts = factsOf(observation.survey, settings.name)
   const refusal = await adoptionRefusal(node, facts)
   if (refusal !== null) throw refusal
-  const assessment = await assessOrRefuse(node, facts, input)
+  const assessment = await assessOrRefuse(node, facts, {
+    ...input,
+    standbys: members.filter((member) => member !== settings.name),
+  })
   const report = reportOf(assessment)
   showDiff(call, facts, report)
   // A run that stopped part-way had its yes.
@@ -63,12 +68,8 @@ async function decide(
   }
 }
 
-async function assessOrRefuse(
-  node: Node,
-  facts: NodeFacts,
-  input: Pick<ClusterSession, 'inventory' | 'templates'>,
-): Promise<AdoptionAssessment> {
-  const assessment = await assessAdoption(node, facts, input)
+async function assessOrRefuse(node: Node, facts: NodeFacts, wish: AdoptionWish): Promise<AdoptionAssessment> {
+  const assessment = await assessAdoption(node, facts, wish)
   if (assessment.refusal !== null) throw assessment.refusal
   return assessment
 }
@@ -89,7 +90,11 @@ function showDiff(call: Call, facts: NodeFacts, report: AdoptionReport): void {
 }
 
 /** Nothing is restarted without a yes, and nothing is changed before it. */
-async function confirmRestart(call: Call, { name }: NodeFacts, assessment: AdoptionAssessment): Promise<void> {
+async function confirmRestart(
+  call: Call,
+  { name }: NodeFacts,
+  assessment: AdoptionAssessment,
+): Promise<void> {
   if (!assessment.isRestartNeeded || call.flags.isYes || call.flags.isDryRun) return
   const needing = assessment.changes.filter((one) => one.change === 'restart' && !one.canWait)
   const list = needing.map((one) => `${one.name} (${one.live ?? 'unknown'} -> ${one.needed})`).join(', ')

@@ -1,16 +1,16 @@
-import { type DoctorCheck, checksOf } from '../../cluster/doctor-check.ts'
+import { checksOf, type DoctorCheck } from '../../cluster/doctor-check.ts'
 import type { ExaminedNode, PrimaryNeeds } from '../../cluster/doctor-facts.ts'
 import { judgeAlike, judgeReach } from '../../cluster/judge-between-hosts.ts'
 import { judgeHost } from '../../cluster/judge-host.ts'
+import { twoWriters } from '../../cluster/judge-promotion.ts'
 import { archiveHost, type NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { observeTopology, type Topology } from '../../cluster/topology.ts'
-import { twoWriters } from '../../cluster/judge-promotion.ts'
 import { asReplctlError, exitCodes } from '../../errors.ts'
 import { examineArchive } from '../../node/examine-archive.ts'
 import type { Node } from '../../node/node.ts'
-import { probeHost } from '../../node/probe-host.ts'
 import { readPrimaryNeeds } from '../../node/primary-needs.ts'
+import { probeHost } from '../../node/probe-host.ts'
 import { surveyNode } from '../../node/survey.ts'
 import { tryReach } from '../../node/try-reach.ts'
 import { doctorJson, doctorText } from '../../report/doctor.ts'
@@ -29,9 +29,14 @@ export async function run(call: Call): Promise<Answer> {
       Promise.all([...session.nodes.values()].map(examine)),
       checkArchive(session),
     ])
-    const topology = observeTopology(inventory, nodes.map((node) => node.facts))
+    const topology = observeTopology(
+      inventory,
+      nodes.map((node) => node.facts),
+    )
     const checks = [...(await checkAll(session, topology, nodes, chosen)), ...archive]
-    const found = checks.flatMap((one) => (one.problem === null ? [] : [problemOf(one.problem, one.severity)]))
+    const found = checks.flatMap((one) =>
+      one.problem === null ? [] : [problemOf(one.problem, one.severity)],
+    )
     const problems = topology.writers.length > 1 ? [problemOf(twoWriters(topology)), ...found] : found
     return {
       exitCode: problems.some((problem) => problem.severity === 'error') ? exitCodes.unhealthy : exitCodes.ok,
@@ -68,7 +73,8 @@ async function checkAll(
     needsOfPrimary(session, topology, nodes),
     Promise.all(pairsToTry(topology, nodes, chosen).map((pair) => checkReach(session, pair))),
   ])
-  const identifier = nodes.find((node) => node.facts.name === topology.primary)?.facts.instance?.systemIdentifier
+  const identifier = nodes.find((node) => node.facts.name === topology.primary)?.facts.instance
+    ?.systemIdentifier
   const alike = judgeAlike(nodes, chosen, needs)
   return nodes
     .filter((node) => chosen.includes(node.facts.name))

@@ -69,7 +69,7 @@ export function refuseSecondPrimary({ topology, survey }: Observation, node: str
 }
 
 /** A node that was built already is started again as what it was: only as the primary that it is known to be. */
-function refuseFormerMember({ survey }: Observation, node: NodeName): void {
+export function refuseFormerMember({ survey }: Observation, node: NodeName): void {
   const own = survey.find((facts) => facts.name === node)
   if (own === undefined || own.dataDirectoryState !== 'instance' || own.mark?.phase !== 'done') return
   const leader = commonRecord(survey)?.primary ?? node
@@ -97,7 +97,7 @@ function whatItIs(own: NodeFacts, leader: NodeName): string {
 }
 
 /** The members of the cluster that this node leads; a new cluster has only this one. */
-function membersWith({ survey }: Observation, node: NodeName): readonly NodeName[] {
+export function membersWith({ survey }: Observation, node: NodeName): readonly NodeName[] {
   const record = commonRecord(survey)
   const own = survey.find((facts) => facts.name === node)
   const isSame = record?.primary === node && own?.mark?.systemIdentifier === record.systemIdentifier

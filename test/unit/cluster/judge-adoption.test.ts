@@ -2,7 +2,12 @@ import { describe, expect, it } from 'vitest'
 import { type AdoptionInput, judgeAdoption, refusalToAdopt } from '../../../src/cluster/judge-adoption.ts'
 import { emptyNode } from '../some-cluster.ts'
 
-const setting = (value: string, context = 'postmaster', source = 'configuration file', unit: string | null = null) => ({
+const setting = (
+  value: string,
+  context = 'postmaster',
+  source = 'configuration file',
+  unit: string | null = null,
+) => ({
   ...{ value, context, source, unit },
 })
 
@@ -30,7 +35,9 @@ const debian: AdoptionInput = {
 describe('taking an instance over', () => {
   it('changes only what is too low, and says how', () => {
     const { changes, isRestartNeeded, refusal } = judgeAdoption(debian)
-    expect(changes.map(({ name, live, needed, change }) => `${name}: ${live} -> ${needed}, ${change}`)).toEqual([
+    expect(
+      changes.map(({ name, live, needed, change }) => `${name}: ${live} -> ${needed}, ${change}`),
+    ).toEqual([
       'listen_addresses: localhost -> *, restart',
       'cluster_name: 15/main -> shop, restart',
       'wal_keep_size: 0 -> 256MB, reload',
@@ -47,7 +54,9 @@ describe('taking an instance over', () => {
 
   it('a setting of an extension that is not loaded asks for no restart of its own', () => {
     const needed = new Map([['pg_stat_statements.max', '500']])
-    expect(judgeAdoption({ ...debian, needed, wished: ['pg_stat_statements.max'] }).changes[0]?.change).toBe('reload')
+    expect(judgeAdoption({ ...debian, needed, wished: ['pg_stat_statements.max'] }).changes[0]?.change).toBe(
+      'reload',
+    )
   })
 
   it('ALTER SYSTEM in the way is refused with the exact statements', () => {
@@ -63,7 +72,10 @@ describe('taking an instance over', () => {
   })
 
   it('ALTER SYSTEM to something as good is not in the way', () => {
-    const autoConf = new Map([['wal_level', 'logical'], ['wal_keep_size', '1024']])
+    const autoConf = new Map([
+      ['wal_level', 'logical'],
+      ['wal_keep_size', '1024'],
+    ])
     expect(judgeAdoption({ ...debian, autoConf }).refusal).toBeNull()
   })
 
@@ -84,9 +96,24 @@ describe('what is not adopted', () => {
     ['a missing directory', {}, null, 'node-not-built'],
     ['a folder with other things', { dataDirectoryState: 'not-an-instance' }, null, 'foreign-data-directory'],
     ['a stopped standby', { ...stopped, hasStandbySignal: true }, null, 'not-a-primary'],
-    ['a standby whose signal was removed', { ...stopped, ...control('shut down in recovery') }, null, 'not-a-primary'],
-    ['an instance of another cluster', { ...stopped, ...control('shut down') }, '# Made by replctl for cluster "bar". C', 'foreign-cluster'],
-    ['our own again is fine', { ...stopped, ...control('shut down') }, '# Made by replctl for cluster "shop". C', null],
+    [
+      'a standby whose signal was removed',
+      { ...stopped, ...control('shut down in recovery') },
+      null,
+      'not-a-primary',
+    ],
+    [
+      'an instance of another cluster',
+      { ...stopped, ...control('shut down') },
+      '# Made by replctl for cluster "bar". C',
+      'foreign-cluster',
+    ],
+    [
+      'our own again is fine',
+      { ...stopped, ...control('shut down') },
+      '# Made by replctl for cluster "shop". C',
+      null,
+    ],
     ['a stopped primary is fine', { ...stopped, ...control('shut down') }, null, null],
     ['a crashed primary is fine', { ...stopped, ...control('in production') }, null, null],
   ])('%s', (_, changes, ownText, code) => {

@@ -32,7 +32,11 @@ const healthy: HostProbe = {
 
 function examined(
   name: string,
-  { probe = {}, facts = {}, settings = {} }: {
+  {
+    probe = {},
+    facts = {},
+    settings = {},
+  }: {
     probe?: Partial<HostProbe> | null
     facts?: Partial<NodeFacts>
     settings?: Partial<NodeSettings>
@@ -64,9 +68,21 @@ describe('one host by itself', () => {
     ['awk is missing', { probe: { missingTools: ['awk'] } }, ['tools binaries-missing']],
     ['no home to write to', { probe: { isHomeWritable: false } }, ['tools remote-command-failed']],
     ['little space', { facts: { freeBytes: 10_000_000 } }, ['disk (disk-full)']],
-    ['no place', { probe: { place: { path: '/srv', isWritable: false } } }, ['data-directory foreign-data-directory']],
-    ['other files', { facts: { dataDirectoryState: 'not-an-instance' } }, ['data-directory foreign-data-directory']],
-    ['a foreign instance', { facts: { dataDirectoryState: 'instance', dataMajor: 15 } }, ['data-directory foreign-data-directory']],
+    [
+      'no place',
+      { probe: { place: { path: '/srv', isWritable: false } } },
+      ['data-directory foreign-data-directory'],
+    ],
+    [
+      'other files',
+      { facts: { dataDirectoryState: 'not-an-instance' } },
+      ['data-directory foreign-data-directory'],
+    ],
+    [
+      'a foreign instance',
+      { facts: { dataDirectoryState: 'instance', dataMajor: 15 } },
+      ['data-directory foreign-data-directory'],
+    ],
     ['a taken port', { probe: { listener: { dataDirectory: null } } }, ['port port-in-use']],
     ['sshd without forwarding', { probe: { forwards: false } }, ['forwarding (remote-command-failed)']],
     ['nothing starts it', { probe: { service: 'pg_ctl' } }, ['service (start-guard-missing)']],
@@ -99,10 +115,18 @@ describe('what has to be the same everywhere', () => {
     ['the same', {}, []],
     ['another major version', { facts: { binaries: binaries('16.2') } }, ['version version-mismatch']],
     ['an older minor version', { facts: { binaries: binaries('15.4') } }, ['version (minor-version-older)']],
-    ['two majors side by side', { facts: { binaries: binaries('16.2'), installed: [binaries('15.18'), binaries('16.2')] } }, []],
+    [
+      'two majors side by side',
+      { facts: { binaries: binaries('16.2'), installed: [binaries('15.18'), binaries('16.2')] } },
+      [],
+    ],
     ['no C.UTF-8', { probe: { locales: ['C', 'POSIX', 'en_US.utf8'] } }, ['locale locale-missing']],
     ['a clock 3 s ahead', { probe: { clockOffsetMs: 3_000 } }, ['clock (clock-skew)']],
-    ['a clock 3 s ahead as far as a slow link can tell', { probe: { clockOffsetMs: 3_000, clockDoubtMs: 1_500 } }, []],
+    [
+      'a clock 3 s ahead as far as a slow link can tell',
+      { probe: { clockOffsetMs: 3_000, clockDoubtMs: 1_500 } },
+      [],
+    ],
   ])('%s', (_, node, expected) => {
     expect(of(node)).toEqual(expected)
   })
@@ -123,7 +147,15 @@ describe('what has to be the same everywhere', () => {
 
 describe('who reaches whom', () => {
   const reach = (changes: Partial<Reach>): Reach => ({
-    ...{ from: 'pg2', to: 'pg1', address: '10.0.0.11', port: 5432, isLogin: false, outcome: 'answers', said: '' },
+    ...{
+      from: 'pg2',
+      to: 'pg1',
+      address: '10.0.0.11',
+      port: 5432,
+      isLogin: false,
+      outcome: 'answers',
+      said: '',
+    },
     ...changes,
   })
   it.each<[string, Partial<Reach>, boolean, boolean]>([

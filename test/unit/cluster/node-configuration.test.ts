@@ -113,12 +113,13 @@ describe('what makes a node a standby', () => {
   })
 
   test('a passfile’s path and a name may hold any letter', () => {
-    const inventory = inventoryOf(['pg1', `o'b "x\\`], { [`o'b "x\\`]: { stateDir: "/srv/it's here" } })
+    const name = `o'b "x\\`
+    const inventory = inventoryOf(['pg1', name], { [name]: { stateDir: "/srv/it's here" } })
     const upstream = inventory.nodes[0]!
     const text = standbyConfigText({ ...wishOf(inventory), upstream })
     expect(parseConninfo(Object.fromEntries(valuesIn(text)).primary_conninfo ?? '')).toMatchObject({
       passfile: "/srv/it's here/pgpass",
-      application_name: `shop_o'b "x\\`,
+      application_name: `shop_${name}`,
     })
   })
 })

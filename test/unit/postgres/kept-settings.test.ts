@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { loadTemplate } from '../../../src/config/load-template.ts'
 import { parityFloors, readKeptSettings, sufficientSettings } from '../../../src/postgres/kept-settings.ts'
 import { renderPostgresqlConf } from '../../../src/postgres/render.ts'
 import { withUnit } from '../../../src/postgres/setting-value.ts'
-import { loadTemplate } from '../../../src/config/load-template.ts'
 
 const needed = new Map([
   ['listen_addresses', '*'],
@@ -29,7 +29,10 @@ describe('what an adopted instance keeps', () => {
   })
 
   it('is read back from the rendered file', async () => {
-    const kept = new Map([['max_wal_senders', '40'], ['listen_addresses', '10.0.0.5']])
+    const kept = new Map([
+      ['max_wal_senders', '40'],
+      ['listen_addresses', '10.0.0.5'],
+    ])
     const text = renderPostgresqlConf(await loadTemplate('postgresql.conf'), {
       ...{ major: 15, cluster: 'shop', standbyInclude: 'replctl.standby.conf' },
       settings: new Map([...needed, ...kept, ['work_mem', '5MB']]),
@@ -45,7 +48,12 @@ describe('a standby has nothing lower than its primary', () => {
   it.each<[string, Record<string, string>, Record<string, string>, Record<string, string>]>([
     ['defaults on both', { max_connections: '100' }, {}, {}],
     ['the primary has more', { max_connections: '137' }, {}, { max_connections: '137' }],
-    ['its own file says less than the default', { max_connections: '100' }, { max_connections: '20' }, { max_connections: '100' }],
+    [
+      'its own file says less than the default',
+      { max_connections: '100' },
+      { max_connections: '20' },
+      { max_connections: '100' },
+    ],
     ['its own file says more', { max_connections: '137' }, { max_connections: '200' }, {}],
     ['what replctl sets is enough', { max_wal_senders: '32' }, {}, {}],
     ['what replctl sets is not enough', { max_wal_senders: '40' }, {}, { max_wal_senders: '40' }],

@@ -36,7 +36,7 @@ test('a failover says why it is this node, what it cost, and what to do next', (
 pg3 and pg4 follow it.
 Writes were not possible for 2.3 s.
 At least 16 MiB of WAL is missing on it (16777216 bytes).
-The old primary pg1 is fenced. Bring it back as a standby: replctl rejoin pg1
+The old primary pg1 is fenced. How it comes back: replctl status
 `,
   )
 })
@@ -62,7 +62,7 @@ describe('after a failover', () => {
     expect(lines({ fenced: false, lost_bytes: null })).toEqual([
       'How much WAL it lacks is not known.',
       'The old primary pg1 is not known to be fenced: make sure that it cannot accept writes.',
-      'When its host is back, make it a standby: replctl rejoin pg1',
+      'When its host is back: replctl status',
     ])
   })
 
