@@ -52,7 +52,9 @@ async function status() {
 /** `add-standby` beside `pg_basebackup` by hand, both until everything is on disk. */
 async function clone() {
   await withCluster({ standbys: [] }, async ({ cluster, hosts }) => {
-    await hosts.exec('pg1', `/usr/lib/postgresql/15/bin/pgbench -i -q -s ${scale} postgres`, { user: 'postgres' })
+    await hosts.exec('pg1', `/usr/lib/postgresql/15/bin/pgbench -i -q -s ${scale} postgres`, {
+      user: 'postgres',
+    })
     await hosts.exec('pg1', `psql -qc 'VACUUM' -c CHECKPOINT postgres`, { user: 'postgres' })
     await cluster.addStandbys(['pg2'])
     const home = '/var/lib/postgresql'
@@ -79,7 +81,14 @@ async function clone() {
       pair.hand.push(await byHand('pg2'))
       pair.own.push(await ours('pg2'))
     }
-    row(`add-standby, scale ${scale}`, median(pair.own), 'pg_basebackup by hand', median(pair.hand), median(pair.own) / median(pair.hand), 0.95)
+    row(
+      `add-standby, scale ${scale}`,
+      median(pair.own),
+      'pg_basebackup by hand',
+      median(pair.hand),
+      median(pair.own) / median(pair.hand),
+      0.95,
+    )
     const two = median(await times(rounds, () => ours('pg2', 'pg3'), true))
     row('add-standby of two at once', two, 'of one', median(pair.own), two / median(pair.own), 1.5)
     await hosts.limitLink('pg1', '200mbit')
@@ -104,13 +113,17 @@ async function promote() {
     )
     if (hasRepmgr()) {
       repmgr.push(
-        await failover(({ hosts }) => hosts.exec('pg2', `${repmgrCommand} standby promote`, { user: 'postgres' }), setUpRepmgr),
+        await failover(
+          ({ hosts }) => hosts.exec('pg2', `${repmgrCommand} standby promote`, { user: 'postgres' }),
+          setUpRepmgr,
+        ),
       )
     }
   }
   const [a, b] = [median(own), median(hand)]
   row('promote, PostgreSQL killed', a, 'pg_promote() in an open session', b, a - b, 700, 'ms more')
-  if (repmgr.length > 0) row('promote, PostgreSQL killed', a, 'repmgr standby promote', median(repmgr), a / median(repmgr), null)
+  if (repmgr.length > 0)
+    row('promote, PostgreSQL killed', a, 'repmgr standby promote', median(repmgr), a / median(repmgr), null)
   else console.error('repmgr is not installed (apt-get install postgresql-15-repmgr): left out')
 }
 
@@ -153,9 +166,13 @@ async function manyStandbys() {
 async function failover(act, prepare, lose = ({ cluster }) => cluster.server('pg1').kill9()) {
   return await withCluster({ fence: { command: 'true' }, ssh: { connect_timeout: '1s' } }, async (it) => {
     const { hosts, cluster } = it
-    await hosts.exec('pg1', `psql -qc 'CREATE TABLE writes (at timestamptz)' -c 'CREATE ROLE bench SUPERUSER LOGIN' postgres`, {
-      user: 'postgres',
-    })
+    await hosts.exec(
+      'pg1',
+      `psql -qc 'CREATE TABLE writes (at timestamptz)' -c 'CREATE ROLE bench SUPERUSER LOGIN' postgres`,
+      {
+        user: 'postgres',
+      },
+    )
     await prepare?.(it)
     await cluster.server('pg2').awaitCatchup(cluster.server('pg1'))
     const client = () => new pg.Client({ host: hosts.addressOf('pg2'), user: 'bench', database: 'postgres' })
@@ -216,13 +233,20 @@ async function setUpRepmgr({ hosts }) {
   }
   await hosts.exec('pg1', `${repmgrCommand} primary register`, { user: 'postgres' })
   for (const name of ['pg2', 'pg3']) {
-    await hosts.exec(name, `for i in 1 2 3 4 5 6 7 8 9; do ${repmgrCommand} standby register --force && exit 0; sleep 0.3; done; exit 1`, {
-      user: 'postgres',
-    })
+    await hosts.exec(
+      name,
+      `for i in 1 2 3 4 5 6 7 8 9; do ${repmgrCommand} standby register --force && exit 0; sleep 0.3; done; exit 1`,
+      {
+        user: 'postgres',
+      },
+    )
   }
 }
 
-async function withCluster({ names = ['pg1', 'pg2', 'pg3'], standbys = names.slice(1), parameters = {}, ...inventory }, work) {
+async function withCluster(
+  { names = ['pg1', 'pg2', 'pg3'], standbys = names.slice(1), parameters = {}, ...inventory },
+  work,
+) {
   const hosts = await kit.TestHosts.create({ hosts: names.map((name) => ({ name })) })
   try {
     const subnet = hosts.addressOf('pg1').replace(/\.\d+$/, '.0/24')
@@ -245,7 +269,8 @@ async function withCluster({ names = ['pg1', 'pg2', 'pg3'], standbys = names.sli
 
 async function remove(cluster, node) {
   const result = await cluster.replctl(['remove-standby', node, '--purge'])
-  if (result.exitCode !== 0 && !/empty|not built/.test(result.stderr)) throw new Error(result.stderr.slice(0, 500))
+  if (result.exitCode !== 0 && !/empty|not built/.test(result.stderr))
+    throw new Error(result.stderr.slice(0, 500))
 }
 
 /** Runs replctl on a cluster and remembers the most memory that it ever had. */
@@ -295,19 +320,30 @@ function median(values) {
 }
 
 function row(what, ownMs, against, otherMs, value, goal, unit = 'times') {
-  const line = { what, own: `${Math.round(ownMs)} ms`, against, other: `${Math.round(otherMs)} ms`, value, goal, unit }
+  const line = {
+    what,
+    own: `${Math.round(ownMs)} ms`,
+    against,
+    other: `${Math.round(otherMs)} ms`,
+    value,
+    goal,
+    unit,
+  }
   rows.push(line)
   console.error(tell(line))
 }
 
 function tell({ what, own, against, other, value, goal, unit }) {
   const shown = unit === 'times' ? `${value.toFixed(2)} times` : `${Math.round(value)} ${unit}`
-  const verdict = goal === null ? '' : `  (goal: at most ${goal} ${unit}: ${value <= goal ? 'met' : 'MISSED'})`
+  const verdict =
+    goal === null ? '' : `  (goal: at most ${goal} ${unit}: ${value <= goal ? 'met' : 'MISSED'})`
   return `${what}: ${own}; ${against}: ${other}; ${shown}${verdict}`
 }
 
 function report() {
   console.log('\nmedians, one run, the same hosts')
   for (const line of rows) console.log(tell(line))
-  console.log(`peak memory of replctl: ${Math.round(peakKb / 1024)} MB (goal: under 150 MB: ${peakKb < 150 * 1024 ? 'met' : 'MISSED'})`)
+  console.log(
+    `peak memory of replctl: ${Math.round(peakKb / 1024)} MB (goal: under 150 MB: ${peakKb < 150 * 1024 ? 'met' : 'MISSED'})`,
+  )
 }

@@ -1,8 +1,8 @@
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
-import { didYouMean } from '../cluster/nearest-word.ts'
 import { archiveHost, type NodeName, nodeName } from '../cluster/names.ts'
-import { loadInventory } from '../config/load-inventory.ts'
+import { didYouMean } from '../cluster/nearest-word.ts'
 import { findInventoryPath } from '../config/find-inventory.ts'
+import { loadInventory } from '../config/load-inventory.ts'
 import { loadTemplate } from '../config/load-template.ts'
 import { ReplctlError } from '../errors.ts'
 import { createNode, type Node } from '../node/node.ts'
@@ -51,7 +51,15 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
   const [archivePush = '', archiveReceive = '', archiveFetch = ''] = texts.slice(names.length)
   return {
     inventory,
-    templates: { postgresqlConf, pgHba, standbyConf, recoveryConf, archivePush, archiveReceive, archiveFetch },
+    templates: {
+      postgresqlConf,
+      pgHba,
+      standbyConf,
+      recoveryConf,
+      archivePush,
+      archiveReceive,
+      archiveFetch,
+    },
     nodes,
     hosts,
     close: async () => {

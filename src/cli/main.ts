@@ -47,7 +47,10 @@ function answerUncaught(process: NodeJS.Process, io: Surroundings, words: readon
     const end = () => process.exit(exitCodes.internal)
     if (isEnding) return end()
     isEnding = true
-    report(io, { command: words.join(' '), isJson: words.includes('--json') }, failed(thrown), 0).then(end, end)
+    report(io, { command: words.join(' '), isJson: words.includes('--json') }, failed(thrown), 0).then(
+      end,
+      end,
+    )
   })
 }
 
@@ -64,7 +67,12 @@ async function answer(spec: CommandSpec, call: Call): Promise<number> {
     call.io.writeOut(given.text)
     return given.exitCode
   }
-  await report(call.io, { command: call.command, isJson: call.flags.isJson, call }, given, performance.now() - startedAt)
+  await report(
+    call.io,
+    { command: call.command, isJson: call.flags.isJson, call },
+    given,
+    performance.now() - startedAt,
+  )
   return given.exitCode
 }
 
@@ -118,14 +126,20 @@ async function clusterNameOf(call: Call | undefined): Promise<string | null> {
       import('../config/load-inventory.ts'),
     ])
     const { env, cwd, home } = call.io
-    return (await loadInventory(findInventoryPath({ flag: call.flags.config, env, cwd, home }), { env, home })).cluster
+    return (
+      await loadInventory(findInventoryPath({ flag: call.flags.config, env, cwd, home }), { env, home })
+    ).cluster
   } catch {
     return null
   }
 }
 
 /** commander's own errors: help and version are no failure, everything else is a usage error. */
-async function usageExit(thrown: CommanderError, words: readonly string[], io: Surroundings): Promise<number> {
+async function usageExit(
+  thrown: CommanderError,
+  words: readonly string[],
+  io: Surroundings,
+): Promise<number> {
   if (thrown.exitCode === 0) return exitCodes.ok
   const isJson = words.includes('--json')
   if (isJson) {
@@ -151,7 +165,8 @@ function listenToSignals(process: NodeJS.Process): AbortSignal {
   const controller = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted) process.exit(name === 'SIGINT' ? exitCodes.interrupted : exitCodes.terminated)
+      if (controller.signal.aborted)
+        process.exit(name === 'SIGINT' ? exitCodes.interrupted : exitCodes.terminated)
       controller.abort(name)
     })
   }

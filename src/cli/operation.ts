@@ -109,7 +109,11 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
 export function paintOf(call: Call, stream: 'error' | 'out' = 'error'): Paint {
   const { env, isTerminal, isOutTerminal } = call.io
   return createPaint(
-    colorLevel({ isTerminal: stream === 'out' ? isOutTerminal : isTerminal, env, noColorFlag: call.flags.noColor }),
+    colorLevel({
+      isTerminal: stream === 'out' ? isOutTerminal : isTerminal,
+      env,
+      noColorFlag: call.flags.noColor,
+    }),
   )
 }
 
@@ -158,10 +162,14 @@ function endedMeanwhile(): ReplctlError {
 
 /** What another operation began and never finished is left as it is; its journal gives way to this one's. */
 function supersedes(found: Journal): ReplctlError {
-  return new ReplctlError('operation-unfinished', `"${found.command}" stopped part-way before, and was not finished`, {
-    detail: `${found.by} began it at ${found.since}: ${JSON.stringify(found.wish)}.`,
-    hint: `Look with "replctl status"; "replctl ${found.command}" with the same arguments finishes it.`,
-  })
+  return new ReplctlError(
+    'operation-unfinished',
+    `"${found.command}" stopped part-way before, and was not finished`,
+    {
+      detail: `${found.by} began it at ${found.since}: ${JSON.stringify(found.wish)}.`,
+      hint: `Look with "replctl status"; "replctl ${found.command}" with the same arguments finishes it.`,
+    },
+  )
 }
 
 function newJournal(call: Call, operation: Operation): Journal {
@@ -188,7 +196,10 @@ interface AnswerParts {
 
 async function makeAnswer(parts: AnswerParts): Promise<Answer> {
   const { call, decision, outcome, after, warnings, inventory, survey } = parts
-  const own = outcome.error === null && call.options.isAbort !== true ? await decision.result?.(after, outcome) : undefined
+  const own =
+    outcome.error === null && call.options.isAbort !== true
+      ? await decision.result?.(after, outcome)
+      : undefined
   const result = { ...own, steps: outcome.steps }
   const error = outcome.error === null ? [] : [problemOf(outcome.error)]
   const problems = [...error, ...(decision.problems ?? []), ...warnings, ...bystanders(survey, outcome)]
@@ -208,7 +219,8 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
 function textOf({ call, decision, outcome, after }: AnswerParts, result: object): string {
   const paint = paintOf(call, 'out')
   if (call.flags.isDryRun) return planText(outcome.steps, paint)
-  if (call.options.isAbort === true) return outcome.error === null ? `"${call.command}" was taken back.\n` : ''
+  if (call.options.isAbort === true)
+    return outcome.error === null ? `"${call.command}" was taken back.\n` : ''
   return outcome.error === null ? (decision.text?.(after, outcome, paint, result) ?? '') : ''
 }
 

@@ -24,7 +24,9 @@ export function makeProgram(options: ProgramOptions): Command {
   program
     .exitOverride()
     .configureOutput({ writeOut: options.writeOut, writeErr: options.writeError })
-    .description('Orchestrates PostgreSQL primary-standby clusters over SSH; nothing is installed on the hosts.')
+    .description(
+      'Orchestrates PostgreSQL primary-standby clusters over SSH; nothing is installed on the hosts.',
+    )
     .option('-V, --version', 'print the version')
     .on('option:version', () => {
       options.writeOut(`${options.version()}\n`)
@@ -40,14 +42,19 @@ export function makeProgram(options: ProgramOptions): Command {
 /** Flags of every command; they may stand before or after it. */
 function addGlobalOptions(program: Command): void {
   program
-    .option('-c, --config <file>', 'the inventory (default: $REPLCTL_CONFIG, ./replctl.yaml, then $XDG_CONFIG_HOME/replctl)')
+    .option(
+      '-c, --config <file>',
+      'the inventory (default: $REPLCTL_CONFIG, ./replctl.yaml, then $XDG_CONFIG_HOME/replctl)',
+    )
     .option('--json', 'one JSON document on standard output')
     .option('-q, --quiet', 'no progress')
     .option('-v, --verbose', 'show each remote command as it runs')
     .option('--dry-run', 'show the plan, from the same code that would run it; change nothing')
     .option('--yes', 'answer questions with yes; it never overrides a safety check')
     .addOption(
-      new Option('--timeout <duration>', 'bound of each wait for a state, e.g. 90s (default: 60s)').env('REPLCTL_TIMEOUT'),
+      new Option('--timeout <duration>', 'bound of each wait for a state, e.g. 90s (default: 60s)').env(
+        'REPLCTL_TIMEOUT',
+      ),
     )
     .option('--no-color', 'no colours (also: NO_COLOR)')
 }
@@ -56,7 +63,10 @@ function addCommand(program: Command, spec: CommandSpec, options: ProgramOptions
   const words = spec.name.split(' ')
   const name = words.pop() ?? ''
   const parent = words.reduce((group, word) => groupOf(group, word), program)
-  const command = parent.command(name).summary(spec.summary).description(`${spec.summary}\n\n${spec.description}`)
+  const command = parent
+    .command(name)
+    .summary(spec.summary)
+    .description(`${spec.summary}\n\n${spec.description}`)
   for (const arg of spec.args) command.addArgument(new Argument(arg.syntax, arg.summary))
   for (const option of spec.options) {
     const made = new Option(option.flags, option.summary)
@@ -106,6 +116,8 @@ function readTimeout(text: string | undefined): number | undefined {
   try {
     return parseDuration(text, 's')
   } catch {
-    throw new ReplctlError('usage', `--timeout: "${text}" is not a duration`, { hint: 'For example 90s or 5min.' })
+    throw new ReplctlError('usage', `--timeout: "${text}" is not a duration`, {
+      hint: 'For example 90s or 5min.',
+    })
   }
 }

@@ -7,7 +7,8 @@ import { paintOf } from './operation.ts'
 export function reportProblems(io: Surroundings, call: Call | undefined, given: Answer): void {
   if (given.text !== '') io.writeOut(given.text)
   // status and verify tell their problems as part of the answer.
-  const hasToldThem = call !== undefined && ['status', 'verify', 'doctor', 'sandbox status'].includes(call.command)
+  const hasToldThem =
+    call !== undefined && ['status', 'verify', 'doctor', 'sandbox status'].includes(call.command)
   if (given.problems.length === 0 || (hasToldThem && given.text !== '')) return
   io.writeError(problemsText(given.problems, call === undefined ? createPaint(0) : paintOf(call)))
 }

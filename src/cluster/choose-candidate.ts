@@ -62,7 +62,13 @@ export function whyItCannotLead(node: ObservedNode, topology: Topology): string 
   const { facts, settings } = node
   if (facts.unreachable !== null) return 'its host cannot be reached'
   if (facts.dataDirectoryState !== 'instance') return 'it is not built yet'
-  if (isForeign(facts, topology.nodes.map((one) => one.facts))) return 'it belongs to another cluster'
+  if (
+    isForeign(
+      facts,
+      topology.nodes.map((one) => one.facts),
+    )
+  )
+    return 'it belongs to another cluster'
   if (facts.postmaster?.isAlive === true && facts.instance === null) return 'it does not answer'
   if (facts.instance === null) return facts.fence === null ? 'it is stopped' : 'it is fenced'
   if (!facts.instance.isInRecovery) return 'it accepts writes already'

@@ -5,9 +5,9 @@ import type { Inventory } from './inventory.ts'
 import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
-import { comeBackHint, wayBack } from './way-back.ts'
 import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
 import { expectedUpstream, type ObservedNode, type Topology } from './topology.ts'
+import { comeBackHint, wayBack } from './way-back.ts'
 
 /** Everything that is not as the inventory wants it, worst first, each with the command that mends it. */
 export function diagnose(inventory: Inventory, topology: Topology): readonly Problem[] {

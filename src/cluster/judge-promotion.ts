@@ -4,7 +4,14 @@ import { type CandidateChoice, chooseCandidate, nodesAhead, whyItCannotLead } fr
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { identifierOf, isForeign } from './record.ts'
-import { configuredUpstream, isReceiving, nodeAt, type ObservedNode, receivedLsn, type Topology } from './topology.ts'
+import {
+  configuredUpstream,
+  isReceiving,
+  nodeAt,
+  type ObservedNode,
+  receivedLsn,
+  type Topology,
+} from './topology.ts'
 
 export interface PromotionWish {
   readonly node: NodeName | undefined

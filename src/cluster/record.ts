@@ -10,7 +10,9 @@ export function commonRecord(survey: Survey): ClusterRecord | null {
 export function identifierOf(facts: NodeFacts): string | undefined {
   const marked = facts.mark?.systemIdentifier
   return (
-    facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? (marked === '' ? undefined : marked)
+    facts.instance?.systemIdentifier ??
+    facts.control?.systemIdentifier ??
+    (marked === '' ? undefined : marked)
   )
 }
 

@@ -152,7 +152,8 @@ export const nodeSchema = z.strictObject({
     .optional()
     .meta({ description: 'Whether it may become the primary. Default: true.' }),
   state_dir: absolutePathField().optional().meta({
-    description: "Where replctl keeps its files on the node. Default: .replctl/<cluster> in the OS user's home.",
+    description:
+      "Where replctl keeps its files on the node. Default: .replctl/<cluster> in the OS user's home.",
   }),
   ...postgresSchema.shape,
   postgres: postgresSchema.optional().meta({ description: 'The same keys as directly in the node.' }),

@@ -43,7 +43,8 @@ export async function acquireClusterLock(nodes: readonly Node[], options: LockOp
     const waitedMs = Date.now() - startedAt
     const isSilent = outcome.held.beatAgeSeconds > liveBeatSeconds
     const limitMs = options.timeoutMs ?? (isSilent ? 60_000 : graceMs)
-    if (options.signal.aborted) throw new ReplctlError('interrupted', 'interrupted while waiting for the cluster lock')
+    if (options.signal.aborted)
+      throw new ReplctlError('interrupted', 'interrupted while waiting for the cluster lock')
     if (waitedMs >= limitMs) throw lockedError(outcome.held)
     if (!hasTold) {
       options.listener({ type: 'waiting-for-lock', message: describeHolder(outcome.held) })

@@ -18,7 +18,12 @@ export interface StepReport {
 export type EngineEvent =
   | { readonly type: 'step-started'; readonly n: number; readonly node: string; readonly title: string }
   | ({ readonly type: 'step-finished'; readonly because: string } & StepReport)
-  | ({ readonly type: 'step-progress'; readonly n: number; readonly node: string; readonly title: string } & Progress)
+  | ({
+      readonly type: 'step-progress'
+      readonly n: number
+      readonly node: string
+      readonly title: string
+    } & Progress)
   | { readonly type: 'waiting-for-lock'; readonly message: string }
   | { readonly type: 'note'; readonly message: string }
   | { readonly type: 'warning'; readonly error: ReplctlError }

@@ -155,7 +155,8 @@ class Run {
     if (this.#isPastPointOfNoReturn) {
       return `${detail}The point of no return is crossed: "replctl resume" goes on from here.`
     }
-    if (this.#remains) return `${detail}Part of it stands: "replctl resume" goes on, "replctl abort" takes it back.`
+    if (this.#remains)
+      return `${detail}Part of it stands: "replctl resume" goes on, "replctl abort" takes it back.`
     return `${detail}What this run had changed was taken back.`
   }
 
@@ -179,7 +180,9 @@ class Run {
     const [first] = failures
     if (first === undefined) return
     if (failures.length < parts.length && !this.#isPastPointOfNoReturn) {
-      const failed = new Set(failures.flatMap(({ part, error }) => (mayStillStand(error) ? [] : stepsOf(part))))
+      const failed = new Set(
+        failures.flatMap(({ part, error }) => (mayStillStand(error) ? [] : stepsOf(part))),
+      )
       await this.#undo(this.#begun.filter((step) => failed.has(step)))
       if (this.#begun.length > 0) this.#remains = true
     }

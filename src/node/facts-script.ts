@@ -23,7 +23,7 @@ kind=missing inode=
 if [ -d "$data" ]; then
   inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }
   if [ -f "$data/PG_VERSION" ]; then kind=instance
-  elif [ -n "$(ls -A -- "$data" | grep -v '^lost+found$')" ]; then kind=not-an-instance
+  elif ! [ -r "$data" ] || [ -n "$(ls -A -- "$data" | grep -v '^lost+found$')" ]; then kind=not-an-instance
   else kind=empty; fi
 elif [ -e "$data" ]; then kind=not-an-instance
 fi

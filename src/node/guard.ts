@@ -72,7 +72,12 @@ export interface Holder {
 
 export type GuardAnswer =
   | { readonly is: 'locked'; readonly guard: Guard }
-  | { readonly is: 'held'; readonly node: string; readonly holder: Holder | null; readonly beatAgeSeconds: number }
+  | {
+      readonly is: 'held'
+      readonly node: string
+      readonly holder: Holder | null
+      readonly beatAgeSeconds: number
+    }
 
 /** The lock on one node, held through one channel. */
 export interface Guard {

@@ -4,13 +4,39 @@ import type { SqlSession } from './sql-session.ts'
 
 /** Settings the survey reads; what decisions and checks need. */
 const surveyedSettings = [
-  ...['wal_level', 'max_wal_senders', 'max_replication_slots', 'hot_standby', 'wal_log_hints', 'data_checksums'],
-  ...['full_page_writes', 'archive_mode', 'archive_command', 'synchronous_standby_names', 'synchronous_commit'],
-  ...['primary_conninfo', 'primary_slot_name', 'recovery_min_apply_delay', 'promote_trigger_file', 'cluster_name'],
+  ...[
+    'wal_level',
+    'max_wal_senders',
+    'max_replication_slots',
+    'hot_standby',
+    'wal_log_hints',
+    'data_checksums',
+  ],
+  ...[
+    'full_page_writes',
+    'archive_mode',
+    'archive_command',
+    'synchronous_standby_names',
+    'synchronous_commit',
+  ],
+  ...[
+    'primary_conninfo',
+    'primary_slot_name',
+    'recovery_min_apply_delay',
+    'promote_trigger_file',
+    'cluster_name',
+  ],
   ...['config_file', 'hba_file', 'data_directory', 'listen_addresses', 'port', 'unix_socket_directories'],
   ...['max_slot_wal_keep_size', 'wal_keep_size', 'wal_keep_segments', 'wal_segment_size', 'block_size'],
   ...['max_connections', 'max_worker_processes', 'max_prepared_transactions', 'max_locks_per_transaction'],
-  ...['password_encryption', 'lc_collate', 'lc_ctype', 'server_encoding', 'restore_command', 'wal_receiver_timeout'],
+  ...[
+    'password_encryption',
+    'lc_collate',
+    'lc_ctype',
+    'server_encoding',
+    'restore_command',
+    'wal_receiver_timeout',
+  ],
 ]
 
 /**

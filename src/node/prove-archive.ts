@@ -51,7 +51,9 @@ export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProo
     if (state.archived) break
     const hasFailedNow = state.failures > (facts.instance?.archiver?.failedCount ?? 0)
     if (performance.now() > deadline || (hasFailedNow && performance.now() - startedAt > 5_000)) {
-      return failed(`The server's last failure was for ${state.failed ?? 'nothing'}; ${state.failures} failures so far.`)
+      return failed(
+        `The server's last failure was for ${state.failed ?? 'nothing'}; ${state.failures} failures so far.`,
+      )
     }
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
@@ -63,7 +65,9 @@ trap 'rm -f "$copy"' EXIT
 if [ -f "$3/pg_wal/$2" ]; then cmp "$copy" "$3/pg_wal/$2"; else [ -s "$copy" ]; fi
 `
   const { dataDir } = node.settings.postgres
-  const fetched = await node.run(stateScript(node, `fetch ${segment}`, script, [segment, dataDir]), { timeoutMs })
+  const fetched = await node.run(stateScript(node, `fetch ${segment}`, script, [segment, dataDir]), {
+    timeoutMs,
+  })
   if (fetched.status !== 0) return failed(`It could not be read back: ${fetched.stderr.trim()}`)
   return { ok: true, segment, latency_ms: Math.round(performance.now() - startedAt) }
 }

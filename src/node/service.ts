@@ -83,9 +83,15 @@ function clusterService(version: string, name: string): Service {
 }
 
 function systemdService(debian: RegExpExecArray | null, facts: NodeFacts): Service {
-  const unit = debian === null ? `postgresql-${facts.dataMajor ?? ''}` : `postgresql@${debian[1]}-${debian[2]}`
+  const unit =
+    debian === null ? `postgresql-${facts.dataMajor ?? ''}` : `postgresql@${debian[1]}-${debian[2]}`
   const command = (verb: string) => program('systemctl', [verb, unit], { runAs: 'root' })
-  return { name: `systemctl … ${unit}`, start: command('start'), stop: command('stop'), restart: command('restart') }
+  return {
+    name: `systemctl … ${unit}`,
+    start: command('start'),
+    stop: command('stop'),
+    restart: command('restart'),
+  }
 }
 
 /** The error of an instance that did not start, with the end of its log. */

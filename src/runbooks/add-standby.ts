@@ -15,15 +15,15 @@ import {
   moveDataDirectoryAside,
   requireReplaceableDataDirectory,
 } from '../steps/remove-node.ts'
+import { ensureReplicationSlot, requireRoomForStandby } from '../steps/replication-slots.ts'
+import { requireSameMajorVersion } from '../steps/require-binaries.ts'
+import { requireClonableDataDirectory } from '../steps/require-data-directory.ts'
 import {
   awaitReplayOf,
   requireDiskSpace,
   requireFreePort,
   requireTablespaceFolders,
 } from '../steps/require-environment.ts'
-import { ensureReplicationSlot, requireRoomForStandby } from '../steps/replication-slots.ts'
-import { requireSameMajorVersion } from '../steps/require-binaries.ts'
-import { requireClonableDataDirectory } from '../steps/require-data-directory.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
 import { startInstance } from '../steps/start-instance.ts'
 import { takeBaseBackup } from '../steps/take-base-backup.ts'
@@ -58,7 +58,9 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
   const waves = wavesOf(standbys)
   const isNew = (node: NodeSettings) => standbys.some((standby) => standby.node.name === node.name)
   return inOrder([
-    ...standbys.flatMap((standby) => preconditions(standby, isNew(standby.source) ? primary : standby.source, primary)),
+    ...standbys.flatMap((standby) =>
+      preconditions(standby, isNew(standby.source) ? primary : standby.source, primary),
+    ),
     ...roomChecks(waves[0] ?? [], replication.slots),
     ensurePassfile(primary.name, replication, primary.name),
     // Before the role gets a new password, those who log in with it have it.
@@ -80,9 +82,11 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
       input,
       members.filter((name) => name !== primary.name),
     ),
-    together([...new Set([...running, ...standbys.map(({ node }) => node.name)])].map((name) =>
-      ensureClusterRecord(name, { primary: primary.name, members }),
-    )),
+    together(
+      [...new Set([...running, ...standbys.map(({ node }) => node.name)])].map((name) =>
+        ensureClusterRecord(name, { primary: primary.name, members }),
+      ),
+    ),
   ])
 }
 

@@ -9,7 +9,7 @@ import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
-import { fenceUnreachable, type FenceCommand } from '../steps/fence-unreachable.ts'
+import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.ts'
 import { promoteInstance } from '../steps/promote-instance.ts'
 import { dropReplicationSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
 import { requireMostAdvanced } from '../steps/require-most-advanced.ts'
@@ -81,8 +81,6 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       ensureCheckpointOnTimeline(name),
     ]),
     ...wish.leftOverSlots.map(({ node, slot }) => dropReplicationSlot(node, slot)),
-    together(
-      witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members })),
-    ),
+    together(witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members }))),
   ])
 }

@@ -57,7 +57,10 @@ async function streamingState(
     const isClose = connection.replayLsn !== null && compareLsn(replayLsn, connection.replayLsn) >= 0
     if (!isClose) return no(`it has replayed ${replayLsn} of ${connection.sentLsn}`)
   }
-  return { isStreaming: true, because: `streaming on timeline ${own.instance.timeline}, replayed ${replayLsn}` }
+  return {
+    isStreaming: true,
+    because: `streaming on timeline ${own.instance.timeline}, replayed ${replayLsn}`,
+  }
 }
 
 function connectionOf(upstream: NodeFacts, applicationName: string) {

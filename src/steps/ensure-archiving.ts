@@ -39,7 +39,9 @@ function ensureArchiveKey(node: NodeSettings): Step {
     title: 'have an SSH key for the archive host',
     node: node.name,
     check: async (ctx) =>
-      (await readPublicKey(ctx, node, await look(ctx))) === null ? pending('there is none') : satisfied('it is there'),
+      (await readPublicKey(ctx, node, await look(ctx))) === null
+        ? pending('there is none')
+        : satisfied('it is there'),
     apply: async (ctx) => {
       const script = `
 command -v ssh >/dev/null 2>&1 && command -v ssh-keygen >/dev/null 2>&1 || { echo 'there is no ssh or ssh-keygen' >&2; exit 69; }
@@ -47,7 +49,9 @@ rm -f "$state/new_key" "$state/new_key.pub"
 ssh-keygen -q -t ed25519 -N '' -C "$2" -f "$state/new_key" </dev/null || exit 70
 mv -f "$state/new_key" "$state/${archiveFiles.key}" && mv -f "$state/new_key.pub" "$state/${archiveFiles.key}.pub"
 `
-      const command = stateScript(ctx.node, 'make an SSH key', script, [`replctl:${ctx.node.cluster}:${node.name}`])
+      const command = stateScript(ctx.node, 'make an SSH key', script, [
+        `replctl:${ctx.node.cluster}:${node.name}`,
+      ])
       const made = await ctx.node.run(command)
       if (made.status !== 0) {
         throw new ReplctlError('binaries-missing', `could not make an SSH key on ${node.name}`, {
@@ -90,9 +94,11 @@ function ensureKeyIsLetIn(input: ClusterInput, node: NodeSettings, archive: Arch
       ])
       if (script !== receiver) return pending('the receiving script is missing or older')
       const isIn = ensureAuthorizedKeysLine(keys ?? '', wish.line) === keys
-      const hasDirectory = await on.run(shellScript('look for the archive', '[ -d "$1/$2/wal" ] && [ -w "$1/$2/wal" ]', [
-        ...[archive.dir, wish.systemIdentifier],
-      ]))
+      const hasDirectory = await on.run(
+        shellScript('look for the archive', '[ -d "$1/$2/wal" ] && [ -w "$1/$2/wal" ]', [
+          ...[archive.dir, wish.systemIdentifier],
+        ]),
+      )
       return isIn && hasDirectory.status === 0 ? satisfied('it is in') : pending('it is not in yet')
     },
     apply: async (ctx) => {
@@ -153,8 +159,16 @@ function ensureArchiveScripts(input: ClusterInput, node: NodeSettings, archive: 
     const { push, fetch, knownHosts } = archiveFiles
     const compression = archive.compression
     return [
-      { path: `${stateDirectory}/${push}`, mode: '0700', text: renderArchivePush(input.templates.archivePush, { ...values, compression }) },
-      { path: `${stateDirectory}/${fetch}`, mode: '0700', text: renderArchiveFetch(input.templates.archiveFetch, values) },
+      {
+        path: `${stateDirectory}/${push}`,
+        mode: '0700',
+        text: renderArchivePush(input.templates.archivePush, { ...values, compression }),
+      },
+      {
+        path: `${stateDirectory}/${fetch}`,
+        mode: '0700',
+        text: renderArchiveFetch(input.templates.archiveFetch, values),
+      },
       {
         path: `${stateDirectory}/${knownHosts}`,
         mode: '0600',

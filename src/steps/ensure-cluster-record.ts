@@ -1,6 +1,6 @@
-import { commonRecord } from '../cluster/record.ts'
 import type { ClusterRecord } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { commonRecord } from '../cluster/record.ts'
 import { pending, type Step, satisfied } from '../engine/step.ts'
 import { writeStateFile } from './ensure-mark.ts'
 import { look } from './look.ts'

@@ -1,11 +1,21 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { neededSettings, nodeConfigText, nodeHbaLines, ownedConfigFile } from '../cluster/node-configuration.ts'
+import {
+  neededSettings,
+  nodeConfigText,
+  nodeHbaLines,
+  ownedConfigFile,
+} from '../cluster/node-configuration.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readWithIncludes } from '../node/config-includes.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
-import { commentOutSettings, ensureLastInclude, lastValues, parseConfigFile } from '../postgres/config-file.ts'
+import {
+  commentOutSettings,
+  ensureLastInclude,
+  lastValues,
+  parseConfigFile,
+} from '../postgres/config-file.ts'
 import { ensureManagedBlock } from '../postgres/hba.ts'
 import { parityFloors, readKeptSettings, sufficientSettings } from '../postgres/kept-settings.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
@@ -75,7 +85,12 @@ export function ensureSettings(
     apply: async (ctx) => {
       const facts = await look(ctx)
       for (const change of await changes(ctx, facts)) {
-        await writeTextFile(ctx.node, change.path, change.wanted, change.live === null ? { mode: '0600' } : {})
+        await writeTextFile(
+          ctx.node,
+          change.path,
+          change.wanted,
+          change.live === null ? { mode: '0600' } : {},
+        )
       }
       if (facts.instance !== null && !options.isAdopting) await reloadConfiguration(ctx, node)
     },
@@ -100,7 +115,10 @@ async function settingsToKeep(
   if (like === undefined) return new Map([...others, ...kept])
   const primary = Object.entries((await look(ctx, like)).instance?.settings ?? {})
   const files = await readWithIncludes(ctx.node, `${facts.configDirectory}/postgresql.conf`)
-  const own = { ...Object.fromEntries(lastValues(parseConfigFile(files))), ...Object.fromEntries([...others, ...kept]) }
+  const own = {
+    ...Object.fromEntries(lastValues(parseConfigFile(files))),
+    ...Object.fromEntries([...others, ...kept]),
+  }
   const floors = parityFloors(
     Object.fromEntries(primary.map(([name, setting]) => [name, setting.value])),
     own,
@@ -175,7 +193,9 @@ export function ensureConfigurationFiles(node: NodeName, source: NodeName): Step
       for (const name of names.toReversed()) {
         const path = `${from.configDirectory}/${name}`
         const isMain = name === 'postgresql.conf'
-        const text = isMain ? await readWithIncludes(ctx.on(source), path) : await readTextFile(ctx.on(source), path)
+        const text = isMain
+          ? await readWithIncludes(ctx.on(source), path)
+          : await readTextFile(ctx.on(source), path)
         if (text === null) continue
         const paths = ['data_directory', 'hba_file', 'ident_file', 'external_pid_file', 'listen_addresses']
         const own = isMain ? commentOutSettings(text, paths, `of ${source} alone`) : text

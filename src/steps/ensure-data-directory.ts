@@ -73,9 +73,12 @@ export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'clo
       const facts = await look(ctx)
       if (!isOwn(facts, ctx.node.cluster, dataDir) || facts.mark?.phase === 'done') return
       await ctx.node.output(
-        stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}${forgetDirectoryScript}`, [
-          dataDir,
-        ]),
+        stateScript(
+          ctx.node,
+          `empty ${dataDir}`,
+          `${workLock}${emptyDirectoryScript}${forgetDirectoryScript}`,
+          [dataDir],
+        ),
         { timeoutMs: 600_000 },
       )
       await removeStateFile(ctx, node, 'node.json')
@@ -107,9 +110,7 @@ export function ensureInitialised(node: NodeName): Step {
     apply: async (ctx) => {
       const facts = await look(ctx)
       const { dataDir, osUser } = ctx.node.settings.postgres
-      const locales = await ctx.node.output(
-        shellScript('list the locales', 'locale -a 2>/dev/null; :', []),
-      )
+      const locales = await ctx.node.output(shellScript('list the locales', 'locale -a 2>/dev/null; :', []))
       const args = initdbArgs({
         major: majorOf(facts),
         dataDirectory: dataDir,

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { ReplicationSettings } from '../cluster/inventory.ts'
-import { passfileOf } from '../cluster/node-configuration.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { passfileOf } from '../cluster/node-configuration.ts'
 import { Secret } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { readTextFile } from '../node/files.ts'
@@ -39,7 +39,8 @@ export function ensurePassfile(node: NodeName, replication: ReplicationSettings,
         ...{ host: '*', port: '*', database: '*', user: replication.user },
         password: password.reveal(),
       })
-      const script = 'cat > "$state/pgpass.new" && chmod 0600 "$state/pgpass.new" && mv -f "$state/pgpass.new" "$state/pgpass"'
+      const script =
+        'cat > "$state/pgpass.new" && chmod 0600 "$state/pgpass.new" && mv -f "$state/pgpass.new" "$state/pgpass"'
       await ctx.node.output(stateScript(ctx.node, 'write the passfile', script, [], new Secret(`${line}\n`)))
     },
     // A node that is complete goes on using it.

@@ -27,7 +27,9 @@ export function ensureStandbySettings(
     const { dataDir } = ctx.node.settings.postgres
     const major = majorOf(facts)
     const has = capabilitiesOf(major)
-    const path = has.recoveryConf ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`
+    const path = has.recoveryConf
+      ? `${dataDir}/recovery.conf`
+      : `${facts.configDirectory}/${ownedStandbyFile}`
     const wanted = standbyConfigText({
       ...{ inventory, node: ctx.node.settings, templates, major, home: facts.home, upstream, standbys: [] },
       restoreCommand: restoreCommandOf(inventory, ctx.node.settings, facts),
@@ -87,8 +89,14 @@ export function ensureStandbySettings(
 function isInForce(facts: NodeFacts, upstream: NodeSettings, hasRecoveryConf: boolean): boolean {
   if (hasRecoveryConf) {
     const sender = facts.instance?.receiver ?? null
-    return sender !== null && sender.senderHost === upstream.address && sender.senderPort === upstream.postgres.port
+    return (
+      sender !== null &&
+      sender.senderHost === upstream.address &&
+      sender.senderPort === upstream.postgres.port
+    )
   }
   const conninfo = facts.instance?.settings.primary_conninfo?.value ?? ''
-  return conninfo.includes(`host=${upstream.address} `) && conninfo.includes(`port=${upstream.postgres.port} `)
+  return (
+    conninfo.includes(`host=${upstream.address} `) && conninfo.includes(`port=${upstream.postgres.port} `)
+  )
 }

@@ -1,7 +1,7 @@
 import type { FenceMark, NodeFacts } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
-import { ownedStandbyFile, standbyConfigText } from '../cluster/node-configuration.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { ownedStandbyFile, standbyConfigText } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'

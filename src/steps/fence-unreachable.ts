@@ -6,7 +6,9 @@ import { ReplctlError } from '../errors.ts'
 import { ask, binDirectoryOf } from './look.ts'
 
 /** What a fence command answered: null where the inventory has none. */
-export type FenceCommand = (node: NodeSettings) => Promise<{ readonly hasFenced: boolean; readonly said: string }>
+export type FenceCommand = (
+  node: NodeSettings,
+) => Promise<{ readonly hasFenced: boolean; readonly said: string }>
 
 export interface UnreachableWish {
   readonly oldPrimary: NodeSettings
@@ -61,7 +63,9 @@ async function signOfLife(
   oldPrimary: NodeSettings,
   witnesses: readonly NodeName[],
 ): Promise<string | null> {
-  const signs = await Promise.all(witnesses.map((name) => signSeenFrom(ctx, oldPrimary, name).catch(() => null)))
+  const signs = await Promise.all(
+    witnesses.map((name) => signSeenFrom(ctx, oldPrimary, name).catch(() => null)),
+  )
   return signs.find((sign) => sign !== null) ?? null
 }
 
@@ -91,18 +95,23 @@ async function signSeenFrom(
   }
   const sender = facts.instance?.receiver
   const isItsSender = sender?.senderHost === oldPrimary.address || sender?.senderHost === oldPrimary.host
-  if (isItsSender && silence !== null && Number(silence) < 0.25) return `${witness} still receives WAL from it`
+  if (isItsSender && silence !== null && Number(silence) < 0.25)
+    return `${witness} still receives WAL from it`
   return null
 }
 
 const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
 function unproven(oldPrimary: NodeSettings): ReplctlError {
-  return new ReplctlError('primary-unproven', `cannot prove that the old primary ${oldPrimary.name} is stopped`, {
-    detail: `Its host ${oldPrimary.host} cannot be reached, and the inventory has no fence command. It may still accept writes.`,
-    hint: 'Switch it off and configure fence.command, or, if you know that it is off: --allow-split-brain.',
-    node: oldPrimary.name,
-  })
+  return new ReplctlError(
+    'primary-unproven',
+    `cannot prove that the old primary ${oldPrimary.name} is stopped`,
+    {
+      detail: `Its host ${oldPrimary.host} cannot be reached, and the inventory has no fence command. It may still accept writes.`,
+      hint: 'Switch it off and configure fence.command, or, if you know that it is off: --allow-split-brain.',
+      node: oldPrimary.name,
+    },
+  )
 }
 
 function notFenced(oldPrimary: NodeSettings, said: string): ReplctlError {

@@ -1,5 +1,5 @@
-import { triggerFileOf } from '../cluster/node-configuration.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { triggerFileOf } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'

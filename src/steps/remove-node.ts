@@ -1,8 +1,8 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { refusalToDiscard, wayBack } from '../cluster/way-back.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, satisfied } from '../engine/step.ts'
-import { refusalToDiscard, wayBack } from '../cluster/way-back.ts'
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { serviceOf } from '../node/service.ts'
@@ -21,7 +21,9 @@ export function stopStandby(node: NodeName, primary: NodeName): Step {
       if (facts.postmaster?.isAlive !== true) return satisfied('it does not run')
       if (facts.instance?.isInRecovery === false) return refused(isPrimary(node))
       const [own, ours] = [facts, await look(ctx, primary)].map(systemIdentifierOf)
-      return own === undefined || own === ours ? pending('it runs') : satisfied('what runs there is another cluster')
+      return own === undefined || own === ours
+        ? pending('it runs')
+        : satisfied('what runs there is another cluster')
     },
     apply: async (ctx) => {
       if ((await look(ctx)).instance?.isInRecovery === false) throw isPrimary(node)
@@ -53,7 +55,9 @@ export function forgetNode(node: NodeName): Step {
       const fence = isStillFenced(await look(ctx)) ? [] : ['fenced.json']
       const files = ['pgpass', 'node.json', 'cluster.json', ...fence]
       const script = 'for name in "$@"; do rm -f "$state/$name"; done'
-      await ctx.node.output(stateScript(ctx.node, 'remove the passfile and the mark', `shift\n${script}`, files))
+      await ctx.node.output(
+        stateScript(ctx.node, 'remove the passfile and the mark', `shift\n${script}`, files),
+      )
     },
   }
 }
@@ -83,7 +87,8 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       }
       if (facts.instance?.isInRecovery === false) return refused(isPrimary(node))
       const there = await look(ctx, primary)
-      const own = facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? facts.mark?.systemIdentifier
+      const own =
+        facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? facts.mark?.systemIdentifier
       const isClone = facts.mark?.phase === 'cloning' && facts.mark.inode === facts.dataDirectoryInode
       if (!isClone && (own === undefined || own !== there.instance?.systemIdentifier)) {
         return refused(foreign(node, dataDir, own, there.instance?.systemIdentifier))
@@ -91,7 +96,8 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       if (!isClone && !facts.hasStandbySignal) {
         return refused(
           new ReplctlError('not-a-standby', `${dataDir} on ${node} is not a standby's`, {
-            detail: 'It has no standby signal: it may be a former primary that holds transactions nobody else has.',
+            detail:
+              'It has no standby signal: it may be a former primary that holds transactions nobody else has.',
             hint: wayBack(node),
             node,
           }),
@@ -109,7 +115,9 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       if (found.is === 'refused') throw found.error
       if ((await look(ctx)).postmaster?.isAlive === true) throw new RangeError('its postmaster still runs')
       const script = `${workLock}${emptyTablespacesScript}${emptyDirectoryScript}rmdir "$dir" 2>/dev/null; :`
-      await ctx.node.output(stateScript(ctx.node, `delete ${dataDir}`, script, [dataDir]), { timeoutMs: 600_000 })
+      await ctx.node.output(stateScript(ctx.node, `delete ${dataDir}`, script, [dataDir]), {
+        timeoutMs: 600_000,
+      })
     },
   }
 }
@@ -142,14 +150,17 @@ export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step 
       }
       const phase = facts.mark?.phase
       const isNew = phase === 'cloning' || phase === 'cloned'
-      if (isNew && facts.mark?.inode === facts.dataDirectoryInode) return satisfied(`${dataDir} is the new clone`)
+      if (isNew && facts.mark?.inode === facts.dataDirectoryInode)
+        return satisfied(`${dataDir} is the new clone`)
       return await purge.check(ctx)
     },
     apply: async (ctx) => {
       await stopInstance(ctx, node)
       const { dataDir } = ctx.node.settings.postgres
       const script = 'rm -rf -- "$2" && mv -- "$1" "$2"'
-      const moved = await ctx.node.run(shellScript(`move ${dataDir} aside`, script, [dataDir, aside(dataDir)]))
+      const moved = await ctx.node.run(
+        shellScript(`move ${dataDir} aside`, script, [dataDir, aside(dataDir)]),
+      )
       if (moved.status === 0) return
       // A mount point cannot be renamed: its content, proved to be a stopped standby's, is removed in place.
       await purge.apply?.(ctx)
@@ -175,7 +186,9 @@ export function deleteDataDirectoryAside(node: NodeName): Step {
     check: async (ctx) => {
       const path = `${ctx.node.settings.postgres.dataDir}.replctl-old`
       const command = shellScript(`look for ${path}`, '[ -e "$1" ] && echo there; :', [path])
-      return (await ctx.node.output(command)).trim() === '' ? satisfied('there is none') : pending(`${path} is there`)
+      return (await ctx.node.output(command)).trim() === ''
+        ? satisfied('there is none')
+        : pending(`${path} is there`)
     },
     apply: async (ctx) => {
       const path = `${ctx.node.settings.postgres.dataDir}.replctl-old`
@@ -191,7 +204,12 @@ function isPrimary(node: NodeName): ReplctlError {
   })
 }
 
-function foreign(node: NodeName, dataDir: string, own: string | undefined, wanted: string | undefined): ReplctlError {
+function foreign(
+  node: NodeName,
+  dataDir: string,
+  own: string | undefined,
+  wanted: string | undefined,
+): ReplctlError {
   return new ReplctlError('foreign-data-directory', `${dataDir} on ${node} does not belong to this cluster`, {
     detail: `Its system identifier is ${own ?? 'unknown'}, the cluster's is ${wanted ?? 'unknown'}.`,
     hint: 'It is left alone. Remove it yourself if you are sure.',

@@ -25,7 +25,9 @@ export function ensureReplicationSlot(upstream: NodeName, slot: string, standby:
     apply: async (ctx) => {
       const { facts, sql } = await ask(ctx)
       const name = quoteLiteral(slot)
-      if (facts.instance?.slots.some((one) => one.name === slot && !one.isActive && one.walStatus === 'lost')) {
+      if (
+        facts.instance?.slots.some((one) => one.name === slot && !one.isActive && one.walStatus === 'lost')
+      ) {
         await sql.execute(`SELECT pg_drop_replication_slot(${name})`)
       }
       await sql.execute(`SELECT pg_create_physical_replication_slot(${name}, true)`)
@@ -89,7 +91,9 @@ export function requireRoomForStandby(
       const limit = (name: string) => Number(instance.settings[name]?.value ?? 0)
       // A standby that streams already needs no room of its own, nor a second copy.
       const isHere = (node: NodeSettings) =>
-        instance.replication.some((one) => one.applicationName === node.applicationName && one.state === 'streaming')
+        instance.replication.some(
+          (one) => one.applicationName === node.applicationName && one.state === 'streaming',
+        )
       const missing = standbys.filter((node) => !isHere(node))
       const hasSlot = (node: NodeSettings) => instance.slots.some((one) => one.name === node.slotName)
       const neededSlots = hasSlots ? missing.filter((node) => !hasSlot(node)).length : 0

@@ -1,7 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { refused, type Step, satisfied } from '../engine/step.ts'
 import { wayBack } from '../cluster/way-back.ts'
+import { refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { look } from './look.ts'
 
@@ -16,7 +16,9 @@ export function requireDataDirectoryForPrimary(node: NodeName): Step {
       const { dataDirectoryState: state } = facts
       if (state === 'missing' || state === 'empty') return satisfied(`${dataDir} is ${state}`)
       if (isOwn(facts, ctx.node.cluster, dataDir)) return satisfied(`${dataDir} was begun by replctl`)
-      return refused(foreignDataDirectory(facts, dataDir, 'To take a running or stopped instance over: --adopt.'))
+      return refused(
+        foreignDataDirectory(facts, dataDir, 'To take a running or stopped instance over: --adopt.'),
+      )
     },
   }
 }

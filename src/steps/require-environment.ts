@@ -46,7 +46,9 @@ export function requireDiskSpace(standby: NodeName, source: NodeName): Step {
     check: async (ctx) => {
       const [facts, { sql }] = await Promise.all([look(ctx), ask(ctx, source)])
       if (facts.dataDirectoryState === 'instance') return satisfied('the copy is there already')
-      const size = Number((await sql.value('SELECT sum(pg_tablespace_size(oid))::text FROM pg_tablespace')) ?? 0)
+      const size = Number(
+        (await sql.value('SELECT sum(pg_tablespace_size(oid))::text FROM pg_tablespace')) ?? 0,
+      )
       if (facts.freeBytes === null) return satisfied('free space is unknown')
       const free = Math.round(facts.freeBytes / 2 ** 20)
       const needed = Math.round((size * 1.05) / 2 ** 20) + 64
@@ -84,7 +86,8 @@ export function requireTablespaceFolders(standby: NodeName, source: NodeName, is
       const locations = (there.instance?.tablespaces ?? []).map((one) => one.location)
       if (locations.length === 0) return satisfied('there are no tablespaces')
       if (facts.dataDirectoryState === 'instance' && !isReclone) return satisfied('the copy is there already')
-      const isBegun = isOwn(facts, ctx.node.cluster, ctx.node.settings.postgres.dataDir) && facts.mark?.phase !== 'done'
+      const isBegun =
+        isOwn(facts, ctx.node.cluster, ctx.node.settings.postgres.dataDir) && facts.mark?.phase !== 'done'
       const isSameHost = ctx.node.settings.host === ctx.on(source).settings.host
       const output = isSameHost
         ? locations.map((location) => `same-host\t${location}`).join('\n')
@@ -94,7 +97,10 @@ export function requireTablespaceFolders(standby: NodeName, source: NodeName, is
               ...locations,
             ]),
           )
-      const wrong = output.trim().split('\n').filter((line) => line !== '')
+      const wrong = output
+        .trim()
+        .split('\n')
+        .filter((line) => line !== '')
       if (wrong.length === 0) {
         return satisfied(`${locations.length} tablespace folder(s) are ready`)
       }
@@ -118,7 +124,8 @@ export function awaitReplayOf(source: NodeName, upstream: NodeName, slot: string
     const [{ facts: there }, { sql }] = await Promise.all([ask(ctx, upstream), ask(ctx, source)])
     const kept = there.instance?.slots.find((one) => one.name === slot)?.restartLsn ?? null
     if (kept === null) return { isReached: false, because: `slot "${slot}" is not there yet` }
-    const isReached = (await sql.value(`SELECT (pg_last_wal_replay_lsn() >= '${kept}'::pg_lsn)::text`)) === 'true'
+    const isReached =
+      (await sql.value(`SELECT (pg_last_wal_replay_lsn() >= '${kept}'::pg_lsn)::text`)) === 'true'
     return { isReached, because: `${isReached ? 'replayed' : 'not yet replayed'} ${kept}` }
   }
   return {

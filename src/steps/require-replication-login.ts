@@ -1,6 +1,6 @@
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
-import { passfileOf } from '../cluster/node-configuration.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { passfileOf } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
 import { refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -12,7 +12,11 @@ import { suitableBinaries } from './require-binaries.ts'
  * A replication login from the standby's host to its upstream is tried for real, and shows that the instance over
  * there is the one we mean: the same system identifier.
  */
-export function requireReplicationLogin(standby: NodeName, upstream: NodeSettings, inventory: Inventory): Step {
+export function requireReplicationLogin(
+  standby: NodeName,
+  upstream: NodeSettings,
+  inventory: Inventory,
+): Step {
   return {
     title: `try a replication login to ${upstream.name}`,
     node: standby,
@@ -25,7 +29,8 @@ export function requireReplicationLogin(standby: NodeName, upstream: NodeSetting
         (one) => one.applicationName === applicationName && one.state === 'streaming',
       )
       // It needs no second walsender, which may not be there, to show that it can log in.
-      if (isHere && facts.instance?.receiver?.status === 'streaming') return satisfied('it streams from there')
+      if (isHere && facts.instance?.receiver?.status === 'streaming')
+        return satisfied('it streams from there')
       const answer = await tryAgain(() => tryReplicationLogin(ctx, standby, upstream, inventory))
       if (typeof answer !== 'string') return refused(answer)
       return answer === there.instance.systemIdentifier
@@ -82,9 +87,13 @@ export async function tryReplicationLogin(
 }
 
 function otherInstance(from: NodeName, upstream: NodeSettings, seen: string, wanted: string): ReplctlError {
-  return new ReplctlError('foreign-cluster', `at ${upstream.address}:${upstream.postgres.port} answers another instance`, {
-    detail: `Seen from ${from}, its system identifier is ${seen}; that of ${upstream.name} is ${wanted}.`,
-    hint: `Correct the address or the port of ${upstream.name} in the inventory.`,
-    node: from,
-  })
+  return new ReplctlError(
+    'foreign-cluster',
+    `at ${upstream.address}:${upstream.postgres.port} answers another instance`,
+    {
+      detail: `Seen from ${from}, its system identifier is ${seen}; that of ${upstream.name} is ${wanted}.`,
+      hint: `Correct the address or the port of ${upstream.name} in the inventory.`,
+      node: from,
+    },
+  )
 }

@@ -9,5 +9,9 @@ export async function restartInstance(ctx: StepContext, facts: NodeFacts): Promi
   const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
   const result = await ctx.node.run(service.restart, { timeoutMs: ctx.timeoutMs })
   if (result.status !== 0) throw startFailed(facts.name, service, result.stderr || result.stdout)
-  await awaitState(ctx, `PostgreSQL on ${facts.name} answers`, async () => (await look(ctx)).instance ?? undefined)
+  await awaitState(
+    ctx,
+    `PostgreSQL on ${facts.name} answers`,
+    async () => (await look(ctx)).instance ?? undefined,
+  )
 }

@@ -43,7 +43,9 @@ export function startInstance(node: NodeName): Step {
       const facts = await look(ctx)
       if (facts.postmaster?.isAlive !== true) return
       await ctx.node.closeSql()
-      await ctx.node.output(serviceOf(ctx.node, facts, binDirectoryOf(facts)).stop, { timeoutMs: ctx.timeoutMs })
+      await ctx.node.output(serviceOf(ctx.node, facts, binDirectoryOf(facts)).stop, {
+        timeoutMs: ctx.timeoutMs,
+      })
     },
   }
 }

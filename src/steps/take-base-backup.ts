@@ -1,8 +1,8 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { shellScript } from '../command.ts'
 import { upstreamConninfo } from '../cluster/node-configuration.ts'
+import { shellScript } from '../command.ts'
 import { type Progress, pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { lookAtJob, startJob, stopJob } from '../node/jobs.ts'
@@ -18,8 +18,8 @@ import { capabilitiesOf } from '../postgres/versions.ts'
 import { emptyDirectoryScript, workLock } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, majorOf, sqlOf } from './look.ts'
-import { isOwn } from './require-data-directory.ts'
 import { suitableBinaries } from './require-binaries.ts'
+import { isOwn } from './require-data-directory.ts'
 
 const jobName = 'base-backup'
 
@@ -160,12 +160,16 @@ async function chooseCompression(
   const sql = await sqlOf(ctx, there)
   const server = await sql.value("SELECT setting FROM pg_config WHERE name = 'CONFIGURE'").catch(() => null)
   const client = await ctx.node.run(
-    shellScript('ask for the compressions of pg_basebackup', '"$1/pg_basebackup" --help; ldd "$1/pg_basebackup" 2>/dev/null', [
-      directory,
-    ]),
+    shellScript(
+      'ask for the compressions of pg_basebackup',
+      '"$1/pg_basebackup" --help; ldd "$1/pg_basebackup" 2>/dev/null',
+      [directory],
+    ),
   )
   const links = client.stdout
-  const clientConfigure = ['zstd', 'lz4'].filter((name) => links.includes(`lib${name}`)).map((name) => `--with-${name}`)
+  const clientConfigure = ['zstd', 'lz4']
+    .filter((name) => links.includes(`lib${name}`))
+    .map((name) => `--with-${name}`)
   return commonCompression(server ?? '', clientConfigure.join(' '))
 }
 
@@ -190,15 +194,20 @@ async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void>
       lastGrowthAt = Date.now()
     }
     if (Date.now() - lastGrowthAt > Math.max(600_000, ctx.timeoutMs)) {
-      throw new ReplctlError('timeout', `no byte of the base backup came for ${Math.round((Date.now() - lastGrowthAt) / 1000)} s`, {
-        detail: job.output.trim().split('\n').at(-1),
-        node: ctx.node.name,
-      })
+      throw new ReplctlError(
+        'timeout',
+        `no byte of the base backup came for ${Math.round((Date.now() - lastGrowthAt) / 1000)} s`,
+        {
+          detail: job.output.trim().split('\n').at(-1),
+          node: ctx.node.name,
+        },
+      )
     }
     const seconds = (Date.now() - startedAt) / 1000
     ctx.progress({
       ...progress,
-      bytesPerSecond: progress.doneBytes === undefined || seconds < 0.2 ? undefined : progress.doneBytes / seconds,
+      bytesPerSecond:
+        progress.doneBytes === undefined || seconds < 0.2 ? undefined : progress.doneBytes / seconds,
     })
     // Often at first, when a small copy may be over at once; seldom later: looking costs the hosts something.
     const everyMs = Math.min(500, Math.max(50, (Date.now() - startedAt) / 20))
@@ -209,7 +218,10 @@ async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void>
 type CopyProgress = Pick<Progress, 'message' | 'doneBytes' | 'totalBytes'>
 
 /** The sending server's own view of the copy; where it has none (12 and older), or does not answer, null each time. */
-async function serverProgress(ctx: StepContext, source: NodeSettings): Promise<() => Promise<CopyProgress | null>> {
+async function serverProgress(
+  ctx: StepContext,
+  source: NodeSettings,
+): Promise<() => Promise<CopyProgress | null>> {
   const there = await ask(ctx, source.name).catch(() => null)
   if (there === null || !capabilitiesOf(majorOf(there.facts)).basebackupProgressView) return async () => null
   const name = quoteLiteral(ctx.node.settings.applicationName)
@@ -221,7 +233,9 @@ async function serverProgress(ctx: StepContext, source: NodeSettings): Promise<(
           WHERE a.application_name = ${name} LIMIT 1`,
       )
       .catch(() => null)
-    return row === null ? null : { message: row.phase, doneBytes: row.done, totalBytes: row.total ?? undefined }
+    return row === null
+      ? null
+      : { message: row.phase, doneBytes: row.done, totalBytes: row.total ?? undefined }
   }
 }
 
@@ -244,17 +258,27 @@ function copyFailed(node: NodeName, status: number | null, output: string): Repl
     .slice(-10)
     .join('\n')
   const isFull = /no space left/i.test(said)
-  return new ReplctlError(isFull ? 'disk-full' : 'base-backup-failed', `could not take a base backup onto ${node}`, {
-    detail: `pg_basebackup ended with ${status === null ? 'a kill' : `exit status ${status}`}. It said: ${said}`,
-    hint: isFull ? 'Free some space there, then run the command again.' : 'Mend what it names, then run the command again.',
-    node,
-  })
+  return new ReplctlError(
+    isFull ? 'disk-full' : 'base-backup-failed',
+    `could not take a base backup onto ${node}`,
+    {
+      detail: `pg_basebackup ended with ${status === null ? 'a kill' : `exit status ${status}`}. It said: ${said}`,
+      hint: isFull
+        ? 'Free some space there, then run the command again.'
+        : 'Mend what it names, then run the command again.',
+      node,
+    },
+  )
 }
 
 function lostDirectory(node: NodeName, dataDir: string): ReplctlError {
-  return new ReplctlError('foreign-data-directory', `${dataDir} on ${node} is not the directory that replctl made`, {
-    detail: 'It was replaced since the step before.',
-    hint: 'Look at what happened there; nothing was written into it.',
-    node,
-  })
+  return new ReplctlError(
+    'foreign-data-directory',
+    `${dataDir} on ${node} is not the directory that replctl made`,
+    {
+      detail: 'It was replaced since the step before.',
+      hint: 'Look at what happened there; nothing was written into it.',
+      node,
+    },
+  )
 }

@@ -31,8 +31,8 @@ export interface LaunchedCommand {
 
 /** Its arguments are process groups: each command has its own, and with sudo's pseudo-terminal a second. */
 const killScript = `
-signal() { s=$1; shift; for id; do kill -s "$s" -- "-$id" || kill -s "$s" "$id"; done; }
-alive() { for id; do kill -s 0 -- "-$id" && return 0; done; return 1; }
+signal() { s=$1; shift; for id; do kill "-$s" "-$id" || kill "-$s" "$id"; done; }
+alive() { for id; do kill -0 "-$id" && return 0; done; return 1; }
 { signal TERM "$@"
 tries=0
 while alive "$@" && [ $tries -lt 10 ]; do tries=$((tries + 1)); sleep 0.1 || sleep 1; done

@@ -248,6 +248,24 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     expect(await pg1.sqlValue("SELECT current_setting('listen_addresses')")).toBe('localhost')
   })
 
+  it('an instance with its configuration in the data directory; its options are not lost in a restart', async () => {
+    await hosts.exec('pg1', 'pg_ctlcluster 15 main stop -m fast')
+    const pg2 = server('pg2')
+    await pg2.init(['max_connections = 44'], ['--data-checksums'])
+    await pg2.run('pg_ctl', ['-D', dataDir, '-l', `${dataDir}.log`, '-w', '-o', '-c work_mem=7MB', 'start'])
+    const adoptPg2 = () => cluster.replctl(['init', 'primary', 'pg2', '--adopt', '--yes', '--json'])
+    const refused = await adoptPg2()
+    expect(refused.exitCode, refused.stdout).toBe(3)
+    expect(refused.json.problems[0].detail).toContain('work_mem')
+    await pg2.restart()
+    const adopted = await adoptPg2()
+    expect(adopted.exitCode, adopted.stdout).toBe(0)
+    expect(await pg2.sqlValue("SELECT current_setting('max_connections')")).toBe('44')
+    const added = await cluster.replctl(['add-standby', 'pg3', '--json'])
+    expect(added.exitCode, added.stdout).toBe(0)
+    expect(await server('pg3').sqlValue("SELECT current_setting('max_connections')")).toBe('44')
+  })
+
   it('killed part-way it is taken back by abort, and finished by resume', async () => {
     const before = await checksums(hosts, 'pg1')
     await killAt('allow replication from the nodes')

@@ -37,7 +37,10 @@ describeOnHosts('P-48: shells that talk and set what they please', () => {
     })
     await hosts.writeFile('pg1', '/etc/banner', 'Authorized use only!\n{"ok":true}\n')
     for (const host of hosts.names) {
-      await hosts.exec(host, 'mkdir -p /var/lib/postgresql/.config/fish /home/admin/.config/fish /root/.config/fish')
+      await hosts.exec(
+        host,
+        'mkdir -p /var/lib/postgresql/.config/fish /home/admin/.config/fish /root/.config/fish',
+      )
       for (const [user, home] of [
         ['postgres', '/var/lib/postgresql'],
         ['admin', '/home/admin'],

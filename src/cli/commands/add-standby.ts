@@ -16,7 +16,10 @@ copy that was interrupted is found again by the same command. A directory that i
   ],
   options: [
     { flags: '--from <node>', summary: 'clone from this standby instead of the upstream' },
-    { flags: '--reclone', summary: 'replace a standby of this same cluster; its old directory is kept until the new one streams' },
+    {
+      flags: '--reclone',
+      summary: 'replace a standby of this same cluster; its old directory is kept until the new one streams',
+    },
   ],
   load: () => import('../runs/add-standby.ts'),
 }

@@ -10,7 +10,13 @@ run that was killed is finished by the same command or by "replctl resume", or t
 
 With --adopt a running or stopped instance that replctl did not make is taken over. Its data and its own configuration
 stay; what has to change is shown first, and a restart, where one is needed, happens only after a yes or --yes.`,
-  examples: ['replctl init primary', 'replctl init primary pg1 --dry-run', 'replctl init primary pg1 --adopt --yes'],
-  options: [{ flags: '--adopt', summary: 'take over an instance that replctl did not make, its data untouched' }],
+  examples: [
+    'replctl init primary',
+    'replctl init primary pg1 --dry-run',
+    'replctl init primary pg1 --adopt --yes',
+  ],
+  options: [
+    { flags: '--adopt', summary: 'take over an instance that replctl did not make, its data untouched' },
+  ],
   load: () => import('../runs/init-primary.ts'),
 }

@@ -8,7 +8,10 @@ export const newCluster: CommandSpec = {
   examples: ['replctl new shop --hosts 10.0.0.11,10.0.0.12,10.0.0.13'],
   options: [
     { flags: '--hosts <hosts>', summary: 'comma-separated hosts, the first one for the primary' },
-    { flags: '--postgres-version <major>', summary: 'major version of PostgreSQL, for the data directory (default: 15)' },
+    {
+      flags: '--postgres-version <major>',
+      summary: 'major version of PostgreSQL, for the data directory (default: 15)',
+    },
   ],
   load: () => import('../runs/new.ts'),
 }

@@ -10,17 +10,24 @@ the inventory; while it shows any sign of life, promote refuses.
 
 The promotion itself is the point of no return. Slots, the other standbys and a checkpoint come after it, while writes are
 possible again; if that part is interrupted, "replctl resume" (or the same command) finishes it.`,
-  examples: ['replctl promote', 'replctl promote pg2', 'replctl promote pg2 --method trigger-file', 'replctl promote --dry-run'],
+  examples: [
+    'replctl promote',
+    'replctl promote pg2',
+    'replctl promote pg2 --method trigger-file',
+    'replctl promote --dry-run',
+  ],
   options: [
     {
       flags: '--method <method>',
-      summary: 'how to promote: auto (the best of the version), trigger-file (11 to 15), pg_promote (12 and newer)',
+      summary:
+        'how to promote: auto (the best of the version), trigger-file (11 to 15), pg_promote (12 and newer)',
       choices: ['auto', 'trigger-file', 'pg_promote'],
     },
     { flags: '--allow-data-loss', summary: 'go on although another node has, or may have, more WAL' },
     {
       flags: '--allow-split-brain',
-      summary: 'go on although the old primary can neither be proved stopped nor fenced; never against signs of life',
+      summary:
+        'go on although the old primary can neither be proved stopped nor fenced; never against signs of life',
     },
   ],
   load: () => import('../runs/promote.ts'),

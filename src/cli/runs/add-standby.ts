@@ -1,9 +1,9 @@
 import type { NodeSettings } from '../../cluster/inventory.ts'
+import { twoWriters } from '../../cluster/judge-promotion.ts'
 import type { NodeName } from '../../cluster/names.ts'
-import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { expectedUpstream, isRunningStandby } from '../../cluster/topology.ts'
-import { twoWriters } from '../../cluster/judge-promotion.ts'
+import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { addStandby, type NewStandby } from '../../runbooks/add-standby.ts'
 import { type ClusterSession, findNode, findNodes, openCluster } from '../cluster-session.ts'
@@ -15,7 +15,8 @@ export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
     const targets = findNodes(session.inventory, (call.args[0] ?? []) as readonly string[])
-    const from = call.options.from === undefined ? undefined : findNode(session.inventory, String(call.options.from))
+    const from =
+      call.options.from === undefined ? undefined : findNode(session.inventory, String(call.options.from))
     const isReclone = call.options.reclone === true
     return await operate(call, {
       session,
@@ -36,7 +37,10 @@ function decide(
 ): Decision {
   const { inventory, templates } = session
   const { survey, topology } = observation
-  requireReachable(survey, targets.map((node) => node.name))
+  requireReachable(
+    survey,
+    targets.map((node) => node.name),
+  )
   if (topology.writers.length > 1) throw twoWriters(topology)
   const primary = inventory.nodes.find((node) => node.name === topology.primary)
   if (primary === undefined) throw noPrimary(observation)
@@ -60,10 +64,13 @@ function decide(
     if (!isBuiltBefore) refuseBadSource(observation, source, node, primary)
   }
   const record = commonRecord(survey)
-  const known = record?.members ?? inventory.nodes.filter((node) => isRunning(observation, node)).map((node) => node.name)
+  const known =
+    record?.members ?? inventory.nodes.filter((node) => isRunning(observation, node)).map((node) => node.name)
   const members = inventory.nodes
     .map((node) => node.name)
-    .filter((name) => name === primary.name || known.includes(name) || targets.some((node) => node.name === name))
+    .filter(
+      (name) => name === primary.name || known.includes(name) || targets.some((node) => node.name === name),
+    )
   const running = inventory.nodes
     .filter((node) => node.name === primary.name || (isRunning(observation, node) && !targets.includes(node)))
     .map((node) => node.name)
@@ -82,11 +89,11 @@ function decide(
     }),
     text: (after, _outcome, paint) =>
       targets
-            .map((target) => {
-              const node = after.topology.nodes.find((one) => one.settings.name === target.name)
-              return `${paint.strong(target.name)} streams from ${node?.upstream ?? 'nobody'}.\n`
-            })
-            .join(''),
+        .map((target) => {
+          const node = after.topology.nodes.find((one) => one.settings.name === target.name)
+          return `${paint.strong(target.name)} streams from ${node?.upstream ?? 'nobody'}.\n`
+        })
+        .join(''),
   }
 }
 

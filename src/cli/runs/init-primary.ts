@@ -81,19 +81,27 @@ export function refuseFormerMember({ survey }: Observation, node: NodeName): voi
       node,
     })
   }
-  const silent = survey.find((facts) => facts.unreachable !== null && own.record?.members.includes(facts.name))
+  const silent = survey.find(
+    (facts) => facts.unreachable !== null && own.record?.members.includes(facts.name),
+  )
   if (own.instance === null && silent !== undefined) {
-    throw new ReplctlError('primary-unproven', `refused to start ${node}: another node may be the primary now`, {
-      detail: `${silent.name} cannot be reached, and may have been promoted while ${node} was stopped.`,
-      hint: `Bring ${silent.name} back first; or see for yourself that it is no primary, and start PostgreSQL on ${node} by hand.`,
-      node,
-    })
+    throw new ReplctlError(
+      'primary-unproven',
+      `refused to start ${node}: another node may be the primary now`,
+      {
+        detail: `${silent.name} cannot be reached, and may have been promoted while ${node} was stopped.`,
+        hint: `Bring ${silent.name} back first; or see for yourself that it is no primary, and start PostgreSQL on ${node} by hand.`,
+        node,
+      },
+    )
   }
 }
 
 function whatItIs(own: NodeFacts, leader: NodeName): string {
   if (own.hasStandbySignal || own.instance?.isInRecovery === true) return `${own.name} is a standby of it.`
-  return own.fence === null ? `${leader} leads it.` : `${own.name} was fenced when ${own.fence.newPrimary} took over.`
+  return own.fence === null
+    ? `${leader} leads it.`
+    : `${own.name} was fenced when ${own.fence.newPrimary} took over.`
 }
 
 /** The members of the cluster that this node leads; a new cluster has only this one. */

@@ -13,7 +13,8 @@ export async function run(call: Call): Promise<Answer> {
   if (hosts.length === 0) {
     throw new ReplctlError('usage', 'no hosts given', { hint: 'Name them: --hosts 10.0.0.11,10.0.0.12' })
   }
-  const version = call.options.postgresVersion === undefined ? undefined : Number(call.options.postgresVersion)
+  const version =
+    call.options.postgresVersion === undefined ? undefined : Number(call.options.postgresVersion)
   const path = resolve(call.io.cwd, call.flags.config ?? 'replctl.yaml')
   const text = newInventoryText({ cluster, hosts, ...(version === undefined ? {} : { version }) })
   if (!call.flags.isDryRun) await writeNewInventory(path, text)

@@ -7,8 +7,8 @@ import { commonRecord } from '../../cluster/record.ts'
 import { expectedUpstream, hasDiverged, isReceiving, isRunningStandby } from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
+import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
-import { promotionMethods, type PromotionMethod } from '../../postgres/versions.ts'
 import { promote } from '../../runbooks/promote.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
@@ -49,7 +49,11 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
   const { inventory, templates } = session
   const { survey, topology } = observation
   if (wish.node !== undefined) requireReachable(survey, [wish.node])
-  if (survey.every((facts) => facts.unreachable !== null)) requireReachable(survey, survey.map((one) => one.name))
+  if (survey.every((facts) => facts.unreachable !== null))
+    requireReachable(
+      survey,
+      survey.map((one) => one.name),
+    )
   const node = wish.node ?? resumedCandidate(observation)
   const judged = judgePromotion(inventory, topology, { ...wish, node })
   const candidate = findNode(inventory, judged.candidate)
@@ -85,7 +89,8 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         node: one,
         upstream: settingsOf(expectedUpstream(inventory, one, candidate.name, survey)),
       })),
-      rivals: wish.allowDataLoss || judged.isAlreadyPrimary ? [] : rivalsOf(observation, candidate.name, following),
+      rivals:
+        wish.allowDataLoss || judged.isAlreadyPrimary ? [] : rivalsOf(observation, candidate.name, following),
       leftOverSlots: leftOverSlots(session, observation, candidate, following),
       members,
       confirming: members.filter((name) => ![candidate.name, ...fenced, ...astray].includes(name)),
@@ -110,8 +115,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         repointed: following.map((one) => one.name),
         isFenced: outcome.steps.some((step) => /^fence /.test(step.title)),
       }),
-    text: (_after, _outcome, paint, result) =>
-      promotionText(result as never, judged.choice.verdicts, paint),
+    text: (_after, _outcome, paint, result) => promotionText(result as never, judged.choice.verdicts, paint),
   }
 }
 
@@ -140,44 +144,63 @@ function leftOverSlots(
       const owner = inventory.nodes.find((node) => node.slotName === slot.name)
       if (owner === undefined || slot.type !== 'physical') return []
       const isUsed =
-        owner.name !== candidate.name && expectedUpstream(inventory, owner, candidate.name, survey) === standby.name
+        owner.name !== candidate.name &&
+        expectedUpstream(inventory, owner, candidate.name, survey) === standby.name
       return isUsed ? [] : [{ node: standby.name, slot: slot.name }]
     })
   })
 }
 
 /** Standbys with WAL that the new primary does not have (`--allow-data-loss`), or that left its history already. */
-function astrayFrom({ survey, topology }: Observation, candidate: NodeName, judged: PromotionDecision): NodeName[] {
+function astrayFrom(
+  { survey, topology }: Observation,
+  candidate: NodeName,
+  judged: PromotionDecision,
+): NodeName[] {
   const primary = survey.find((facts) => facts.name === candidate)
   if (!judged.isAlreadyPrimary) {
     // One that still streams may get the rest.
     return primary && isReceiving(primary) ? [] : nodesAhead(topology, candidate).map(({ node }) => node)
   }
-  return survey.flatMap((facts) => (primary && isRunningStandby(facts) && hasDiverged(facts, primary) ? [facts.name] : []))
+  return survey.flatMap((facts) =>
+    primary && isRunningStandby(facts) && hasDiverged(facts, primary) ? [facts.name] : [],
+  )
 }
 
 /** The other standbys, where anybody may have received something since the survey. */
-function rivalsOf({ survey }: Observation, candidate: NodeName, following: readonly NodeSettings[]): NodeName[] {
+function rivalsOf(
+  { survey }: Observation,
+  candidate: NodeName,
+  following: readonly NodeSettings[],
+): NodeName[] {
   const names = following.map((one) => one.name)
   const canMove = survey.some((facts) => [candidate, ...names].includes(facts.name) && isReceiving(facts))
   return canMove ? names : []
 }
 
 function leftBehind(node: string, primary: string) {
-  const error = new ReplctlError('node-diverged', `${node} has WAL that ${primary} lacks and cannot follow it`, {
-    hint: wayBack(node),
-    node,
-  })
+  const error = new ReplctlError(
+    'node-diverged',
+    `${node} has WAL that ${primary} lacks and cannot follow it`,
+    {
+      hint: wayBack(node),
+      node,
+    },
+  )
   return problemOf(error, 'warning')
 }
 
 /** replctl could not leave anything on that host: what starts PostgreSQL there starts it as it was. */
 function startsUnguarded(node: string, candidate: string): ReplctlError {
-  return new ReplctlError('start-guard-missing', `nothing keeps ${node} from coming up read-write when its host is back`, {
-    detail: 'It could not be reached, so it could not be fenced in its own data directory.',
-    hint: `Keep PostgreSQL from starting there; once its host answers and before PostgreSQL is started there, "replctl promote ${candidate}" fences it.`,
-    node,
-  })
+  return new ReplctlError(
+    'start-guard-missing',
+    `nothing keeps ${node} from coming up read-write when its host is back`,
+    {
+      detail: 'It could not be reached, so it could not be fenced in its own data directory.',
+      hint: `Keep PostgreSQL from starting there; once its host answers and before PostgreSQL is started there, "replctl promote ${candidate}" fences it.`,
+      node,
+    },
+  )
 }
 
 function unreachableProblem({ survey }: Observation, verdict: CandidateVerdict) {

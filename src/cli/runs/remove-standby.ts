@@ -1,6 +1,6 @@
-import { twoWriters } from '../../cluster/judge-promotion.ts'
 import type { Survey } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
+import { twoWriters } from '../../cluster/judge-promotion.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { isRunningStandby } from '../../cluster/topology.ts'
@@ -42,13 +42,28 @@ export async function run(call: Call): Promise<Answer> {
           .filter((one) => one.name === primary || (one.name !== node.name && isRunningStandby(one)))
           .map((one) => one.name)
         // A fenced former primary is a member and confirms nothing: to wait for it would block every write.
-        const confirming = members.filter((name) => name !== primary && confirms(survey, primary, findNode(inventory, name)))
+        const confirming = members.filter(
+          (name) => name !== primary && confirms(survey, primary, findNode(inventory, name)),
+        )
         const followers = topology.nodes.filter((one) => one.upstream === node.name)
-        if (followers.length > 0) throw hasFollowers(node.name, followers.map((one) => one.settings.name))
+        if (followers.length > 0)
+          throw hasFollowers(
+            node.name,
+            followers.map((one) => one.settings.name),
+          )
         return {
           plan: removeStandby(
             { inventory, templates },
-            { standby: node.name, slot: node.slotName, isReachable, isPurge, primary, staying, members, confirming },
+            {
+              standby: node.name,
+              slot: node.slotName,
+              isReachable,
+              isPurge,
+              primary,
+              staying,
+              members,
+              confirming,
+            },
           ),
           problems:
             isReachable || facts?.unreachable == null ? [] : [problemOf(facts.unreachable, 'warning')],
@@ -66,7 +81,8 @@ export async function run(call: Call): Promise<Answer> {
 /** Whether the primary waits for this node's confirmation now, or may do so since it streams. */
 function confirms(survey: Survey, primary: string | null, { name, applicationName }: NodeSettings): boolean {
   const facts = survey.find((one) => one.name === name)
-  const waited = survey.find((one) => one.name === primary)?.instance?.settings.synchronous_standby_names?.value ?? ''
+  const waited =
+    survey.find((one) => one.name === primary)?.instance?.settings.synchronous_standby_names?.value ?? ''
   return (facts !== undefined && isRunningStandby(facts)) || waited.includes(`"${applicationName}"`)
 }
 
@@ -78,8 +94,12 @@ function cannotRemovePrimary(node: string): ReplctlError {
 }
 
 function hasFollowers(node: string, followers: readonly string[]): ReplctlError {
-  return new ReplctlError('wrong-upstream', `refused to remove ${node}: ${followers.join(', ')} receive from it`, {
-    hint: `Take "upstream: ${node}" out of the inventory and run "replctl add-standby ${followers.join(' ')}" first.`,
-    node,
-  })
+  return new ReplctlError(
+    'wrong-upstream',
+    `refused to remove ${node}: ${followers.join(', ')} receive from it`,
+    {
+      hint: `Take "upstream: ${node}" out of the inventory and run "replctl add-standby ${followers.join(' ')}" first.`,
+      node,
+    },
+  )
 }

@@ -1,4 +1,4 @@
-import { newestJournal, type Journal } from '../../engine/journal.ts'
+import { type Journal, newestJournal } from '../../engine/journal.ts'
 import { ReplctlError } from '../../errors.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { openCluster } from '../cluster-session.ts'
@@ -49,9 +49,13 @@ export async function findUnfinished(call: Call): Promise<Journal> {
 export function callOf(call: Call, journal: Journal, extra: Readonly<Record<string, unknown>> = {}): Call {
   const again = calls[journal.command]?.(journal.wish)
   if (again === undefined) {
-    throw new ReplctlError('cannot-abort', `this replctl does not know how to go on with "${journal.command}"`, {
-      hint: 'Use the version of replctl that began it.',
-    })
+    throw new ReplctlError(
+      'cannot-abort',
+      `this replctl does not know how to go on with "${journal.command}"`,
+      {
+        hint: 'Use the version of replctl that began it.',
+      },
+    )
   }
   return { ...call, command: journal.command, args: again.args, options: { ...again.options, ...extra } }
 }

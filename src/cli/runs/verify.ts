@@ -27,7 +27,11 @@ interface VerifyResult {
   readonly token: string
   readonly lsn: string | null
   readonly nodes: readonly VerifiedNode[]
-  readonly archive: { readonly ok: boolean; readonly segment: string; readonly latency_ms: number | null } | null
+  readonly archive: {
+    readonly ok: boolean
+    readonly segment: string
+    readonly latency_ms: number | null
+  } | null
 }
 
 /** `replctl verify [NODE…] [--junit FILE]`. */
@@ -40,7 +44,8 @@ export async function run(call: Call): Promise<Answer> {
     const survey = await surveyNodes([...session.nodes.values()])
     const topology = observeTopology(inventory, survey)
     const problems: Problem[] = diagnose(inventory, topology).filter(
-      (problem) => problem.node === null || named.length === 0 || chosen.some((name) => name === problem.node),
+      (problem) =>
+        problem.node === null || named.length === 0 || chosen.some((name) => name === problem.node),
     )
     const standbys = survey.filter((facts) => chosen.includes(facts.name) && isRunningStandby(facts))
     const startedAt = performance.now()
@@ -87,7 +92,9 @@ async function prove(
     try {
       const [nodes, archive] = await Promise.all([
         Promise.all(
-          standbys.map((facts) => readOn(session.nodes, facts, row.token, writtenAt, timeoutMs, topology, problems)),
+          standbys.map((facts) =>
+            readOn(session.nodes, facts, row.token, writtenAt, timeoutMs, topology, problems),
+          ),
         ),
         proveArchive({ node, sql, inventory: session.inventory, facts: primary.facts, timeoutMs, problems }),
       ])
