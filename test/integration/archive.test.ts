@@ -40,7 +40,7 @@ describeOnHosts('a cluster with a WAL archive', () => {
     expect((await segments()).map((name) => name.slice(0, 24))).toContain(archive.segment)
     const pg1 = cluster.server('pg1')
     expect(
-      await pg1.sqlValue('SELECT last_archived_wal >= $$' + archive.segment + '$$ FROM pg_stat_archiver'),
+      await pg1.sqlValue(`SELECT last_archived_wal >= '${archive.segment}' FROM pg_stat_archiver`),
     ).toBe(true)
   })
 
