@@ -146,7 +146,7 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
   await startJob(ctx.node, jobName, jobScript, [directory, dataDir, ...args])
 }
 
-/** Compressed where both ends can: what zstd at level 1 costs is less than what the link takes, unless there is none. */
+/** Compressed where both ends can, by how far apart they are. */
 async function chooseCompression(
   ctx: StepContext,
   there: NodeFacts,
@@ -160,18 +160,30 @@ async function chooseCompression(
   const sql = await sqlOf(ctx, there)
   const server = await sql.value("SELECT setting FROM pg_config WHERE name = 'CONFIGURE'").catch(() => null)
   const client = await ctx.node.run(
-    shellScript(
-      'ask for the compressions of pg_basebackup',
-      '"$1/pg_basebackup" --help; ldd "$1/pg_basebackup" 2>/dev/null',
-      [directory],
-    ),
+    shellScript('ask for the compressions of pg_basebackup', compressionScript, [
+      directory,
+      source.address,
+      String(source.postgres.port),
+    ]),
   )
   const links = client.stdout
   const clientConfigure = ['zstd', 'lz4']
     .filter((name) => links.includes(`lib${name}`))
     .map((name) => `--with-${name}`)
-  return commonCompression(server ?? '', clientConfigure.join(' '))
+  const reachedInMs = Number(/^reached in (\d+) ms$/m.exec(links)?.[1] ?? 0)
+  return commonCompression(reachedInMs > farMs ? 'far' : 'near', server ?? '', clientConfigure.join(' '))
 }
+
+/** A connection that takes this long (a start of pg_isready and two round trips) comes from another network. */
+const farMs = 40
+
+const compressionScript = `
+ldd "$1/pg_basebackup" 2>/dev/null
+from=$(date +%s%N)
+"$1/pg_isready" -q -h "$2" -p "$3" -t 3
+case $from in *N) ;; *) echo "reached in $(( ($(date +%s%N) - from) / 1000000 )) ms" ;; esac
+:
+`
 
 /** Waits for the copy, as long as bytes flow, and tells how far it is: by the server's own view where it has one. */
 async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void> {
