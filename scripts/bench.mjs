@@ -15,6 +15,7 @@ const scale = Number(process.env.BENCH_SCALE ?? 100)
 const rounds = Number(process.env.BENCH_ROUNDS ?? 3)
 const chosen = process.argv.slice(2)
 const rows = []
+const repmgrCommand = '/usr/lib/postgresql/15/bin/repmgr -f /var/lib/postgresql/repmgr.conf'
 let peakKb = 0
 
 spawnSync(process.execPath, [fileURLToPath(new URL('build.mjs', import.meta.url))], { stdio: 'inherit' })
@@ -193,7 +194,7 @@ async function failover(act, prepare, lose = ({ cluster }) => cluster.server('pg
         writtenAt = performance.now()
       } catch {
         if (isOver && tries > 20_000) break
-        await new Promise((resolve) => setTimeout(resolve, 2))
+        await new Promise((resolve) => setTimeout(resolve, 5))
       }
     }
     await acting
@@ -203,8 +204,6 @@ async function failover(act, prepare, lose = ({ cluster }) => cluster.server('pg
     return writtenAt - startedAt
   })
 }
-
-const repmgrCommand = '/usr/lib/postgresql/15/bin/repmgr -f /var/lib/postgresql/repmgr.conf'
 
 function hasRepmgr() {
   const there = () => spawnSync('test', ['-x', '/usr/lib/postgresql/15/bin/repmgr']).status === 0

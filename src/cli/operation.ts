@@ -9,6 +9,7 @@ import { type Outcome, planSteps, runSteps, undoSteps } from '../engine/run-plan
 import type { Plan } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
+import { preloadPg } from '../node/pg-session.ts'
 import { surveyNodes } from '../node/survey.ts'
 import { colorLevel, createPaint, type Paint } from '../report/paint.ts'
 import { planText } from '../report/plan.ts'
@@ -44,6 +45,8 @@ export interface Operation {
   readonly wish: Readonly<Record<string, unknown>>
   /** Pure of changes: refuses here, before anything is done. */
   decide(observation: Observation): Decision | Promise<Decision>
+  /** Every moment counts: what this operation does not need is not looked up. */
+  readonly isUrgent?: boolean
   /** May begin although another operation stopped part-way behind its point of no return. */
   readonly overridesUnfinished?: boolean
 }
@@ -73,7 +76,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
   let lock: ClusterLock | null = null
   try {
     if (!call.flags.isDryRun && reachable.length > 0) lock = await lockCluster(call, reachable, listener)
-    const survey = await surveyNodes(nodes)
+    const survey = await surveyNodes(nodes, { isBrief: operation.isUrgent === true })
     const found = newestJournal(lock?.foundJournals ?? survey.flatMap((facts) => facts.journal ?? []))
     const resumed = judgeFoundJournal(found, call.command, operation)
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
@@ -119,6 +122,7 @@ export function paintOf(call: Call, stream: 'error' | 'out' = 'error'): Paint {
 
 /** Logs in everywhere at the same time; gives the nodes that could be reached. */
 export async function connectAll(nodes: readonly Node[]): Promise<readonly Node[]> {
+  preloadPg()
   const results = await Promise.allSettled(nodes.map((node) => node.transport.connect()))
   return nodes.filter((_, index) => results[index]?.status === 'fulfilled')
 }

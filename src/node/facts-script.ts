@@ -3,7 +3,8 @@ import { stateVariableScript } from './node.ts'
 /**
  * One POSIX sh script that gathers everything the survey needs of a host, in one round trip. It only reads.
  * Sections begin with `@@name` and end with `@@`; arguments: state directory, data directory, bin directory ('' = detect), and
- * `quick` to leave out what does not change within one command (programs, clock, disk). Steps look often, so small files
+ * `quick` to leave out what does not change within one command (programs, clock, disk), or `brief` to take the major
+ * version of the programs from their folder's name instead of starting each. Steps look often, so small files
  * are read by the shell itself: each process that is not started saves about a millisecond.
  * The programs are searched where Debian, PGDG's RPMs and Homebrew put them, then in PATH.
  */
@@ -15,7 +16,7 @@ print_file() {
 }
 show() { section "$1"; [ -r "$2" ] && print_file "$2"; done_; }
 section home; printf '%s\\n' "$HOME"; done_
-if [ -z "$quick" ]; then
+if [ "$quick" != quick ]; then
   section host; uname -n; done_
   section clock; date +%s%3N 2>/dev/null; done_
 fi
@@ -32,7 +33,7 @@ section inode; printf '%s\\n' "$inode"; done_
 show version "$data/PG_VERSION"
 major=
 [ -r "$data/PG_VERSION" ] && read -r major < "$data/PG_VERSION"
-if [ -z "$quick" ]; then
+if [ "$quick" != quick ]; then
 section installed
 seen=:
 for dir in "$bin" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin \\
@@ -40,7 +41,16 @@ for dir in "$bin" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/p
   if [ -n "$bin" ] && [ "$dir" != "$bin" ]; then continue; fi
   case $seen in *":$dir:"*) continue ;; esac
   seen="$seen$dir:"
-  [ -x "$dir/postgres" ] && printf '%s\\t%s\\n' "$dir" "$("$dir/postgres" --version 2>/dev/null)"
+  [ -x "$dir/postgres" ] || continue
+  if [ "$quick" = brief ]; then
+    case $dir in
+      /usr/lib/postgresql/[0-9]*/bin) known=\${dir#/usr/lib/postgresql/}; known=\${known%/bin} ;;
+      /usr/pgsql-[0-9]*/bin) known=\${dir#/usr/pgsql-}; known=\${known%/bin} ;;
+      *) known= ;;
+    esac
+    if [ -n "$known" ]; then printf '%s\\tpostgres (PostgreSQL) %s\\n' "$dir" "$known"; continue; fi
+  fi
+  printf '%s\\t%s\\n' "$dir" "$("$dir/postgres" --version 2>/dev/null)"
 done
 done_
 section disk

@@ -7,6 +7,11 @@ interface PgError extends Error {
   readonly severity?: string
 }
 
+/** Begins to load the client while the hosts are still being logged into. */
+export function preloadPg(): void {
+  import('pg').catch(() => undefined)
+}
+
 /** A session by the `pg` client over a stream that leads to the server's socket. Values stay text. */
 export async function openPgSession(socket: Duplex, target: SqlTarget): Promise<SqlSession> {
   const { default: pg } = await import('pg')

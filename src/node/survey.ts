@@ -7,10 +7,15 @@ import { parsePostgresVersion } from '../postgres/versions.ts'
 import { factsScript } from './facts-script.ts'
 import { readInstanceFacts } from './instance-facts.ts'
 import type { Node } from './node.ts'
+import { preloadPg } from './pg-session.ts'
 
 /** Observes all nodes at the same time. It only reads; a host that cannot be reached is a fact, not an error. */
-export async function surveyNodes(nodes: readonly Node[]): Promise<NodeFacts[]> {
-  return await Promise.all(nodes.map((node) => surveyNode(node)))
+export async function surveyNodes(
+  nodes: readonly Node[],
+  options: { readonly isBrief?: boolean } = {},
+): Promise<NodeFacts[]> {
+  preloadPg()
+  return await Promise.all(nodes.map((node) => surveyNode(node, options.isBrief)))
 }
 
 /** How old facts may be for a check that only looks. Nothing was changed by us since they were read. */
@@ -25,18 +30,21 @@ export async function recentFacts(node: Node): Promise<NodeFacts> {
   return last !== null && performance.now() - last.at < freshMs ? await last.facts : await surveyNode(node)
 }
 
-/** Observes one node: its host and files by one script, its instance by one SQL statement. */
-export async function surveyNode(node: Node): Promise<NodeFacts> {
-  const facts = observeNode(node)
+/**
+ * Observes one node: its host and files by one script, its instance by one SQL statement. `isBrief`: minor versions of
+ * the programs do not matter, so they are not started to say theirs.
+ */
+export async function surveyNode(node: Node, isBrief = false): Promise<NodeFacts> {
+  const facts = observeNode(node, isBrief)
   node.lastSurvey = { at: performance.now(), facts }
   return await facts
 }
 
-async function observeNode(node: Node): Promise<NodeFacts> {
+async function observeNode(node: Node, isBrief: boolean): Promise<NodeFacts> {
   const { dataDir, binDir } = node.settings.postgres
   const command = shellScript('look at the host', factsScript, [
     ...[node.settings.stateDir, dataDir, binDir ?? ''],
-    node.known === null ? '' : 'quick',
+    node.known !== null ? 'quick' : isBrief ? 'brief' : '',
   ])
   let output: string
   const askedAt = Date.now()

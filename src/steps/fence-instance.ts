@@ -52,15 +52,18 @@ export function fenceInstance(
     },
     apply: async (ctx) => {
       // The mark comes first: whoever finds it after an interruption knows what is to be finished, or taken back.
-      await writeFenceMark(ctx, await look(ctx), newPrimary, wasRunning)
+      let facts = await look(ctx)
+      await writeFenceMark(ctx, facts, newPrimary, wasRunning)
       for (let attempt = 1; ; attempt++) {
-        await stopInstance(ctx, node)
-        await writeSignal(ctx, await look(ctx), newPrimary, input)
-        const facts = await look(ctx)
-        if (facts.postmaster?.isAlive !== true) return
+        await stopInstance(ctx, node, facts)
+        await writeSignal(ctx, facts, newPrimary, input)
+        facts = await look(ctx)
+        if (facts.postmaster?.isAlive !== true && facts.hasStandbySignal) return
         if (attempt === 3) throw stillRuns(node, facts)
       }
     },
+    // Apply ends with this very proof; each further look would lengthen the time without a primary.
+    verify: async () => undefined,
     undo: async (ctx) => {
       const facts = await look(ctx)
       const { dataDir } = ctx.node.settings.postgres
@@ -78,8 +81,8 @@ export function fenceInstance(
 }
 
 /** Stops an instance in fast mode; one that does not go in time, or is frozen, is killed. */
-export async function stopInstance(ctx: StepContext, node: NodeName): Promise<void> {
-  const facts = await look(ctx, node)
+export async function stopInstance(ctx: StepContext, node: NodeName, seen?: NodeFacts): Promise<void> {
+  const facts = seen ?? (await look(ctx, node))
   if (facts.postmaster?.isAlive !== true) return
   const on = ctx.on(node)
   await on.closeSql()
@@ -110,9 +113,11 @@ async function writeSignal(
     upstream: newPrimary,
   })
   const isOld = capabilitiesOf(major).recoveryConf
-  if (!isOld) await writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' })
   const path = isOld ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`
-  await writeTextFile(ctx.node, path, text, { mode: '0600' })
+  await Promise.all([
+    isOld ? undefined : writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' }),
+    writeTextFile(ctx.node, path, text, { mode: '0600' }),
+  ])
 }
 
 /** What an earlier, interrupted fencing for the same primary found running is still known to have run. */

@@ -1,3 +1,4 @@
+import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { triggerFileOf } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
@@ -5,7 +6,7 @@ import { pending, refused, type Step, type StepContext, satisfied } from '../eng
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { choosePromotionMethod, type PromotionMethod } from '../postgres/versions.ts'
-import { ask, look, majorOf } from './look.ts'
+import { look, majorOf, sqlOf } from './look.ts'
 
 /**
  * Promotes a standby. From here on there is only forward: writes may be accepted on a new timeline.
@@ -13,12 +14,14 @@ import { ask, look, majorOf } from './look.ts'
  * would otherwise notice up to 5 s later.
  */
 export function promoteInstance(node: NodeName, method: PromotionMethod): Step {
+  let seen: NodeFacts | null = null
   return {
     title: 'promote it to primary',
     node,
     pointOfNoReturn: true,
     check: async (ctx) => {
       const facts = await look(ctx)
+      seen = facts
       if (facts.instance === null) return refused(gone(node))
       if (!facts.instance.isInRecovery) return satisfied(`it leads, on timeline ${facts.instance.timeline}`)
       try {
@@ -29,7 +32,9 @@ export function promoteInstance(node: NodeName, method: PromotionMethod): Step {
       return pending(`it is in recovery on timeline ${facts.instance.timeline}`)
     },
     apply: async (ctx) => {
-      const { facts, sql } = await ask(ctx)
+      // What the check saw a moment ago serves here: nothing may lie between the decision and the promotion.
+      const facts = seen ?? (await look(ctx))
+      const sql = await sqlOf(ctx, facts)
       if (facts.instance?.isReplayPaused === true) await sql.execute('SELECT pg_wal_replay_resume()')
       if (choosePromotionMethod(majorOf(facts), method) === 'pg_promote') {
         await sql.execute('SELECT pg_promote(false)')

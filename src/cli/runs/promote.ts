@@ -31,6 +31,7 @@ export async function run(call: Call): Promise<Answer> {
       session,
       wish: { node: node ?? null, method, ...flags },
       overridesUnfinished: true,
+      isUrgent: true,
       decide: (observation) => decide(call, session, observation, { node, method, ...flags }),
     })
   } finally {
