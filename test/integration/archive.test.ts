@@ -39,9 +39,9 @@ describeOnHosts('a cluster with a WAL archive', () => {
     expect(archive.ok).toBe(true)
     expect((await segments()).map((name) => name.slice(0, 24))).toContain(archive.segment)
     const pg1 = cluster.server('pg1')
-    expect(
-      await pg1.sqlValue(`SELECT last_archived_wal >= '${archive.segment}' FROM pg_stat_archiver`),
-    ).toBe(true)
+    expect(await pg1.sqlValue(`SELECT last_archived_wal >= '${archive.segment}' FROM pg_stat_archiver`)).toBe(
+      true,
+    )
   })
 
   it("lets a node's key push and fetch, and do nothing else", async () => {
