@@ -101,7 +101,7 @@ function diagnoseStandby(
       }),
     ])
   }
-  const slot = slotFinding(inventory, node)
+  const slot = slotFinding(inventory, node, survey)
   if (slot !== null) findings.push([slot])
   if (topology.primary === null) return findings
   const expected = expectedUpstream(inventory, settings, topology.primary, survey)
@@ -208,8 +208,13 @@ function diagnosePrimary(inventory: Inventory, topology: Topology): Finding[] {
   return findings
 }
 
-function slotFinding(inventory: Inventory, node: ObservedNode): ReplctlError | null {
+function slotFinding(
+  inventory: Inventory,
+  node: ObservedNode,
+  survey: readonly ObservedNode['facts'][],
+): ReplctlError | null {
   const { settings, slot } = node
+  const canTell = survey.some((one) => one.name === node.upstream && one.instance !== null)
   if (slot?.walStatus === 'lost' || slot?.invalidationReason) {
     return new ReplctlError('slot-lost', `the replication slot of ${settings.name} is lost`, {
       detail: `Slot "${slot.name}" has wal_status ${slot.walStatus}${
@@ -219,7 +224,7 @@ function slotFinding(inventory: Inventory, node: ObservedNode): ReplctlError | n
       node: settings.name,
     })
   }
-  if (inventory.replication.slots && slot === null && node.upstream !== null) {
+  if (inventory.replication.slots && slot === null && canTell) {
     return new ReplctlError('slot-missing', `${node.upstream} has no replication slot for ${settings.name}`, {
       detail: `Slot "${settings.slotName}" is missing, so WAL that ${settings.name} still needs may be removed.`,
       hint: `Make it again: replctl add-standby ${settings.name}`,

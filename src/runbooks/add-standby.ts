@@ -43,6 +43,8 @@ export interface AddStandbyWish {
   readonly standbys: readonly NewStandby[]
   /** Nodes that are part of the cluster afterwards, the primary and the new standbys included. */
   readonly members: readonly NodeName[]
+  /** Those of them that may confirm commits in sync and quorum mode: not one that is fenced, or writes would wait for it. */
+  readonly confirming: readonly NodeName[]
   /** Members that run already: their pg_hba.conf and records are kept up to date. */
   readonly running: readonly NodeName[]
 }
@@ -53,7 +55,7 @@ export interface AddStandbyWish {
  * All preconditions come first. A clone that fails is taken back; one that was killed is found again by the next run.
  */
 export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
-  const { primary, standbys, members, running } = wish
+  const { primary, standbys, members, confirming, running } = wish
   const { replication } = input.inventory
   const waves = wavesOf(standbys)
   const isNew = (node: NodeSettings) => standbys.some((standby) => standby.node.name === node.name)
@@ -75,12 +77,12 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
       ...(replication.slots
         ? wave.map(({ node, upstream }) => ensureReplicationSlot(upstream.name, node.slotName, node.name))
         : []),
-      together(wave.map((standby) => inOrder(cloneSteps(input, primary, standby, members)))),
+      together(wave.map((standby) => inOrder(cloneSteps(input, primary, standby, confirming)))),
     ]),
     ensureSettings(
       primary.name,
       input,
-      members.filter((name) => name !== primary.name),
+      confirming.filter((name) => name !== primary.name),
     ),
     together(
       [...new Set([...running, ...standbys.map(({ node }) => node.name)])].map((name) =>
@@ -129,13 +131,13 @@ function cloneSteps(
   input: ClusterInput,
   primary: NodeSettings,
   { node, upstream, source, isReclone }: NewStandby,
-  members: readonly NodeName[],
+  confirming: readonly NodeName[],
 ): Step[] {
   const { name } = node
   const { replication } = input.inventory
   const slot = replication.slots ? node.slotName : undefined
   const isFromStandby = source.name !== upstream.name && slot !== undefined
-  const others = members.filter((member) => member !== name)
+  const others = confirming.filter((member) => member !== name)
   return [
     ensurePassfile(name, replication, primary.name),
     requireReplicationLogin(name, upstream, input.inventory),

@@ -25,6 +25,8 @@ export interface PromoteWish {
   readonly allowSplitBrain: boolean
   /** Running standbys beside the candidate, with whom they shall receive from afterwards. */
   readonly standbys: readonly { readonly node: NodeSettings; readonly upstream: NodeSettings }[]
+  /** Standbys that are away now: the new primary keeps WAL for them, so that they can follow when they are back. */
+  readonly away: readonly NodeSettings[]
   /** Standbys that may have got WAL after the survey, so that the candidate is compared with them once more. */
   readonly rivals: readonly NodeName[]
   /** Slots of replctl's own on standbys that no downstream uses any more. */
@@ -63,9 +65,12 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     together([
       inOrder([
         ...(replication.slots
-          ? standbys.map(({ node, upstream }) =>
-              ensureReplicationSlot(upstream.name, node.slotName, node.name),
-            )
+          ? [
+              ...standbys.map(({ node, upstream }) =>
+                ensureReplicationSlot(upstream.name, node.slotName, node.name),
+              ),
+              ...wish.away.map((node) => ensureReplicationSlot(name, node.slotName, node.name)),
+            ]
           : []),
         ...(replication.mode === 'async' ? [ensureSettings(name, input, wish.confirming)] : []),
         ensureHbaLines(name, input),

@@ -74,8 +74,10 @@ function decide(
   const running = inventory.nodes
     .filter((node) => node.name === primary.name || (isRunning(observation, node) && !targets.includes(node)))
     .map((node) => node.name)
+  const isFenced = (name: string) => survey.some((facts) => facts.name === name && facts.fence !== null)
+  const confirming = members.filter((name) => targets.some((node) => node.name === name) || !isFenced(name))
   return {
-    plan: addStandby({ inventory, templates }, { primary, standbys, members, running }),
+    plan: addStandby({ inventory, templates }, { primary, standbys, members, confirming, running }),
     result: (after) => ({
       nodes: after.topology.nodes
         .filter((node) => targets.some((target) => target.name === node.settings.name))

@@ -94,6 +94,9 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         wish.allowDataLoss || judged.isAlreadyPrimary ? [] : rivalsOf(observation, candidate.name, following),
       leftOverSlots: leftOverSlots(session, observation, candidate, following),
       members,
+      away: inventory.nodes.filter(
+        (one) => members.includes(one.name) && isAway(observation, one.name) && !fenced.includes(one.name),
+      ),
       confirming: members.filter((name) => ![candidate.name, ...fenced, ...astray].includes(name)),
     },
   )
@@ -118,6 +121,12 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       }),
     text: (_after, _outcome, paint, result) => promotionText(result as never, judged.choice.verdicts, paint),
   }
+}
+
+/** A standby that does not run, or cannot be asked, now. */
+function isAway({ survey }: Observation, name: string): boolean {
+  const facts = survey.find((one) => one.name === name)
+  return facts !== undefined && facts.instance === null && facts.fence === null
 }
 
 /** A promotion that was begun without a name goes on with the one that it had promoted. */

@@ -61,7 +61,10 @@ async function standbySteps(call: Call): Promise<readonly Omit<StepReport, 'n'>[
     const role = ensureSandboxRole(primary.name, sandboxRole, new Secret(''))
     const standbys = others.map((node) => ({ node, upstream: primary, source: primary, isReclone: false }))
     const members = inventory.nodes.map(({ name }) => name)
-    const plan = addStandby({ inventory, templates }, { primary, standbys, members, running: [primary.name] })
+    const plan = addStandby(
+      { inventory, templates },
+      { primary, standbys, members, confirming: members, running: [primary.name] },
+    )
     return [role, ...(others.length === 0 ? [] : stepsOf(plan))].map(({ node, title, apply }) => ({
       ...{ node, title, state: apply === undefined ? 'satisfied' : 'planned', ms: 0 },
     }))
