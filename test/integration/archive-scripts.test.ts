@@ -326,7 +326,10 @@ describe('the transfer', () => {
       await delay(Math.random() * wholeMs * 1.3)
       killQuietly(-child.pid!)
       // One that is dead and not yet reaped still looks alive to the next push, which then leaves its files to it.
-      await awaitCondition('the killed push is gone', () => child.signalCode !== null || child.exitCode !== null)
+      await awaitCondition(
+        'the killed push is gone',
+        () => child.signalCode !== null || child.exitCode !== null,
+      )
       // Whenever it is asked for, there is all of it or nothing.
       await awaitCondition('the receiver has noticed', () => node.incoming().length === 0)
       if (node.archived().length === 0) unpublished++
