@@ -66,9 +66,10 @@ describeOnHosts('an operation that was killed', () => {
   })
 
   it('add-standby that was killed and aborted leaves no slot, no clone and no password', async () => {
-    for (const k of [2, 5, 8]) {
+    // Early enough that steps are left when the signal arrives, also on a quick machine.
+    for (const k of [2, 4, 6]) {
       await forgetStandby(cluster)
-      await killAt(cluster, ['add-standby', 'pg2'], done(k))
+      expect(await killAt(cluster, ['add-standby', 'pg2'], done(k))).toBe(true)
       expect((await cluster.succeed(['abort'])).json.changed).toBe(true)
       expect(await leftovers(cluster, 'pg2'), `aborted after step ${k}`).toEqual([])
       expect(await slots(cluster)).toBe('')
