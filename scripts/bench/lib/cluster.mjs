@@ -1,0 +1,29 @@
+/** Clusters on test hosts for the benches. */
+import { loadKit } from '../../lib/load-kit.mjs'
+
+export const kit = await loadKit()
+
+/** Builds a cluster on hosts of its own, hands it to `work`, and leaves nothing behind. `standbys: []`: only its primary. */
+export async function withCluster(
+  { names = ['pg1', 'pg2', 'pg3'], standbys = names.slice(1), parameters = {}, ...inventory },
+  work,
+) {
+  const hosts = await kit.TestHosts.create({ hosts: names.map((name) => ({ name })) })
+  try {
+    const subnet = hosts.addressOf('pg1').replace(/\.\d+$/, '.0/24')
+    const cluster = await kit.TestCluster.create(hosts, {
+      inventory: {
+        ...inventory,
+        postgres: {
+          parameters,
+          hba: [`host all bench ${subnet} trust`, `host all,replication repmgr ${subnet} trust`],
+        },
+      },
+    })
+    await cluster.init()
+    if (standbys.length > 0) await cluster.addStandbys(standbys)
+    return await work({ hosts, cluster })
+  } finally {
+    await hosts.destroy()
+  }
+}
