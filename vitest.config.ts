@@ -5,7 +5,15 @@ export default defineConfig({
     // The integration tests wait more than they compute: three files at a time keep two cores busy.
     maxWorkers: 3,
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          // They take milliseconds; a busy machine may take its time all the same.
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
       {
         test: {
           name: 'conformance',
