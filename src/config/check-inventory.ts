@@ -14,6 +14,7 @@ export function checkInventory(root: RawMap): InventoryProblem[] {
     ...checkParameters(raw),
     ...checkSyncStandbys(raw),
     ...checkArchiveHost(raw),
+    ...checkArchiveMode(raw),
   ]
 }
 
@@ -41,4 +42,12 @@ function checkArchiveHost({ archive, nodes }: RawInventory): InventoryProblem[] 
   if (similar === undefined || countEdits(host.toLowerCase(), similar.toLowerCase()) > 1) return []
   const hint = `Did you mean "${similar}"? If it is a machine of its own, give its address too.`
   return [{ path: ['archive', 'host'], at: 'value', message: `unknown node "${host}"`, hint }]
+}
+
+/** WAL that nothing would archive must not look archived. */
+function checkArchiveMode({ archive }: RawInventory): InventoryProblem[] {
+  if (archive?.mode !== 'stream') return []
+  const message = 'streaming WAL to the archive host is not available yet'
+  const hint = 'Use push: each finished segment is sent by archive_command.'
+  return [{ path: ['archive', 'mode'], at: 'value', message, hint }]
 }
