@@ -2,6 +2,7 @@ import { ReplctlError } from '../errors.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
 import { chooseCandidate } from './choose-candidate.ts'
 import type { Inventory } from './inventory.ts'
+import { judgeArchiving } from './judge-archiving.ts'
 import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
@@ -184,15 +185,7 @@ function diagnosePrimary(inventory: Inventory, topology: Topology): Finding[] {
       ])
     }
   }
-  if (inventory.archive !== undefined && instance.archiver?.isFailing === true) {
-    findings.push([
-      new ReplctlError('archive-failing', `archiving fails on ${name}`, {
-        detail: `The last failure was for ${instance.archiver.lastFailedWal}; ${instance.archiver.failedCount} failures so far.`,
-        hint: "The reason stands in the server's log. PostgreSQL keeps the WAL and tries again.",
-        node: name,
-      }),
-    ])
-  }
+  if (inventory.archive !== undefined) findings.push(...judgeArchiving(primary.facts))
   const rewindable =
     instance.settings.data_checksums?.value === 'on' || instance.settings.wal_log_hints?.value === 'on'
   if (!rewindable) {

@@ -1,4 +1,5 @@
 import type { ReplctlError } from '../errors.ts'
+import type { ArchiveError } from '../postgres/archive.ts'
 import type { ControlData } from '../postgres/control-data.ts'
 import type { Lsn, TimelineId } from '../postgres/lsn.ts'
 import type { NodeName } from './names.ts'
@@ -110,6 +111,13 @@ export interface Archiver {
   readonly lastFailedWal: string | null
   /** The last attempt failed. */
   readonly isFailing: boolean
+  /** Finished WAL files that wait to be archived (`.ready`); 0 where archiving is off. */
+  readonly readyCount: number
+  /** The first of them, and for how long it has been waiting. */
+  readonly oldestReady: string | null
+  readonly oldestReadySeconds: number | null
+  /** Since the last success; null where there was none since the statistics were reset. */
+  readonly lastArchivedSeconds: number | null
 }
 
 export interface Tablespace {
@@ -182,6 +190,8 @@ export interface NodeFacts {
   readonly instance: InstanceFacts | null
   /** Why the running instance did not answer SQL. */
   readonly instanceError: ReplctlError | null
+  /** Why archive-push failed there last; null since a push succeeded. */
+  readonly archiveError?: ArchiveError | null
   /** Public: whether the replication password is in replctl's passfile there. */
   readonly hasPassfile: boolean
 }

@@ -111,6 +111,7 @@ show standby-conf "$config/replctl.standby.conf"
 show mark "$state/node.json"
 show record "$state/cluster.json"
 show fence "$state/fenced.json"
+show archive-error "$state/archive_error"
 show journal "$state/journal"
 section holder
 if [ -r "$state/holder" ]; then

@@ -65,7 +65,13 @@ const instanceQuery = `SELECT json_build_object(
   'slots', (SELECT coalesce(json_agg(to_jsonb(s) ORDER BY s.slot_name), '[]') FROM pg_replication_slots s),
   'settings', (SELECT json_object_agg(name, json_build_array(setting, source, sourcefile, pending_restart))
        FROM pg_settings WHERE name IN (${surveyedSettings.map((name) => `'${name}'`).join(', ')})),
-  'archiver', (SELECT to_jsonb(a) FROM pg_stat_archiver a),
+  'archiver', (SELECT to_jsonb(a) || jsonb_build_object('ready', w.ready, 'oldest_ready', w.oldest,
+       'oldest_ready_seconds', CASE WHEN w.oldest IS NOT NULL THEN extract(epoch FROM clock_timestamp() -
+         (pg_stat_file('pg_wal/archive_status/' || w.oldest, true)).modification) END,
+       'last_archived_seconds', extract(epoch FROM clock_timestamp() - a.last_archived_time))
+     FROM pg_stat_archiver a, (SELECT count(*) AS ready, min(n) AS oldest
+       FROM pg_ls_dir('pg_wal/archive_status', true, false) n
+       WHERE n LIKE '%.ready' AND current_setting('archive_mode') <> 'off') w),
   'tablespaces', (SELECT coalesce(json_agg(json_build_array(spcname, pg_tablespace_location(oid))), '[]')
        FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')),
   'history', CASE WHEN r.timeline > 1
@@ -129,6 +135,7 @@ export async function readInstanceFacts(sql: SqlSession, timeoutMs = 10_000): Pr
 }
 
 const text = (value: unknown): string | null => (typeof value === 'string' ? value : null)
+const numberOrNull = (value: unknown): number | null => (typeof value === 'number' ? value : null)
 const lsnOrNull = (value: unknown): Lsn | null => (typeof value === 'string' ? parseLsn(value) : null)
 
 function readReceiver(row: RawRow | null): InstanceFacts['receiver'] {
@@ -186,6 +193,10 @@ function readArchiver(row: RawRow | null): InstanceFacts['archiver'] {
     failedCount: Number(row.failed_count ?? 0),
     lastArchivedWal: text(row.last_archived_wal),
     lastFailedWal: text(row.last_failed_wal),
+    readyCount: Number(row.ready ?? 0),
+    oldestReady: text(row.oldest_ready)?.replace(/\.ready$/, '') ?? null,
+    oldestReadySeconds: numberOrNull(row.oldest_ready_seconds),
+    lastArchivedSeconds: numberOrNull(row.last_archived_seconds),
     isFailing: failedAt !== null && (archivedAt === null || Date.parse(failedAt) > Date.parse(archivedAt)),
   }
 }

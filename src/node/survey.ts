@@ -1,6 +1,7 @@
 import type { ClusterRecord, FenceMark, NodeFacts, NodeMark, PostmasterFacts } from '../cluster/facts.ts'
 import { shellScript } from '../command.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
+import { parseArchiveError } from '../postgres/archive.ts'
 import { parseControlData } from '../postgres/control-data.ts'
 import { parsePostmasterPid } from '../postgres/postmaster-pid.ts'
 import { parsePostgresVersion } from '../postgres/versions.ts'
@@ -141,6 +142,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     mark: readJson<NodeMark>(get('mark')),
     record: readJson<ClusterRecord>(get('record')),
     fence: readJson<FenceMark>(get('fence')),
+    archiveError: parseArchiveError(`${get('archive-error')}\n`) ?? null,
     journal: get('journal') === '' ? null : get('journal'),
     holder: get('holder') === '' ? null : get('holder'),
     instance: null,

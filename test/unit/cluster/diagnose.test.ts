@@ -375,9 +375,18 @@ describe('what is no problem', () => {
   }
 })
 
-function archiver(isFailing: boolean): InstanceFacts['archiver'] {
-  const lastFailedWal = '000000030000000000000005'
-  return { archivedCount: 1, failedCount: 4, lastArchivedWal: null, lastFailedWal, isFailing }
+function archiver(isFailing: boolean, waitsForSeconds: number | null = null): InstanceFacts['archiver'] {
+  return {
+    archivedCount: 1,
+    failedCount: 4,
+    lastArchivedWal: null,
+    lastFailedWal: '000000030000000000000005',
+    isFailing,
+    readyCount: waitsForSeconds === null ? 0 : 2,
+    oldestReady: waitsForSeconds === null ? null : '000000030000000000000005',
+    oldestReadySeconds: waitsForSeconds,
+    lastArchivedSeconds: null,
+  }
 }
 
 describe('the cluster as a whole', () => {
@@ -427,6 +436,26 @@ describe('the cluster as a whole', () => {
     expectOnly(problems, error('archive-failing', 'pg1', 'archiving fails on pg1', /tries again/))
     expect(problems[0]?.detail).toContain('000000030000000000000005')
     expect(problemsOf([primary({ archiver: archiver(false) }), pg2, pg3], archive)).toEqual([])
+  })
+
+  test('what archive-push and the archive host said is told, and a conflict has a name of its own', () => {
+    const said = (status: number, message: string) => {
+      const archiveError = { status, file: '000000030000000000000005', message }
+      return problemsOf([{ ...primary({ archiver: archiver(true, 30) }), archiveError }, pg2, pg3], archive)
+    }
+    const [full] = said(5, 'tee: No space left on device')
+    expect(full).toMatchObject({ code: 'archive-failing', detail: expect.stringContaining('No space left') })
+    expect(full?.detail).toContain('2 finished WAL files wait, the first since 30 s')
+    const [conflict] = said(3, 'conflict: already archived with other content')
+    expect(conflict).toMatchObject({ code: 'archive-conflict', severity: 'error', node: 'pg1' })
+    expect(conflict?.message).toContain('000000030000000000000005')
+  })
+
+  test('archiving that hangs is told once it is late', () => {
+    const late = (seconds: number) =>
+      problemsOf([primary({ archiver: archiver(false, seconds) }), pg2, pg3], archive)
+    expect(late(599)).toEqual([])
+    expectOnly(late(601), warning('archive-failing', 'pg1', 'archiving is behind on pg1', /watch its disk/))
   })
 })
 

@@ -1,0 +1,187 @@
+#!/usr/bin/env node
+/**
+ * `node scripts/bench/archive.mjs [name …]`: ready segments of 16 MB pushed by PostgreSQL's own archiver over SSH from one
+ * test host to another, with replctl and with what its users would run instead, one after the other, on the same hosts and the same segments.
+ * Prints segments/s and CPU seconds (of the whole machine: run it on an idle one). Needs root.
+ * BENCH_SEGMENTS (default 100), BENCH_ROUNDS (default 2). Names: replctl none scp rsync pgbackrest async cp.
+ */
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { loadKit } from '../lib/load-kit.mjs'
+import { ensureRequirements } from '../lib/requirements.mjs'
+
+const count = Number(process.env.BENCH_SEGMENTS ?? 100)
+const rounds = Number(process.env.BENCH_ROUNDS ?? 2)
+const chosen = process.argv.slice(2)
+const home = '/var/lib/postgresql'
+const wal = `${home}/15/shop/pg_wal`
+
+spawnSync(process.execPath, [fileURLToPath(new URL('../build.mjs', import.meta.url))], { stdio: 'inherit' })
+ensureRequirements('tests')
+for (const [program, name] of [
+  ['/usr/bin/pgbackrest', 'pgbackrest'],
+  ['/usr/bin/rsync', 'rsync'],
+]) {
+  if (spawnSync('test', ['-x', program]).status !== 0)
+    spawnSync('apt-get', ['install', '-y', '-qq', name], { stdio: 'ignore' })
+}
+const kit = await loadKit()
+if (kit.hostsAvailable().kind !== 'namespaces') {
+  console.error(`no test hosts here: ${kit.hostsAvailable().reason}`)
+  process.exit(1)
+}
+const hosts = await kit.TestHosts.create({ hosts: [{ name: 'pg1' }, { name: 'backup1' }] })
+try {
+  await bench()
+} finally {
+  await hosts.destroy()
+}
+
+async function bench() {
+  const archiveDir = `${home}/archive`
+  const cluster = await kit.TestCluster.create(hosts, {
+    nodes: ['pg1'],
+    inventory: {
+      postgres: { parameters: { max_wal_size: '100GB', checkpoint_timeout: '1d', fsync: 'off' } },
+      archive: { host: hosts.addressOf('backup1'), user: 'postgres', dir: archiveDir },
+    },
+  })
+  await cluster.init()
+  const identifier = (await sql('SELECT system_identifier FROM pg_control_system()')).trim()
+  await logInToEachOther()
+  await setUpPgBackRest()
+  const own = (await sql('SHOW archive_command')).trim()
+  await setCommand('')
+  const segments = await makeSegments()
+  const to = `postgres@${hosts.addressOf('backup1')}`
+  const pgBackRest = 'pgbackrest --stanza=shop archive-push %p'
+  const contenders = {
+    replctl: { command: own, place: `${archiveDir}/${identifier}/wal` },
+    none: {
+      command: own,
+      place: `${archiveDir}/${identifier}/wal`,
+      edit: "s/^compression='auto'/compression='none'/",
+    },
+    scp: { command: `scp -q %p ${to}:${home}/scp/%f`, place: `${home}/scp` },
+    rsync: { command: `rsync -a %p ${to}:${home}/rsync/%f`, place: `${home}/rsync` },
+    pgbackrest: { command: pgBackRest, place: `${home}/pgbackrest/archive/shop/15-1` },
+    async: {
+      command: `${pgBackRest} --archive-async --process-max=2`,
+      place: `${home}/pgbackrest/archive/shop/15-1`,
+    },
+    cp: { command: `cp %p ${home}/cp/%f`, place: `${home}/cp`, host: 'pg1' },
+  }
+  const results = []
+  for (let round = 1; round <= rounds; round++) {
+    for (const [name, contender] of Object.entries(contenders)) {
+      if (chosen.length > 0 && !chosen.includes(name)) continue
+      const result = await push(name, contender, segments)
+      results.push({ name, ...result })
+      console.error(`${name}: ${result.perSecond.toFixed(1)} segments/s, ${result.cpu.toFixed(1)} CPU s`)
+    }
+  }
+  console.log(`\n${segments.length} segments of 16 MB, best of ${rounds}, one run, the same hosts`)
+  for (const name of new Set(results.map((one) => one.name))) {
+    const best = results.filter((one) => one.name === name).toSorted((a, b) => b.perSecond - a.perSecond)[0]
+    console.log(
+      `${name.padEnd(12)} ${best.perSecond.toFixed(1).padStart(6)} segments/s ${best.cpu.toFixed(1).padStart(6)} CPU s`,
+    )
+  }
+}
+
+/** Makes the same segments ready again, and waits until the archiver has sent them all. */
+async function push(name, { command, place, host = 'backup1', edit }, segments) {
+  await hosts.exec(host, `mkdir -p ${place} && find ${place} -type f -delete`, { user: 'postgres' })
+  const script = `${home}/.replctl/shop/archive-push`
+  if (edit)
+    await hosts.exec('pg1', `cp -p ${script} ${script}.kept && sed -i "${edit}" ${script}`, {
+      user: 'postgres',
+    })
+  const status = `${wal}/archive_status`
+  const again = `cd ${status} && for n in ${segments.join(' ')}; do rm -f $n.done; : >$n.ready; done`
+  await hosts.exec('pg1', again, { user: 'postgres' })
+  await hosts.exec('pg1', 'sync', {})
+  const before = busySeconds()
+  const startedAt = performance.now()
+  await setCommand(command)
+  await kit.awaitCondition(
+    `${name} has sent all`,
+    async () => {
+      const left = await hosts.exec('pg1', `ls ${status} | grep -c '[.]ready$'; :`, { user: 'postgres' })
+      return Number(left.stdout) === 0 || undefined
+    },
+    { timeoutMs: 300_000, everyMs: 100 },
+  )
+  const seconds = (performance.now() - startedAt) / 1000
+  const cpu = busySeconds() - before
+  await setCommand('')
+  if (edit) await hosts.exec('pg1', `mv ${script}.kept ${script}`, { user: 'postgres' })
+  const there = await hosts.exec(host, `find ${place} -type f | grep -Ec '/[0-9A-F]{24}'; :`, {
+    user: 'postgres',
+  })
+  if (Number(there.stdout) < segments.length) throw new Error(`${name}: only ${there.stdout.trim()} arrived`)
+  return { perSecond: segments.length / seconds, cpu }
+}
+
+/** Full segments of what a busy server writes: inserts and updates of pgbench. */
+async function makeSegments() {
+  await hosts.exec('pg1', '/usr/lib/postgresql/15/bin/pgbench -i -q -s 5 postgres', { user: 'postgres' })
+  const list = async () =>
+    (await hosts.exec('pg1', `ls ${wal}/archive_status`, { user: 'postgres' })).stdout
+      .split('\n')
+      .filter((name) => /^[0-9A-F]{24}\.ready$/.test(name))
+      .map((name) => name.replace('.ready', ''))
+  for (;;) {
+    const found = await list()
+    if (found.length >= count) return found.slice(0, count)
+    await sql(
+      'UPDATE pgbench_accounts SET abalance = (random() * 1000)::int, filler = md5(aid::text || random()::text)',
+    )
+    await sql('VACUUM pgbench_accounts')
+  }
+}
+
+async function setCommand(command) {
+  await sql(`ALTER SYSTEM SET archive_command = '${command.replaceAll("'", "''")}'`)
+  await sql('SELECT pg_reload_conf()')
+}
+
+async function sql(statement) {
+  return (await hosts.exec('pg1', ['psql', '-XAtqc', statement, 'postgres'], { user: 'postgres' })).stdout
+}
+
+/** So that `ssh backup1` works as it would for an operator who set it up by hand. */
+async function logInToEachOther() {
+  const [key, known] = [readFileSync(hosts.identityFile, 'utf8'), readFileSync(hosts.knownHostsFile, 'utf8')]
+  for (const host of hosts.names) {
+    await hosts.exec(host, 'mkdir -p -m 700 ~/.ssh', { user: 'postgres' })
+    await hosts.writeFile(host, `${home}/.ssh/id_ed25519`, key, { owner: 'postgres', mode: 0o600 })
+    await hosts.writeFile(host, `${home}/.ssh/known_hosts`, known, { owner: 'postgres', mode: 0o600 })
+  }
+}
+
+async function setUpPgBackRest() {
+  const common = `compress-type=zst\nlog-level-console=error\nlog-level-file=off\nlog-path=${home}/pgbackrest-log\nspool-path=${home}/pgbackrest-spool\nlock-path=${home}/pgbackrest-lock\n`
+  const node = `[global]\n${common}repo1-host=${hosts.addressOf('backup1')}\nrepo1-host-user=postgres\n[shop]\npg1-path=${home}/15/shop\n`
+  const repository = `[global]\n${common}repo1-path=${home}/pgbackrest\n[shop]\npg1-path=${home}/15/shop\npg1-host=${hosts.addressOf('pg1')}\npg1-host-user=postgres\n`
+  for (const [host, text] of [
+    ['pg1', node],
+    ['backup1', repository],
+  ]) {
+    await hosts.writeFile(host, '/etc/pgbackrest.conf', text)
+    await hosts.exec(host, `mkdir -p ${home}/pgbackrest ${home}/pgbackrest-log ${home}/pgbackrest-spool`, {
+      user: 'postgres',
+    })
+  }
+  await hosts.exec('backup1', 'pgbackrest --stanza=shop stanza-create', { user: 'postgres' })
+}
+
+/** CPU time that this machine has spent on anything, in seconds. */
+function busySeconds() {
+  const [user, nice, system, , , irq, softIrq] = /^cpu +(.*)$/m
+    .exec(readFileSync('/proc/stat', 'utf8'))[1]
+    .split(' ')
+    .map(Number)
+  return (user + nice + system + irq + softIrq) / 100
+}

@@ -1,0 +1,219 @@
+import { type ErrorDetails, ReplctlError } from '../errors.ts'
+import {
+  type ArchiveContent,
+  type ArchivedTimeline,
+  type ArchiveGap,
+  gapBetween,
+} from '../postgres/archive-content.ts'
+import { parseTimelineHistory, type TimelineHistory } from '../postgres/timeline-history.ts'
+import {
+  historyFileName,
+  isSegmentFile,
+  parseWalFileName,
+  segmentNumber,
+  walFileNameOf,
+  walFileStart,
+} from '../postgres/wal-file.ts'
+import { archiveHost } from './names.ts'
+import { type Problem, problemOf } from './problem.ts'
+
+/** What the primary says of what must be there; unknown where none answers. */
+export interface ArchiveExpectation {
+  readonly timeline: number
+  /** `pg_stat_archiver.last_archived_wal`; null: nothing yet, or WAL is streamed to the archive. */
+  readonly lastArchived: string | null
+  /** Text of the history file of its timeline; null on timeline 1. */
+  readonly history: string | null
+}
+
+export interface ArchiveVerdict {
+  readonly problems: readonly Problem[]
+  /** The segments from which on every byte up to the newest is there, on the way to the newest timeline; null: none. */
+  readonly restorableFrom: string | null
+  readonly restorableTo: string | null
+}
+
+/** Leftovers of pushes younger than this may be pushes under way. */
+const staleSeconds = 3600
+
+/** Whether everything in an archive is whole, and nothing is missing on the way to the newest timeline. */
+export function judgeArchive(
+  content: ArchiveContent,
+  expected: ArchiveExpectation | null,
+  nowSeconds: number,
+): ArchiveVerdict {
+  const problems: Problem[] = []
+  const add = (
+    code: 'archive-damaged' | 'archive-conflict' | 'archive-gap' | 'archive-leftovers',
+    message: string,
+    details: ErrorDetails = {},
+    severity: Problem['severity'] = 'error',
+  ) => problems.push(problemOf(new ReplctlError(code, message, { node: archiveHost, ...details }), severity))
+  for (const { file, what } of content.faults.slice(0, 50)) {
+    add('archive-damaged', `${file} is damaged: ${what}`, {
+      hint: 'Recovery stops there. If a node still has the segment in pg_wal, remove the damaged copy and archive it again; then take a new backup.',
+    })
+  }
+  if (content.faults.length > 50)
+    add('archive-damaged', `${content.faults.length - 50} more files are damaged`)
+  for (const files of content.conflicts) {
+    add('archive-conflict', `${files.join(' and ')} differ`, {
+      hint: 'Two servers wrote this timeline. Find out which copy is right and remove the other; until then neither is handed out.',
+    })
+  }
+  const stale = content.incoming.filter((one) => nowSeconds - one.modifiedAt > staleSeconds)
+  if (stale.length > 0) {
+    add(
+      'archive-leftovers',
+      `${stale.length} file(s) of pushes that were killed are left`,
+      {
+        detail: stale
+          .map((one) => one.name)
+          .slice(0, 5)
+          .join(', '),
+        hint: 'The next push removes them.',
+      },
+      'warning',
+    )
+  }
+  const way = wayToNewest(content, expected, add)
+  const gaps = way.flatMap(({ timeline, from, to, line }) => gapsOn(content, timeline, from, to, line))
+  for (const gap of gaps.slice(0, 50)) {
+    add('archive-gap', `${describeGap(gap)} missing from the archive`, {
+      detail: 'Point-in-time recovery from a backup before it cannot get across.',
+      hint: 'If a node still has it in pg_wal, archive it from there; else take a new backup: replctl backup',
+    })
+  }
+  const range = restorableRange(content, way, gaps)
+  return { problems, ...range }
+}
+
+type Add = (
+  code: 'archive-gap',
+  message: string,
+  details?: ErrorDetails,
+  severity?: Problem['severity'],
+) => void
+
+interface Stretch {
+  readonly timeline: number
+  /** Numbers of the first and last segment that recovery reads on this timeline; null: as far as there are any. */
+  readonly from: bigint | null
+  readonly to: bigint | null
+  readonly line: ArchivedTimeline | undefined
+}
+
+/** The stretches of WAL on the way to the newest timeline, oldest first. */
+function wayToNewest(content: ArchiveContent, expected: ArchiveExpectation | null, add: Add): Stretch[] {
+  const size = content.segmentSizeBytes
+  const { timelines, histories } = content
+  const newest = Math.max(
+    0,
+    ...timelines.map((one) => one.timeline),
+    ...histories.keys(),
+    // A timeline of which nothing was archived yet is only missed once something should be there.
+    ...(expected === null ? [] : [expected.timeline]),
+  )
+  if (newest === 0 || size === null) return []
+  const text = histories.get(newest) ?? (newest === expected?.timeline ? expected.history : null)
+  if (newest > 1 && !histories.has(newest)) {
+    add('archive-gap', `${historyFileName(newest)} is missing from the archive`, {
+      detail: `Recovery cannot find its way to timeline ${newest} without it.`,
+      hint: 'It lies in pg_wal of every node on that timeline and is archived at promotion: replctl archive status',
+    })
+  }
+  const history = readHistory(text ?? '', newest, add)
+  const lineOf = (timeline: number) => timelines.find((one) => one.timeline === timeline)
+  const ancestors = history.switches.map(({ timeline, leftAt }, index): Stretch => {
+    const begin = history.switches[index - 1]?.leftAt
+    return {
+      timeline,
+      from: begin === undefined ? null : segmentNumber(begin, size),
+      // The segment of the switch itself is whole only on the timeline that it began.
+      to: segmentNumber(leftAt, size) - 1n,
+      line: lineOf(timeline),
+    }
+  })
+  const begin = history.switches.at(-1)?.leftAt
+  const archived = expected?.timeline === newest ? expected.lastArchived : null
+  const isOnNewest =
+    archived !== null && isSegmentFile(archived) && parseWalFileName(archived).timeline === newest
+  const line = lineOf(newest)
+  return [
+    ...ancestors,
+    {
+      timeline: newest,
+      from: begin === undefined ? null : segmentNumber(begin, size),
+      to: isOnNewest
+        ? segmentNumber(walFileStart(archived, size), size)
+        : line === undefined
+          ? null
+          : numberOf(line.last, size),
+      line,
+    },
+  ]
+}
+
+function readHistory(text: string, timeline: number, add: Add): TimelineHistory {
+  try {
+    return parseTimelineHistory(text, timeline)
+  } catch {
+    add('archive-gap', `${historyFileName(timeline)} cannot be read`, {
+      hint: 'Compare it with the one in pg_wal of the nodes.',
+    })
+    return parseTimelineHistory('', timeline)
+  }
+}
+
+const numberOf = (name: string, size: number): bigint => segmentNumber(walFileStart(name, size), size)
+
+/** What is missing of one stretch. Where nothing older is there at all, it begins with the oldest segment. */
+function gapsOn(
+  content: ArchiveContent,
+  timeline: number,
+  from: bigint | null,
+  to: bigint | null,
+  line: ArchivedTimeline | undefined,
+): ArchiveGap[] {
+  const size = content.segmentSizeBytes
+  if (size === null || to === null) return []
+  const isOlderThere = content.timelines.some((one) => one.timeline < timeline)
+  const start = isOlderThere ? from : null
+  if (line === undefined)
+    return start === null || start > to ? [] : [gapBetween(timeline, start - 1n, to + 1n, size)]
+  const [first, last] = [numberOf(line.first, size), numberOf(line.last, size)]
+  const within = line.gaps.flatMap((gap): ArchiveGap[] => {
+    const [begin, end] = [numberOf(gap.first, size), numberOf(gap.last, size)]
+    if (begin > to) return []
+    return [gapBetween(timeline, begin - 1n, (end < to ? end : to) + 1n, size)]
+  })
+  return [
+    ...(start !== null && first > start
+      ? [gapBetween(timeline, start - 1n, first < to + 1n ? first : to + 1n, size)]
+      : []),
+    ...within,
+    ...(last < to && to >= first ? [gapBetween(timeline, last, to + 1n, size)] : []),
+  ]
+}
+
+function describeGap({ first, last, count }: ArchiveGap): string {
+  return count === 1 ? `${first} is` : `${first} to ${last} (${count} segments) are`
+}
+
+function restorableRange(
+  content: ArchiveContent,
+  way: readonly Stretch[],
+  gaps: readonly ArchiveGap[],
+): Pick<ArchiveVerdict, 'restorableFrom' | 'restorableTo'> {
+  const size = content.segmentSizeBytes
+  const present = way.filter((stretch) => stretch.line !== undefined)
+  const newest = present.at(-1)
+  if (size === null || newest?.line === undefined) return { restorableFrom: null, restorableTo: null }
+  const lastGap = gaps.at(-1)
+  if (lastGap === undefined)
+    return { restorableFrom: present[0]?.line?.first ?? null, restorableTo: newest.line.last }
+  const { timeline } = parseWalFileName(lastGap.last)
+  const after = numberOf(lastGap.last, size) + 1n
+  if (after > numberOf(newest.line.last, size)) return { restorableFrom: null, restorableTo: null }
+  return { restorableFrom: walFileNameOf(timeline, after, size), restorableTo: newest.line.last }
+}

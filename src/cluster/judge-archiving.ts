@@ -1,0 +1,50 @@
+import { ReplctlError } from '../errors.ts'
+import { archiveStatus } from '../postgres/archive.ts'
+import type { NodeFacts } from './facts.ts'
+import type { Problem } from './problem.ts'
+
+/** How long a finished segment may wait before it is worth a word; a busy server fills some in seconds. */
+const lateSeconds = 600
+
+/**
+ * What is wrong with archiving on the node that leads, with the words of archive-push where replctl's is used. Nothing is
+ * lost meanwhile: PostgreSQL keeps what is not archived.
+ */
+export function judgeArchiving(facts: NodeFacts): readonly (readonly [ReplctlError, Problem['severity']])[] {
+  const archiver = facts.instance?.archiver
+  if (archiver === null || archiver === undefined) return []
+  const waiting =
+    archiver.readyCount > 0
+      ? ` ${archiver.readyCount} finished WAL ${archiver.readyCount === 1 ? 'file waits' : 'files wait'}${
+          archiver.oldestReadySeconds === null
+            ? ''
+            : `, the first since ${Math.round(archiver.oldestReadySeconds)} s`
+        }.`
+      : ''
+  if (!archiver.isFailing) {
+    if ((archiver.oldestReadySeconds ?? 0) < lateSeconds) return []
+    const error = new ReplctlError('archive-failing', `archiving is behind on ${facts.name}`, {
+      detail: waiting.trim(),
+      hint: 'Look at "replctl archive status". PostgreSQL keeps the WAL meanwhile: watch its disk.',
+      node: facts.name,
+    })
+    return [[error, 'warning']]
+  }
+  const said = facts.archiveError ?? null
+  const isConflict = said?.status === archiveStatus.conflict
+  const count = `The last failure was for ${archiver.lastFailedWal}; ${archiver.failedCount} failures so far.${waiting}`
+  const error = new ReplctlError(
+    isConflict ? 'archive-conflict' : 'archive-failing',
+    isConflict
+      ? `archive conflict on ${facts.name}: the archive holds other content under the name ${said?.file}`
+      : `archiving fails on ${facts.name}`,
+    {
+      detail: said === null ? count : `${count} ${said.message}`,
+      hint: isConflict
+        ? 'Two servers write this timeline (split brain, or promotion without a new timeline). Find out which of them is right before you remove anything: replctl status'
+        : `${said === null ? "The reason stands in the server's log. " : ''}PostgreSQL keeps the WAL and tries again.`,
+      node: facts.name,
+    },
+  )
+  return [[error, 'error']]
+}
