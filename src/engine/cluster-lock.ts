@@ -15,7 +15,11 @@ export interface ClusterLock {
   readonly foundJournals: readonly string[]
   /** Proves that the lock is still held on the node that is about to be changed. @throws {ReplctlError} `lock-lost` */
   confirm(node: NodeName): Promise<void>
-  writeJournal(text: string): Promise<void>
+  /**
+   * Writes the journal everywhere. With `provenOn` it resolves as soon as those nodes have it: their answers prove the lock
+   * there as well (one message does for both), and the others get it meanwhile. @throws {ReplctlError} `lock-lost`
+   */
+  writeJournal(text: string, provenOn?: readonly NodeName[]): Promise<void>
   clearJournal(): Promise<void>
   release(): Promise<void>
 }
@@ -95,8 +99,17 @@ function makeLock(guards: readonly Guard[]): ClusterLock {
       await Promise.all((own.length > 0 ? own : guards).map((guard) => guard.beat()))
     },
     // A node that went away meanwhile does not stop the others from knowing.
-    writeJournal: async (text) => {
-      const results = await Promise.allSettled(guards.map((guard) => guard.writeJournal(text)))
+    writeJournal: async (text, provenOn = []) => {
+      const writes = guards.map((guard) => ({ node: guard.node, done: guard.writeJournal(text) }))
+      const settled = Promise.allSettled(writes.map(({ done }) => done))
+      if (provenOn.length > 0) {
+        const needed = writes.filter(({ node }) => provenOn.some((name) => name === node))
+        // As in `confirm`: for a node that could not keep a lock all the others answer.
+        const canProve = provenOn.every((name) => guards.some((guard) => guard.node === name))
+        await Promise.all((canProve ? needed : writes).map(({ done }) => done))
+        return
+      }
+      const results = await settled
       const failed = results.find((result) => result.status === 'rejected')
       if (failed?.status === 'rejected' && results.every((result) => result.status === 'rejected')) {
         throw asReplctlError(failed.reason)

@@ -65,6 +65,8 @@ class Run {
   #isPastPointOfNoReturn: boolean
   #hasApplied = false
   #remains = false
+  /** Everything that was begun, by this run or an earlier one, is taken back. */
+  #isTakenBack = false
   #error: ReplctlError | null = null
 
   constructor(plan: Plan, options: RunOptions, lock: ClusterLock | null, journal: Journal | null) {
@@ -104,7 +106,13 @@ class Run {
 
   /** After a failure: forward only, or leave what may still get there, or take back what this run began. */
   async #settle(error: ReplctlError): Promise<void> {
-    if (this.#isPastPointOfNoReturn || this.#remains) return
+    if (this.#isPastPointOfNoReturn && (await this.#hasCrossed())) return
+    if (this.#remains) return
+    const begun = this.#steps.filter((step) => this.#journal?.begun.includes(stepKey(step)))
+    if (begun.some((step) => step.mustNotStandAlone)) {
+      await this.#takeAllBack(begun)
+      return
+    }
     // What an earlier run had begun still stands, also where this one could do nothing.
     if (this.#isResumed || (this.#hasApplied && mayStillStand(error))) {
       this.#remains = true
@@ -112,6 +120,36 @@ class Run {
     }
     if (!this.#hasApplied) return
     await this.#undo([...this.#begun])
+  }
+
+  /**
+   * Whether the point of no return is behind us, as far as can be known. Where it certainly is not, the journal no longer
+   * says so before anything is taken back.
+   */
+  async #hasCrossed(): Promise<boolean> {
+    const step = this.#steps.find((one) => one.pointOfNoReturn && this.#journal?.begun.includes(stepKey(one)))
+    if (step?.hasCrossed === undefined || this.#journal === null) return true
+    const ctx = this.#context(step, false, new AbortController().signal)
+    const isCrossed = await step.hasCrossed(ctx).catch(() => true)
+    if (isCrossed) return true
+    this.#journal = { ...this.#journal, isPastPointOfNoReturn: false }
+    await this.#lock?.writeJournal(JSON.stringify(this.#journal))
+    this.#isPastPointOfNoReturn = false
+    return false
+  }
+
+  /** Nothing of it may stand, whoever began it; only somebody else who holds the cluster by now is not interfered with. */
+  async #takeAllBack(begun: readonly Step[]): Promise<void> {
+    try {
+      const nodes = new Set(begun.filter((step) => step.mustNotStandAlone).map((step) => step.node))
+      await Promise.all([...nodes].map((node) => this.#lock?.confirm(node)))
+    } catch {
+      this.#remains = true
+      return
+    }
+    this.#hasApplied = true
+    this.#begun.splice(0, this.#begun.length, ...begun)
+    this.#isTakenBack = (await this.#undo(begun)) === null
   }
 
   async takeBack(steps: readonly Step[]): Promise<void> {
@@ -145,6 +183,7 @@ class Run {
     if (wasInterrupted) return error.exitCode
     if (!this.#hasApplied && !this.#isResumed && !this.#isPastPointOfNoReturn) return error.exitCode
     if (error.code === 'internal-error') return exitCodes.internal
+    if (this.#isTakenBack) return exitCodes.undone
     if (error.code === 'timeout') return exitCodes.timeout
     return this.#hasUnfinished() || this.#isResumed ? exitCodes.partial : exitCodes.undone
   }
@@ -157,6 +196,7 @@ class Run {
     }
     if (this.#remains)
       return `${detail}Part of it stands: "replctl resume" goes on, "replctl abort" takes it back.`
+    if (this.#isTakenBack) return `${detail}Everything was taken back: the cluster is as before.`
     return `${detail}What this run had changed was taken back.`
   }
 
@@ -233,23 +273,42 @@ class Run {
 
   /** Before anything is changed, the journal says on the nodes what is about to be. */
   async #begin(step: Step): Promise<void> {
-    if (step.pointOfNoReturn === true) {
-      await this.#lock?.confirm(step.node)
-      this.#isPastPointOfNoReturn = true
-    }
     if (step.leavesClusterAlone === true) return
+    const isCrossing = step.pointOfNoReturn === true
+    if (this.#journal !== null && this.#lock !== null) {
+      const next = {
+        ...this.#journal,
+        isPastPointOfNoReturn: this.#isPastPointOfNoReturn || isCrossing,
+        begun: [...new Set([...this.#journal.begun, stepKey(step)])],
+      }
+      if (isCrossing) await this.#writeCrossing(step, next, this.#lock)
+      else await this.#writeJournal(next)
+    }
+    this.#isPastPointOfNoReturn ||= isCrossing
     this.#hasApplied = true
     this.#begun.push(step)
-    if (this.#journal === null || this.#lock === null) return
-    this.#journal = {
-      ...this.#journal,
-      isPastPointOfNoReturn: this.#isPastPointOfNoReturn,
-      begun: [...new Set([...this.#journal.begun, stepKey(step)])],
-    }
-    const text = JSON.stringify(this.#journal)
+  }
+
+  async #writeJournal(journal: Journal, provenOn?: readonly NodeName[]): Promise<void> {
     const lock = this.#lock
-    this.#journalTurn = this.#journalTurn.then(() => lock.writeJournal(text))
-    await this.#journalTurn
+    // Steps that run side by side write one after the other: the last one holds what all of them began.
+    const merged = { ...journal, begun: [...new Set([...(this.#journal?.begun ?? []), ...journal.begun])] }
+    this.#journal = merged
+    const turn = this.#journalTurn.then(() => lock?.writeJournal(JSON.stringify(merged), provenOn))
+    this.#journalTurn = turn.catch(() => undefined)
+    await turn
+  }
+
+  /** The answers of those nodes prove the lock as well; where one of them is missing nothing is crossed. */
+  async #writeCrossing(step: Step, next: Journal, lock: ClusterLock): Promise<void> {
+    const before = this.#journal
+    try {
+      await this.#writeJournal(next, [step.node, ...(step.crossesWith ?? [])])
+    } catch (thrown) {
+      this.#journal = before
+      lock.writeJournal(JSON.stringify(before)).catch(() => undefined)
+      throw thrown
+    }
   }
 
   /**

@@ -52,6 +52,18 @@ export interface Step {
   undo?(ctx: StepContext): Promise<void>
   /** From here on an operation only goes forward. */
   readonly pointOfNoReturn?: true
+  /**
+   * Further nodes whose journal must say so before this point of no return is crossed: whoever takes the operation back
+   * acts there, and has to know from that node alone that it may.
+   */
+  readonly crossesWith?: readonly NodeName[]
+  /** Asked when something failed behind this point of no return; false: it is known for sure that it was not crossed. */
+  hasCrossed?(ctx: StepContext): Promise<boolean>
+  /**
+   * What it leaves must not stand in a cluster whose operation failed (the primary is stopped): before the point of no return a
+   * failure takes everything back, also what an earlier run began, and also where only a deadline passed.
+   */
+  readonly mustNotStandAlone?: true
   /** Its apply acts outside of the cluster (a fence command): a failure leaves the cluster unchanged. */
   readonly leavesClusterAlone?: true
 }

@@ -71,10 +71,12 @@ function fake(log: Log, title: string, given: Fake = {}): Step {
 }
 
 function fakeLock(log: Log, changes: Partial<ClusterLock> = {}): ClusterLock {
+  const confirm = async (node: string) => void log.push(`confirm ${node}`)
   return {
     foundJournals: [],
-    confirm: async (node) => void log.push(`confirm ${node}`),
-    writeJournal: async (text) => {
+    confirm,
+    writeJournal: async (text, provenOn = []) => {
+      for (const node of provenOn) await (changes.confirm ?? confirm)(node)
       const { begun, isPastPointOfNoReturn } = JSON.parse(text) as Journal
       const titles = begun.map((key) => key.replace(/^pg\d: /, ''))
       log.push(`journal ${titles.join(' ')}${isPastPointOfNoReturn ? ' !' : ''}`)
