@@ -27,3 +27,39 @@ export function ensureCheckpointOnTimeline(node: NodeName): Step {
     },
   }
 }
+
+/** WAL since the last checkpoint that a shutdown checkpoint deals with in no time. */
+const littleBytes = 1_048_576
+/** After a checkpoint that took longer there is much to write again. */
+const longCheckpointMs = 5_000
+
+/**
+ * Writes out now, while writes go on, what the shutdown checkpoint of a primary (or the restart of a standby) would have to
+ * write while they cannot. On a standby it makes a restartpoint. It changes nothing that could be taken back.
+ */
+export function ensureRecentCheckpoint(node: NodeName): Step {
+  const distance = (isInRecovery: boolean) =>
+    `SELECT (${isInRecovery ? 'pg_last_wal_replay_lsn()' : 'pg_current_wal_lsn()'} - redo_lsn)::text FROM pg_control_checkpoint()`
+  return {
+    title: 'checkpoint while writes go on, so that the stop has little left to write',
+    node,
+    leavesClusterAlone: true,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.instance === null) return satisfied('it is stopped already')
+      const { sql } = await ask(ctx)
+      const bytes = Number(await sql.value(distance(facts.instance.isInRecovery)))
+      const because = `${bytes} bytes of WAL since the last one`
+      return bytes <= littleBytes ? satisfied(because) : pending(because)
+    },
+    apply: async (ctx) => {
+      const { sql } = await ask(ctx)
+      const startedAt = performance.now()
+      await sql.execute('CHECKPOINT', { timeoutMs: Math.max(ctx.timeoutMs, 600_000) })
+      if (performance.now() - startedAt < longCheckpointMs) return
+      await sql.execute('CHECKPOINT', { timeoutMs: Math.max(ctx.timeoutMs, 600_000) })
+    },
+    // Under load the next write comes at once, and a standby makes no restartpoint before its primary's checkpoint arrived.
+    verify: async () => undefined,
+  }
+}

@@ -30,10 +30,7 @@ export function ensureStandbySettings(
     const path = has.recoveryConf
       ? `${dataDir}/recovery.conf`
       : `${facts.configDirectory}/${ownedStandbyFile}`
-    const wanted = standbyConfigText({
-      ...{ inventory, node: ctx.node.settings, templates, major, home: facts.home, upstream, standbys: [] },
-      restoreCommand: restoreCommandOf(inventory, ctx.node.settings, facts),
-    })
+    const wanted = standbySettingsText(ctx, facts, upstream, { inventory, templates })
     const auto = (await readTextFile(ctx.node, `${dataDir}/postgresql.auto.conf`)) ?? ''
     const names = recoverySettingNames(major)
     const overriding = has.recoveryConf
@@ -80,6 +77,20 @@ export function ensureStandbySettings(
       }
     },
   }
+}
+
+/** What makes a node a standby of this upstream: the text of recovery.conf (11) or replctl.standby.conf. */
+export function standbySettingsText(
+  ctx: StepContext,
+  facts: NodeFacts,
+  upstream: NodeSettings,
+  { inventory, templates }: ClusterInput,
+): string {
+  const node = ctx.on(facts.name).settings
+  return standbyConfigText({
+    ...{ inventory, node, templates, major: majorOf(facts), home: facts.home, upstream, standbys: [] },
+    restoreCommand: restoreCommandOf(inventory, node, facts),
+  })
 }
 
 /**

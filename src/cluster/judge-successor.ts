@@ -1,0 +1,153 @@
+import { ReplctlError } from '../errors.ts'
+import { lsnDistance } from '../postgres/lsn.ts'
+import { standbyParityParameters } from '../postgres/settings.ts'
+import type { NodeFacts } from './facts.ts'
+import type { NodeSettings } from './inventory.ts'
+import { configuredUpstream } from './topology.ts'
+
+/** A standby that is to lead, and the primary that it is to take over from, as they are now. */
+export interface Succession {
+  readonly primary: NodeFacts
+  readonly candidate: NodeFacts
+  readonly settings: NodeSettings
+  readonly maxLagBytes: number
+}
+
+/**
+ * Why this standby cannot take over from the running primary without loss and at once; null if it can. Each reason has a
+ * code of its own; what cannot get better by waiting comes first.
+ */
+export function judgeSuccessor(succession: Succession): ReplctlError | null {
+  return (
+    notMeantToLead(succession) ??
+    settingsTooLow(succession.candidate, succession.primary) ??
+    replayPaused(succession) ??
+    lagTooHigh(succession) ??
+    notStreaming(succession)
+  )
+}
+
+/** The inventory's own word: `promotable: false`, or a replay that is late on purpose. */
+export function notMeantToLead({ candidate, settings }: Pick<Succession, 'candidate' | 'settings'>) {
+  const because = !settings.promotable
+    ? 'the inventory says promotable: false'
+    : settings.delayMs > 0
+      ? `it replays ${settings.delayMs / 1000} s late on purpose (delay)`
+      : null
+  if (because === null) return null
+  return new ReplctlError('not-promotable', `cannot switch over to ${candidate.name}: ${because}`, {
+    hint: 'Name another standby, or change the inventory.',
+    node: candidate.name,
+  })
+}
+
+/**
+ * A node that replays another's WAL must not have any of these settings lower: its replay would stop. Judged both ways
+ * before roles are exchanged, because each of the two will replay the other's.
+ */
+export function settingsTooLow(standby: NodeFacts, primary: NodeFacts): ReplctlError | null {
+  const low = standbyParityParameters.flatMap((name) => {
+    const [own, needed] = [standby, primary].map((facts) => facts.instance?.settings[name]?.value)
+    const isLow = own !== undefined && needed !== undefined && Number(own) < Number(needed)
+    return isLow ? [{ name, own, needed }] : []
+  })
+  const [first] = low
+  if (first === undefined) return null
+  const names = low.map(({ name }) => name).join(', ')
+  return new ReplctlError(
+    'settings-too-low',
+    `${names} ${low.length === 1 ? 'is' : 'are'} lower on ${standby.name} than on ${primary.name}`,
+    {
+      detail: `${low.map(({ name, own, needed }) => `${name} is ${own} on ${standby.name} and ${needed} on ${primary.name}`).join('; ')}. A standby stops replaying when such a setting is lower than on its primary.`,
+      hint: `Give both the same value (postgres.parameters of the inventory) and restart the one that is lower, ${standby.name}.`,
+      node: standby.name,
+    },
+  )
+}
+
+function replayPaused({ candidate }: Succession): ReplctlError | null {
+  if (candidate.instance?.isReplayPaused !== true) return null
+  return new ReplctlError('replay-paused', `cannot switch over to ${candidate.name}: its replay is paused`, {
+    detail: `It has received ${candidate.instance.receiveLsn} and replayed ${candidate.instance.replayLsn}.`,
+    hint: 'Resume it there: SELECT pg_wal_replay_resume();',
+    node: candidate.name,
+  })
+}
+
+function lagTooHigh({ primary, candidate, maxLagBytes }: Succession): ReplctlError | null {
+  const [from, to] = [candidate.instance?.replayLsn ?? null, primary.instance?.currentLsn ?? null]
+  if (from === null || to === null) return null
+  const lagBytes = lsnDistance(from, to)
+  if (lagBytes <= maxLagBytes) return null
+  return new ReplctlError('lag-too-high', `cannot switch over to ${candidate.name}: it is too far behind`, {
+    detail: `It has replayed ${from}, ${primary.name} is at ${to}: ${lagBytes} bytes. replication.max_candidate_lag allows ${maxLagBytes}.`,
+    hint: 'Wait until it has caught up ("replctl status" shows the lag), or name another standby.',
+    node: candidate.name,
+  })
+}
+
+/** It receives from this very primary, on its timeline, as both of them say. */
+function notStreaming({ primary, candidate, settings }: Succession): ReplctlError | null {
+  const { name } = candidate
+  const row = primary.instance?.replication.find(
+    (one) => one.applicationName === settings.applicationName && one.state !== 'backup',
+  )
+  if (row === undefined) {
+    const upstream = configuredUpstream(candidate)
+    const isElsewhere = candidate.instance?.receiver?.status === 'streaming'
+    const told = upstream === null ? 'nobody' : `${upstream.host}:${upstream.port}`
+    return new ReplctlError(
+      isElsewhere ? 'wrong-upstream' : 'not-streaming',
+      `cannot switch over to ${name}: it does not receive from ${primary.name}`,
+      {
+        detail: `${primary.name} has no replication connection of ${name}; ${name} is told to receive from ${told}.`,
+        hint: isElsewhere
+          ? `Switch over to a standby that receives from ${primary.name} itself, or point ${name} at it first.`
+          : `The reason stands in the log of ${name}; "replctl doctor ${name}" tries the login for real.`,
+        node: name,
+      },
+    )
+  }
+  const receiver = candidate.instance?.receiver?.status ?? 'not running'
+  if (row.state === 'streaming' && receiver === 'streaming') return null
+  return new ReplctlError('not-streaming', `cannot switch over to ${name}: it does not stream yet`, {
+    detail: `${primary.name} says "${row.state}" of its connection, its walreceiver says "${receiver}".`,
+    hint: 'Wait until it streams ("replctl status"), then run the command again.',
+    node: name,
+  })
+}
+
+/** Who will receive from the new primary, and over which slot. */
+export interface Follower {
+  readonly applicationName: string
+  readonly slotName: string
+}
+
+/** Whether the candidate has walsenders and slots left for those who will follow it. */
+export function judgeRoom(
+  candidate: NodeFacts,
+  followers: readonly Follower[],
+  hasSlots: boolean,
+): ReplctlError | null {
+  const { instance } = candidate
+  if (instance === null) return null
+  const limit = (name: string) => Number(instance.settings[name]?.value ?? 0)
+  const newSenders = followers.filter(
+    ({ applicationName }) => !instance.replication.some((one) => one.applicationName === applicationName),
+  ).length
+  const newSlots = hasSlots
+    ? followers.filter(({ slotName }) => !instance.slots.some((one) => one.name === slotName)).length
+    : 0
+  const demands = [
+    { setting: 'max_wal_senders', used: instance.replication.length, needed: newSenders },
+    { setting: 'max_replication_slots', used: instance.slots.length, needed: newSlots },
+  ]
+  const short = demands.find(({ setting, used, needed }) => needed > 0 && used + needed > limit(setting))
+  if (short === undefined) return null
+  const { setting, used, needed } = short
+  return new ReplctlError('settings-too-low', `${setting} on ${candidate.name} leaves no way back`, {
+    detail: `${setting} is ${limit(setting)}; ${used} are in use, ${needed} more are needed for the nodes that will follow ${candidate.name}.`,
+    hint: `Free one, or raise ${setting} on ${candidate.name} (it needs a restart).`,
+    node: candidate.name,
+  })
+}

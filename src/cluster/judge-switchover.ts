@@ -1,0 +1,236 @@
+import { ReplctlError } from '../errors.ts'
+import { lsnDistance } from '../postgres/lsn.ts'
+import { type CandidateChoice, chooseCandidate, whyItCannotLead } from './choose-candidate.ts'
+import type { NodeFacts } from './facts.ts'
+import type { Inventory, NodeSettings } from './inventory.ts'
+import { nodeOf, tellChoice, twoWriters } from './judge-promotion.ts'
+import { judgeSuccessor, notMeantToLead } from './judge-successor.ts'
+import type { NodeName } from './names.ts'
+import { commonRecord, identifierOf } from './record.ts'
+import { expectedUpstream, hasDiverged, isRunningStandby, type Topology } from './topology.ts'
+
+/** Who hands over to whom. */
+export interface Roles {
+  readonly oldPrimary: NodeName
+  readonly candidate: NodeName
+}
+
+export interface SwitchoverWish {
+  readonly node: NodeName | undefined
+  /** Of a switchover that was begun and not finished: they stay. */
+  readonly begun: Roles | null
+}
+
+export type SwitchoverDecision =
+  | { readonly is: 'already'; readonly primary: NodeName; readonly choice: CandidateChoice }
+  | ({ readonly is: 'to-do'; readonly choice: CandidateChoice } & Roles)
+
+/** WAL that standbys lack for a moment only, because they were asked at different times. */
+const momentBytes = 1_048_576
+
+/**
+ * Decides who takes over from whom, or refuses.
+ * @throws {ReplctlError} `two-writers`, `no-primary`, `no-candidate`, `not-a-standby`, `operation-unfinished`
+ */
+export function judgeSwitchover(
+  inventory: Inventory,
+  topology: Topology,
+  { node, begun }: SwitchoverWish,
+): SwitchoverDecision {
+  const choice = chooseCandidate(topology)
+  if (topology.writers.length > 1) throw twoWriters(topology)
+  if (begun !== null) return { is: 'to-do', choice, ...goesOn(topology, begun) }
+  const { primary } = topology
+  if (primary === null) throw noPrimary(topology)
+  if (node === primary) return { is: 'already', primary, choice }
+  const candidate = node ?? chooseSuccessor(inventory, topology, primary)
+  if (candidate === null) throw noCandidate(choice)
+  refuseWhoIsNoStandby(topology, candidate, choice)
+  return { is: 'to-do', oldPrimary: primary, candidate, choice }
+}
+
+/** An unfinished one goes on with the same two, unless a third leads meanwhile. */
+function goesOn(topology: Topology, begun: Roles): Roles {
+  const { primary } = topology
+  if (primary === null || primary === begun.candidate || primary === begun.oldPrimary) return begun
+  throw new ReplctlError(
+    'operation-unfinished',
+    `the switchover from ${begun.oldPrimary} to ${begun.candidate} cannot go on: ${primary} leads`,
+    { hint: 'Look at the cluster with "replctl status".', node: primary },
+  )
+}
+
+/**
+ * Of the standbys that are fit to take over, the one that `promote` would choose: in a switchover all of them get all WAL,
+ * so what they lack for a moment does not count against a larger priority. Where none is fit, the first that only is not
+ * fit yet: its refusal tells why.
+ */
+function chooseSuccessor(inventory: Inventory, topology: Topology, primary: NodeName): NodeName | null {
+  const { verdicts } = chooseCandidate(topology)
+  const able = verdicts.filter((verdict) => verdict.canLead).map((verdict) => nodeOf(topology, verdict.node))
+  const primaryFacts = nodeOf(topology, primary).facts
+  const maxLagBytes = inventory.replication.maxCandidateLagBytes
+  const fit = able.filter(
+    ({ facts, settings }) =>
+      judgeSuccessor({ primary: primaryFacts, candidate: facts, settings, maxLagBytes }) === null,
+  )
+  const isClose = ({ facts }: { facts: NodeFacts }) => {
+    const [from, to] = [facts.instance?.receiveLsn ?? null, primaryFacts.instance?.currentLsn ?? null]
+    return from !== null && to !== null && lsnDistance(from, to) <= momentBytes
+  }
+  const ranked = fit.toSorted(
+    (a, b) => Number(isClose(b)) - Number(isClose(a)) || b.settings.priority - a.settings.priority,
+  )
+  const willing = able.find(({ facts, settings }) => notMeantToLead({ candidate: facts, settings }) === null)
+  return (ranked[0] ?? willing ?? able[0])?.settings.name ?? null
+}
+
+function refuseWhoIsNoStandby(topology: Topology, candidate: NodeName, choice: CandidateChoice): void {
+  const node = nodeOf(topology, candidate)
+  const refusal = whyItCannotLead(node, topology)
+  if (refusal === null) return
+  if (node.facts.unreachable !== null) throw node.facts.unreachable
+  throw new ReplctlError(
+    node.settings.promotable ? 'not-a-standby' : 'not-promotable',
+    `cannot switch over to ${candidate}: ${refusal}`,
+    {
+      detail: tellChoice(choice),
+      hint: 'Name another standby, or bring this one back first: "replctl status" tells how.',
+      node: candidate,
+    },
+  )
+}
+
+function noPrimary(topology: Topology): ReplctlError {
+  const survey = topology.nodes.map((one) => one.facts)
+  const led = commonRecord(survey)?.primary
+  const unreachable = survey.find((facts) => facts.name === led)?.unreachable
+  if (unreachable) return unreachable
+  const isUnfinished = survey.some((facts) => facts.journal !== null)
+  return new ReplctlError('no-primary', 'there is no primary to switch over from', {
+    detail: 'No node that could be reached accepts writes.',
+    hint: isUnfinished
+      ? 'An operation stopped part-way: "replctl resume" finishes it, "replctl abort" takes it back.'
+      : 'A switchover is for a primary that is well. If it is lost: replctl promote',
+  })
+}
+
+function noCandidate(choice: CandidateChoice): ReplctlError {
+  return new ReplctlError('no-candidate', 'there is no standby to switch over to', {
+    detail: tellChoice(choice),
+    hint: 'Add one (replctl add-standby), or bring one back. "replctl status" shows every node.',
+  })
+}
+
+/** One node of the cluster, and whom it receives from once roles are exchanged. */
+export interface Placement {
+  readonly node: NodeSettings
+  readonly upstream: NodeSettings
+}
+
+/** Everybody's place after the exchange. */
+export interface NewOrder {
+  /** The old primary's. */
+  readonly returning: Placement
+  /** Running standbys beside the two, those before whom nobody has to be re-pointed first. */
+  readonly following: readonly Placement[]
+  /** Members that are down: the new primary keeps WAL for them. */
+  readonly away: readonly NodeSettings[]
+  /** Running standbys that have left the common history: they cannot follow. */
+  readonly astray: readonly NodeName[]
+  /** All members of the cluster. */
+  readonly members: readonly NodeName[]
+  /** Members that confirm commits in sync and quorum mode. */
+  readonly confirming: readonly NodeName[]
+}
+
+/** Where each node stands once `candidate` leads and the old primary is a standby. */
+export function arrangeAfter(inventory: Inventory, topology: Topology, roles: Roles): NewOrder {
+  const { oldPrimary, candidate } = roles
+  const survey = topology.nodes.map((one) => one.facts)
+  const settingsOf = (name: NodeName) => nodeOf(topology, name).settings
+  const after = survey.map((facts) => asStandby(facts, oldPrimary, nodeOf(topology, candidate).facts))
+  const placeOf = (node: NodeSettings): Placement => ({
+    node,
+    upstream: settingsOf(expectedUpstream(inventory, node, candidate, after)),
+  })
+  const reference = survey.find((facts) => facts.name === (topology.primary ?? candidate))
+  const others = topology.nodes.filter((one) => ![oldPrimary, candidate].includes(one.settings.name))
+  const running = others.filter(
+    ({ facts }) =>
+      isRunningStandby(facts) && identifierOf(facts) === identifierOf(nodeOf(topology, candidate).facts),
+  )
+  const astray = running
+    .filter(({ facts }) => reference !== undefined && hasDiverged(facts, reference))
+    .map((one) => one.settings.name)
+  const record = commonRecord(survey)
+  const members = inventory.nodes
+    .map((one) => one.name)
+    .filter(
+      (name) => record === null || record.members.includes(name) || name === candidate || name === oldPrimary,
+    )
+  const isFenced = (name: NodeName) =>
+    others.some((one) => one.settings.name === name && one.role === 'fenced')
+  return {
+    returning: placeOf(settingsOf(oldPrimary)),
+    following: running
+      .filter((one) => !astray.includes(one.settings.name))
+      .map((one) => placeOf(one.settings)),
+    away: others
+      .filter(({ settings, facts, role }) => {
+        return members.includes(settings.name) && facts.instance === null && role !== 'fenced'
+      })
+      .map((one) => one.settings),
+    astray,
+    members,
+    confirming: members.filter((name) => name !== candidate && !astray.includes(name) && !isFenced(name)),
+  }
+}
+
+/** The old primary as it will be: whoever is to receive from it can. */
+function asStandby(facts: NodeFacts, oldPrimary: NodeName, candidate: NodeFacts): NodeFacts {
+  const instance = facts.instance ?? candidate.instance
+  if (facts.name !== oldPrimary || instance === null) return facts
+  return { ...facts, instance: { ...instance, isInRecovery: true } }
+}
+
+/** Groups placements so that everybody's upstream is placed before it; `first` are those who stand already. */
+export function inWaves(
+  placements: readonly Placement[],
+  first: readonly NodeName[],
+): readonly (readonly Placement[])[] {
+  const ready = placements.filter(({ upstream }) => first.includes(upstream.name))
+  if (ready.length === 0) return placements.length === 0 ? [] : [placements]
+  const names = ready.map(({ node }) => node.name)
+  return [
+    ready,
+    ...inWaves(
+      placements.filter(({ node }) => !names.includes(node.name)),
+      [...first, ...names],
+    ),
+  ]
+}
+
+/** Slots under the cluster's own names that a node must not keep once everybody stands in the new order, for each node. */
+export function unwantedSlots(
+  inventory: Inventory,
+  order: NewOrder,
+  candidate: NodeName,
+): readonly { readonly node: NodeName; readonly slots: readonly string[] }[] {
+  const placements = [order.returning, ...order.following]
+  const holders = [order.returning.node.name, candidate, ...order.following.map(({ node }) => node.name)]
+  const isWanted = (holder: NodeName, owner: NodeSettings) =>
+    placements.some(({ node, upstream }) => node.name === owner.name && upstream.name === holder) ||
+    (holder === candidate && order.away.some((node) => node.name === owner.name))
+  return holders.map((holder) => ({
+    node: holder,
+    slots: inventory.nodes.filter((owner) => !isWanted(holder, owner)).map((owner) => owner.slotName),
+  }))
+}
+
+/** Whether a node has left the primary's post in this switchover: its mark says so, and it no longer accepts writes. */
+export function hasHandedOver(oldPrimary: NodeFacts, candidate: NodeFacts): boolean {
+  const leads = candidate.instance?.isInRecovery === false
+  const accepts = oldPrimary.instance?.isInRecovery === false
+  return leads || (!accepts && oldPrimary.fence?.newPrimary === candidate.name)
+}

@@ -1,0 +1,108 @@
+import type { NodeName } from '../cluster/names.ts'
+import { refused, type Step, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { ask, look } from './look.ts'
+
+/** So many segments may wait for the archive without being a sign of trouble. */
+const mostReady = 16
+/** A transaction that is older than this will be missed by whoever runs it. */
+const longSeconds = 60
+
+/**
+ * The archive keeps up. A primary that cannot archive would leave a gap in it: what it has not archived when it is
+ * stopped nobody else will, for its standbys take their copies for archived.
+ */
+export function requireArchiveKeepsUp(primary: NodeName, isAllowed: boolean): Step {
+  return {
+    title: 'require that the archive keeps up',
+    node: primary,
+    check: async (ctx) => {
+      const { instance } = await look(ctx)
+      if (instance === null || instance.isInRecovery) return satisfied('it is stopped already')
+      const mode = instance.settings.archive_mode?.value ?? 'off'
+      if (mode === 'off') return satisfied('archive_mode is off')
+      const { sql } = await ask(ctx)
+      const ready = Number(
+        await sql.value(
+          "SELECT count(*)::text FROM pg_ls_dir('pg_wal/archive_status') AS f(name) WHERE name LIKE '%.ready'",
+        ),
+      )
+      const isFailing = ready > 0 && instance.archiver?.isFailing === true
+      if (!isFailing && ready <= mostReady) return satisfied(`${ready} segment(s) wait for it`)
+      const error = archiveBehind(primary, ready, isFailing ? instance.archiver?.lastFailedWal : null)
+      if (!isAllowed) return refused(error)
+      ctx.warn(error)
+      return satisfied(`${ready} segment(s) wait for it, which --allow-unarchived allows`)
+    },
+  }
+}
+
+function archiveBehind(primary: NodeName, ready: number, failed: string | null | undefined): ReplctlError {
+  const isFailing = failed !== null && failed !== undefined
+  return new ReplctlError(
+    'archive-failing',
+    isFailing ? `archiving fails on ${primary}` : `archiving is far behind on ${primary}`,
+    {
+      detail: `${ready} segment(s) are not archived yet.${isFailing ? ` The last failure was for ${failed}.` : ''} They would be missing in the archive: after a switchover nobody else archives them.`,
+      hint: `Mend it (the reason stands in the log of ${primary}) and wait until it has caught up. To go on and have a gap in the archive: --allow-unarchived`,
+      node: primary,
+    },
+  )
+}
+
+/** What clients will notice is reported, and stops nothing: long and prepared transactions, logical slots. */
+export function reportOpenWork(primary: NodeName): Step {
+  return {
+    title: 'look for long and prepared transactions, and for logical slots',
+    node: primary,
+    check: async (ctx) => {
+      const { instance } = await look(ctx)
+      if (instance === null || instance.isInRecovery) return satisfied('it is stopped already')
+      const { sql } = await ask(ctx)
+      const old = await sql.json<{ count: number; oldest: number }>(
+        `SELECT json_build_object('count', count(*), 'oldest', coalesce(round(extract(epoch FROM max(clock_timestamp() - xact_start))), 0))
+           FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+            AND clock_timestamp() - xact_start > interval '${longSeconds} seconds'`,
+      )
+      const logical = instance.slots.filter((slot) => slot.type === 'logical' && !slot.isTemporary)
+      if (old.count > 0) ctx.warn(longTransactions(primary, old.count, old.oldest))
+      if (instance.preparedTransactions > 0) ctx.warn(prepared(primary, instance.preparedTransactions))
+      if (logical.length > 0)
+        ctx.warn(
+          logicalSlots(
+            primary,
+            logical.map((slot) => slot.name),
+          ),
+        )
+      return satisfied(
+        `${old.count} long, ${instance.preparedTransactions} prepared, ${logical.length} logical slot(s)`,
+      )
+    },
+  }
+}
+
+function longTransactions(node: NodeName, count: number, oldest: number): ReplctlError {
+  return new ReplctlError('long-transactions', `${count} long transaction(s) on ${node} are cut off`, {
+    detail: `The oldest is ${oldest} s old. The stop of ${node} ends every session; what is not committed is rolled back.`,
+    node,
+  })
+}
+
+function prepared(node: NodeName, count: number): ReplctlError {
+  return new ReplctlError(
+    'prepared-transactions',
+    `${count} prepared transaction(s) move to the new primary`,
+    {
+      detail: `They stay prepared there, with their locks, until COMMIT PREPARED or ROLLBACK PREPARED.`,
+      node,
+    },
+  )
+}
+
+function logicalSlots(node: NodeName, names: readonly string[]): ReplctlError {
+  return new ReplctlError('logical-slots-stay', `logical slots stay on ${node}: ${names.join(', ')}`, {
+    detail: `They are not made on the new primary, and they hold WAL and dead rows back on ${node} while it is a standby.`,
+    hint: 'Move their subscribers, or drop those that nobody uses: SELECT pg_drop_replication_slot(…);',
+    node,
+  })
+}

@@ -1,0 +1,160 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { NodeSettings } from '../cluster/inventory.ts'
+import { judgeRoom, judgeSuccessor, settingsTooLow } from '../cluster/judge-successor.ts'
+import { hasHandedOver, type Roles } from '../cluster/judge-switchover.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { ask, look, sqlOf } from './look.ts'
+
+type Both = { readonly primary: NodeFacts; readonly candidate: NodeFacts }
+
+/** A look at two nodes that may refuse. What an interrupted switchover left behind is not judged again. */
+function requireOfBoth(
+  roles: Roles,
+  title: string,
+  judge: (ctx: StepContext, both: Both) => ReplctlError | null | Promise<ReplctlError | null>,
+  because: (both: Both) => string,
+): Step {
+  return {
+    title,
+    node: roles.candidate,
+    check: async (ctx) => {
+      const [primary, candidate] = await Promise.all([
+        look(ctx, roles.oldPrimary),
+        look(ctx, roles.candidate),
+      ])
+      if (hasHandedOver(primary, candidate)) return satisfied('the hand-over is under way already')
+      for (const facts of [primary, candidate]) {
+        if (facts.instance === null) return refused(facts.instanceError ?? notRunning(facts))
+      }
+      const refusal = await judge(ctx, { primary, candidate })
+      return refusal === null ? satisfied(because({ primary, candidate })) : refused(refusal)
+    },
+  }
+}
+
+/** The candidate streams from the primary, is close behind it, replays, and may lead. */
+export function requireFitSuccessor(roles: Roles, settings: NodeSettings, maxLagBytes: number): Step {
+  return requireOfBoth(
+    roles,
+    `require that it can take over from ${roles.oldPrimary} without loss`,
+    (_ctx, both) => judgeSuccessor({ ...both, settings, maxLagBytes }),
+    ({ candidate }) => `it streams, and has replayed ${candidate.instance?.replayLsn}`,
+  )
+}
+
+/** Whoever is a standby afterwards has nothing lower than the new primary: the old primary above all. */
+export function requireSettingsParity(roles: Roles, standbys: readonly NodeName[]): Step {
+  return requireOfBoth(
+    roles,
+    'require settings that its standbys can follow',
+    async (ctx, { primary, candidate }) => {
+      const others = await Promise.all(standbys.map((name) => look(ctx, name)))
+      for (const standby of [primary, ...others]) {
+        const refusal = settingsTooLow(standby, candidate)
+        if (refusal !== null) return refusal
+      }
+      return null
+    },
+    () => 'none of them has anything lower',
+  )
+}
+
+/** Walsenders and slots are free for everybody who will follow it. */
+export function requireRoomForFollowers(
+  roles: Roles,
+  followers: readonly NodeSettings[],
+  hasSlots: boolean,
+): Step {
+  return requireOfBoth(
+    roles,
+    'require walsenders and slots for those who will follow it',
+    (_ctx, { candidate }) => judgeRoom(candidate, followers, hasSlots),
+    () => 'there are enough',
+  )
+}
+
+/** Segments that a new timeline, a checkpoint and what slots keep for a moment can take. */
+const neededSegments = 4
+
+/** Both have room for the WAL of the exchange. */
+export function requireRoomForWal(roles: Roles): Step {
+  return requireOfBoth(
+    roles,
+    'require disk space for the WAL of the exchange',
+    (_ctx, { primary, candidate }) => {
+      const short = [primary, candidate].find((facts) => {
+        const needed = neededSegments * (facts.control?.walSegmentSizeBytes ?? 0)
+        return facts.freeBytes !== null && facts.freeBytes < needed
+      })
+      if (short === undefined) return null
+      return new ReplctlError('disk-full', `${short.name} has no room for the WAL of a switchover`, {
+        detail: `${Math.round((short.freeBytes ?? 0) / 2 ** 20)} MiB are free; ${neededSegments} WAL segments must fit.`,
+        hint: `Free some space on ${short.name}.`,
+        node: short.name,
+      })
+    },
+    () => 'there is enough',
+  )
+}
+
+/** How long a candidate within the limit may take to replay what the primary has now. */
+const catchUpMs = 10_000
+
+/**
+ * The candidate replays what the primary has at this moment: proof that WAL flows to it, where its walreceiver may be
+ * frozen and still look connected.
+ */
+export function requireFlowingWal(roles: Roles): Step {
+  let wanted: string | null = null
+  const hasReplayed = async (ctx: StepContext, candidate: NodeFacts) => {
+    const sql = await sqlOf(ctx, candidate)
+    return (await sql.value(`SELECT (pg_last_wal_replay_lsn() >= '${wanted}')::text`)) !== 'false'
+  }
+  return {
+    title: `require that it replays what ${roles.oldPrimary} has now`,
+    node: roles.candidate,
+    leavesClusterAlone: true,
+    check: async (ctx) => {
+      const [primary, candidate] = await Promise.all([
+        look(ctx, roles.oldPrimary),
+        look(ctx, roles.candidate),
+      ])
+      if (hasHandedOver(primary, candidate)) return satisfied('the hand-over is under way already')
+      const { sql } = await ask(ctx, roles.oldPrimary)
+      wanted = await sql.value('SELECT pg_current_wal_flush_lsn()::text')
+      return (await hasReplayed(ctx, candidate))
+        ? satisfied(`it has replayed ${wanted}`)
+        : pending(`not yet ${wanted}`)
+    },
+    apply: async (ctx) => {
+      const { facts } = await ask(ctx)
+      const deadline = Date.now() + Math.min(ctx.timeoutMs, catchUpMs)
+      while (!(await hasReplayed(ctx, facts))) {
+        if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
+        if (Date.now() > deadline) throw notFlowing(roles, wanted)
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+    },
+    verify: async () => undefined,
+  }
+}
+
+function notFlowing({ candidate, oldPrimary }: Roles, wanted: string | null): ReplctlError {
+  return new ReplctlError(
+    'lag-too-high',
+    `cannot switch over to ${candidate}: WAL does not reach it in time`,
+    {
+      detail: `It did not replay ${wanted}, which ${oldPrimary} had when it was asked, within ${catchUpMs / 1000} s.`,
+      hint: `Look at the walreceiver of ${candidate} and at the network between the two.`,
+      node: candidate,
+    },
+  )
+}
+
+function notRunning(facts: NodeFacts): ReplctlError {
+  return new ReplctlError('instance-stopped', `PostgreSQL is not running on ${facts.name}`, {
+    node: facts.name,
+  })
+}
