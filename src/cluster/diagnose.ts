@@ -1,6 +1,8 @@
 import { ReplctlError } from '../errors.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
 import { chooseCandidate } from './choose-candidate.ts'
+import { leftOverSlots, slotFinding } from './diagnose-slots.ts'
+import { diagnoseSynchronous } from './diagnose-synchronous.ts'
 import type { Inventory } from './inventory.ts'
 import { judgeArchiving } from './judge-archiving.ts'
 import { twoWriters } from './judge-promotion.ts'
@@ -22,6 +24,7 @@ export function diagnose(inventory: Inventory, topology: Topology): readonly Pro
     for (const problem of diagnoseNode(inventory, topology, node, survey)) add(...problem)
   }
   for (const problem of diagnosePrimary(inventory, topology)) add(...problem)
+  for (const error of leftOverSlots(inventory, topology)) add(error, 'warning')
   return problems
 }
 
@@ -66,7 +69,10 @@ function diagnoseNode(
       ],
     ]
   }
-  if (role === 'stopped') return [[stopped(node, primaryOf(topology, survey))]]
+  if (role === 'stopped') {
+    const lost = node.slot?.walStatus === 'lost' ? slotFinding(inventory, node, topology) : null
+    return [[stopped(node, primaryOf(topology, survey))], ...(lost === null ? [] : [[lost] as const])]
+  }
   const findings: Finding[] = [...journalFinding(node)]
   if (role === 'diverged') findings.push([diverged(node, topology)])
   else if (role === 'standby') findings.push(...diagnoseStandby(inventory, topology, node, survey))
@@ -102,7 +108,7 @@ function diagnoseStandby(
       }),
     ])
   }
-  const slot = slotFinding(inventory, node, survey)
+  const slot = slotFinding(inventory, node, topology)
   if (slot !== null) findings.push([slot])
   if (topology.primary === null) return findings
   const expected = expectedUpstream(inventory, settings, topology.primary, survey)
@@ -161,30 +167,8 @@ function diagnosePrimary(inventory: Inventory, topology: Topology): Finding[] {
   if (primary === undefined || instance === null || instance === undefined) return []
   const findings: Finding[] = []
   const name = primary.settings.name
-  if (inventory.replication.mode !== 'async') {
-    const wanted = inventory.replication.syncStandbys
-    const ready = instance.replication.filter(
-      (one) => one.syncState === 'sync' || one.syncState === 'quorum',
-    ).length
-    const isBlocking = (instance.settings.synchronous_standby_names?.value ?? '') !== ''
-    if (ready < wanted) {
-      findings.push([
-        new ReplctlError(
-          'writes-blocked',
-          `${isBlocking ? 'writes blocked: ' : ''}${ready} of ${wanted} sync standbys`,
-          {
-            detail: isBlocking
-              ? `${instance.waitingForSync} session(s) wait for a synchronous standby.`
-              : `synchronous_standby_names is empty on ${name}: commits are confirmed without a standby.`,
-            hint: isBlocking
-              ? `Bring a standby back, or take a lost one out of the synchronous set: replctl remove-standby NODE`
-              : 'Add a standby: replctl add-standby NODE',
-            node: name,
-          },
-        ),
-      ])
-    }
-  }
+  const synchronous = diagnoseSynchronous(inventory, topology)
+  if (synchronous !== null) findings.push([synchronous])
   if (inventory.archive !== undefined) findings.push(...judgeArchiving(primary.facts))
   const rewindable =
     instance.settings.data_checksums?.value === 'on' || instance.settings.wal_log_hints?.value === 'on'
@@ -199,32 +183,6 @@ function diagnosePrimary(inventory: Inventory, topology: Topology): Finding[] {
     ])
   }
   return findings
-}
-
-function slotFinding(
-  inventory: Inventory,
-  node: ObservedNode,
-  survey: readonly ObservedNode['facts'][],
-): ReplctlError | null {
-  const { settings, slot } = node
-  const canTell = survey.some((one) => one.name === node.upstream && one.instance !== null)
-  if (slot?.walStatus === 'lost' || slot?.invalidationReason) {
-    return new ReplctlError('slot-lost', `the replication slot of ${settings.name} is lost`, {
-      detail: `Slot "${slot.name}" has wal_status ${slot.walStatus}${
-        slot.invalidationReason === null ? '' : ` (${slot.invalidationReason})`
-      }: the WAL that ${settings.name} needs is gone.`,
-      hint: `Clone it again: replctl add-standby ${settings.name} --reclone`,
-      node: settings.name,
-    })
-  }
-  if (inventory.replication.slots && slot === null && canTell) {
-    return new ReplctlError('slot-missing', `${node.upstream} has no replication slot for ${settings.name}`, {
-      detail: `Slot "${settings.slotName}" is missing, so WAL that ${settings.name} still needs may be removed.`,
-      hint: `Make it again: replctl add-standby ${settings.name}`,
-      node: settings.name,
-    })
-  }
-  return null
 }
 
 function wrongUpstream(node: ObservedNode, expected: NodeName): ReplctlError {

@@ -149,6 +149,8 @@ export interface InstanceFacts {
   readonly preparedTransactions: number
   /** Backends that wait for a synchronous standby. */
   readonly waitingForSync: number
+  /** How long ago the first of them began the statement that it waits with; null where nobody waits. */
+  readonly waitingForSyncSeconds: number | null
 }
 
 /** Everything that was observed of one node, in one survey. */

@@ -71,7 +71,10 @@ export function nodeConfigText(wish: ConfigurationWish): string {
   })
 }
 
-/** Value of synchronous_standby_names for a node, should it lead: every other standby, never itself. */
+/**
+ * Value of synchronous_standby_names for a node, should it lead: these standbys, never itself. Those that could take over
+ * come first, then the larger priority. Who they are to be says `confirmingStandbys`.
+ */
 export function synchronousNamesFor(
   inventory: Inventory,
   node: NodeName,
@@ -79,7 +82,7 @@ export function synchronousNamesFor(
 ): string {
   const names = inventory.nodes
     .filter((one) => one.name !== node && standbys.includes(one.name))
-    .toSorted((a, b) => b.priority - a.priority)
+    .toSorted((a, b) => Number(canTakeOver(b)) - Number(canTakeOver(a)) || b.priority - a.priority)
     .map((one) => one.applicationName)
   return synchronousStandbyNames({
     mode: inventory.replication.mode,
@@ -87,6 +90,8 @@ export function synchronousNamesFor(
     names,
   })
 }
+
+const canTakeOver = ({ promotable, delayMs }: NodeSettings) => promotable && delayMs === 0
 
 /** The lines of replctl's block in pg_hba.conf, the same on every node. */
 export function nodeHbaLines(

@@ -100,6 +100,13 @@ export function isReceiving(facts: NodeFacts): boolean {
   return facts.instance?.receiver?.status === 'streaming'
 }
 
+/** Whether a standby's walreceiver streams from this node of the inventory, by its own word. */
+export function isReceivingFrom(inventory: Inventory, facts: NodeFacts, sender: NodeName): boolean {
+  const receiver = facts.instance?.receiver ?? null
+  if (receiver?.status !== 'streaming' || receiver.senderHost === null) return false
+  return nodeAt(inventory, receiver.senderHost, receiver.senderPort ?? 5432) === sender
+}
+
 /** WAL that a standby holds: received, or replayed where nothing was received since its start. */
 export function receivedLsn(facts: NodeFacts): Lsn | null {
   const { receiveLsn, replayLsn } = facts.instance ?? { receiveLsn: null, replayLsn: null }

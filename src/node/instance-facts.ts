@@ -77,7 +77,9 @@ const instanceQuery = `SELECT json_build_object(
   'history', CASE WHEN r.timeline > 1
     THEN pg_read_file('pg_wal/' || lpad(upper(to_hex(r.timeline)), 8, '0') || '.history', 0, 1000000, true) END,
   'prepared', (SELECT count(*) FROM pg_prepared_xacts),
-  'waiting_for_sync', (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep')
+  'waiting_for_sync', (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'),
+  'waiting_seconds', (SELECT extract(epoch FROM clock_timestamp() - min(query_start)) FROM pg_stat_activity
+       WHERE wait_event = 'SyncRep')
 ) FROM (SELECT i.in_recovery, CASE WHEN i.in_recovery
     THEN greatest((SELECT timeline_id FROM pg_control_checkpoint()),
                   (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
@@ -106,6 +108,7 @@ interface RawInstance {
   readonly history: string | null
   readonly prepared: number
   readonly waiting_for_sync: number
+  readonly waiting_seconds: number | null
 }
 type RawRow = Readonly<Record<string, unknown>>
 
@@ -131,6 +134,7 @@ export async function readInstanceFacts(sql: SqlSession, timeoutMs = 10_000): Pr
     history: raw.history,
     preparedTransactions: raw.prepared,
     waitingForSync: raw.waiting_for_sync,
+    waitingForSyncSeconds: raw.waiting_seconds,
   }
 }
 

@@ -1,6 +1,9 @@
-import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
+import { type Roles, staleSlots, wantedSlots } from '../cluster/roles.ts'
+import { isReceivingFrom } from '../cluster/topology.ts'
+import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
@@ -54,6 +57,53 @@ export function dropReplicationSlot(node: NodeName, slot: string): Step {
     apply: async (ctx) => {
       const { sql } = await ask(ctx)
       await dropSlot(sql, slot)
+    },
+  }
+}
+
+/**
+ * The slots that a node is to have in these roles: one for each standby that receives from it. Those that are there
+ * stay; {@link dropStaleSlots} takes away what is left over.
+ */
+export function ensureWantedSlots(node: NodeName, inventory: Inventory, roles: Roles): Step[] {
+  const wanted = wantedSlots(inventory, roles, node)
+  return inventory.nodes
+    .filter((one) => wanted.includes(one.slotName))
+    .map((one) => ensureReplicationSlot(node, one.slotName, one.name))
+}
+
+/**
+ * No slot of replctl's own holds WAL back on a node for nobody, be it primary or standby. One through which its standby
+ * receives at this moment stays, whatever the roles say; slots that replctl did not make are never touched.
+ */
+export function dropStaleSlots(node: NodeName, inventory: Inventory, roles: Roles): Step {
+  const stale = async (ctx: StepContext, facts: NodeFacts): Promise<string[]> => {
+    const names: string[] = []
+    for (const name of staleSlots(inventory, roles, facts)) {
+      const isActive = facts.instance?.slots.some((one) => one.name === name && one.isActive) === true
+      if (!isActive || !(await isUsedByOwner(ctx, inventory, name))) names.push(name)
+    }
+    return names
+  }
+  const isUsedByOwner = async (ctx: StepContext, inventory: Inventory, slot: string): Promise<boolean> => {
+    const owner = inventory.nodes.find((one) => one.slotName === slot)
+    if (owner === undefined || owner.name === node) return false
+    // Whoever cannot be asked may be the one that holds it.
+    const facts = await look(ctx, owner.name).catch(() => null)
+    return facts === null || isReceivingFrom(inventory, facts, node)
+  }
+  return {
+    title: 'drop slots of its own that nobody receives through',
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.instance === null) return satisfied('PostgreSQL does not run there')
+      const names = await stale(ctx, facts)
+      return names.length === 0 ? satisfied('there are none') : pending(`left over: ${names.join(', ')}`)
+    },
+    apply: async (ctx) => {
+      const { facts, sql } = await ask(ctx)
+      for (const name of await stale(ctx, facts)) await dropSlot(sql, name)
     },
   }
 }

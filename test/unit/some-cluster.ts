@@ -146,6 +146,7 @@ function instance(changes: Partial<InstanceFacts>): InstanceFacts {
     history: null,
     preparedTransactions: 0,
     waitingForSync: 0,
+    waitingForSyncSeconds: null,
     ...changes,
   }
 }

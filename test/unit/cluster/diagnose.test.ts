@@ -464,6 +464,7 @@ describe('synchronous standbys', () => {
     settings: { synchronous_standby_names: setting('FIRST 1 ("shop_pg2")') },
     waitingForSync: 3,
   }
+  const namesOf = (value: string) => ({ settings: { synchronous_standby_names: setting(value) } })
   const asSync = (...states: string[]) => states.map((state, index) => connection(`pg${index + 2}`, state))
   const cases: readonly (readonly [string, Partial<InstanceFacts>, Partial<Inventory>, string | null])[] = [
     [
@@ -474,7 +475,7 @@ describe('synchronous standbys', () => {
     ],
     [
       'any two of two are there',
-      { ...waiting, replication: asSync('quorum', 'quorum') },
+      { ...waiting, ...namesOf('ANY 2 ("shop_pg2", "shop_pg3")'), replication: asSync('quorum', 'quorum') },
       replication('quorum', 2),
       null,
     ],
@@ -486,9 +487,15 @@ describe('synchronous standbys', () => {
     ],
     [
       'one of two is away: writes wait',
-      { ...waiting, replication: asSync('quorum', 'async') },
+      { ...waiting, ...namesOf('ANY 2 ("shop_pg2", "shop_pg3")'), replication: asSync('quorum', 'async') },
       replication('quorum', 2),
       'writes blocked: 1 of 2 sync standbys',
+    ],
+    [
+      'the set that the server waits for is smaller than the wished one: less safe, and nothing waits',
+      { ...namesOf('ANY 1 ("shop_pg2")'), replication: asSync('quorum', 'async') },
+      replication('quorum', 2),
+      '1 of 2 sync standbys',
     ],
     [
       'none was ever added: nothing waits',
@@ -496,14 +503,46 @@ describe('synchronous standbys', () => {
       replication('sync'),
       '0 of 1 sync standbys',
     ],
+    [
+      'an instance that waits although the inventory wishes none',
+      { ...waiting, replication: asSync('async', 'async') },
+      {},
+      'writes blocked: 0 of 1 sync standbys',
+    ],
   ]
   test.each(cases)('%s', (_, changes, inventory, message) => {
     const problems = problemsOf([primary(changes), pg2, pg3], inventory)
     expect(problems.map((problem) => problem.message)).toEqual(message === null ? [] : [message])
     if (message === null) return
-    expect(problems[0]).toMatchObject({ code: 'writes-blocked', severity: 'error', node: 'pg1' })
     const isBlocking = message.startsWith('writes blocked')
+    const code = isBlocking ? 'writes-blocked' : 'durability-reduced'
+    expect(problems[0]).toMatchObject({ code, severity: 'error', node: 'pg1' })
     expect(problems[0]?.hint).toContain(isBlocking ? 'replctl remove-standby' : 'replctl add-standby')
-    expect(problems[0]?.detail).toContain(isBlocking ? '3 session(s) wait' : 'confirmed without a standby')
+    const commits = message.startsWith('0') ? 'confirmed without a standby' : 'wait for 1 standby'
+    expect(problems[0]?.detail).toContain(isBlocking ? '3 session(s) wait' : commits)
+  })
+
+  test('a standby whose link is cut still counts as connected: its silence tells, while sessions wait', () => {
+    const unconfirmed = { sentLsn: lsn('0/5000100'), flushLsn: lsn('0/5000000') }
+    const leader = (seconds: number, changes = {}) =>
+      primary({
+        ...waiting,
+        waitingForSyncSeconds: seconds,
+        replication: [connection('pg2', 'sync', { ...unconfirmed, ...changes })],
+      })
+    const silent = (silenceSeconds: number) => {
+      const { instance } = pg2
+      const receiver = { ...instance!.receiver!, silenceSeconds }
+      return { ...pg2, instance: { ...instance!, receiver } }
+    }
+    const found = (...nodes: NodeFacts[]) =>
+      problemsOf([...nodes, pg3], replication('sync'))
+        .map((problem) => problem.code)
+        .filter((code) => code === 'writes-blocked')
+    expect(found(leader(20), silent(20))).toEqual(['writes-blocked'])
+    expect(found(leader(20), silent(0.2))).toEqual([])
+    expect(found(leader(0.1), silent(20))).toEqual([])
+    // It has confirmed all that it was sent: the session that waits began long ago and waits for a moment only.
+    expect(found(leader(20, { flushLsn: unconfirmed.sentLsn }), silent(20))).toEqual([])
   })
 })

@@ -1,0 +1,87 @@
+import { ReplctlError } from '../errors.ts'
+import { lsnDistance } from '../postgres/lsn.ts'
+import type { NodeFacts, ReplicationSlot } from './facts.ts'
+import type { Inventory } from './inventory.ts'
+import { commonRecord } from './record.ts'
+import { ownSlots } from './roles.ts'
+import type { ObservedNode, Topology } from './topology.ts'
+
+/** What is wrong with the slot that a standby should use; null where all is well, or nobody can tell. */
+export function slotFinding(
+  inventory: Inventory,
+  node: ObservedNode,
+  topology: Topology,
+): ReplctlError | null {
+  const { settings, slot } = node
+  const { name } = settings
+  if (slot?.walStatus === 'lost' || slot?.invalidationReason) {
+    const reason = slot.invalidationReason === null ? '' : ` (${slot.invalidationReason})`
+    return new ReplctlError('slot-lost', `the replication slot of ${name} is lost`, {
+      detail: `Slot "${slot.name}" has wal_status ${slot.walStatus}${reason}: WAL that ${name} still needed is gone from the upstream.`,
+      hint:
+        inventory.archive === undefined
+          ? `Clone it again: replctl add-standby ${name} --reclone`
+          : `While the archive has the WAL it gets it from there: replctl add-standby ${name}. Else clone it again: replctl add-standby ${name} --reclone`,
+      node: name,
+    })
+  }
+  const canTell = topology.nodes.some(
+    (one) => one.settings.name === node.upstream && one.facts.instance !== null,
+  )
+  if (inventory.replication.slots && slot === null && canTell) {
+    return new ReplctlError('slot-missing', `${node.upstream} has no replication slot for ${name}`, {
+      detail: `Slot "${settings.slotName}" is missing, so WAL that ${name} still needs may be removed.`,
+      hint: `Make it again: replctl add-standby ${name}`,
+      node: name,
+    })
+  }
+  return null
+}
+
+/** Slots of replctl's own that keep WAL for nobody: their standby receives from elsewhere, or is no member any more. */
+export function leftOverSlots(inventory: Inventory, topology: Topology): readonly ReplctlError[] {
+  const survey = topology.nodes.map((node) => node.facts)
+  // While somebody is at work slots come and go.
+  if (survey.some((facts) => facts.journal !== null || facts.holder !== null)) return []
+  const members = commonRecord(survey)?.members
+  return topology.nodes.flatMap((holder) => {
+    const { facts } = holder
+    return ownSlots(inventory, facts).flatMap((slotName) => {
+      const slot = facts.instance?.slots.find((one) => one.name === slotName)
+      const owner = topology.nodes.find((one) => one.settings.slotName === slotName)
+      if (slot === undefined || owner === undefined || slot.isActive) return []
+      const isMember = members === undefined || members.includes(owner.settings.name)
+      if (isMember && !receivesElsewhere(owner, holder)) return []
+      return [leftOver(holder, owner, slot, isMember)]
+    })
+  })
+}
+
+function receivesElsewhere(owner: ObservedNode, holder: ObservedNode): boolean {
+  if (owner === holder) return true
+  return owner.connection !== null && owner.upstream !== holder.settings.name
+}
+
+function leftOver(
+  holder: ObservedNode,
+  owner: ObservedNode,
+  slot: ReplicationSlot,
+  isMember: boolean,
+): ReplctlError {
+  const [at, name] = [holder.settings.name, owner.settings.name]
+  const kept = retainedBytes(holder.facts, slot)
+  const whom = isMember ? `${name} receives from ${owner.upstream ?? 'nobody'}` : `${name} is no member`
+  return new ReplctlError('slot-left-over', `slot "${slot.name}" on ${at} keeps WAL for nobody`, {
+    detail: `${whom}${kept === null ? '.' : `; it keeps ${kept} bytes of WAL.`}`,
+    hint: isMember
+      ? `Have it dropped: replctl add-standby ${owner === holder ? at : name}`
+      : `Have it dropped: replctl remove-standby ${name}`,
+    node: at,
+  })
+}
+
+/** WAL that a slot makes its node keep, from the slot's restart_lsn to where the node is. */
+export function retainedBytes({ instance }: NodeFacts, { restartLsn }: ReplicationSlot): number | null {
+  const now = instance?.currentLsn ?? instance?.receiveLsn ?? instance?.replayLsn ?? null
+  return restartLsn === null || now === null ? null : Math.max(0, lsnDistance(restartLsn, now))
+}

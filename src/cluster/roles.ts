@@ -1,0 +1,81 @@
+import type { NodeFacts } from './facts.ts'
+import type { Inventory, NodeSettings } from './inventory.ts'
+import type { NodeName } from './names.ts'
+
+/** Who leads, and whom every standby receives from: as it is meant to be, which may not be as it is. */
+export interface Roles {
+  readonly primary: NodeName
+  /** Standby → its upstream. Whoever comes back only by a rejoin (fenced, diverged) is not in it. */
+  readonly upstreams: ReadonlyMap<NodeName, NodeName>
+}
+
+export interface MeantRoles {
+  readonly primary: NodeName
+  /** Standbys that run, or will: others may receive from them. */
+  readonly running: readonly NodeName[]
+  /** Standbys that are away and come back by themselves: WAL is kept for them where they will ask for it. */
+  readonly away?: readonly NodeName[]
+  /** Where the operator says otherwise than the inventory. */
+  readonly except?: ReadonlyMap<NodeName, NodeName>
+}
+
+/** The roles that the inventory wishes, given who leads and who runs: a wished upstream that does not run is passed over. */
+export function meantRoles(inventory: Inventory, meant: MeantRoles): Roles {
+  const { primary, running, away = [], except } = meant
+  const upstreamOf = ({ name, upstream: wish }: NodeSettings): NodeName => {
+    const said = except?.get(name)
+    if (said !== undefined) return said
+    return wish !== undefined && wish !== name && running.includes(wish) ? wish : primary
+  }
+  const standbys = inventory.nodes.filter(
+    ({ name }) => name !== primary && (running.includes(name) || away.includes(name)),
+  )
+  return { primary, upstreams: new Map(standbys.map((node) => [node.name, upstreamOf(node)])) }
+}
+
+/**
+ * Names of the slots of replctl's own that a node is to have: one for each standby that receives from it. Exactly these:
+ * a slot that nobody uses keeps WAL until the disk is full.
+ */
+export function wantedSlots(inventory: Inventory, roles: Roles, node: NodeName): readonly string[] {
+  if (!inventory.replication.slots) return []
+  return inventory.nodes.filter(({ name }) => roles.upstreams.get(name) === node).map((one) => one.slotName)
+}
+
+/** Slots of replctl's own that stand on a node: physical, and named for a node of the inventory. All others are foreign. */
+export function ownSlots(inventory: Inventory, facts: NodeFacts): readonly string[] {
+  const names = inventory.nodes.map((node) => node.slotName)
+  return (facts.instance?.slots ?? [])
+    .filter((slot) => slot.type === 'physical' && !slot.isTemporary && names.includes(slot.name))
+    .map((slot) => slot.name)
+}
+
+/** Slots of replctl's own that a node has and is not to have. */
+export function staleSlots(inventory: Inventory, roles: Roles, facts: NodeFacts): readonly string[] {
+  const wanted = wantedSlots(inventory, roles, facts.name)
+  return ownSlots(inventory, facts).filter((name) => !wanted.includes(name))
+}
+
+/**
+ * Standbys that are to confirm commits in sync and quorum mode: those that receive from the primary itself, for only they
+ * can confirm to it, and that could take over. One that is delayed or not promotable confirms only where there would be
+ * too few otherwise: a commit that nobody else has would be out of reach when the primary is lost.
+ * `except`: who must not be waited for. Give the result to `ensureSettings` of the primary.
+ */
+export function confirmingStandbys(
+  inventory: Inventory,
+  roles: Roles,
+  except: readonly NodeName[] = [],
+): readonly NodeName[] {
+  const direct = inventory.nodes.filter(
+    ({ name }) => roles.upstreams.get(name) === roles.primary && !except.includes(name),
+  )
+  const enough = inventory.replication.syncStandbys
+  const chosen = direct.filter((node) => node.promotable && node.delayMs === 0)
+  const spare = [
+    ...direct.filter((node) => !node.promotable && node.delayMs === 0),
+    ...direct.filter((node) => node.delayMs > 0),
+  ]
+  const added = spare.slice(0, Math.max(0, enough - chosen.length))
+  return [...chosen, ...added].map((node) => node.name)
+}
