@@ -63,8 +63,8 @@ function addCommand(program: Command, spec: CommandSpec, options: ProgramOptions
   const words = spec.name.split(' ')
   const name = words.pop() ?? ''
   const parent = words.reduce((group, word) => groupOf(group, word), program)
-  const command = parent
-    .command(name)
+  // A group may be a command as well: `backup`, and `backup list`.
+  const command = (parent.commands.find((one) => one.name() === name) ?? parent.command(name))
     .summary(spec.summary)
     .description(`${spec.summary}\n\n${spec.description}`)
   for (const arg of spec.args) command.addArgument(new Argument(arg.syntax, arg.summary))

@@ -101,7 +101,11 @@ export function nodeHbaLines(
   return renderPgHba(templates.pgHba, {
     cluster: inventory.cluster,
     replication: replicationHbaLines({
-      addresses: inventory.nodes.map((one) => one.address),
+      addresses: [
+        ...inventory.nodes.map((one) => one.address),
+        // It takes base backups.
+        ...(inventory.archive === undefined ? [] : [inventory.archive.address]),
+      ],
       user: inventory.replication.user,
     }),
     clients: node.postgres.hba,

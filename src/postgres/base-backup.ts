@@ -51,6 +51,63 @@ export function baseBackupArgs(backup: BaseBackup): readonly string[] {
   ]
 }
 
+/** How the files of a base backup are packed in the archive. */
+export const storedCompressions = ['none', 'gzip', 'lz4', 'zstd'] as const
+export type StoredCompression = (typeof storedCompressions)[number]
+
+export interface StoredBackup {
+  readonly serverMajor: number
+  /** Empty or absent. */
+  readonly directory: string
+  readonly conninfo: string
+  readonly label: string
+  readonly compression: StoredCompression
+  /** The manifest of the backup to build on (17 and newer). */
+  readonly incrementalFrom?: string | undefined
+}
+
+/**
+ * The arguments of pg_basebackup for a backup that is kept: tar files, packed by the server where it can (15 and newer), so
+ * that little travels, and complete in itself: the WAL from its start to its end is in it.
+ */
+export function storedBackupArgs(backup: StoredBackup): readonly string[] {
+  const { directory, conninfo, label, compression, incrementalFrom } = backup
+  const packed = capabilitiesOf(backup.serverMajor).serverCompression
+    ? {
+        none: [],
+        gzip: ['--compress=server-gzip:1'],
+        lz4: ['--compress=server-lz4'],
+        zstd: ['--compress=server-zstd:1'],
+      }
+    : { none: [], gzip: ['--compress=1'], lz4: [], zstd: [] }
+  return [
+    ...['-D', directory, '-Ft', '-Xs', '-P', '-v', '-w', '--checkpoint=fast', '--no-sync', '-l', label],
+    ...packed[compression],
+    ...(incrementalFrom === undefined ? [] : [`--incremental=${incrementalFrom}`]),
+    ...['-d', conninfo],
+  ]
+}
+
+/**
+ * How to pack a stored backup: as wished, else with the best that the server, which packs, and the archive host, which
+ * unpacks, both have. Before PostgreSQL 15 pg_basebackup itself packs, and knows gzip alone.
+ * @param configure of the server, as `pg_config --configure` prints it
+ * @param programs that the archive host has, e.g. `['gzip', 'zstd']`
+ */
+export function chooseStoredCompression(
+  wish: 'auto' | StoredCompression,
+  serverMajor: number,
+  configure: string,
+  programs: readonly string[],
+): StoredCompression {
+  const canServer = capabilitiesOf(serverMajor).serverCompression
+  const has = (name: StoredCompression) =>
+    name === 'none' ||
+    (programs.includes(name) && (name === 'gzip' || (canServer && configure.includes(`--with-${name}`))))
+  const order: readonly StoredCompression[] = wish === 'auto' ? ['zstd', 'lz4', 'gzip'] : [wish, 'gzip']
+  return wish === 'none' ? 'none' : (order.find(has) ?? 'none')
+}
+
 function compressionArgs({ clientMajor, serverMajor, compression = 'none' }: BaseBackup): string[] {
   const isPossible = [clientMajor, serverMajor].every((major) => capabilitiesOf(major).serverCompression)
   if (compression === 'none' || !isPossible) return []

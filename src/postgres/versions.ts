@@ -35,6 +35,12 @@ const capabilityTable = {
   replayPauseState: { since: 14 },
   /** `pg_basebackup --compress=server-…`. */
   serverCompression: { since: 15 },
+  /** A recovery that ends before its target stops the server; before, it opened it as if nothing were wrong. */
+  refusesMissedTarget: { since: 13 },
+  /** `pg_amcheck`. */
+  amcheckProgram: { since: 14 },
+  /** `pg_basebackup --incremental` and pg_combinebackup. */
+  incrementalBackup: { since: 17 },
   /** `pg_rewind --config-file`, needed where postgresql.conf lies outside the data directory. */
   rewindConfigFile: { since: 15 },
   /** `pg_backup_start()` and `pg_backup_stop()`; before, `pg_start_backup()` and `pg_stop_backup()`. */

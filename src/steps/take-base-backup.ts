@@ -230,13 +230,14 @@ async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void>
 type CopyProgress = Pick<Progress, 'message' | 'doneBytes' | 'totalBytes'>
 
 /** The sending server's own view of the copy; where it has none (12 and older), or does not answer, null each time. */
-async function serverProgress(
+export async function serverProgress(
   ctx: StepContext,
   source: NodeSettings,
+  applicationName = ctx.node.settings.applicationName,
 ): Promise<() => Promise<CopyProgress | null>> {
   const there = await ask(ctx, source.name).catch(() => null)
   if (there === null || !capabilitiesOf(majorOf(there.facts)).basebackupProgressView) return async () => null
-  const name = quoteLiteral(ctx.node.settings.applicationName)
+  const name = quoteLiteral(applicationName)
   return async () => {
     const row = await there.sql
       .json<{ phase: string; done: number; total: number | null } | null>(
@@ -252,7 +253,7 @@ async function serverProgress(
 }
 
 /** What pg_basebackup itself printed last. */
-function outputProgress(output: string): CopyProgress {
+export function outputProgress(output: string): CopyProgress {
   const lines = output.split(/[\r\n]+/).filter((line) => line.trim() !== '')
   const last = lines.map(parseBaseBackupProgress).findLast((one) => one !== undefined)
   if (output.includes('base backup completed')) return { message: 'making it durable' }

@@ -1,5 +1,6 @@
 import type { CommandSpec } from '../command-spec.ts'
 import { addStandby } from './add-standby.ts'
+import { backup, backupList } from './backup.ts'
 import { completion } from './completion.ts'
 import { doctor } from './doctor.ts'
 import { initPrimary } from './init-primary.ts'
@@ -21,6 +22,8 @@ export const commands: readonly CommandSpec[] = [
   status,
   promote,
   removeStandby,
+  backup,
+  backupList,
   resume,
   abort,
   sandboxUp,

@@ -19,6 +19,15 @@ const calls: Readonly<Record<string, (wish: Journal['wish']) => Pick<Call, 'args
       allowSplitBrain: wish.allowSplitBrain === true,
     },
   }),
+  backup: (wish) => ({
+    args: [],
+    options: {
+      id: wish.id,
+      from: wish.from ?? undefined,
+      label: wish.label ?? undefined,
+      incremental: wish.isIncremental === true,
+    },
+  }),
   'remove-standby': (wish) => ({ args: [wish.node as string], options: { purge: wish.isPurge === true } }),
 }
 

@@ -1,8 +1,10 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, it, test } from 'vitest'
 import {
   baseBackupArgs,
+  chooseStoredCompression,
   commonCompression,
   parseBaseBackupProgress,
+  storedBackupArgs,
 } from '../../../src/postgres/base-backup.ts'
 import { fixture, majorsWith } from './fixture.ts'
 
@@ -102,6 +104,39 @@ describe('progress', () => {
     '%j tells none',
     (line) => {
       expect(parseBaseBackupProgress(line)).toBeUndefined()
+    },
+  )
+})
+
+describe('a base backup that is kept', () => {
+  const backup = { directory: '/a/new', conninfo: 'host=pg1', label: 'nightly', compression: 'zstd' } as const
+
+  it('is packed by the server from 15 on, and by pg_basebackup itself before', () => {
+    expect(storedBackupArgs({ ...backup, serverMajor: 15 })).toEqual([
+      ...['-D', '/a/new', '-Ft', '-Xs', '-P', '-v', '-w', '--checkpoint=fast', '--no-sync', '-l', 'nightly'],
+      ...['--compress=server-zstd:1', '-d', 'host=pg1'],
+    ])
+    expect(storedBackupArgs({ ...backup, serverMajor: 13, compression: 'gzip' })).toContain('--compress=1')
+  })
+
+  it('P-36: builds on the manifest of another one', () => {
+    const args = storedBackupArgs({ ...backup, serverMajor: 17, incrementalFrom: '/a/backup_manifest' })
+    expect(args).toContain('--incremental=/a/backup_manifest')
+  })
+
+  it.each([
+    ['auto', 15, '--with-zstd --with-lz4', ['gzip', 'lz4', 'zstd'], 'zstd'],
+    ['auto', 15, '--with-lz4', ['gzip', 'lz4', 'zstd'], 'lz4'],
+    ['auto', 15, '--with-zstd', ['gzip'], 'gzip'],
+    ['auto', 14, '--with-zstd', ['gzip', 'zstd'], 'gzip'],
+    ['auto', 15, '', [], 'none'],
+    ['lz4', 15, '--with-lz4', ['gzip', 'lz4'], 'lz4'],
+    ['lz4', 15, '', ['gzip', 'lz4'], 'gzip'],
+    ['none', 15, '--with-zstd', ['zstd'], 'none'],
+  ] as const)(
+    'wish %s, PostgreSQL %i with "%s", programs %j: %s',
+    (wish, major, configure, programs, chosen) => {
+      expect(chooseStoredCompression(wish, major, configure, programs)).toBe(chosen)
     },
   )
 })

@@ -1,0 +1,147 @@
+import { type BackupCatalog, byStop, judgeBackups } from '../../cluster/backup-catalog.ts'
+import { chooseBackupSource } from '../../cluster/choose-backup-source.ts'
+import { clusterIdentifier } from '../../cluster/record.ts'
+import { ReplctlError } from '../../errors.ts'
+import { lookAtJob } from '../../node/jobs.ts'
+import { readCatalog, readCatalogs } from '../../node/read-catalog.ts'
+import { backupId, isBackupId } from '../../postgres/backup-metadata.ts'
+import { capabilitiesOf } from '../../postgres/versions.ts'
+import { listedBackup, takenText } from '../../report/backups.ts'
+import { takeBackup } from '../../runbooks/backup.ts'
+import { backupJob } from '../../steps/archive-backup.ts'
+import { type ArchiveAccess, openArchive } from '../archive-session.ts'
+import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { type Decision, type Observation, operate } from '../operation.ts'
+
+interface Wish {
+  readonly id: string
+  readonly from: string | null
+  readonly label: string | null
+  readonly isIncremental: boolean
+}
+
+/** `replctl backup [--from NODE] [--label TEXT] [--incremental]`. */
+export async function run(call: Call): Promise<Answer> {
+  const session = await openCluster(call)
+  try {
+    const from = call.options.from as string | undefined
+    if (from !== undefined) findNode(session.inventory, from)
+    const label = readLabel(call.options.label as string | undefined)
+    const archive = await openArchive(session)
+    const wish: Wish = {
+      id: await chooseId(call, archive),
+      ...{ from: from ?? null, label },
+      isIncremental: call.options.incremental === true,
+    }
+    return await operate(call, {
+      session,
+      wish: { ...wish },
+      decide: (observation) => decide(session, archive, observation, wish),
+    })
+  } finally {
+    await session.close()
+  }
+}
+
+function readLabel(label: string | undefined): string | null {
+  if (label === undefined) return null
+  if (label === '' || /[\0\r\n]/.test(label) || Buffer.byteLength(label) > 200) {
+    throw new ReplctlError('usage', '--label: it has 1 to 200 bytes in one line')
+  }
+  return label
+}
+
+/** How long ago a copy may have been begun that is finished instead of taken anew. */
+const freshMs = 6 * 3_600_000
+
+/** A backup that runs, or was copied a while ago by a replctl that was killed, is gone on with; else a new one begins. */
+async function chooseId(call: Call, archive: ArchiveAccess): Promise<string> {
+  if (typeof call.options.id === 'string') return call.options.id
+  const catalogs = await readCatalogs(archive.host, archive.settings.dir)
+  const job = await lookAtJob(archive.host, backupJob)
+  const incoming = catalogs.flatMap((catalog) => catalog.incoming).find(({ request }) => request !== null)
+  const isFresh = Date.now() - Date.parse(incoming?.request?.startedAt ?? '') < freshMs
+  if (incoming !== undefined && isBackupId(incoming.id) && (job.isRunning || isFresh)) return incoming.id
+  const taken = new Set(catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => id)))
+  let at = Date.now()
+  while (taken.has(backupId(new Date(at)))) at += 1_000
+  return backupId(new Date(at))
+}
+
+async function decide(
+  session: ClusterSession,
+  archive: ArchiveAccess,
+  { survey, topology }: Observation,
+  wish: Wish,
+): Promise<Decision> {
+  const { inventory, templates } = session
+  const systemIdentifier = clusterIdentifier(survey)
+  if (systemIdentifier === null) {
+    const unreachable = survey.find((facts) => facts.unreachable !== null)?.unreachable
+    throw (
+      unreachable ??
+      new ReplctlError('no-primary', 'there is no cluster to take a backup of yet', {
+        hint: 'Begin it: replctl init primary',
+      })
+    )
+  }
+  const catalog = await readCatalog(archive.host, archive.settings.dir, systemIdentifier)
+  const begun = catalog.incoming.find(({ id }) => id === wish.id)?.request ?? null
+  const named = begun?.source ?? wish.from ?? undefined
+  const source = chooseBackupSource(
+    topology,
+    named === undefined ? undefined : findNode(inventory, named).name,
+  )
+  const facts = survey.find((one) => one.name === source)
+  const major = Math.floor((facts?.instance?.serverVersionNumber ?? 0) / 10_000)
+  const parent = begun === null ? parentOf(wish, major, catalog) : begun.parent
+  const backup = {
+    ...{ inventory, archive: archive.settings, id: wish.id, systemIdentifier, parent },
+    source: findNode(inventory, source),
+    primary: topology.primary,
+    label: begun?.label ?? wish.label ?? `replctl ${wish.id}`,
+  }
+  const listed = async () => {
+    const after = await readCatalog(archive.host, archive.settings.dir, systemIdentifier)
+    const found = judgeBackups(after).find(({ id }) => id === wish.id)
+    if (found === undefined) throw new RangeError(`backup ${wish.id} is not listed`)
+    return listedBackup(found)
+  }
+  const programs = [
+    ...(capabilitiesOf(major).backupManifest ? ['pg_verifybackup'] : []),
+    ...(parent === null ? [] : ['pg_combinebackup']),
+  ]
+  return {
+    plan: takeBackup({ inventory, templates }, backup, programs),
+    result: async (_after, outcome) =>
+      outcome.steps.some((step) => step.state === 'planned') ? {} : await listed(),
+    text: (_after, _outcome, paint, result) => takenText(result as never, paint),
+  }
+}
+
+/** The backup that an incremental one builds on: the last good one, whatever its kind. */
+function parentOf({ isIncremental }: Wish, major: number, catalog: BackupCatalog): string | null {
+  if (!isIncremental) return null
+  if (!capabilitiesOf(major).incrementalBackup) {
+    throw new ReplctlError('incremental-unavailable', `PostgreSQL ${major} has no incremental backups`, {
+      detail: 'They exist from PostgreSQL 17 on.',
+      hint: 'Take a full one: replctl backup',
+    })
+  }
+  const good = judgeBackups(catalog).flatMap(({ isGood, metadata }) => (isGood && metadata ? [metadata] : []))
+  const last = good
+    .filter((one) => one.major === major)
+    .toSorted(byStop)
+    .at(-1)
+  if (last === undefined) {
+    throw new ReplctlError(
+      'incremental-unavailable',
+      'there is no good backup to build an incremental one on',
+      {
+        hint: 'Take a full one first: replctl backup',
+      },
+    )
+  }
+  return last.id
+}

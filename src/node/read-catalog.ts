@@ -1,0 +1,133 @@
+import type { BackupCatalog, BackupRequest, FoundBackup } from '../cluster/backup-catalog.ts'
+import { shellScript } from '../command.ts'
+import { type BackupMetadata, parseBackupCheck, parseBackupMetadata } from '../postgres/backup-metadata.ts'
+import { isHistoryFile, isSegmentFile, parseHistoryFileName } from '../postgres/wal-file.ts'
+import type { Node } from './node.ts'
+
+/** Everything that can be known without reading a backup's own files; small texts come along. */
+const catalogScript = `
+cd "$1" 2>/dev/null || exit 0
+wanted=$2
+show() { echo "@@$1"; cat "$2" 2>/dev/null; echo; }
+for system in *; do
+  case $system in ''|*[!0-9]*) continue ;; esac
+  if [ -n "$wanted" ] && [ "$system" != "$wanted" ]; then continue; fi
+  if [ ! -d "$system/backup" ] && [ ! -d "$system/wal" ]; then continue; fi
+  echo "@@system $system"
+  for at in "$system"/backup/.incoming-*; do [ -d "$at" ] && show "incoming \${at##*/.incoming-}" "$at/request.json"; done
+  for at in "$system"/backup/*; do
+    [ -d "$at" ] || continue
+    echo "@@backup \${at##*/}"
+    echo "@@files"; ls -lnA "$at"
+    show metadata "$at/backup.json"
+    show check "$at/check.json"
+  done
+  echo "@@wal"; ls "$system/wal" 2>/dev/null
+  for at in "$system"/wal/*.history; do [ -f "$at" ] && show "history \${at##*/}" "$at"; done
+done
+:
+`
+
+/** Reads what the archive holds, of one system identifier or of all. */
+export async function readCatalogs(
+  archive: Node,
+  dir: string,
+  systemIdentifier = '',
+): Promise<readonly BackupCatalog[]> {
+  const command = shellScript(`look at the backups in ${dir}`, catalogScript, [dir, systemIdentifier])
+  return parseCatalogs(await archive.output(command, { timeoutMs: 120_000 }))
+}
+
+/** The catalog of one system identifier, empty where the archive has nothing of it. */
+export async function readCatalog(
+  archive: Node,
+  dir: string,
+  systemIdentifier: string,
+): Promise<BackupCatalog> {
+  const [found] = await readCatalogs(archive, dir, systemIdentifier)
+  return found ?? { systemIdentifier, backups: [], incoming: [], segments: new Set(), histories: new Map() }
+}
+
+interface Section {
+  readonly name: string
+  readonly value: string
+  readonly text: string
+}
+
+/** Reads what {@link catalogScript} printed. */
+export function parseCatalogs(output: string): readonly BackupCatalog[] {
+  const catalogs: BackupCatalog[] = []
+  let sections: Section[] = []
+  let system: string | null = null
+  const close = () => {
+    if (system !== null) catalogs.push(makeCatalog(system, sections))
+    sections = []
+  }
+  for (const part of output.split(/^@@/m).slice(1)) {
+    const at = part.indexOf('\n')
+    const [name = '', ...words] = part.slice(0, at).split(' ')
+    const section = { name, value: words.join(' '), text: part.slice(at + 1) }
+    if (name === 'system') {
+      close()
+      system = section.value
+    } else {
+      sections.push(section)
+    }
+  }
+  close()
+  return catalogs
+}
+
+function makeCatalog(systemIdentifier: string, sections: readonly Section[]): BackupCatalog {
+  const named = (name: string) => sections.filter((section) => section.name === name)
+  const starts = sections.flatMap((section, index) => (section.name === 'backup' ? [index] : []))
+  const wal = (named('wal')[0]?.text ?? '').split('\n')
+  return {
+    systemIdentifier,
+    backups: starts.map((start) =>
+      makeBackup(sections[start]?.value ?? '', sections.slice(start + 1, start + 4)),
+    ),
+    incoming: named('incoming').map(({ value, text }) => ({ id: value, request: readRequest(text) })),
+    segments: new Set(wal.map((name) => name.replace(/\.(gz|lz4|zst)$/, '')).filter(isSegmentFile)),
+    histories: new Map(
+      named('history')
+        .filter((section) => isHistoryFile(section.value))
+        .map((section) => [parseHistoryFileName(section.value), section.text]),
+    ),
+  }
+}
+
+function readRequest(text: string): BackupRequest | null {
+  try {
+    return JSON.parse(text) as BackupRequest
+  } catch {
+    return null
+  }
+}
+
+function makeBackup(id: string, parts: readonly Section[]): FoundBackup {
+  const text = (name: string) => parts.find((part) => part.name === name)?.text ?? ''
+  const { metadata, fault } = readMetadata(text('metadata'))
+  return { id, metadata, fault, files: readListing(text('files')), check: parseBackupCheck(text('check')) }
+}
+
+function readMetadata(text: string): { metadata: BackupMetadata | null; fault: string | null } {
+  if (text.trim() === '') return { metadata: null, fault: 'it is missing, empty, or cannot be read' }
+  try {
+    return { metadata: parseBackupMetadata(text), fault: null }
+  } catch (thrown) {
+    return { metadata: null, fault: thrown instanceof Error ? thrown.message : String(thrown) }
+  }
+}
+
+/** Lines of `ls -lnA`: only plain files have a size that says anything. */
+function readListing(text: string): Map<string, number | null> {
+  const lines = text
+    .split('\n')
+    .map((line) => /^(\S)\S*\s+\d+\s+\d+\s+\d+\s+(\d+)\s+\S+\s+\S+\s+\S+\s(.*)$/.exec(line))
+  return new Map(
+    lines.flatMap((match) =>
+      match === null ? [] : [[match[3] ?? '', match[1] === '-' ? Number(match[2]) : null] as const],
+    ),
+  )
+}

@@ -1,0 +1,118 @@
+import { describe, expect, it } from 'vitest'
+import {
+  chainFrom,
+  chainOf,
+  historyOf,
+  judgeBackups,
+  timelinesOf,
+} from '../../../src/cluster/backup-catalog.ts'
+import { foundBackup, segments, someBackup, someCatalog } from '../some-backup.ts'
+
+const full = someBackup('20261126T010000Z')
+const first = someBackup('20261126T020000Z', { kind: 'incremental', parent: full.id })
+const second = someBackup('20261126T030000Z', { kind: 'incremental', parent: first.id })
+
+const damageOf = (catalog: Parameters<typeof judgeBackups>[0], id = full.id) =>
+  judgeBackups(catalog)
+    .find((one) => one.id === id)
+    ?.damage.join('; ')
+
+describe('the catalog of base backups', () => {
+  it('a backup with all its files is good', () => {
+    expect(judgeBackups(someCatalog([full]))).toEqual([
+      { id: full.id, metadata: full, bytes: 1_050, isGood: true, damage: [] },
+    ])
+  })
+
+  it.each([
+    ['a missing file', new Map([['backup_manifest', 50]]), 'base.tar.zst is missing'],
+    [
+      'a truncated file',
+      new Map([
+        ['backup_manifest', 50],
+        ['base.tar.zst', 10],
+      ]),
+      'base.tar.zst has 10 bytes, not 1000',
+    ],
+    [
+      'a folder in the place of a file',
+      new Map([
+        ['backup_manifest', 50],
+        ['base.tar.zst', null],
+      ]),
+      'base.tar.zst has no bytes, not 1000',
+    ],
+    [
+      'an extra file',
+      new Map([
+        ['backup_manifest', 50],
+        ['base.tar.zst', 1000],
+        ['core', 3],
+      ]),
+      'core is not part of the backup',
+    ],
+  ])('P-34: %s is seen without reading, and named', (_what, files, message) => {
+    expect(damageOf(someCatalog([foundBackup(full, { files })]))).toBe(message)
+  })
+
+  it('P-34: what a verification found stays known', () => {
+    const check = { checkedAt: '', damage: ['base.tar.zst is damaged'] }
+    expect(damageOf(someCatalog([foundBackup(full, { check })]))).toBe('base.tar.zst is damaged')
+  })
+
+  it('P-38: one without metadata is never good', () => {
+    const empty = { ...foundBackup(full), metadata: null, fault: 'it is not JSON' }
+    const [judged] = judgeBackups(someCatalog([empty]))
+    expect([judged?.isGood, judged?.bytes]).toEqual([false, 1_950])
+  })
+
+  it('P-31, P-36: the backup of another cluster, or under another name, is not good', () => {
+    const foreign = someBackup(full.id, { systemIdentifier: '7' })
+    expect(damageOf(someCatalog([foreign]))).toContain('another cluster')
+    expect(damageOf(someCatalog([foundBackup(full, { id: 'copy' })]), 'copy')).toContain(full.id)
+  })
+
+  it('P-36: a chain is whole from the full backup on', () => {
+    const chain = chainOf(second.id, someCatalog([full, first, second]))
+    expect(chain).toEqual({ is: 'whole', backups: [full, first, second] })
+    expect(judgeBackups(someCatalog([full, first, second])).every((one) => one.isGood)).toBe(true)
+  })
+
+  it.each([
+    ['its middle is missing', [full, second], `backup ${first.id}`],
+    [
+      'its order is swapped',
+      [full, someBackup('20261126T005000Z', { kind: 'incremental', parent: full.id })],
+      full.id,
+    ],
+    ['one names no parent', [someBackup('20261126T060000Z', { kind: 'incremental' })], 'does not say'],
+  ])('P-36: a chain is broken where %s', (_what, backups, message) => {
+    const last = backups.at(-1)
+    expect(chainOf(last?.id ?? '', someCatalog(backups))).toMatchObject({ is: 'broken' })
+    const verdict = judgeBackups(someCatalog(backups)).find((one) => one.id === last?.id)
+    if (last?.parent !== null) expect(verdict?.damage.join()).toContain(message)
+  })
+
+  it('P-36: damage of a full backup is damage of what builds on it', () => {
+    const damaged = foundBackup(full, { files: new Map([['backup_manifest', 50]]) })
+    expect(damageOf(someCatalog([damaged, first]), first.id)).toBe(
+      `backup ${full.id}, which it builds on: base.tar.zst is missing`,
+    )
+  })
+
+  it('knows its timelines and their lines', () => {
+    const catalog = someCatalog([full], {
+      segments: new Set([...segments(1, 1, 4), ...segments(2, 5, 6)]),
+      histories: new Map([
+        [2, '1\t0/5000148\tx\n'],
+        [3, 'nonsense'],
+      ]),
+    })
+    expect(timelinesOf(catalog)).toEqual([1, 2, 3])
+    expect(historyOf(catalog, 1)).toEqual({ timeline: 1, switches: [] })
+    expect(historyOf(catalog, 3)).toBeNull()
+    expect(historyOf(catalog, 4)).toBeNull()
+    const line = historyOf(catalog, 2)
+    expect(line && chainFrom(catalog, full, line)).toEqual({ last: segments(2, 6, 6)[0], missing: [] })
+  })
+})

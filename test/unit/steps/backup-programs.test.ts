@@ -1,0 +1,34 @@
+import { describe, expect, it } from 'vitest'
+import { readBackupPrograms } from '../../../src/steps/backup-programs.ts'
+
+const output = `home /var/lib/postgresql
+packer gzip
+packer zstd
+version /usr/lib/postgresql/15/bin\tpg_basebackup (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
+program /usr/lib/postgresql/15/bin\tpg_verifybackup
+version /usr/lib/postgresql/17/bin\tpg_basebackup (PostgreSQL) 17.2
+program /usr/lib/postgresql/17/bin\tpg_verifybackup
+program /usr/lib/postgresql/17/bin\tpg_waldump
+version /usr/bin\tpg_basebackup (PostgreSQL) 17.2
+`
+
+describe('the programs of the archive host', () => {
+  it('are those of the server’s own version where they are there', () => {
+    expect(readBackupPrograms(output, 15)).toMatchObject({
+      ...{ home: '/var/lib/postgresql', directory: '/usr/lib/postgresql/15/bin', major: 15 },
+      ...{ names: ['pg_verifybackup'], packers: ['gzip', 'zstd'] },
+    })
+  })
+
+  it('are newer ones for an older server', () => {
+    expect(readBackupPrograms(output, 16)).toMatchObject({
+      major: 17,
+      names: ['pg_verifybackup', 'pg_waldump'],
+    })
+  })
+
+  it('P-38: never older ones', () => {
+    expect(readBackupPrograms(output, 18)).toMatchObject({ directory: null, names: [] })
+    expect(readBackupPrograms(output, 18).found).toHaveLength(2)
+  })
+})
