@@ -5,13 +5,14 @@ export default defineConfig({
     // The integration tests wait more than they compute: three files at a time keep two cores busy.
     maxWorkers: 3,
     projects: [
+      // Pure code: nothing a test does can reach another, so that one worker may serve many files.
       {
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
-          // They take milliseconds; a busy machine may take its time all the same.
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          pool: 'threads',
+          isolate: false,
+          testTimeout: 60_000, // a few start a shell, or the bundler: on a busy machine that takes its time
         },
       },
       {
