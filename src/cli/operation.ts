@@ -80,6 +80,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     const found = newestJournal(lock?.foundJournals ?? survey.flatMap((facts) => facts.journal ?? []))
     const resumed = judgeFoundJournal(found, call.command, operation)
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
+    if (call.options.isAbort === true && resumed?.isPastPointOfNoReturn === true) throw onlyForward(resumed)
     const observation = { survey, topology: observeTopology(inventory, survey), resumed }
     const decision = await operation.decide(observation)
     if (found !== null && resumed === null) warnings.push(problemOf(supersedes(found), 'warning'))
@@ -161,6 +162,14 @@ function judgeFoundJournal(found: Journal | null, name: string, operation: Opera
 function endedMeanwhile(): ReplctlError {
   return new ReplctlError('nothing-to-resume', 'the operation came to its end meanwhile', {
     hint: 'Look at the cluster with "replctl status".',
+  })
+}
+
+/** It crossed its point of no return: by itself, or between the look for its journal and the lock. */
+export function onlyForward(journal: Journal): ReplctlError {
+  return new ReplctlError('cannot-abort', `"${journal.command}" cannot be taken back`, {
+    detail: `${journal.by} began it at ${journal.since}, and it crossed its point of no return.`,
+    hint: 'It only goes forward: replctl resume',
   })
 }
 

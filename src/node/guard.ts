@@ -1,5 +1,6 @@
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { RunningCommand } from '../transport/transport.ts'
+import { LineReader } from './line-reader.ts'
 import { type Node, stateScript } from './node.ts'
 
 /**
@@ -97,7 +98,7 @@ export async function tryGuard(node: Node, holder: Holder): Promise<GuardAnswer>
   const running = await node.start(
     stateScript(node, 'hold the cluster lock', guardScript, [JSON.stringify(holder)]),
   )
-  const lines = new LineReader(running)
+  const lines = new LineReader(running, 'the holder of the cluster lock')
   const first = await lines.next(15_000)
   if (first.startsWith('held ')) {
     const [, age = '0', ...rest] = first.split(' ')
@@ -171,57 +172,5 @@ function readHolder(text: string): Holder | null {
     return JSON.parse(text) as Holder
   } catch {
     return null
-  }
-}
-
-/** Lines of a running command's output, one at a time, each waited for with a bound. */
-class LineReader {
-  #buffer = ''
-  #complaints = ''
-  #ended: Error | undefined
-  #wake: (() => void) | undefined
-
-  constructor(running: RunningCommand) {
-    running.onStdout((chunk) => {
-      this.#buffer += chunk
-      this.#wake?.()
-    })
-    running.onStderr((chunk) => {
-      this.#complaints = (this.#complaints + chunk).slice(-2000)
-    })
-    running.finished.then(
-      ({ status }) => {
-        this.#ended = new ReplctlError('remote-command-failed', 'could not hold the cluster lock', {
-          detail: `The holder ended with status ${status}. ${this.#complaints.trim()}`,
-        })
-        this.#wake?.()
-      },
-      (error: Error) => {
-        this.#ended = error
-        this.#wake?.()
-      },
-    )
-  }
-
-  async next(timeoutMs: number): Promise<string> {
-    const deadline = Date.now() + timeoutMs
-    for (;;) {
-      const end = this.#buffer.indexOf('\n')
-      if (end >= 0) {
-        const line = this.#buffer.slice(0, end)
-        this.#buffer = this.#buffer.slice(end + 1)
-        return line
-      }
-      if (this.#ended !== undefined) throw this.#ended
-      const left = deadline - Date.now()
-      if (left <= 0) throw new ReplctlError('timeout', 'the holder of the cluster lock did not answer')
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, left)
-        this.#wake = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-      })
-    }
   }
 }

@@ -13,7 +13,7 @@ import { removeStateFile, writeStateFile } from './ensure-mark.ts'
 import { binDirectoryOf, look, majorOf } from './look.ts'
 
 /** Ends every process that works in a data directory, frozen ones too. */
-const killAllScript = `
+export const killAllScript = `
 real=$(cd -P -- "$1" && pwd -P)
 for entry in /proc/[0-9]*; do
   [ "$(readlink "$entry/cwd" 2>/dev/null)" = "$real" ] || continue

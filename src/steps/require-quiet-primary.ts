@@ -21,12 +21,7 @@ export function requireArchiveKeepsUp(primary: NodeName, isAllowed: boolean): St
       if (instance === null || instance.isInRecovery) return satisfied('it is stopped already')
       const mode = instance.settings.archive_mode?.value ?? 'off'
       if (mode === 'off') return satisfied('archive_mode is off')
-      const { sql } = await ask(ctx)
-      const ready = Number(
-        await sql.value(
-          "SELECT count(*)::text FROM pg_ls_dir('pg_wal/archive_status') AS f(name) WHERE name LIKE '%.ready'",
-        ),
-      )
+      const ready = instance.archiver?.readyCount ?? 0
       const isFailing = ready > 0 && instance.archiver?.isFailing === true
       if (!isFailing && ready <= mostReady) return satisfied(`${ready} segment(s) wait for it`)
       const error = archiveBehind(primary, ready, isFailing ? instance.archiver?.lastFailedWal : null)

@@ -10,6 +10,7 @@ import { removeStandby } from './remove-standby.ts'
 import { abort, resume } from './resume.ts'
 import { sandboxDown, sandboxStatus, sandboxUp } from './sandbox.ts'
 import { status } from './status.ts'
+import { switchover } from './switchover.ts'
 import { verify } from './verify.ts'
 
 /** Every command, in the order of --help. */
@@ -21,6 +22,7 @@ export const commands: readonly CommandSpec[] = [
   verify,
   status,
   promote,
+  switchover,
   removeStandby,
   backup,
   backupList,

@@ -28,6 +28,10 @@ const calls: Readonly<Record<string, (wish: Journal['wish']) => Pick<Call, 'args
       incremental: wish.isIncremental === true,
     },
   }),
+  switchover: (wish) => ({
+    args: [(wish.node ?? undefined) as string | undefined],
+    options: { allowUnarchived: wish.allowUnarchived === true },
+  }),
   'remove-standby': (wish) => ({ args: [wish.node as string], options: { purge: wish.isPurge === true } }),
 }
 

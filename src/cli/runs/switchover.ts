@@ -1,0 +1,136 @@
+import type { NodeSettings } from '../../cluster/inventory.ts'
+import { arrangeAfter, judgeSwitchover, type NewOrder, type Roles } from '../../cluster/judge-switchover.ts'
+import type { NodeName } from '../../cluster/names.ts'
+import { type Problem, problemOf } from '../../cluster/problem.ts'
+import { wayBack } from '../../cluster/way-back.ts'
+import { inOrder } from '../../engine/step.ts'
+import { ReplctlError } from '../../errors.ts'
+import { promotionText } from '../../report/promotion.ts'
+import { switchover } from '../../runbooks/switchover.ts'
+import { Handover } from '../../steps/hand-over.ts'
+import { rolesBegun } from '../../steps/prepare-demotion.ts'
+import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+
+/** `replctl switchover [NODE] [--allow-unarchived]`. */
+export async function run(call: Call): Promise<Answer> {
+  const session = await openCluster(call)
+  try {
+    const named = call.args[0] as string | undefined
+    const node = named === undefined ? undefined : findNode(session.inventory, named).name
+    const allowUnarchived = call.options.allowUnarchived === true
+    return await operate(call, {
+      session,
+      wish: { node: node ?? null, allowUnarchived },
+      decide: (observation) => decide(session, observation, node, allowUnarchived),
+    })
+  } finally {
+    await session.close()
+  }
+}
+
+function decide(
+  session: ClusterSession,
+  observation: Observation,
+  node: NodeName | undefined,
+  allowUnarchived: boolean,
+): Decision {
+  const { inventory, templates } = session
+  const { survey, topology, resumed } = observation
+  const begun = resumed === null ? null : rolesBegun(resumed.begun)
+  const toAct =
+    begun === null ? [node].filter((one) => one !== undefined) : [begun.oldPrimary, begun.candidate]
+  requireReachable(survey, toAct)
+  if (survey.every((facts) => facts.unreachable !== null)) {
+    requireReachable(
+      survey,
+      survey.map((one) => one.name),
+    )
+  }
+  const judged = judgeSwitchover(inventory, topology, { node, begun })
+  if (judged.is === 'already') return leadsAlready(judged.primary)
+  const order = arrangeAfter(inventory, topology, judged)
+  const settingsOf = (name: NodeName): NodeSettings => findNode(inventory, name)
+  const others = [judged.candidate, ...order.following.map((one) => one.node.name)]
+  const handover = new Handover(judged, others)
+  return {
+    plan: switchover(
+      { inventory, templates },
+      {
+        oldPrimary: settingsOf(judged.oldPrimary),
+        candidate: settingsOf(judged.candidate),
+        order,
+        allowUnarchived,
+        handover,
+      },
+    ),
+    problems: bystanderProblems(observation, judged, order),
+    result: (after) =>
+      resultOf(after, judged, {
+        repointed: [order.returning, ...order.following].map((one) => one.node.name),
+        writeOutageMs: handover.writeOutageMs,
+      }),
+    text: (_after, _outcome, paint, result) =>
+      promotionText(
+        result as never,
+        judged.choice.verdicts.filter(({ node: one }) => one !== judged.oldPrimary),
+        paint,
+      ),
+  }
+}
+
+/** Members that are down, or went astray, stop nothing: what becomes of them is said. */
+function bystanderProblems({ survey }: Observation, roles: Roles, order: NewOrder): readonly Problem[] {
+  const down = order.away.filter(
+    (one) => survey.find((facts) => facts.name === one.name)?.unreachable === null,
+  )
+  return [
+    ...down.map(({ name }) =>
+      problemOf(
+        new ReplctlError('instance-stopped', `PostgreSQL does not run on ${name}`, {
+          detail: `${roles.candidate} keeps WAL for it from now on.`,
+          hint: `Bring it back as a standby: replctl add-standby ${name}`,
+          node: name,
+        }),
+        'warning',
+      ),
+    ),
+    ...order.astray.map((name) =>
+      problemOf(
+        new ReplctlError('node-diverged', `${name} has left the cluster's history and follows nobody`, {
+          hint: wayBack(name),
+          node: name,
+        }),
+        'warning',
+      ),
+    ),
+  ]
+}
+
+function leadsAlready(primary: NodeName): Decision {
+  const nothing = { repointed: [], writeOutageMs: null }
+  return {
+    plan: inOrder([]),
+    result: (after) => resultOf(after, { oldPrimary: primary, candidate: primary }, nothing),
+    text: () => `${primary} is the primary already; nothing was changed.\n`,
+  }
+}
+
+function resultOf(
+  after: Observation,
+  { oldPrimary, candidate }: Roles,
+  done: { readonly repointed: readonly string[]; readonly writeOutageMs: number | null },
+): object {
+  const instance = after.survey.find((facts) => facts.name === candidate)?.instance
+  return {
+    old_primary: oldPrimary,
+    new_primary: candidate,
+    timeline: instance?.timeline ?? null,
+    lsn: instance?.currentLsn ?? null,
+    repointed: done.repointed,
+    fenced: false,
+    write_outage_ms: done.writeOutageMs,
+    lost_bytes: 0,
+  }
+}

@@ -1,0 +1,133 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import { inWaves, type NewOrder, type Placement, unwantedSlots } from '../cluster/judge-switchover.ts'
+import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import { awaitStreaming } from '../steps/await-streaming.ts'
+import { ensureCheckpointOnTimeline, ensureRecentCheckpoint } from '../steps/checkpoint.ts'
+import type { ClusterInput } from '../steps/cluster-input.ts'
+import { dropUnwantedSlots } from '../steps/drop-unwanted-slots.ts'
+import { awaitPostmasterEnd } from '../steps/end-postmaster.ts'
+import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureNoFenceMark } from '../steps/ensure-mark.ts'
+import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
+import type { Handover } from '../steps/hand-over.ts'
+import { prepareDemotion } from '../steps/prepare-demotion.ts'
+import { ensureReplicationSlot } from '../steps/replication-slots.ts'
+import { reportOpenWork, requireArchiveKeepsUp } from '../steps/require-quiet-primary.ts'
+import { requireReplicationLogin } from '../steps/require-replication-login.ts'
+import {
+  requireFitSuccessor,
+  requireFlowingWal,
+  requireRoomForFollowers,
+  requireRoomForWal,
+  requireSettingsParity,
+} from '../steps/require-successor.ts'
+import { startInstance } from '../steps/start-instance.ts'
+
+export interface SwitchoverPlan {
+  readonly oldPrimary: NodeSettings
+  readonly candidate: NodeSettings
+  /** Where everybody stands afterwards. */
+  readonly order: NewOrder
+  /** `--allow-unarchived`. */
+  readonly allowUnarchived: boolean
+  readonly handover: Handover
+}
+
+/**
+ * Exchanges the roles of the primary and a standby. Every precondition is tried first, the way back above all. What the
+ * exchange needs is prepared while writes go on; then the primary is stopped, the candidate is seen to have its shutdown
+ * checkpoint, and is promoted: the point of no return. Until then every failure puts the old primary back. Afterwards the
+ * others follow and the old primary comes back as a standby, while writes are possible again.
+ * By hand: `pg_ctl stop -m fast` on the primary, compare "Latest checkpoint location" of pg_controldata with
+ * pg_last_wal_replay_lsn() on the standby, `pg_ctl promote` there, point the others at it.
+ */
+export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
+  const { oldPrimary, candidate, order, handover } = wish
+  const { replication } = input.inventory
+  const roles = { oldPrimary: oldPrimary.name, candidate: candidate.name }
+  const placements = [order.returning, ...order.following]
+  const followers = placements.filter(({ upstream }) => upstream.name === candidate.name)
+  const moved = order.following.filter(({ upstream }) => upstream.name === candidate.name)
+  return inOrder([
+    requireFitSuccessor(roles, candidate, replication.maxCandidateLagBytes),
+    requireSettingsParity(
+      roles,
+      order.following.map(({ node }) => node.name),
+    ),
+    requireRoomForFollowers(roles, [...followers.map(({ node }) => node), ...order.away], replication.slots),
+    requireRoomForWal(roles),
+    requireArchiveKeepsUp(oldPrimary.name, wish.allowUnarchived),
+    together([
+      ...[order.returning, ...moved].map(({ node, upstream }) =>
+        requireReplicationLogin(node.name, upstream, input.inventory),
+      ),
+      reportOpenWork(oldPrimary.name),
+      requireFlowingWal(roles),
+    ]),
+
+    // Prepared while writes go on; the mark first, so that whoever finds an interrupted switchover knows the two.
+    prepareDemotion(roles, order.returning.upstream, input),
+    // Slots before the restartpoint: it would remove WAL that a standby which lags needs.
+    ...(replication.slots
+      ? [
+          ...placements.map(({ node, upstream }) =>
+            ensureReplicationSlot(upstream.name, node.slotName, node.name),
+          ),
+          ...order.away.map((node) => ensureReplicationSlot(candidate.name, node.slotName, node.name)),
+        ]
+      : []),
+    // With the names of its new standbys before it accepts writes: a commit right after is as safe as one before.
+    ensureSettings(candidate.name, input, order.confirming),
+    ensureHbaLines(candidate.name, input),
+    ensureRecentCheckpoint(oldPrimary.name),
+    ensureRecentCheckpoint(candidate.name),
+
+    handover.stopPrimary(),
+    handover.awaitShutdownCheckpoint(),
+    handover.promoteCandidate(),
+
+    together([
+      together(
+        inWaves(moved, [candidate.name]).flatMap((wave) => wave.map((one) => inOrder(follow(input, one)))),
+      ),
+      comeBack(input, order.returning),
+      ensureCheckpointOnTimeline(candidate.name),
+    ]),
+    // Those who receive from others again, the old primary among them.
+    ...inWaves(
+      order.following.filter((one) => !moved.includes(one)),
+      [candidate.name, oldPrimary.name, ...moved.map(({ node }) => node.name)],
+    ).map((wave) => together(wave.map((one) => inOrder(follow(input, one))))),
+    ...(replication.slots
+      ? [
+          together(
+            unwantedSlots(input.inventory, order, candidate.name).map(({ node, slots }) =>
+              dropUnwantedSlots(node, slots),
+            ),
+          ),
+        ]
+      : []),
+    together(
+      [candidate, ...placements.map(({ node }) => node)].map(({ name }) =>
+        ensureClusterRecord(name, { primary: candidate.name, members: order.members }),
+      ),
+    ),
+    ensureNoFenceMark(oldPrimary.name),
+  ])
+}
+
+/** Another standby, told to receive from its new upstream: by reload from 13 on, by restart before. */
+function follow(input: ClusterInput, { node, upstream }: Placement): Step[] {
+  return [ensureStandbySettings(node.name, upstream, input), awaitStreaming(node.name, upstream.name)]
+}
+
+/** A primary that has handed over, back as a standby: it holds nothing of its own, so it only has to follow. */
+function comeBack(input: ClusterInput, { node, upstream }: Placement): Plan {
+  return inOrder([
+    awaitPostmasterEnd(node.name),
+    ensureStandbySettings(node.name, upstream, input),
+    startInstance(node.name),
+    awaitStreaming(node.name, upstream.name),
+  ])
+}
