@@ -63,6 +63,29 @@ export interface FenceMark {
   readonly wasRunning?: boolean
 }
 
+/**
+ * Left on a node while `rejoin` replaces what is in its data directory: until it is gone, that directory is no whole
+ * instance, and must neither be started nor be taken for one.
+ */
+export interface RejoinMark {
+  readonly method: 'rewind' | 'reclone'
+  /** Whose data it gets, and the timeline that one was on: another source's blocks must not be mixed in. */
+  readonly source: string
+  readonly timeline: number
+  /** `rewound`: pg_rewind came to its end, and the node's own files are to be put back. */
+  readonly phase: 'rewinding' | 'rewound' | 'recloning'
+  /** Of the kernel: what pg_rewind had written before a reboot may not have reached the disk. */
+  readonly bootId: string
+  readonly forkLsn: string | null
+  /** Where the old data directory lies meanwhile; null: it is changed in place. */
+  readonly aside: string | null
+  /** Where pg_wal lies, where that is a link. */
+  readonly walDirectory: string | null
+  /** Nothing of the old directory's own is lost when it goes: it held nothing, or all of it was salvaged. */
+  readonly isRedundant: boolean
+  readonly at: string
+}
+
 /** One row of pg_stat_replication. */
 export interface ReplicationConnection {
   readonly applicationName: string
@@ -180,7 +203,9 @@ export interface NodeFacts {
   readonly recoveryConf: string
   /** replctl's rendered recovery settings, as they stand in the file. */
   readonly standbyConf: string
+  /** pg_rewind was begun in the data directory and has not come to its end. */
   readonly hasRewindInProgress: boolean
+  readonly rejoin: RejoinMark | null
   readonly freeBytes: number | null
   readonly mark: NodeMark | null
   readonly record: ClusterRecord | null

@@ -101,7 +101,7 @@ done_
 section signal
 [ -f "$data/standby.signal" ] && echo standby.signal
 [ -f "$data/recovery.conf" ] && echo recovery.conf
-[ -f "$state/rewinding" ] && echo rewinding
+[ -f "$state/rejoin.json" ] && grep -q '"phase":"rewinding"' "$state/rejoin.json" && echo rewinding
 [ -f "$state/pgpass" ] && echo passfile
 done_
 section recovery-conf
@@ -112,6 +112,7 @@ show mark "$state/node.json"
 show record "$state/cluster.json"
 show fence "$state/fenced.json"
 show archive-error "$state/archive_error"
+show rejoin "$state/rejoin.json"
 show journal "$state/journal"
 section holder
 if [ -r "$state/holder" ]; then

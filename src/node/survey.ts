@@ -1,4 +1,11 @@
-import type { ClusterRecord, FenceMark, NodeFacts, NodeMark, PostmasterFacts } from '../cluster/facts.ts'
+import type {
+  ClusterRecord,
+  FenceMark,
+  NodeFacts,
+  NodeMark,
+  PostmasterFacts,
+  RejoinMark,
+} from '../cluster/facts.ts'
 import { shellScript } from '../command.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { parseArchiveError } from '../postgres/archive.ts'
@@ -137,6 +144,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     recoveryConf: get('recovery-conf'),
     standbyConf: get('standby-conf'),
     hasRewindInProgress: signals.includes('rewinding'),
+    rejoin: readJson<RejoinMark>(get('rejoin')),
     hasPassfile: signals.includes('passfile'),
     freeBytes: known?.freeBytes ?? (disk.length >= 4 ? Number(disk[3]) * 1024 : null),
     mark: readJson<NodeMark>(get('mark')),

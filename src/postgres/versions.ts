@@ -25,8 +25,14 @@ const capabilityTable = {
   /** pg_basebackup writes backup_manifest; pg_verifybackup checks it. */
   backupManifest: { since: 13 },
   basebackupProgressView: { since: 13 },
+  /** `pg_rewind --no-sync`. */
+  rewindNoSync: { since: 12 },
   /** `pg_rewind --restore-target-wal` and `--write-recovery-conf`. */
   rewindRestoreTargetWal: { since: 13 },
+  /** pg_rewind recovers a crashed target by itself, in single-user mode; `--no-ensure-shutdown` forbids it. */
+  rewindEnsuresShutdown: { since: 13 },
+  /** pg_rewind takes the timeline of a server that was just promoted from its minimum recovery point, too. */
+  rewindKnowsFreshPromotion: { since: 16 },
   /** `restore_command` changes on reload. */
   reloadsRestoreCommand: { since: 14 },
   /** A standby pauses, instead of stopping, when the primary's parity settings grow beyond its own. */

@@ -130,36 +130,73 @@ function roomChecks(standbys: readonly NewStandby[], hasSlots: boolean): Step[] 
 function cloneSteps(
   input: ClusterInput,
   primary: NodeSettings,
-  { node, upstream, source, isReclone }: NewStandby,
+  standby: NewStandby,
   confirming: readonly NodeName[],
 ): Step[] {
+  const { node, upstream, source, isReclone } = standby
   const { name } = node
   const { replication } = input.inventory
   const slot = replication.slots ? node.slotName : undefined
   const isFromStandby = source.name !== upstream.name && slot !== undefined
-  const others = confirming.filter((member) => member !== name)
   return [
     ensurePassfile(name, replication, primary.name),
     requireReplicationLogin(name, upstream, input.inventory),
     ...(source.name === upstream.name ? [] : [requireReplicationLogin(name, source, input.inventory)]),
     ...(isFromStandby ? [awaitReplayOf(source.name, upstream.name, slot)] : []),
     ...(isReclone ? [moveDataDirectoryAside(name, primary.name)] : []),
-    ensureDataDirectory(name, 'cloning'),
-    takeBaseBackup({
-      standby: name,
-      source,
-      slot: source.name === upstream.name ? slot : undefined,
-      inventory: input.inventory,
-    }),
+    ...copySteps(input, standby),
     ensureConfigurationFiles(name, source.name),
-    ...ensureArchiving(input, node),
-    ensureSettings(name, input, others, { like: primary.name }),
-    ensureHbaLines(name, input),
-    ensureStandbySettings(name, upstream, input),
+    ...standbySteps(input, primary, standby, confirming),
+    ...(isReclone ? [deleteDataDirectoryAside(name)] : []),
+  ]
+}
+
+/** From an empty place for the data directory to a whole copy of the source in it. */
+export function copySteps(
+  { inventory }: ClusterInput,
+  { node, upstream, source }: Pick<NewStandby, 'node' | 'upstream' | 'source'>,
+): Step[] {
+  const slot = inventory.replication.slots && source.name === upstream.name ? node.slotName : undefined
+  return [
+    ensureDataDirectory(node.name, 'cloning'),
+    takeBaseBackup({ standby: node.name, source, slot, inventory }),
+  ]
+}
+
+/** From a whole data directory, whose history is the upstream's, to a standby that streams and is known as one. */
+export function standbySteps(
+  input: ClusterInput,
+  primary: NodeSettings,
+  { node, upstream }: Pick<NewStandby, 'node' | 'upstream'>,
+  confirming: readonly NodeName[],
+): Step[] {
+  const { name } = node
+  return [
+    ...standbyConfiguration(input, primary, { node, upstream }, confirming),
     startInstance(name),
     awaitStreaming(name, upstream.name),
     ensureMarkedAsBuilt(name),
     ensureNoFenceMark(name),
-    ...(isReclone ? [deleteDataDirectoryAside(name)] : []),
+  ]
+}
+
+/** Everything that makes it a standby when it is started. */
+export function standbyConfiguration(
+  input: ClusterInput,
+  primary: NodeSettings,
+  { node, upstream }: Pick<NewStandby, 'node' | 'upstream'>,
+  confirming: readonly NodeName[],
+): Step[] {
+  const { name } = node
+  return [
+    ...ensureArchiving(input, node),
+    ensureSettings(
+      name,
+      input,
+      confirming.filter((member) => member !== name),
+      { like: primary.name },
+    ),
+    ensureHbaLines(name, input),
+    ensureStandbySettings(name, upstream, input),
   ]
 }

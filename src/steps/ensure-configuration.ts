@@ -128,33 +128,46 @@ async function settingsToKeep(
 }
 
 /** Keeps replctl's marked block at the top of pg_hba.conf: replication by password from the cluster's nodes. */
-export function ensureHbaLines(node: NodeName, { inventory, templates }: ClusterInput): Step {
-  const change = async (ctx: StepContext, facts: NodeFacts): Promise<FileChange> => {
-    const path = facts.instance?.settings.hba_file?.value ?? `${facts.configDirectory}/pg_hba.conf`
-    const live = await readTextFile(ctx.node, path)
-    const lines = nodeHbaLines({ inventory, node: ctx.node.settings, templates })
-    return { path, live, wanted: ensureManagedBlock(live ?? '', lines, inventory.cluster) }
-  }
+export function ensureHbaLines(node: NodeName, input: ClusterInput): Step {
   return {
     title: 'allow replication from the nodes of the cluster in pg_hba.conf',
     node,
     check: async (ctx) => {
-      const { path, live, wanted } = await change(ctx, await look(ctx))
+      const { path, live, wanted } = await writeHbaLines(ctx, node, input, { isOnlyLook: true })
       return live === wanted ? satisfied(`${path} has the lines`) : pending(`${path} lacks the lines`)
     },
     apply: async (ctx) => {
-      const facts = await look(ctx)
-      const { path, live, wanted } = await change(ctx, facts)
-      await writeTextFile(ctx.node, path, wanted, live === null ? { mode: '0600' } : {})
-      if (facts.instance === null) return
-      await reloadConfiguration(ctx, node)
-      const { sql } = await ask(ctx, node)
-      const wrong = await sql.value(
-        `SELECT string_agg(format('line %s: %s', line_number, error), '; ') FROM pg_hba_file_rules WHERE error IS NOT NULL`,
-      )
-      if (wrong !== null) throw hbaRejected(node, path, wrong)
+      await writeHbaLines(ctx, node, input, {})
     },
   }
+}
+
+/**
+ * Writes replctl's block into pg_hba.conf, with `extra` lines at its end, tells a running instance, and reads back
+ * whether it understands it; `isOnlyLook`: tells what that would change.
+ */
+export async function writeHbaLines(
+  ctx: StepContext,
+  name: NodeName,
+  { inventory, templates }: ClusterInput,
+  options: { readonly extra?: readonly string[]; readonly isOnlyLook?: true },
+): Promise<FileChange> {
+  const node = ctx.on(name)
+  const facts = await look(ctx, name)
+  const path = facts.instance?.settings.hba_file?.value ?? `${facts.configDirectory}/pg_hba.conf`
+  const live = await readTextFile(node, path)
+  const lines = [...nodeHbaLines({ inventory, node: node.settings, templates }), ...(options.extra ?? [])]
+  const change = { path, live, wanted: ensureManagedBlock(live ?? '', lines, inventory.cluster) }
+  if (options.isOnlyLook === true) return change
+  await writeTextFile(node, path, change.wanted, live === null ? { mode: '0600' } : {})
+  if (facts.instance === null) return change
+  await reloadConfiguration(ctx, name)
+  const { sql } = await ask(ctx, name)
+  const wrong = await sql.value(
+    `SELECT string_agg(format('line %s: %s', line_number, error), '; ') FROM pg_hba_file_rules WHERE error IS NOT NULL`,
+  )
+  if (wrong !== null) throw hbaRejected(name, path, wrong)
+  return change
 }
 
 /** Reloads a running instance and waits until it has read its files. */

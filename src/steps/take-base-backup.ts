@@ -125,6 +125,12 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
     stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}`, [dataDir]),
     { timeoutMs: 600_000 },
   )
+  const walDirectory = facts.rejoin?.walDirectory ?? undefined
+  if (walDirectory !== undefined) {
+    // It was set aside with the old data directory: what is in it now is of this clone.
+    const script = `${workLock}${emptyDirectoryScript}`
+    await ctx.node.output(stateScript(ctx.node, `empty ${walDirectory}`, script, [walDirectory]))
+  }
   const locations = (there.instance?.tablespaces ?? []).map((one) => one.location)
   if (locations.length > 0) {
     await ctx.node.output(
@@ -140,6 +146,7 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
     dataDirectory: dataDir,
     conninfo: upstreamConninfo(inventory, facts.home, ctx.node.settings, source),
     slot,
+    walDirectory,
     compression: await chooseCompression(ctx, there, directory, standby, source),
     noSync: true,
   })

@@ -107,6 +107,7 @@ export function emptyNode(name: string, changes: Partial<NodeFacts> = {}): NodeF
     recoveryConf: '',
     standbyConf: '',
     hasRewindInProgress: false,
+    rejoin: null,
     freeBytes: null,
     mark: null,
     record: null,

@@ -6,6 +6,7 @@ import { doctor } from './doctor.ts'
 import { initPrimary } from './init-primary.ts'
 import { newCluster, schema } from './new.ts'
 import { promote } from './promote.ts'
+import { rejoin } from './rejoin.ts'
 import { removeStandby } from './remove-standby.ts'
 import { abort, resume } from './resume.ts'
 import { sandboxDown, sandboxStatus, sandboxUp } from './sandbox.ts'
@@ -23,6 +24,7 @@ export const commands: readonly CommandSpec[] = [
   status,
   promote,
   switchover,
+  rejoin,
   removeStandby,
   backup,
   backupList,

@@ -32,6 +32,10 @@ const calls: Readonly<Record<string, (wish: Journal['wish']) => Pick<Call, 'args
     args: [(wish.node ?? undefined) as string | undefined],
     options: { allowUnarchived: wish.allowUnarchived === true },
   }),
+  rejoin: (wish) => ({
+    args: [wish.node as string],
+    options: { reclone: wish.isReclone === true, allowDataLoss: wish.allowDataLoss === true },
+  }),
   'remove-standby': (wish) => ({ args: [wish.node as string], options: { purge: wish.isPurge === true } }),
 }
 

@@ -1,0 +1,281 @@
+import type { NodeFacts, Survey } from '../../cluster/facts.ts'
+import type { NodeSettings } from '../../cluster/inventory.ts'
+import { type Divergence, judgeDivergence } from '../../cluster/judge-divergence.ts'
+import { judgeRejoin, judgeRejoinPrimary, type RejoinDecision } from '../../cluster/judge-rejoin.ts'
+import type { NodeName } from '../../cluster/names.ts'
+import { type Problem, problemOf } from '../../cluster/problem.ts'
+import { commonRecord } from '../../cluster/record.ts'
+import {
+  expectedUpstream,
+  factsOf,
+  hasDiverged,
+  isRunningStandby,
+  isWriter,
+  receivedLsn,
+} from '../../cluster/topology.ts'
+import type { Outcome } from '../../engine/run-plan.ts'
+import { ReplctlError } from '../../errors.ts'
+import {
+  isSameBranch,
+  ownHistory,
+  readWalEnd,
+  readWalFiles,
+  segmentSizeOf,
+  type WalFiles,
+  walKeptFrom,
+} from '../../node/own-wal.ts'
+import type { Lsn } from '../../postgres/lsn.ts'
+import {
+  commonAncestor,
+  parseTimelineHistory,
+  type TimelineHistory,
+} from '../../postgres/timeline-history.ts'
+import { type RejoinResult, rejoinText } from '../../report/rejoin.ts'
+import { rejoin } from '../../runbooks/rejoin.ts'
+import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+
+interface Wish {
+  readonly node: NodeSettings
+  readonly isReclone: boolean
+  readonly allowDataLoss: boolean
+}
+
+/** `replctl rejoin NODE [--reclone] [--allow-data-loss]`. */
+export async function run(call: Call): Promise<Answer> {
+  const session = await openCluster(call)
+  try {
+    const wish = {
+      node: findNode(session.inventory, String(call.args[0])),
+      isReclone: call.options.reclone === true,
+      allowDataLoss: call.options.allowDataLoss === true,
+    }
+    return await operate(call, {
+      session,
+      wish: { ...wish, node: wish.node.name },
+      decide: (observation) => decide(session, observation, wish),
+    })
+  } finally {
+    await session.close()
+  }
+}
+
+async function decide(session: ClusterSession, observation: Observation, wish: Wish): Promise<Decision> {
+  const { inventory, templates } = session
+  const { survey, topology } = observation
+  const { node } = wish
+  requireReachable(survey, [node.name])
+  const primary = findNode(inventory, judgeRejoinPrimary(topology, node.name))
+  const [facts, there] = [factsOf(survey, node.name), factsOf(survey, primary.name)]
+  const upstream = findNode(inventory, expectedUpstream(inventory, node, primary.name, survey))
+  const seen = await lookCloser(session, { node, primary, upstream }, survey)
+  const decision = judgeRejoin(
+    { node: facts, primary: there, hasArchive: inventory.archive !== undefined, ...seen },
+    wish,
+  )
+  const { divergence } = seen
+  const forkLsn = divergence?.forkLsn ?? (facts.rejoin?.forkLsn as Lsn | null | undefined) ?? null
+  if (decision.isToBeSalvaged && !wish.allowDataLoss) throw cannotSalvage(node.name)
+  const slots = [...(facts.instance?.slots.map((slot) => slot.name) ?? []), ...seen.slots]
+  const members = membersWith(session, survey, node.name)
+  const isFenced = (name: NodeName) => name !== node.name && factsOf(survey, name).fence !== null
+  const plan = rejoin(
+    { inventory, templates },
+    {
+      node,
+      primary,
+      upstream,
+      method: decision.method,
+      reasons: [...discarded(decision, divergence), ...decision.reasons],
+      forkLsn,
+      runsAs: runsAs(facts),
+      isToBeFenced: isToBeFenced(facts),
+      salvage: [],
+      isContinued: decision.isContinued,
+      isRedundant: !decision.isToBeSalvaged || !wish.allowDataLoss,
+      leftOverSlots: leftOverSlots(session, survey, { node, primary: primary.name, slots }),
+      members,
+      confirming: members.filter((name) => !isFenced(name)),
+      running: survey
+        .filter((one) => one.name !== node.name && (one.name === primary.name || isRunningStandby(one)))
+        .map((one) => one.name),
+    },
+  )
+  return {
+    plan,
+    problems: decision.method === 'follow' ? [] : lostSlots(session, node.name, slots),
+    result: (_after, outcome): RejoinResult => ({
+      node: node.name,
+      method: isUnchanged(decision, outcome) ? 'none' : decision.method,
+      fork_lsn: forkLsn,
+      salvage: null,
+      primary: primary.name,
+      upstream: upstream.name,
+      discarded_bytes: divergence?.is === 'diverged' ? divergence.ownBytes : null,
+      reasons: decision.reasons,
+    }),
+    text: (_after, _outcome, paint, result) => rejoinText(result as RejoinResult, paint),
+  }
+}
+
+/** Nothing was left to do: it is what it should be. */
+function isUnchanged({ method }: RejoinDecision, { steps }: Outcome): boolean {
+  return method === 'follow' && steps.every((step) => step.state === 'satisfied')
+}
+
+function runsAs(facts: NodeFacts): 'writer' | 'standby' | 'stopped' {
+  if (isRunningStandby(facts)) return 'standby'
+  // One that does not answer may be writing: it is dealt with as a writer.
+  return isWriter(facts) || facts.postmaster?.isAlive === true ? 'writer' : 'stopped'
+}
+
+/** A standby has a signal and no fence mark: it cannot come up as a primary, and was none. */
+function isToBeFenced(facts: NodeFacts): boolean {
+  if (isRunningStandby(facts) || facts.dataDirectoryState !== 'instance') return false
+  return facts.fence !== null || !facts.hasStandbySignal || facts.postmaster?.isAlive === true
+}
+
+interface CloserLook {
+  readonly divergence: Divergence | null
+  readonly walKeptFrom: Lsn | null
+  readonly needsWalFrom: Lsn | null
+  readonly hasRewindProgram: boolean
+  readonly bootId: string
+  readonly slots: readonly string[]
+}
+
+interface Sides {
+  readonly node: NodeSettings
+  readonly primary: NodeSettings
+  readonly upstream: NodeSettings
+}
+
+/** What a survey does not tell: the WAL files of both, read on their hosts. */
+async function lookCloser({ nodes }: ClusterSession, sides: Sides, survey: Survey): Promise<CloserLook> {
+  const [node, primary, upstream] = [sides.node, sides.primary, sides.upstream].map(({ name }) => {
+    const found = nodes.get(name)
+    if (found === undefined) throw new RangeError(`no connection to node ${name}`)
+    return { node: found, facts: factsOf(survey, name) }
+  }) as [Side, Side, Side]
+  const [files, kept] = await Promise.all([
+    readWalFiles(node.node, node.facts),
+    readWalFiles(upstream.node, upstream.facts),
+  ])
+  const current = upstream.facts.instance?.currentLsn ?? receivedLsn(upstream.facts)
+  const common = {
+    walKeptFrom: current && walKeptFrom(kept.segments, current, segmentSizeOf(upstream.facts)),
+    hasRewindProgram: files.hasRewindProgram,
+    bootId: files.bootId,
+    slots: files.slots,
+  }
+  const isWhole = node.facts.dataDirectoryState === 'instance' && node.facts.mark?.phase !== 'cloning'
+  if (!isWhole || node.facts.rejoin !== null) return { ...common, divergence: null, needsWalFrom: null }
+  const history = ownHistory(node.facts, files)
+  const divergence = await compare(node, primary, history, files)
+  return { ...common, divergence, needsWalFrom: needsFrom(node.facts) }
+}
+
+interface Side {
+  readonly node: NonNullable<ReturnType<ClusterSession['nodes']['get']>>
+  readonly facts: NodeFacts
+}
+
+async function compare(
+  node: Side,
+  primary: Side,
+  history: TimelineHistory,
+  files: WalFiles,
+): Promise<Divergence> {
+  const { facts } = node
+  const { timeline, history: text } = primary.facts.instance ?? { timeline: 1, history: null }
+  const theirs = parseTimelineHistory(text ?? '', timeline)
+  const ancestor = commonAncestor(history, theirs)
+  const isStopped = facts.instance === null
+  const end =
+    isStopped && ancestor?.lsn != null && files.hasWaldumpProgram
+      ? await readWalEnd(node.node, facts, history.timeline, ancestor.lsn)
+      : { lastRecord: 'unknown' as const, endLsn: facts.instance?.currentLsn ?? null }
+  return judgeDivergence(
+    {
+      history,
+      control: facts.control,
+      isWriter: isWriter(facts),
+      receivedLsn: isRunningStandby(facts) ? effectivelyReceived(facts, primary.facts) : null,
+      ...end,
+      isSameBranch:
+        ancestor?.timeline === history.timeline ? await isSameBranch([node, primary], history) : null,
+      mayHaveLed: facts.fence !== null || !facts.hasStandbySignal,
+    },
+    theirs,
+  )
+}
+
+/** A torn piece of a record that a dying primary sent is overwritten when the standby follows. */
+function effectivelyReceived(facts: NodeFacts, primary: NodeFacts): Lsn | null {
+  return hasDiverged(facts, primary) ? receivedLsn(facts) : (facts.instance?.replayLsn ?? null)
+}
+
+/** Where replay begins when it is started, or goes on where it runs. */
+function needsFrom({ instance, control }: NodeFacts): Lsn | null {
+  return instance?.receiver?.status === 'streaming'
+    ? null
+    : (instance?.replayLsn ?? control?.minRecoveryEndLsn ?? control?.redoLsn ?? null)
+}
+
+function membersWith({ inventory }: ClusterSession, survey: Survey, node: NodeName): NodeName[] {
+  const record = commonRecord(survey)
+  return inventory.nodes
+    .map((one) => one.name)
+    .filter((name) => {
+      const facts = factsOf(survey, name)
+      const isKnown = record?.members.includes(name) ?? facts.instance !== null
+      return name === node || isKnown || isWriter(facts)
+    })
+}
+
+/** Slots of replctl's own on the node, for nodes that will not receive from it. */
+function leftOverSlots(
+  { inventory }: ClusterSession,
+  survey: Survey,
+  { node, primary, slots }: { node: NodeSettings; primary: NodeName; slots: readonly string[] },
+): string[] {
+  return inventory.nodes.flatMap((one) => {
+    const isUsed = one.name !== primary && expectedUpstream(inventory, one, primary, survey) === node.name
+    return slots.includes(one.slotName) && !isUsed ? [one.slotName] : []
+  })
+}
+
+/** Slots that others made do not survive in a data directory that becomes a copy of the primary's. */
+function lostSlots({ inventory }: ClusterSession, node: NodeName, slots: readonly string[]): Problem[] {
+  const foreign = [...new Set(slots)].filter((slot) => inventory.nodes.every((one) => one.slotName !== slot))
+  return foreign.map((slot) =>
+    problemOf(
+      new ReplctlError('foreign-slot', `slot "${slot}" on ${node} does not survive`, {
+        detail: `It was made on ${node} by somebody else; a rewind or a clone has none of the slots of before.`,
+        hint: 'Whoever uses it has to make it anew, on the new primary.',
+        node,
+      }),
+      'warning',
+    ),
+  )
+}
+
+/** Said before anything is done. */
+function discarded({ isToBeSalvaged, method }: RejoinDecision, divergence: Divergence | null): string[] {
+  if (!isToBeSalvaged || divergence?.is !== 'diverged') return []
+  const { timeline, forkLsn, ownBytes } = divergence
+  const size = ownBytes === null ? 'An unknown number of' : String(ownBytes)
+  const where = forkLsn === null ? '' : ` after the fork at ${forkLsn} of timeline ${timeline}`
+  return [
+    `${size} bytes of its own WAL${where} will be discarded${method === 'rewind' ? '' : ' with its data'}.`,
+  ]
+}
+
+function cannotSalvage(node: NodeName): ReplctlError {
+  return new ReplctlError('node-diverged', `${node} holds transactions that nobody else has`, {
+    detail: 'They cannot be written out.',
+    hint: `Save what is needed of them first. To discard them: replctl rejoin ${node} --allow-data-loss`,
+    node,
+  })
+}

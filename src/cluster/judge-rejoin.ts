@@ -1,0 +1,218 @@
+import { ReplctlError } from '../errors.ts'
+import { compareLsn, type Lsn } from '../postgres/lsn.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
+import type { NodeFacts } from './facts.ts'
+import type { Divergence } from './judge-divergence.ts'
+import { twoWriters } from './judge-promotion.ts'
+import type { NodeName } from './names.ts'
+import { clusterIdentifier, commonRecord, identifierOf, isForeign } from './record.ts'
+import { factsOf, type Topology } from './topology.ts'
+
+/** The rungs of the ladder, the cheapest first. `none` is a `follow` in which nothing was left to do. */
+export const rejoinMethods = ['none', 'follow', 'rewind', 'reclone'] as const
+export type RejoinMethod = (typeof rejoinMethods)[number]
+
+/**
+ * Who leads, for a node that is to come back. A node that answers as a primary itself may come back only where it is beyond
+ * doubt that another one took over: the record of the cluster and the higher timeline both say so.
+ * @throws {ReplctlError} `primary-alive`, `two-writers`, `no-primary`, `foreign-cluster`, `foreign-data-directory`,
+ * `node-not-built`, or why the recorded primary cannot be reached
+ */
+export function judgeRejoinPrimary(topology: Topology, node: NodeName): NodeName {
+  const survey = topology.nodes.map((one) => one.facts)
+  const own = factsOf(survey, node)
+  const others = topology.writers.filter((name) => name !== node)
+  const [primary] = others
+  if (others.length > 1) throw twoWriters(topology)
+  if (primary === undefined) throw topology.writers.includes(node) ? isThePrimary(node) : noPrimary(topology)
+  refuseForeign(own, survey)
+  if (topology.writers.includes(node)) {
+    const record = commonRecord(survey)
+    const [mine, theirs] = [own, factsOf(survey, primary)].map((facts) => facts.instance?.timeline ?? 0)
+    const isSure = record?.primary === primary && (theirs ?? 0) > (mine ?? 0)
+    if (!isSure) throw unclearWhoLeads(topology, node, primary)
+  }
+  return primary
+}
+
+function refuseForeign(own: NodeFacts, survey: readonly NodeFacts[]): void {
+  const { name } = own
+  if (own.dataDirectoryState === 'not-an-instance') {
+    throw new ReplctlError('foreign-data-directory', `the data directory of ${name} holds no instance`, {
+      hint: 'replctl never touches it. Choose another data_dir, or move those files away.',
+      node: name,
+    })
+  }
+  if (isForeign(own, survey)) {
+    throw new ReplctlError('foreign-cluster', `${name} belongs to another cluster`, {
+      detail: `Its system identifier is ${identifierOf(own)}, the cluster's is ${clusterIdentifier(survey)}.`,
+      hint: 'Correct the inventory, or move that instance away.',
+      node: name,
+    })
+  }
+  const isBeingCloned = own.rejoin !== null || own.mark?.phase === 'cloning'
+  if (own.dataDirectoryState !== 'instance' && !isBeingCloned) {
+    throw new ReplctlError('node-not-built', `there is nothing on ${name} that could come back`, {
+      detail: `Its data directory is ${own.dataDirectoryState}.`,
+      hint: `Build it: replctl add-standby ${name}`,
+      node: name,
+    })
+  }
+}
+
+/** What the choice of a rung rests on, read right before it. */
+export interface RejoinFacts {
+  readonly node: NodeFacts
+  readonly primary: NodeFacts
+  /** Null where nothing can be compared: no whole instance is there any more. */
+  readonly divergence: Divergence | null
+  /** From here on the upstream still has all WAL in its pg_wal; null: not known. */
+  readonly walKeptFrom: Lsn | null
+  /** From here on the node needs WAL to follow. */
+  readonly needsWalFrom: Lsn | null
+  readonly hasArchive: boolean
+  /** pg_rewind is among the programs there. */
+  readonly hasRewindProgram: boolean
+  /** Of the kernel that runs there now. */
+  readonly bootId: string
+}
+
+export interface RejoinWish {
+  /** The operator wants it cloned anew, whatever else would do. */
+  readonly isReclone: boolean
+}
+
+export interface RejoinDecision {
+  readonly method: Exclude<RejoinMethod, 'none'>
+  /** It holds what nobody else has, and nobody has saved that yet. */
+  readonly isToBeSalvaged: boolean
+  /** An earlier run had begun to replace what is there. */
+  readonly isContinued: boolean
+  /** One sentence for each rung that was looked at. */
+  readonly reasons: readonly string[]
+}
+
+/** Chooses the rung: follow where nothing diverged, else rewind where that is possible, else clone anew. */
+export function judgeRejoin(facts: RejoinFacts, wish: RejoinWish): RejoinDecision {
+  const { node, divergence } = facts
+  if (node.rejoin !== null) return judgeContinued(facts, wish)
+  if (divergence === null) return decide('reclone', false, ['There is no whole instance to start from.'])
+  const isToBeSalvaged = divergence.is === 'diverged'
+  if (!isToBeSalvaged) {
+    const reason = `Not diverged: ${divergence.because}.`
+    if (wish.isReclone) return decide('reclone', false, [reason, 'Cloned anew, as asked for.'])
+    const gap = missingWal(facts)
+    return gap === null
+      ? decide('follow', false, [reason])
+      : decide('reclone', false, [reason, `Cannot follow: ${gap}.`])
+  }
+  const reasons = [`Cannot follow: ${divergence.because}.`]
+  if (wish.isReclone) return decide('reclone', true, [...reasons, 'Cloned anew, as asked for.'])
+  const obstacle = whyNoRewind(facts, divergence)
+  return obstacle === null
+    ? decide('rewind', true, [...reasons, 'pg_rewind can take it back to the fork.'])
+    : decide('reclone', true, [...reasons, `Cannot be rewound: ${obstacle}.`])
+}
+
+/** An earlier run stopped in the middle: the directory is no whole instance, and what was its own is saved already. */
+function judgeContinued({ node, primary, bootId }: RejoinFacts, wish: RejoinWish): RejoinDecision {
+  const mark = node.rejoin
+  if (mark === null) throw new RangeError('no rejoin was begun')
+  const because = `An earlier rejoin was begun at ${mark.at} and did not end.`
+  const go = (method: RejoinDecision['method'], reason: string): RejoinDecision => ({
+    ...{ method, isToBeSalvaged: false, isContinued: true },
+    reasons: [because, reason],
+  })
+  if (mark.method === 'reclone') return go('reclone', 'The clone goes on.')
+  if (wish.isReclone) return go('reclone', 'Cloned anew, as asked for.')
+  if (mark.phase === 'rewound') return go('rewind', 'pg_rewind had come to its end.')
+  if (mark.source !== primary.name || mark.timeline !== primary.instance?.timeline) {
+    return go('reclone', `It was being rewound from ${mark.source}, timeline ${mark.timeline}.`)
+  }
+  if (mark.bootId !== bootId) {
+    return go('reclone', 'Its host was restarted since: what pg_rewind had written may not be on its disk.')
+  }
+  return go('rewind', 'pg_rewind is run again.')
+}
+
+/** Why pg_rewind would not work, or must not be used; null: it can be. */
+function whyNoRewind(facts: RejoinFacts, divergence: Extract<Divergence, { is: 'diverged' }>): string | null {
+  const { node, primary } = facts
+  const { control } = node
+  const setting = (name: string) => primary.instance?.settings[name]?.value ?? ''
+  if (divergence.isTwinTimeline || divergence.forkLsn === null) {
+    return 'pg_rewind tells timelines apart by their number alone'
+  }
+  if (!facts.hasRewindProgram) return `there is no pg_rewind on ${node.name}`
+  if (control === null) return 'its pg_control cannot be read'
+  if (!control.dataChecksums && !control.walLogHints) {
+    return 'neither data checksums nor wal_log_hints are on'
+  }
+  if (setting('full_page_writes') === 'off') return `full_page_writes is off on ${primary.name}`
+  if (hasSocketInDataDirectory(primary)) {
+    return `${primary.name} has its socket in its data directory, which pg_rewind would try to copy`
+  }
+  if (isFreshlyPromoted(node) && !capabilitiesOf(node.dataMajor ?? 0).rewindKnowsFreshPromotion) {
+    return 'it was promoted and crashed before its first checkpoint, which this pg_rewind does not see'
+  }
+  return missingWal({ ...facts, needsWalFrom: divergence.forkLsn })
+}
+
+function hasSocketInDataDirectory({ instance }: NodeFacts): boolean {
+  const data = instance?.settings.data_directory?.value
+  const sockets = instance?.settings.unix_socket_directories?.value ?? ''
+  return (
+    data !== undefined &&
+    sockets.split(',').some((one) => one.trim() === data || one.trim().startsWith(`${data}/`))
+  )
+}
+
+/** pg_control still shows the timeline before the one that its newest WAL is on. */
+function isFreshlyPromoted({ control }: NodeFacts): boolean {
+  const end = control?.minRecoveryEndTimeline ?? null
+  return control !== null && control.state === 'in production' && end !== null && end > control.timeline
+}
+
+function missingWal({ primary, walKeptFrom, needsWalFrom, hasArchive }: RejoinFacts): string | null {
+  if (hasArchive || walKeptFrom === null || needsWalFrom === null) return null
+  return compareLsn(walKeptFrom, needsWalFrom) <= 0
+    ? null
+    : `the WAL from ${needsWalFrom} on is gone (${primary.name} has it from ${walKeptFrom} on), and there is no archive`
+}
+
+function decide(
+  method: RejoinDecision['method'],
+  isToBeSalvaged: boolean,
+  reasons: readonly string[],
+): RejoinDecision {
+  return { method, isToBeSalvaged, isContinued: false, reasons }
+}
+
+function isThePrimary(node: NodeName): ReplctlError {
+  return new ReplctlError('primary-alive', `${node} is the primary: there is nobody it could follow`, {
+    detail: 'It is the only node that accepts writes.',
+    hint: 'Look at the cluster with "replctl status". To exchange the roles, promote or switch over first.',
+    node,
+  })
+}
+
+function noPrimary(topology: Topology): ReplctlError {
+  const survey = topology.nodes.map((one) => one.facts)
+  const led = commonRecord(survey)?.primary
+  const away = survey.find((facts) => facts.unreachable !== null && (led === undefined || facts.name === led))
+  if (away?.unreachable) return away.unreachable
+  return new ReplctlError('no-primary', 'there is no primary to follow', {
+    detail:
+      led === undefined ? undefined : `By the last record, ${led} leads; it does not accept writes now.`,
+    hint: `${led === undefined ? 'If the primary is lost' : `Start ${led} if it is the primary; if it is lost`}: replctl promote`,
+  })
+}
+
+function unclearWhoLeads(topology: Topology, node: NodeName, primary: NodeName): ReplctlError {
+  const error = twoWriters(topology)
+  return error.with({
+    detail: `${error.detail} That ${primary} is the one to follow is not beyond doubt: the record of the cluster and a higher timeline would both have to say so.`,
+    hint: `Decide which of them is right, and stop the other one. If it is ${primary} that is right: stop ${node}, then replctl rejoin ${node}`,
+    node,
+  })
+}

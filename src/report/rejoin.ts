@@ -1,0 +1,45 @@
+import type { RejoinMethod } from '../cluster/judge-rejoin.ts'
+import { formatBytes } from './bytes.ts'
+import type { Paint } from './paint.ts'
+
+/** `result` of `rejoin`. */
+export interface RejoinResult {
+  readonly node: string
+  readonly method: RejoinMethod
+  readonly fork_lsn: string | null
+  readonly salvage: { readonly dir: string; readonly transactions: number; readonly rows: number } | null
+  readonly primary: string
+  readonly upstream: string
+  readonly discarded_bytes: number | null
+  /** Why this way back and no other. */
+  readonly reasons: readonly string[]
+}
+
+const how: Readonly<Record<RejoinMethod, string>> = {
+  none: 'was a standby already',
+  follow: 'follows as it was',
+  rewind: 'was rewound',
+  reclone: 'was cloned anew',
+}
+
+/** How a member came back, and where lies what only it had. */
+export function rejoinText(result: RejoinResult, paint: Paint): string {
+  const { node, method, upstream, salvage, discarded_bytes: bytes, fork_lsn: fork } = result
+  return [
+    `${paint.good('✓')} ${paint.name(node)} ${paint.strong(how[method])} and streams from ${paint.name(upstream)}.`,
+    ...result.reasons.map((reason) => `  ${reason}`),
+    ...(bytes === null || bytes === 0
+      ? []
+      : [
+          `  ${formatBytes(bytes)} of WAL of its own (${bytes} bytes${fork === null ? '' : ` after ${fork}`}) were discarded.`,
+        ]),
+    ...(salvage === null
+      ? []
+      : [
+          `  What only it had: ${salvage.transactions} transaction(s), ${salvage.rows} row(s), in ${salvage.dir} on ${node}.`,
+          '  Review salvage.sql there before you apply it.',
+        ]),
+  ]
+    .map((line) => `${line}\n`)
+    .join('')
+}

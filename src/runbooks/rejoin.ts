@@ -1,0 +1,142 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { RejoinMethod } from '../cluster/judge-rejoin.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import type { Lsn } from '../postgres/lsn.ts'
+import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
+import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensurePassfile } from '../steps/ensure-replication-role.ts'
+import { fenceInstance } from '../steps/fence-instance.ts'
+import { prepareRewind } from '../steps/prepare-rewind.ts'
+import { recoverInIsolation } from '../steps/recover-in-isolation.ts'
+import { dropReplicationSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
+import { requireSameMajorVersion } from '../steps/require-binaries.ts'
+import {
+  requireRejoinable,
+  requireTablespacePlaces,
+  stopStandbyForRejoin,
+} from '../steps/require-rejoinable.ts'
+import { requireReplicationLogin } from '../steps/require-replication-login.ts'
+import { putBackOwnFiles, rewindDataDirectory } from '../steps/rewind-data-directory.ts'
+import { dropRewindLogin, ensureRewindLogin } from '../steps/rewind-login.ts'
+import {
+  afterSettingAside,
+  removeDirectoryAside,
+  requireRoomForSecondCopy,
+  setDataDirectoryAside,
+} from '../steps/set-data-directory-aside.ts'
+import { copySteps, standbyConfiguration, standbySteps } from './add-standby.ts'
+
+export interface RejoinWish {
+  readonly node: NodeSettings
+  readonly primary: NodeSettings
+  /** Whom it receives from afterwards. */
+  readonly upstream: NodeSettings
+  readonly method: Exclude<RejoinMethod, 'none'>
+  readonly reasons: readonly string[]
+  readonly forkLsn: Lsn | null
+  /** `writer`: it answers as a primary beside the new one; `standby`: it runs in recovery. */
+  readonly runsAs: 'writer' | 'standby' | 'stopped'
+  /** It was a primary and has not been fenced for the one that leads now. */
+  readonly isToBeFenced: boolean
+  /** Writes out what only this node has, before anything is discarded; nothing where it has nothing of its own. */
+  readonly salvage: readonly Step[]
+  /** An earlier run had begun to replace what is in the data directory. */
+  readonly isContinued: boolean
+  /** All that the old data directory holds is elsewhere, too. */
+  readonly isRedundant: boolean
+  /** Slots of replctl's own on the node that nobody uses when it is a standby again. */
+  readonly leftOverSlots: readonly string[]
+  readonly members: readonly NodeName[]
+  /** Members that confirm commits in sync and quorum mode, the node included. */
+  readonly confirming: readonly NodeName[]
+  /** Members that run, the node not among them. */
+  readonly running: readonly NodeName[]
+}
+
+/**
+ * Brings a former or diverged member back as a standby, the cheapest way that is safe: it follows as it is where it holds
+ * nothing of its own; else what only it has is written out first, and pg_rewind takes it back to the fork, or it is cloned
+ * anew. A rewind is the point of no return: what is stopped in it cannot be started, and is gone on with by the same
+ * command. A clone leaves the old data directory beside the new one until that streams.
+ */
+export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
+  const { node, primary, upstream, running, members, confirming } = wish
+  const { replication } = input.inventory
+  const { name } = node
+  return inOrder([
+    requireRejoinable({
+      ...{ node: name, primary: primary.name, reasons: wish.reasons },
+      isSecondWriter: wish.runsAs === 'writer',
+    }),
+    requireSameMajorVersion(name, primary.name),
+    ...(wish.method === 'reclone'
+      ? [requireRoomForSecondCopy(name, primary.name)]
+      : [requireTablespacePlaces(name, primary.name)]),
+    together(running.map((one) => ensureHbaLines(one, input))),
+    ensurePassfile(name, replication, primary.name),
+    requireReplicationLogin(name, upstream, input.inventory),
+    ...(upstream.name === primary.name ? [] : [requireReplicationLogin(name, primary, input.inventory)]),
+    // From now on WAL is kept for it; what it needs from before is there, or in the archive.
+    ...(replication.slots ? [ensureReplicationSlot(upstream.name, node.slotName, name)] : []),
+    ...wayBack(input, wish),
+    ...(wish.method === 'reclone' ? [removeDirectoryAside(name)] : []),
+    dropRewindLogin(primary, node, input),
+    ...wish.leftOverSlots.map((slot) => dropReplicationSlot(name, slot)),
+    ensureSettings(
+      primary.name,
+      input,
+      confirming.filter((one) => one !== primary.name),
+    ),
+    together([...running, name].map((one) => ensureClusterRecord(one, { primary: primary.name, members }))),
+  ])
+}
+
+function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
+  const { node, primary, upstream, confirming } = wish
+  const standby = { node, upstream }
+  if (wish.method === 'follow') return standbySteps(input, primary, standby, confirming)
+  const configuration = standbyConfiguration(input, primary, standby, confirming)
+  if (wish.method === 'reclone') {
+    return [
+      ...stopAndSave(input, wish),
+      setDataDirectoryAside({ ...wish, primary: primary.name }),
+      ...copySteps(input, { node, upstream, source: upstream }).map(afterSettingAside),
+      ensureConfigurationFiles(node.name, upstream.name),
+      ...standbySteps(input, primary, standby, confirming),
+    ]
+  }
+  return [
+    ...stopAndSave(input, wish),
+    // A source that was just promoted shows its new timeline in pg_control only after a checkpoint.
+    ensureCheckpointOnTimeline(primary.name),
+    ...(wish.isContinued ? [] : [...configuration, recoverInIsolation(node.name)]),
+    ensureRewindLogin(primary, node, input),
+    ...(wish.isContinued ? [] : [prepareRewind(node, primary, input)]),
+    rewindDataDirectory(node, primary, input, wish.forkLsn),
+    putBackOwnFiles(node),
+    ...standbySteps(input, primary, standby, confirming),
+  ]
+}
+
+/** It stands still, cannot come up read-write, and what only it has is saved, before anything of it is touched. */
+function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
+  const { node, primary } = wish
+  if (wish.isContinued) return []
+  return [
+    ...(wish.isToBeFenced ? [keepFenced(fenceInstance(node.name, primary, input, false), wish)] : []),
+    ...(wish.runsAs === 'standby' ? [stopStandbyForRejoin(node)] : []),
+    ...wish.salvage,
+  ]
+}
+
+/**
+ * A former primary stays fenced whatever comes after: taking that back would make a second writer. Where it accepted writes
+ * until now there is only forward.
+ */
+function keepFenced(step: Step, { runsAs }: RejoinWish): Step {
+  const { undo: _, ...rest } = step
+  return runsAs === 'writer' ? { ...rest, pointOfNoReturn: true } : rest
+}

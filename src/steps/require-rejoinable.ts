@@ -1,0 +1,144 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { identifierOf } from '../cluster/record.ts'
+import { shellScript } from '../command.ts'
+import { pending, refused, type Step, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { serviceOf } from '../node/service.ts'
+import { stopInstance } from './fence-instance.ts'
+import { ask, binDirectoryOf, look } from './look.ts'
+
+export interface RejoinableWish {
+  readonly node: NodeName
+  readonly primary: NodeName
+  /** Why this rung and no other: shown to the operator. */
+  readonly reasons: readonly string[]
+  /** It answers as a primary beside the one that took over, and is to be stopped. */
+  readonly isSecondWriter: boolean
+}
+
+/** What the way back was chosen for is still so: who leads, and whose data stands on the node. It shows the reasons. */
+export function requireRejoinable({ node, primary, reasons, isSecondWriter }: RejoinableWish): Step {
+  return {
+    title: `see what it holds that ${primary} lacks, and choose the way back`,
+    node,
+    check: async (ctx) => {
+      const [facts, { facts: there }] = await Promise.all([look(ctx), ask(ctx, primary)])
+      const refusal = refusalOf(facts, there, isSecondWriter)
+      return refusal === null ? satisfied(reasons.join(' ')) : refused(refusal)
+    },
+  }
+}
+
+function refusalOf(facts: NodeFacts, there: NodeFacts, isSecondWriter: boolean): ReplctlError | null {
+  const own = identifierOf(facts)
+  if (there.instance?.isInRecovery !== false) {
+    return new ReplctlError('no-primary', `${there.name} is no primary any more`, {
+      hint: 'Look with "replctl status", then run the command again.',
+      node: there.name,
+    })
+  }
+  if (own !== undefined && own !== there.instance.systemIdentifier) {
+    return new ReplctlError('foreign-cluster', `what is on ${facts.name} belongs to another cluster`, {
+      detail: `Its system identifier is ${own}, that of ${there.name} is ${there.instance.systemIdentifier}.`,
+      node: facts.name,
+    })
+  }
+  if (facts.instance?.isInRecovery === false && !isSecondWriter) {
+    return new ReplctlError('two-writers', `${facts.name} accepts writes, too, since a moment`, {
+      detail: 'It did not when this command looked first.',
+      hint: 'Look with "replctl status", then run the command again.',
+      node: facts.name,
+    })
+  }
+  return null
+}
+
+const toolsScript = 'dir=$1; shift; for name; do [ -x "$dir/$name" ] || printf "%s " "$name"; done'
+
+/** The programs that this way back needs are there, before anything is done. */
+export function requirePrograms(node: NodeName, names: readonly string[]): Step {
+  return {
+    title: `require ${names.join(', ')}`,
+    node,
+    check: async (ctx) => {
+      const directory = binDirectoryOf(await look(ctx))
+      const missing = (
+        await ctx.node.output(shellScript('look for programs', toolsScript, [directory, ...names]))
+      ).trim()
+      if (missing === '') return satisfied(`they are in ${directory}`)
+      return refused(
+        new ReplctlError('binaries-missing', `${node} lacks ${missing.split(' ').join(', ')}`, {
+          detail: `They are not in ${directory}.`,
+          hint: 'Install the server and client packages of PostgreSQL there.',
+          node,
+        }),
+      )
+    },
+  }
+}
+
+/** A standby that holds what the primary lacks is stopped; where the run is taken back it is started again. */
+export function stopStandbyForRejoin({ name: node }: NodeSettings): Step {
+  return {
+    title: 'stop PostgreSQL',
+    node,
+    check: async (ctx) => {
+      const { postmaster } = await look(ctx)
+      return postmaster?.isAlive === true
+        ? pending(`it runs with pid ${postmaster.pid}`)
+        : satisfied('it does not run')
+    },
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.instance?.isInRecovery === false) {
+        throw new ReplctlError('primary-alive', `${node} accepts writes: it is not stopped as a standby`, {
+          hint: 'Look with "replctl status", then run the command again.',
+          node,
+        })
+      }
+      await stopInstance(ctx, node, facts)
+    },
+    undo: async (ctx) => {
+      const facts = await look(ctx)
+      const isWhole =
+        facts.dataDirectoryState === 'instance' && facts.rejoin === null && facts.hasStandbySignal
+      if (facts.postmaster?.isAlive === true || !isWhole) return
+      await ctx.node.output(serviceOf(ctx.node, facts, binDirectoryOf(facts)).start, {
+        timeoutMs: ctx.timeoutMs,
+      })
+    },
+  }
+}
+
+/** Every tablespace of the primary finds its folder on the node: replay and pg_rewind both write into it. */
+export function requireTablespacePlaces(node: NodeName, primary: NodeName): Step {
+  return {
+    title: `require a folder for each tablespace of ${primary}`,
+    node,
+    check: async (ctx) => {
+      const { facts: there } = await ask(ctx, primary)
+      const locations = (there.instance?.tablespaces ?? []).map((one) => one.location)
+      if (locations.length === 0) return satisfied('there are no tablespaces')
+      const { dataDir } = ctx.node.settings.postgres
+      const script = `
+data=$1; shift
+for dir; do
+  if [ ! -d "$dir" ] || [ ! -w "$dir" ]; then printf '%s\\n' "$dir"; fi
+done`
+      const output = await ctx.node.output(
+        shellScript('look for the tablespace folders', script, [dataDir, ...locations]),
+      )
+      const missing = output.trim()
+      if (missing === '') return satisfied(`${locations.length} folder(s) are there`)
+      return refused(
+        new ReplctlError('tablespace-unmapped', `${node} has no place for the tablespaces of ${primary}`, {
+          detail: `Missing, or not writable: ${missing.split('\n').join(', ')}.`,
+          hint: `Make each folder on ${node}, owned by ${ctx.node.settings.postgres.osUser}, then run the command again.`,
+          node,
+        }),
+      )
+    },
+  }
+}

@@ -1,0 +1,245 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { shellScript } from '../command.ts'
+import { pending, refused, type Step, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { stateScript } from '../node/node.ts'
+import { readWalFiles } from '../node/own-wal.ts'
+import type { Lsn } from '../postgres/lsn.ts'
+import { workLock } from './ensure-data-directory.ts'
+import { removeStateFile, writeMark } from './ensure-mark.ts'
+import { ask, binDirectoryOf, look } from './look.ts'
+import { requireStoppedScript } from './rejoin-scripts.ts'
+import { writeRejoinMark } from './rewind-data-directory.ts'
+
+const asideMark = '.replctl-before-'
+
+/**
+ * Renames a stopped data directory, and beside their old places what its tablespaces and a linked pg_wal hold, so that
+ * a clone finds all of them empty. The links of what was set aside lead to what was set aside: it stays a whole instance
+ * at every moment, and is one afterwards. Nothing is ever copied: a rename across file systems is refused.
+ */
+const setAsideScript = `
+export LC_ALL=C
+bin=$2 data=$3 id=$4 suffix=$5
+${workLock}
+device() { stat -c %d -- "$1" 2>/dev/null || stat -f %d -- "$1"; }
+beside() { [ "$(device "$1")" = "$(device "$(dirname -- "$1")")" ] && [ -w "$(dirname -- "$1")" ]; }
+if [ -d "$data" ] && [ -f "$data/PG_VERSION" ]; then
+  ${requireStoppedScript}
+  major=$(cat "$data/PG_VERSION")
+  for at in "$data" $( [ -L "$data/pg_wal" ] && readlink -f -- "$data/pg_wal" ); do
+    beside "$at" || { echo "$at is a mount point, or its parent is not writable" >&2; exit 65; }
+  done
+  for link in "$data"/pg_tblspc/*; do
+    [ -L "$link" ] || continue
+    at=$(readlink -- "$link")
+    case $at in *"$suffix") continue ;; esac
+    beside "$at" || { echo "$at is a mount point, or its parent is not writable" >&2; exit 65; }
+    mkdir -p -m 0700 -- "$at$suffix" || exit 73
+    for part in "$at/PG_$major"_*; do [ -e "$part" ] && { mv -- "$part" "$at$suffix/" || exit 74; }; done
+    ln -sfn -- "$at$suffix" "$link" || exit 74
+  done
+  if [ -L "$data/pg_wal" ]; then
+    at=$(readlink -f -- "$data/pg_wal")
+    case $at in *"$suffix") ;; *)
+      mv -- "$at" "$at$suffix" && ln -sfn -- "$at$suffix" "$data/pg_wal" && mkdir -m 0700 -- "$at" || exit 74
+    esac
+  fi
+  mv -- "$data" "$data$suffix" || exit 74
+  sync -f "$(dirname -- "$data")" 2>/dev/null || sync
+fi
+[ -d "$data$suffix" ]
+`
+
+const putBackScript = `
+data=$2 suffix=$3
+${workLock}
+[ -d "$data$suffix" ] || exit 0
+rmdir -- "$data" 2>/dev/null
+[ -e "$data" ] && exit 65
+mv -- "$data$suffix" "$data" || exit 74
+for link in "$data"/pg_tblspc/*; do
+  [ -L "$link" ] || continue
+  aside=$(readlink -- "$link")
+  case $aside in *"$suffix") ;; *) continue ;; esac
+  at=\${aside%"$suffix"}
+  for part in "$aside"/PG_*; do [ -e "$part" ] && { mv -- "$part" "$at/" || exit 74; }; done
+  ln -sfn -- "$at" "$link" && rmdir -- "$aside"
+done
+if [ -L "$data/pg_wal" ]; then
+  aside=$(readlink -f -- "$data/pg_wal")
+  case $aside in *"$suffix")
+    at=\${aside%"$suffix"}
+    rm -rf -- "$at" && mv -- "$aside" "$at" && ln -sfn -- "$at" "$data/pg_wal" || exit 74 ;;
+  esac
+fi
+`
+
+const deleteScript = `
+aside=$2
+${workLock}
+case $aside in *${asideMark}*) ;; *) exit 64 ;; esac
+for link in "$aside"/pg_tblspc/* "$aside/pg_wal"; do
+  [ -L "$link" ] || continue
+  at=$(readlink -f -- "$link")
+  case $at in *${asideMark}*) rm -rf -- "$at" || exit 74 ;; esac
+done
+rm -rf -- "$aside"
+`
+
+export interface AsideWish {
+  readonly node: NodeSettings
+  readonly primary: NodeName
+  readonly forkLsn: Lsn | null
+  /** Its old directory may go once the clone streams. */
+  readonly isRedundant: boolean
+}
+
+/** Puts the old data directory out of the way of a clone; it goes only after the clone streams. */
+export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: AsideWish): Step {
+  const { dataDir } = node.postgres
+  return {
+    title: 'move its data directory aside',
+    node: node.name,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const { rejoin } = facts
+      if (rejoin?.method === 'reclone' && rejoin.aside !== null) {
+        const command = shellScript(`look for ${rejoin.aside}`, '[ -d "$1" ] && echo there; :', [
+          rejoin.aside,
+        ])
+        if ((await ctx.node.output(command)).trim() === 'there') return satisfied(`it is in ${rejoin.aside}`)
+      }
+      return facts.dataDirectoryState === 'missing' || facts.dataDirectoryState === 'empty'
+        ? satisfied(`${dataDir} is ${facts.dataDirectoryState}`)
+        : pending(`${dataDir} holds the old instance`)
+    },
+    apply: async (ctx) => {
+      const { facts: there } = await ask(ctx, primary)
+      const facts = await look(ctx)
+      const before = facts.rejoin?.method === 'reclone' ? facts.rejoin.aside : null
+      const aside = before ?? `${dataDir}${asideMark}${stamp()}`
+      const { bootId } = await readWalFiles(ctx.node, facts)
+      const walDirectory = await ctx.node.output(
+        stateScript(ctx.node, 'look where pg_wal lies', '[ -L "$2/pg_wal" ] && readlink -f "$2/pg_wal"; :', [
+          dataDir,
+        ]),
+      )
+      const found = walDirectory.trim()
+      await writeRejoinMark(ctx, node.name, {
+        ...{
+          method: 'reclone',
+          source: primary,
+          timeline: there.instance?.timeline ?? 0,
+          phase: 'recloning',
+        },
+        ...{ bootId, forkLsn, aside, isRedundant, at: new Date().toISOString() },
+        walDirectory:
+          found === '' || found.includes(asideMark) ? (facts.rejoin?.walDirectory ?? null) : found,
+      })
+      const script = stateScript(ctx.node, `move ${dataDir} aside`, setAsideScript, [
+        ...[binDirectoryOf(facts), dataDir, there.instance?.systemIdentifier ?? ''],
+        aside.slice(dataDir.length),
+      ])
+      const moved = await ctx.node.run(script, { timeoutMs: 120_000 })
+      if (moved.status === 0) return
+      await removeStateFile(ctx, node.name, 'rejoin.json')
+      throw cannotSetAside(node.name, dataDir, moved.stderr)
+    },
+    verify: async (ctx) => {
+      const { dataDirectoryState } = await look(ctx)
+      if (dataDirectoryState === 'instance') throw cannotSetAside(node.name, dataDir, 'It is still there.')
+    },
+    undo: async (ctx) => {
+      const { rejoin } = await look(ctx)
+      if (rejoin?.method !== 'reclone' || rejoin.aside === null) return
+      const args = [dataDir, rejoin.aside.slice(dataDir.length)]
+      await ctx.node.output(stateScript(ctx.node, `put ${dataDir} back`, putBackScript, args))
+      await removeStateFile(ctx, node.name, 'rejoin.json')
+      const facts = await look(ctx)
+      if (facts.mark === null && facts.dataDirectoryState === 'instance') {
+        await writeMark(ctx, facts, 'done', facts.control?.systemIdentifier ?? '')
+      }
+    },
+  }
+}
+
+/** Nothing that a clone needs can be seen while the old directory is in its place. */
+export function afterSettingAside(step: Step): Step {
+  return {
+    ...step,
+    check: async (ctx) => {
+      const { rejoin, dataDirectoryState, mark } = await look(ctx)
+      const isOld = dataDirectoryState === 'instance' && rejoin === null && mark?.phase !== 'cloning'
+      return ctx.isDryRun && isOld
+        ? { is: 'unknown', until: 'the old data directory is out of the way' }
+        : await step.check(ctx)
+    },
+  }
+}
+
+/** There is room for a second copy: the old one stays until the new one streams. */
+export function requireRoomForSecondCopy(node: NodeName, source: NodeName): Step {
+  return {
+    title: `require disk space for a copy of ${source} beside the old one`,
+    node,
+    check: async (ctx) => {
+      const [facts, { sql }] = await Promise.all([look(ctx), ask(ctx, source)])
+      if (facts.rejoin?.method === 'reclone') return satisfied('the copy has begun already')
+      const size = Number(await sql.value('SELECT sum(pg_tablespace_size(oid))::text FROM pg_tablespace'))
+      if (facts.freeBytes === null) return satisfied('free space is unknown')
+      const [free, needed] = [facts.freeBytes, size * 1.05 + 2 ** 26].map((one) => Math.round(one / 2 ** 20))
+      if ((free ?? 0) >= (needed ?? 0)) return satisfied(`${free} MiB free, ${needed} MiB needed`)
+      return refused(
+        new ReplctlError('disk-full', `${node} has no room for a second copy beside the old one`, {
+          detail: `${needed} MiB are needed and ${free} MiB are free. The old data directory goes only after the new one streams.`,
+          hint: `Free some space there, or move the old data directory to another file system yourself, then: replctl add-standby ${node}`,
+          node,
+        }),
+      )
+    },
+  }
+}
+
+/** The old data directory goes once its successor streams, if all it held is elsewhere; else it stays and is told of. */
+export function removeDirectoryAside(node: NodeName): Step {
+  return {
+    title: 'remove the old data directory, unless it holds what is nowhere else',
+    node,
+    check: async (ctx) => {
+      const { rejoin } = await look(ctx)
+      if (rejoin?.method !== 'reclone') return satisfied('there is none')
+      return pending(rejoin.aside === null ? 'its mark is there' : `it is in ${rejoin.aside}`)
+    },
+    apply: async (ctx) => {
+      const { rejoin } = await look(ctx)
+      if (rejoin?.method !== 'reclone') return
+      if (rejoin.aside !== null && rejoin.isRedundant) {
+        const script = stateScript(ctx.node, `remove ${rejoin.aside}`, deleteScript, [rejoin.aside])
+        await ctx.node.output(script, { timeoutMs: 3_600_000 })
+      } else if (rejoin.aside !== null) {
+        ctx.warn(keptAside(node, rejoin.aside))
+      }
+      await removeStateFile(ctx, node, 'rejoin.json')
+    },
+  }
+}
+
+const stamp = (): string => new Date().toISOString().replaceAll(/[-:]|\.\d+/g, '')
+
+function keptAside(node: NodeName, aside: string): ReplctlError {
+  return new ReplctlError('data-directory-kept', `the old data directory of ${node} was kept`, {
+    detail: `It lies in ${aside} and may hold transactions that were not written out.`,
+    hint: 'Remove it there once you do not need it any more.',
+    node,
+  })
+}
+
+function cannotSetAside(node: NodeName, dataDir: string, said: string): ReplctlError {
+  return new ReplctlError('data-directory-in-use', `could not move ${dataDir} on ${node} aside`, {
+    detail: said.trim(),
+    hint: `Move what is in it elsewhere yourself, so that it is empty, then: replctl add-standby ${node}`,
+    node,
+  })
+}
