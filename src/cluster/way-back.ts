@@ -5,7 +5,7 @@ import { hasDiverged } from './topology.ts'
 
 /** How a node that has, or may have, WAL of its own comes back as a standby. */
 export function wayBack(node: string): string {
-  return `It may hold transactions that nobody else has. Save what is needed of them, move its data directory away, then clone it anew: replctl add-standby ${node}`
+  return `It may hold transactions that nobody else has; they are saved first: replctl rejoin ${node}`
 }
 
 /** What brings a stopped or diverged member back: as it is, where it holds nothing of its own. */

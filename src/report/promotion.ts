@@ -62,7 +62,8 @@ function next(result: PromotionResult, paint: Paint): string[] {
   const { old_primary: old, new_primary: primary, fenced, repointed } = result
   if (old === null || old === primary || repointed.includes(old)) return []
   const look = paint.strong('replctl status')
-  if (fenced) return [`The old primary ${old} is fenced. How it comes back: ${look}`]
+  if (fenced)
+    return [`The old primary ${old} is fenced. It comes back with: ${paint.strong(`replctl rejoin ${old}`)}`]
   return [
     paint.warn(`The old primary ${old} is not known to be fenced: make sure that it cannot accept writes.`),
     `When its host is back: ${look}`,

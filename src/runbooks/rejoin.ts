@@ -5,13 +5,14 @@ import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { dropUnwantedSlots } from '../steps/drop-unwanted-slots.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
 import { prepareRewind } from '../steps/prepare-rewind.ts'
 import { recoverInIsolation } from '../steps/recover-in-isolation.ts'
-import { dropReplicationSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
+import { ensureReplicationSlot } from '../steps/replication-slots.ts'
 import { requireSameMajorVersion } from '../steps/require-binaries.ts'
 import {
   requireRejoinable,
@@ -50,7 +51,7 @@ export interface RejoinWish {
   /** Slots of replctl's own on the node that nobody uses when it is a standby again. */
   readonly leftOverSlots: readonly string[]
   readonly members: readonly NodeName[]
-  /** Members that confirm commits in sync and quorum mode, the node included. */
+  /** Standbys that confirm commits in sync and quorum mode afterwards. */
   readonly confirming: readonly NodeName[]
   /** Members that run, the node not among them. */
   readonly running: readonly NodeName[]
@@ -84,19 +85,17 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     ...wayBack(input, wish),
     ...(wish.method === 'reclone' ? [removeDirectoryAside(name)] : []),
     dropRewindLogin(primary, node, input),
-    ...wish.leftOverSlots.map((slot) => dropReplicationSlot(name, slot)),
-    ensureSettings(
-      primary.name,
-      input,
-      confirming.filter((one) => one !== primary.name),
-    ),
+    ...(wish.leftOverSlots.length === 0 ? [] : [dropUnwantedSlots(name, wish.leftOverSlots)]),
+    ensureSettings(primary.name, input, confirming),
     together([...running, name].map((one) => ensureClusterRecord(one, { primary: primary.name, members }))),
   ])
 }
 
 function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
-  const { node, primary, upstream, confirming } = wish
+  const { node, primary, upstream } = wish
   const standby = { node, upstream }
+  // Should it ever lead, whoever confirms now would, and the one that leads now.
+  const confirming = [...wish.confirming, primary.name]
   if (wish.method === 'follow') return standbySteps(input, primary, standby, confirming)
   const configuration = standbyConfiguration(input, primary, standby, confirming)
   if (wish.method === 'reclone') {

@@ -1,18 +1,12 @@
 import type { NodeFacts, Survey } from '../../cluster/facts.ts'
-import type { NodeSettings } from '../../cluster/inventory.ts'
+import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { type Divergence, judgeDivergence } from '../../cluster/judge-divergence.ts'
 import { judgeRejoin, judgeRejoinPrimary, type RejoinDecision } from '../../cluster/judge-rejoin.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
-import {
-  expectedUpstream,
-  factsOf,
-  hasDiverged,
-  isRunningStandby,
-  isWriter,
-  receivedLsn,
-} from '../../cluster/topology.ts'
+import { confirmingStandbys, meantRoles, type Roles, wantedSlots } from '../../cluster/roles.ts'
+import { factsOf, hasDiverged, isRunningStandby, isWriter, receivedLsn } from '../../cluster/topology.ts'
 import type { Outcome } from '../../engine/run-plan.ts'
 import { ReplctlError } from '../../errors.ts'
 import {
@@ -68,7 +62,8 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
   requireReachable(survey, [node.name])
   const primary = findNode(inventory, judgeRejoinPrimary(topology, node.name))
   const [facts, there] = [factsOf(survey, node.name), factsOf(survey, primary.name)]
-  const upstream = findNode(inventory, expectedUpstream(inventory, node, primary.name, survey))
+  const roles = rolesAfterwards(session, survey, primary.name, node.name)
+  const upstream = findNode(inventory, roles.upstreams.get(node.name) ?? primary.name)
   const seen = await lookCloser(session, { node, primary, upstream }, survey)
   const decision = judgeRejoin(
     { node: facts, primary: there, hasArchive: inventory.archive !== undefined, ...seen },
@@ -78,8 +73,7 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
   const forkLsn = divergence?.forkLsn ?? (facts.rejoin?.forkLsn as Lsn | null | undefined) ?? null
   if (decision.isToBeSalvaged && !wish.allowDataLoss) throw cannotSalvage(node.name)
   const slots = [...(facts.instance?.slots.map((slot) => slot.name) ?? []), ...seen.slots]
-  const members = membersWith(session, survey, node.name)
-  const isFenced = (name: NodeName) => name !== node.name && factsOf(survey, name).fence !== null
+  const members = membersWith(inventory, survey, node.name)
   const plan = rejoin(
     { inventory, templates },
     {
@@ -94,9 +88,11 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
       salvage: [],
       isContinued: decision.isContinued,
       isRedundant: !decision.isToBeSalvaged || !wish.allowDataLoss,
-      leftOverSlots: leftOverSlots(session, survey, { node, primary: primary.name, slots }),
+      leftOverSlots: inventory.nodes
+        .map((one) => one.slotName)
+        .filter((slot) => slots.includes(slot) && !wantedSlots(inventory, roles, node.name).includes(slot)),
       members,
-      confirming: members.filter((name) => !isFenced(name)),
+      confirming: confirmingStandbys(inventory, roles),
       running: survey
         .filter((one) => one.name !== node.name && (one.name === primary.name || isRunningStandby(one)))
         .map((one) => one.name),
@@ -223,7 +219,7 @@ function needsFrom({ instance, control }: NodeFacts): Lsn | null {
     : (instance?.replayLsn ?? control?.minRecoveryEndLsn ?? control?.redoLsn ?? null)
 }
 
-function membersWith({ inventory }: ClusterSession, survey: Survey, node: NodeName): NodeName[] {
+function membersWith(inventory: Inventory, survey: Survey, node: NodeName): NodeName[] {
   const record = commonRecord(survey)
   return inventory.nodes
     .map((one) => one.name)
@@ -234,15 +230,22 @@ function membersWith({ inventory }: ClusterSession, survey: Survey, node: NodeNa
     })
 }
 
-/** Slots of replctl's own on the node, for nodes that will not receive from it. */
-function leftOverSlots(
+/** Who receives from whom once the node is back. Those who come back only by a rejoin of their own are left out. */
+function rolesAfterwards(
   { inventory }: ClusterSession,
   survey: Survey,
-  { node, primary, slots }: { node: NodeSettings; primary: NodeName; slots: readonly string[] },
-): string[] {
-  return inventory.nodes.flatMap((one) => {
-    const isUsed = one.name !== primary && expectedUpstream(inventory, one, primary, survey) === node.name
-    return slots.includes(one.slotName) && !isUsed ? [one.slotName] : []
+  primary: NodeName,
+  node: NodeName,
+): Roles {
+  const comesBack = (facts: NodeFacts) => facts.fence === null && facts.rejoin === null
+  const running = survey.filter((facts) => facts.name === node || isRunningStandby(facts))
+  const away = survey.filter((facts) => facts.instance === null && comesBack(facts))
+  const members = membersWith(inventory, survey, node)
+  const isMember = ({ name }: NodeFacts) => members.includes(name)
+  return meantRoles(inventory, {
+    primary,
+    running: running.filter(isMember).map((facts) => facts.name),
+    away: away.filter(isMember).map((facts) => facts.name),
   })
 }
 

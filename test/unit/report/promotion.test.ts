@@ -36,7 +36,7 @@ test('a failover says why it is this node, what it cost, and what to do next', (
 pg3 and pg4 follow it.
 Writes were not possible for 2.3 s.
 At least 16 MiB of WAL is missing on it (16777216 bytes).
-The old primary pg1 is fenced. How it comes back: replctl status
+The old primary pg1 is fenced. It comes back with: replctl rejoin pg1
 `,
   )
 })
