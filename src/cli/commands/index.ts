@@ -9,6 +9,7 @@ import { promote } from './promote.ts'
 import { rejoin } from './rejoin.ts'
 import { removeStandby } from './remove-standby.ts'
 import { abort, resume } from './resume.ts'
+import { salvage } from './salvage.ts'
 import { sandboxDown, sandboxStatus, sandboxUp } from './sandbox.ts'
 import { status } from './status.ts'
 import { switchover } from './switchover.ts'
@@ -25,6 +26,7 @@ export const commands: readonly CommandSpec[] = [
   promote,
   switchover,
   rejoin,
+  salvage,
   removeStandby,
   backup,
   backupList,

@@ -36,6 +36,7 @@ const calls: Readonly<Record<string, (wish: Journal['wish']) => Pick<Call, 'args
     args: [wish.node as string],
     options: { reclone: wish.isReclone === true, allowDataLoss: wish.allowDataLoss === true },
   }),
+  salvage: (wish) => ({ args: [wish.node as string], options: {} }),
   'remove-standby': (wish) => ({ args: [wish.node as string], options: { purge: wish.isPurge === true } }),
 }
 

@@ -1,0 +1,136 @@
+import type { SalvageColumn, SalvageTable } from './salvage-sql.ts'
+import { quoteLiteral } from './sql.ts'
+
+/** A table as its catalog describes it. */
+export interface CatalogTable {
+  readonly oid: string
+  readonly schema: string
+  readonly name: string
+  readonly ident: string
+  /** `r` table, `m` materialized view, `t` TOAST, `S` sequence, `i` index, … */
+  readonly kind: string
+  /** Its file in the main fork: another number after TRUNCATE, VACUUM FULL and the like; null: it has none. */
+  readonly file: number | null
+  readonly columns: readonly SalvageColumn[]
+  /** Names of the key's columns. */
+  readonly key: readonly string[] | null
+  /** Quoted names of triggers that fire for a client's statement. */
+  readonly triggers: readonly string[]
+  /** xmin of its row in pg_class. */
+  readonly xmin: number
+}
+
+const tableColumns = `
+  c.oid::text AS oid, n.nspname AS schema, c.relname AS name, format('%I.%I', n.nspname, c.relname) AS ident,
+  c.relkind AS kind, pg_relation_filenode(c.oid)::bigint AS file, c.xmin::text::bigint AS xmin,
+  coalesce((SELECT json_agg(json_build_object('name', a.attname, 'ident', quote_ident(a.attname),
+      'type', format_type(a.atttypid, a.atttypmod),
+      'isGenerated', coalesce(to_jsonb(a) ->> 'attgenerated', '') <> '') ORDER BY a.attnum)
+    FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS columns,
+  (SELECT (SELECT json_agg(a.attname ORDER BY k.n)
+      FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, n)
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.n <= i.indnkeyatts)
+    FROM pg_index i
+    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+      AND i.indexprs IS NULL AND NOT EXISTS (
+        SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, n)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+        WHERE k.n <= i.indnkeyatts AND NOT a.attnotnull)
+    ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS key,
+  coalesce((SELECT json_agg(quote_ident(t.tgname) ORDER BY t.tgname) FROM pg_trigger t
+    WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')), '[]') AS triggers`
+
+/** JSON object: `tablespace/file` as asked → its table, for those files that belong to one. */
+export function tablesByFileQuery(
+  files: readonly { readonly tablespace: number; readonly file: number }[],
+): string {
+  const values = files.map(({ tablespace, file }) => `(${tablespace}::oid, ${file}::oid)`).join(', ')
+  return `SELECT coalesce(json_object_agg(f.space || '/' || f.file, row_to_json(x)), '{}')::text
+    FROM (VALUES ${values}) AS f(space, file)
+    CROSS JOIN LATERAL (SELECT pg_filenode_relation(f.space, f.file)::oid AS found) AS r
+    CROSS JOIN LATERAL (SELECT ${tableColumns} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.oid = r.found) AS x`
+}
+
+/** JSON object: oid → table, for those that exist. */
+export function tablesByOidQuery(oids: readonly string[]): string {
+  return `SELECT coalesce(json_object_agg(x.oid, row_to_json(x)), '{}')::text
+    FROM (SELECT ${tableColumns} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.oid = ANY ('{${oids.join(',')}}'::oid[])) AS x`
+}
+
+const alias = 'replctl_row'
+const xmin = `${alias}.xmin::text::bigint`
+
+/** Whether the visible version was made by a transaction of after the fork, or by one of those that straddle it. */
+function madeAfterFork(forkXid: number, straddlers: readonly number[]): string {
+  const younger = `((${xmin} - ${forkXid} + 4294967296) % 4294967296 < 2147483648 AND ${xmin} > 2)`
+  return straddlers.length === 0 ? younger : `(${younger} OR ${xmin} IN (${straddlers.join(', ')}))`
+}
+
+/** What a row takes about, without reading its TOASTed values. */
+function sizeOf(table: SalvageTable): string {
+  const sizes = table.columns.map(({ ident, type }) =>
+    /^(text|bytea|character varying|character)\b(?!.*\[\])/.test(type)
+      ? `coalesce(octet_length(${alias}.${ident}), 0)`
+      : `coalesce(pg_column_size(${alias}.${ident}), 0) * 3`,
+  )
+  return sizes.length === 0 ? '0' : sizes.map((size) => `${size}::bigint`).join(' + ')
+}
+
+/** JSON array of `[ctid, xmin, size]` of what lost transactions left in these blocks. */
+export function standingQuery(
+  table: SalvageTable,
+  blocks: readonly number[],
+  since: { readonly forkXid: number; readonly straddlers: readonly number[] },
+): string {
+  return `SELECT coalesce(json_agg(json_build_array(${alias}.ctid::text, ${xmin}, ${sizeOf(table)})), '[]')::text
+    FROM ONLY ${table.ident} AS ${alias}
+    WHERE ${alias}.ctid = ANY (ARRAY(SELECT ('(' || b || ',' || o || ')')::tid
+        FROM unnest('{${blocks.join(',')}}'::bigint[]) AS b,
+          generate_series(1, current_setting('block_size')::int / 28) AS o))
+      AND ${madeAfterFork(since.forkXid, since.straddlers)}`
+}
+
+/** JSON array of `[ctid, xmin, size]` of all that lost transactions left in a table. */
+export function allStandingQuery(
+  table: SalvageTable,
+  since: { readonly forkXid: number; readonly straddlers: readonly number[] },
+): string {
+  return `SELECT coalesce(json_agg(json_build_array(${alias}.ctid::text, ${xmin}, ${sizeOf(table)})), '[]')::text
+    FROM ONLY ${table.ident} AS ${alias} WHERE ${madeAfterFork(since.forkXid, since.straddlers)}`
+}
+
+/** JSON array of `[ctid, xmin, size]` of the rows that lie at these places. */
+export function sizesQuery(table: SalvageTable, tuples: readonly string[]): string {
+  return `SELECT coalesce(json_agg(json_build_array(${alias}.ctid::text, ${xmin}, ${sizeOf(table)})), '[]')::text
+    FROM ONLY ${table.ident} AS ${alias} WHERE ${alias}.ctid = ANY (${tidArray(tuples)})`
+}
+
+/** JSON array of `[ctid, xmin, json, md5, literals]` of the rows that lie at these places. */
+export function rowsQuery(table: SalvageTable, tuples: readonly string[]): string {
+  return `SELECT coalesce(json_agg(json_build_array(${alias}.ctid::text, ${xmin}, ${rowValues(table)})), '[]')::text
+    FROM ONLY ${table.ident} AS ${alias} WHERE ${alias}.ctid = ANY (${tidArray(tuples)})`
+}
+
+/** JSON array of `[n, xmin, json, md5, literals]`: rows of these keys, `n` the position of the key in the list. */
+export function rowsByKeyQuery(table: SalvageTable, keys: readonly (readonly string[])[]): string {
+  const columns = table.key.map((index) => table.columns[index]).filter((one) => one !== undefined)
+  const values = keys.map(
+    (literals, n) => `(${[n, ...columns.map(({ type }, k) => `${literals[k]}::${type}`)].join(', ')})`,
+  )
+  const names = columns.map((_, k) => `k${k}`)
+  const match = columns.map(({ ident }, k) => `${alias}.${ident} = replctl_key.k${k}`)
+  return `SELECT coalesce(json_agg(json_build_array(replctl_key.n, ${xmin}, ${rowValues(table)})), '[]')::text
+    FROM (VALUES ${values.join(', ')}) AS replctl_key(${['n', ...names].join(', ')})
+    JOIN ONLY ${table.ident} AS ${alias} ON ${match.join(' AND ')}`
+}
+
+/** The %L of format() uses the type's own output function, and tells NULL from a composite of NULLs. */
+function rowValues(table: SalvageTable): string {
+  const literals = table.columns.map(({ ident }) => `format('%L', ${alias}.${ident})`)
+  return `row_to_json(${alias}.*)::text, md5((${alias}.*)::text), ARRAY[${literals.join(', ')}]::text[]`
+}
+
+const tidArray = (tuples: readonly string[]): string =>
+  `${quoteLiteral(`{${tuples.map((one) => `"${one}"`).join(',')}}`)}::tid[]`

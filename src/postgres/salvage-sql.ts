@@ -1,0 +1,127 @@
+/** One column of a table whose rows are written out. Texts are quoted by the server. */
+export interface SalvageColumn {
+  readonly name: string
+  /** Quoted as a name, e.g. `"Order"`. */
+  readonly ident: string
+  /** e.g. `numeric(10,2)`, schema-qualified where it is not of pg_catalog. */
+  readonly type: string
+  /** Its value follows from the others. */
+  readonly isGenerated: boolean
+}
+
+export interface SalvageTable {
+  /** Qualified and quoted, e.g. `public."Order"`. */
+  readonly ident: string
+  readonly columns: readonly SalvageColumn[]
+  /** Positions in `columns` of its primary key, else of another key that holds no NULL; empty: none. */
+  readonly key: readonly number[]
+}
+
+/** A row as a server gave it. `literals` are in the order of the table's columns: `'text'`, `E'C:\\x'` or `NULL`. */
+export interface SalvageRow {
+  readonly literals: readonly string[]
+  /** row_to_json() as text, on one line. */
+  readonly json: string
+  /** md5 of the whole row's text. */
+  readonly md5: string
+}
+
+/** Settings under which both servers give the same text for the same value, and under which that text is read again. */
+export const salvageSettings: Readonly<Record<string, string>> = {
+  client_encoding: 'UTF8',
+  standard_conforming_strings: 'on',
+  DateStyle: 'ISO, YMD',
+  IntervalStyle: 'postgres',
+  TimeZone: 'UTC',
+  bytea_output: 'hex',
+  extra_float_digits: '3',
+  lc_monetary: 'C',
+  xmloption: 'content',
+  search_path: 'pg_catalog',
+}
+
+/** `SET …; SET LOCAL …` of {@link salvageSettings}. */
+export const setSalvageSettings = (scope: '' | 'LOCAL ' = ''): string =>
+  Object.entries(salvageSettings)
+    .map(([name, value]) => `SET ${scope}${name} = ${name === 'search_path' ? value : `'${value}'`};`)
+    .join('\n')
+
+/** Two rows hold the same values. */
+export const isSameRow = (a: SalvageRow, b: SalvageRow): boolean =>
+  a.literals.length === b.literals.length &&
+  a.literals.every((literal, index) => literal === b.literals[index])
+
+const alias = 'replctl_row'
+
+/** Inserts a row unless one with the same key, or whatever else is unique, is there. */
+export function insertStatement(table: SalvageTable, row: SalvageRow): string {
+  const columns = written(table)
+  const names = columns.map(({ column }) => column.ident).join(', ')
+  const values = columns.map(({ column, index }) => typed(column, row.literals[index])).join(', ')
+  const into =
+    columns.length === 0 ? 'DEFAULT VALUES' : `(${names}) OVERRIDING SYSTEM VALUE VALUES (${values})`
+  return `INSERT INTO ${table.ident} ${into} ON CONFLICT DO NOTHING;`
+}
+
+/** Brings a row to what it was on the old primary, whatever it is now: for the operator to decide. */
+export function overwriteStatement(table: SalvageTable, row: SalvageRow): string {
+  const columns = written(table)
+  const isOther = ({ index }: { index: number }) => !table.key.includes(index)
+  const set = columns.filter(isOther).map(({ column }) => `${column.ident} = EXCLUDED.${column.ident}`)
+  if (table.key.length === 0 || set.length === 0) return insertStatement(table, row)
+  const key = table.key.map((index) => table.columns[index]?.ident).join(', ')
+  return insertStatement(table, row).replace(
+    /ON CONFLICT DO NOTHING;$/,
+    () => `ON CONFLICT (${key}) DO UPDATE SET ${set.join(', ')};`,
+  )
+}
+
+/** Changes a row if it still is what it was at the fork. Null where nothing that can be set differs. */
+export function updateStatement(table: SalvageTable, old: SalvageRow, row: SalvageRow): string | null {
+  const changed = written(table).filter(({ index }) => old.literals[index] !== row.literals[index])
+  if (changed.length === 0) return null
+  const set = changed.map(({ column, index }) => `${column.ident} = ${typed(column, row.literals[index])}`)
+  return `UPDATE ${table.ident} AS ${alias} SET ${set.join(', ')} WHERE ${thisVery(table, old)};`
+}
+
+/** Deletes a row if it still is what it was at the fork. */
+export function deleteStatement(table: SalvageTable, old: SalvageRow): string {
+  return `DELETE FROM ${table.ident} AS ${alias} WHERE ${thisVery(table, old)};`
+}
+
+/** Without a key a row is known by all of its values; of several that are alike, one is meant. */
+function thisVery(table: SalvageTable, old: SalvageRow): string {
+  const asItWas = `md5((${alias}.*)::text) = '${old.md5}'`
+  if (table.key.length === 0) {
+    return `ctid = (SELECT ctid FROM ONLY ${table.ident} AS ${alias} WHERE ${asItWas} LIMIT 1)`
+  }
+  return `${keyCondition(table, old.literals)} AND ${asItWas}`
+}
+
+/** e.g. `replctl_row.id = '5'::integer`. */
+function keyCondition(table: SalvageTable, literals: readonly string[]): string {
+  return table.key
+    .flatMap((index) => {
+      const column = table.columns[index]
+      return column === undefined ? [] : [`${alias}.${column.ident} = ${typed(column, literals[index])}`]
+    })
+    .join(' AND ')
+}
+
+const typed = (column: SalvageColumn, literal = 'NULL'): string => `${literal}::${column.type}`
+
+const written = (table: SalvageTable) =>
+  table.columns.flatMap((column, index) => (column.isGenerated ? [] : [{ column, index }]))
+
+/** Makes a comment of any text: each of its lines begins with `-- `. */
+export const asComment = (text: string): string =>
+  text
+    .split(/\r\n|\r|\n/)
+    .map((line) => `-- ${line}`.trimEnd())
+    .join('\n')
+
+/**
+ * JSON text of a row on one line: a value of type json keeps the line breaks it was written with, between its tokens
+ * only, since inside a JSON string they cannot be.
+ */
+export const onOneLine = (json: string): string => json.replaceAll(/[\r\n]+/g, ' ')

@@ -1,0 +1,103 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { isOfDivergence, parseSalvageRecord, type SalvageRecord } from '../cluster/salvage.ts'
+import {
+  type Finding,
+  pending,
+  type Step,
+  type StepContext,
+  satisfied,
+  unknownUntil,
+} from '../engine/step.ts'
+import { isIsolated, stopIsolated } from '../node/isolated-instance.ts'
+import type { Node } from '../node/node.ts'
+import { readSalvageRecords } from '../node/salvage-folder.ts'
+import { makeWalView, readWal, removeWalView } from '../node/wal-reader.ts'
+import { compareLsn, type Lsn, type TimelineId } from '../postgres/lsn.ts'
+import { segmentNumber } from '../postgres/wal-file.ts'
+import type { ClusterInput } from './cluster-input.ts'
+import { binDirectoryOf, look } from './look.ts'
+import { type FoundDivergence, findDivergedWal, findDivergence, viewFrom } from './salvage/divergence.ts'
+import { isolatedPlaceOf, makeSalvage } from './salvage/make-salvage.ts'
+
+/**
+ * Writes out what only this node has, before anything of it is discarded: the rows that its transactions inserted, changed
+ * and deleted after its WAL left the primary's line, as `rows.jsonl` and as `salvage.sql`, with the WAL itself. The node
+ * is stopped; it is read in isolation, as a standby of nobody, so that it accepts no write at any moment, and nothing that
+ * a later rewind needs is changed. Killed at any point and run again, it gets to the same end.
+ * What could not be saved is no error of this step: `salvage.json` says so ({@link readSalvage}), and its reader decides.
+ */
+export function salvageDiverged(node: NodeName, primary: NodeName, _input: ClusterInput): Step {
+  return {
+    title: `save what only ${node} has`,
+    node,
+    check: async (ctx) => await checkSalvage(ctx, primary),
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      await stopIsolated(ctx.node, isolatedPlaceOf(facts, 1 as TimelineId))
+      const divergence = await findDivergence(ctx, facts, primary)
+      if (divergence !== null) await makeSalvage(ctx, facts, primary, divergence)
+    },
+  }
+}
+
+/** The newest salvage of a node: of the divergence that it has, or of the last one that it had. */
+export async function readSalvage(node: Node): Promise<SalvageRecord | null> {
+  return newest(await allSalvages(node))
+}
+
+async function checkSalvage(ctx: StepContext, primary: NodeName): Promise<Finding> {
+  const facts = await look(ctx)
+  const { name } = ctx.node
+  if (facts.dataDirectoryState !== 'instance') return satisfied('it has no data')
+  if (facts.hasRewindInProgress) return satisfied('a rewind has begun: what it had was saved before')
+  if (facts.postmaster?.isAlive === true) {
+    return isIsolated(ctx.node, facts)
+      ? pending('an earlier run stopped while it was read')
+      : unknownUntil(`PostgreSQL on ${name} is stopped`)
+  }
+  const divergence = await findDivergence(ctx, facts, primary)
+  if (divergence === null) return satisfied(`it has no WAL that ${primary} lacks`)
+  const done = newest((await allSalvages(ctx.node)).filter((record) => isOfDivergence(record, divergence)))
+  if (done !== null && (await isStillTheEnd(ctx, facts, divergence, done))) {
+    return satisfied(`${done.rows} rows of ${done.transactions} transactions lie in ${done.dir}`)
+  }
+  return pending(
+    `its WAL leaves that of ${primary} at ${divergence.fork}, on timeline ${divergence.timeline}`,
+  )
+}
+
+async function allSalvages(node: Node): Promise<readonly SalvageRecord[]> {
+  const records = (await readSalvageRecords(node)).map(parseSalvageRecord)
+  return records.filter((record) => record !== null)
+}
+
+const newest = (records: readonly SalvageRecord[]): SalvageRecord | null =>
+  records.toSorted((a, b) => a.createdAt.localeCompare(b.createdAt)).at(-1) ?? null
+
+/** Whether the node wrote nothing more after what was saved. */
+async function isStillTheEnd(
+  ctx: StepContext,
+  facts: NodeFacts,
+  divergence: FoundDivergence,
+  { endLsn }: SalvageRecord,
+): Promise<boolean> {
+  const wal = await findDivergedWal(ctx, divergence)
+  const from = endLsn ?? divergence.fork
+  const view = viewFrom(wal, segmentNumber(from, wal.segmentSizeBytes))
+  if (view.size === 0) return endLsn === null
+  await makeWalView(ctx.node, view)
+  const found: Lsn[] = []
+  try {
+    await readWal(
+      ctx.node,
+      { binDirectory: binDirectoryOf(facts), view, start: from, limit: 2 },
+      ({ lsn }) => {
+        if (compareLsn(lsn, from) >= 0) found.push(lsn)
+      },
+    )
+  } finally {
+    await removeWalView(ctx.node)
+  }
+  return found.every((lsn) => lsn === endLsn)
+}

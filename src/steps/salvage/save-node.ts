@@ -1,0 +1,160 @@
+import type { NodeFacts } from '../../cluster/facts.ts'
+import type { NodeName } from '../../cluster/names.ts'
+import type { StepContext } from '../../engine/step.ts'
+import { asReplctlError, ReplctlError } from '../../errors.ts'
+import { type IsolatedPlace, openIsolated, socketDirectoryOf } from '../../node/isolated-instance.ts'
+import type { SalvageFolder, TextWriter } from '../../node/salvage-folder.ts'
+import { openSqlSession, type SqlSession } from '../../node/sql-session.ts'
+import { sqlEndpointOf } from '../../node/survey.ts'
+import type { LostChanges, LostTransactions } from '../../postgres/lost-transactions.ts'
+import { look } from '../look.ts'
+import { nothingSaved, type SalvagePart, saveDatabase } from './save-database.ts'
+
+export interface NodeTask {
+  readonly place: IsolatedPlace
+  readonly primary: NodeName
+  readonly folder: SalvageFolder
+  readonly lost: LostTransactions
+  readonly changes: LostChanges
+  readonly rows: TextWriter
+  readonly sql: TextWriter
+}
+
+/** Writes out what lost transactions did in all databases of the isolated instance. */
+export async function saveNode(ctx: StepContext, task: NodeTask): Promise<SalvagePart> {
+  const there = await look(ctx, task.primary)
+  const { postgres } = ctx.node.settings
+  const first = await openIsolated(ctx.node, task.place, postgres.database)
+  const parts: SalvagePart[] = []
+  try {
+    parts.push(await unloggedTables(first))
+    for (const { oid, name } of await databasesOf(first)) {
+      if (!touches(task.changes, oid) && !(name === postgres.database && touches(task.changes, '0'))) continue
+      parts.push(await saveOne(ctx, task, there, { oid, name }))
+      if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted while rows were saved')
+    }
+    parts.push(await droppedDatabases(first, task.changes))
+  } finally {
+    await first.close()
+  }
+  return joinParts(parts)
+}
+
+function joinParts(parts: readonly SalvagePart[]): SalvagePart {
+  return {
+    tables: parts.flatMap((part) => part.tables),
+    sequences: parts.flatMap((part) => part.sequences),
+    schemaChanges: parts.flatMap((part) => part.schemaChanges),
+    unsalvaged: parts.flatMap((part) => part.unsalvaged),
+    notes: parts.flatMap((part) => part.notes),
+    rows: parts.reduce((sum, part) => sum + part.rows, 0),
+  }
+}
+
+const touches = (changes: LostChanges, database: string): boolean =>
+  [...changes.relations.keys(), ...changes.createdFiles, ...changes.sequences].some(
+    (relation) => relation.split('/')[1] === database,
+  )
+
+interface Database {
+  readonly oid: string
+  readonly name: string
+}
+
+async function databasesOf(sql: SqlSession): Promise<readonly Database[]> {
+  return await sql.json(
+    "SELECT json_agg(json_build_object('oid', oid::text, 'name', datname) ORDER BY oid)::text FROM pg_database WHERE datallowconn",
+  )
+}
+
+async function saveOne(
+  ctx: StepContext,
+  task: NodeTask,
+  there: NodeFacts,
+  { oid, name }: Database,
+): Promise<SalvagePart> {
+  const own = await openIsolated(ctx.node, task.place, name)
+  let primary: SqlSession | null = null
+  try {
+    primary = await openOnPrimary(ctx, there, name)
+    return await saveDatabase({
+      ...task,
+      database: name,
+      oid,
+      own,
+      primary,
+      isInterrupted: () => ctx.signal.aborted,
+      progress: (done, total) => ctx.progress({ message: `saved ${done} of ${total} rows of ${name}` }),
+      dumpTables: (idents) => dumpTables(ctx, task, name, idents),
+    })
+  } catch (thrown) {
+    const error = asReplctlError(thrown)
+    // Only what the old instance itself refuses is a fact about it; all else is worth another run.
+    if (error.code !== 'sql-failed') throw error
+    return { ...nothingSaved, unsalvaged: [`database ${name}: ${error.message}`] }
+  } finally {
+    await own.close()
+    await primary?.close()
+  }
+}
+
+/** Null where the new primary has no such database. */
+async function openOnPrimary(
+  ctx: StepContext,
+  there: NodeFacts,
+  database: string,
+): Promise<SqlSession | null> {
+  const node = ctx.on(there.name)
+  const settings = { ...node.settings, postgres: { ...node.settings.postgres, database } }
+  try {
+    return await openSqlSession(node.transport, settings, sqlEndpointOf(node, there))
+  } catch (thrown) {
+    const error = asReplctlError(thrown)
+    if (error.code === 'sql-failed' && /does not exist/.test(error.message)) return null
+    throw error.with({ node: there.name })
+  }
+}
+
+/** CREATE statements by the node's own pg_dump; null where it has none. */
+async function dumpTables(
+  ctx: StepContext,
+  { place, folder }: NodeTask,
+  database: string,
+  idents: readonly string[],
+): Promise<string | null> {
+  const script = `
+bin=$3 socket=$4 port=$5 user=$6 database=$7; shift 7
+[ -x "$bin/pg_dump" ] || exit 0
+for table do shift; set -- "$@" -t "$table"; done
+"$bin/pg_dump" -h "$socket" -p "$port" -U "$user" -d "$database" -w --schema-only "$@" | grep -v '^\\(--\\|$\\|SET \\|SELECT pg_catalog.set_config\\)'
+:`
+  const { port, osUser } = ctx.node.settings.postgres
+  const text = await folder.run('dump the definition of new tables', script, [
+    ...[place.binDirectory, socketDirectoryOf(ctx.node, place), String(port), osUser, database, ...idents],
+  ])
+  return text.trim() === '' ? null : text
+}
+
+async function unloggedTables(sql: SqlSession): Promise<SalvagePart> {
+  const list = await sql.value(
+    "SELECT string_agg(format('%I.%I', relnamespace::regnamespace, relname), ', ') FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'",
+  )
+  return list === null
+    ? nothingSaved
+    : { ...nothingSaved, notes: [`unlogged tables leave no WAL, nothing of them is saved: ${list}`] }
+}
+
+/** Databases that lost transactions dropped after they had changed something in them. */
+async function droppedDatabases(sql: SqlSession, changes: LostChanges): Promise<SalvagePart> {
+  const known = new Set(['0', ...(await databasesOf(sql)).map(({ oid }) => oid)])
+  const gone = new Set([...changes.relations.keys()].map((relation) => relation.split('/')[1] ?? ''))
+  const oids = [...gone].filter((oid) => !known.has(oid))
+  return oids.length === 0
+    ? nothingSaved
+    : {
+        ...nothingSaved,
+        unsalvaged: [
+          `changes in the databases with the OIDs ${oids.join(', ')}: they do not exist (any more), or take no connections`,
+        ],
+      }
+}

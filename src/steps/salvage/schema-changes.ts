@@ -1,0 +1,134 @@
+import type { SchemaChange } from '../../cluster/salvage.ts'
+import type { SqlSession } from '../../node/sql-session.ts'
+import { fileNumberOf } from '../../postgres/lost-transactions.ts'
+import { tupleText } from '../../postgres/relation-changes.ts'
+import type { CatalogTable } from '../../postgres/salvage-queries.ts'
+import { quoteLiteral } from '../../postgres/sql.ts'
+import type { DatabaseTask } from './save-database.ts'
+import { readTimeoutMs } from './table-rows.ts'
+
+/** Catalogs that follow from others, or say nothing of the schema. */
+const silent = [
+  ...[
+    'pg_statistic',
+    'pg_statistic_ext_data',
+    'pg_depend',
+    'pg_shdepend',
+    'pg_largeobject',
+    'pg_largeobject_metadata',
+  ],
+  ...[
+    'pg_init_privs',
+    'pg_shdescription',
+    'pg_description',
+    'pg_sequence',
+    'pg_attrdef',
+    'pg_rewrite',
+    'pg_replication_origin',
+  ],
+]
+
+/** Catalogs whose rows belong to an object of another one. */
+const parents: Readonly<Record<string, { readonly catalog: string; readonly column: string }>> = {
+  pg_attribute: { catalog: 'pg_class', column: 'attrelid' },
+  pg_index: { catalog: 'pg_class', column: 'indexrelid' },
+  pg_inherits: { catalog: 'pg_class', column: 'inhrelid' },
+  pg_partitioned_table: { catalog: 'pg_class', column: 'partrelid' },
+  pg_foreign_table: { catalog: 'pg_class', column: 'ftrelid' },
+  pg_aggregate: { catalog: 'pg_proc', column: 'aggfnoid' },
+  pg_range: { catalog: 'pg_type', column: 'rngtypid' },
+  pg_enum: { catalog: 'pg_type', column: 'enumtypid' },
+  pg_db_role_setting: { catalog: 'pg_authid', column: 'setrole' },
+  pg_auth_members: { catalog: 'pg_authid', column: 'member' },
+}
+
+/**
+ * Which objects lost transactions created, changed or dropped: found through the rows of the system catalogs that they
+ * wrote. What was created stands on the diverged node, what was dropped on the new primary.
+ */
+export async function findSchemaChanges(
+  task: DatabaseTask,
+  catalogs: readonly CatalogTable[],
+): Promise<readonly SchemaChange[]> {
+  const seen = new Map<string, SchemaChange>()
+  const add = (changes: readonly SchemaChange[]) => {
+    for (const one of changes) {
+      const key = `${one.kind} ${one.identity}`
+      const before = seen.get(key)
+      if (before === undefined || before.change === 'changed') seen.set(key, one)
+    }
+  }
+  for (const catalog of catalogs) {
+    if (catalog.schema !== 'pg_catalog' || catalog.kind !== 'r' || silent.includes(catalog.name)) continue
+    add(await writtenObjects(task, catalog))
+    add(await droppedObjects(task, catalog))
+  }
+  return [...seen.values()].filter(({ kind }) => !follows.includes(kind))
+}
+
+/** Kinds of objects that come and go with a table or type that is named itself. */
+const follows = ['toast table', 'toast table column', 'default value', 'rule']
+
+const numberOf = (catalog: string) => `(${quoteLiteral(`pg_catalog.${catalog}`)}::regclass::oid)`
+
+interface Found {
+  readonly oid: string
+  readonly kind: string
+  readonly identity: string
+}
+
+function objectsQuery(catalog: string, condition: string): string {
+  const parent = parents[catalog]
+  const [of, oid] = parent === undefined ? [catalog, 'oid'] : [parent.catalog, parent.column]
+  return `SELECT coalesce(json_agg(json_build_object('oid', x.oid::text, 'kind', i.type, 'identity', i.identity)), '[]')::text
+    FROM (SELECT DISTINCT c.${oid}::oid AS oid FROM pg_catalog.${catalog} c WHERE ${condition}) AS x
+    CROSS JOIN LATERAL pg_identify_object(${numberOf(of)}, x.oid, 0) AS i
+    WHERE i.identity IS NOT NULL AND x.oid >= 16384`
+}
+
+/** Objects of a catalog whose row, or a row that belongs to them, was written by a lost transaction. */
+async function writtenObjects(
+  { own, primary, database, lost }: DatabaseTask,
+  catalog: CatalogTable,
+): Promise<readonly SchemaChange[]> {
+  const xmin = 'c.xmin::text::bigint'
+  const younger = `(${xmin} - ${lost.forkXid} + 4294967296) % 4294967296 < 2147483648 AND ${xmin} > 2`
+  const straddling = lost.straddlers.length === 0 ? '' : ` OR ${xmin} IN (${lost.straddlers.join(', ')})`
+  const found = await ask(own, objectsQuery(catalog.name, `(${younger})${straddling}`))
+  const parent = parents[catalog.name]?.catalog ?? catalog.name
+  const known = primary === null ? new Set<string>() : await existing(primary, parent, found)
+  return found.map(({ oid, kind, identity }) => {
+    const isNew = !known.has(oid)
+    return { database, change: isNew ? 'created' : 'changed', kind, identity }
+  })
+}
+
+/** Objects whose row a lost transaction deleted: the new primary still has them where they lay. */
+async function droppedObjects(
+  { own, primary, database, changes, oid }: DatabaseTask,
+  catalog: CatalogTable,
+): Promise<readonly SchemaChange[]> {
+  if (primary === null || parents[catalog.name] !== undefined) return []
+  const written = [...changes.relations].find(
+    ([name]) => ['0', oid].includes(name.split('/')[1] ?? '') && fileNumberOf(name) === catalog.file,
+  )?.[1]
+  const places = [...(written?.deleted.keys() ?? [])].map((key) => `"${tupleText(key)}"`)
+  if (places.length === 0) return []
+  const at = `c.ctid = ANY (${quoteLiteral(`{${places.join(',')}}`)}::tid[])`
+  const found = await ask(primary, objectsQuery(catalog.name, at))
+  const still = await existing(own, catalog.name, found)
+  return found
+    .filter(({ oid: one }) => !still.has(one))
+    .map(({ kind, identity }) => ({ database, change: 'dropped', kind, identity }))
+}
+
+async function ask(sql: SqlSession, query: string): Promise<readonly Found[]> {
+  return await sql.json<readonly Found[]>(query, { timeoutMs: readTimeoutMs })
+}
+
+async function existing(sql: SqlSession, catalog: string, objects: readonly Found[]): Promise<Set<string>> {
+  if (objects.length === 0) return new Set()
+  const oids = objects.map(({ oid }) => oid).join(',')
+  const query = `SELECT coalesce(json_agg(oid::text), '[]')::text FROM pg_catalog.${catalog} WHERE oid = ANY ('{${oids}}'::oid[])`
+  return new Set(await sql.json<readonly string[]>(query, { timeoutMs: readTimeoutMs }))
+}

@@ -1,0 +1,88 @@
+import type { SqlSession } from '../../node/sql-session.ts'
+import { parseTuple, type TupleKey, tupleText } from '../../postgres/relation-changes.ts'
+import { rowsByKeyQuery, rowsQuery, sizesQuery } from '../../postgres/salvage-queries.ts'
+import { onOneLine, type SalvageRow, type SalvageTable } from '../../postgres/salvage-sql.ts'
+
+/** A row with the transaction that made this version of it. */
+export interface ReadRow extends SalvageRow {
+  readonly xmin: number
+}
+
+/** Reading old data may take its time; nothing waits for it. */
+export const readTimeoutMs = 600_000
+
+/** About how much text is asked for at a time: it bounds the memory of this process. */
+export const batchBytes = 2 * 1024 * 1024
+
+/** A row of more than this is not written out: no server would hand its text over in one piece. */
+export const mostRowBytes = 64 * 1024 * 1024
+
+type RawRow = readonly [string | number, number, string, string, readonly string[]]
+
+const readRow = ([, xmin, json, md5, literals]: RawRow): ReadRow => ({
+  xmin,
+  json: onOneLine(json),
+  md5,
+  literals,
+})
+
+/** The rows at these places, as far as there is a visible one; sizes are looked at first. */
+export async function rowsAt(
+  sql: SqlSession,
+  table: SalvageTable,
+  keys: readonly TupleKey[],
+  sizes?: ReadonlyMap<TupleKey, number>,
+): Promise<Map<TupleKey, ReadRow>> {
+  const found = new Map<TupleKey, ReadRow>()
+  if (keys.length === 0) return found
+  const known = sizes ?? (await sizesAt(sql, table, keys))
+  for (const some of pieces(
+    [...keys].filter((key) => (known.get(key) ?? mostRowBytes) < mostRowBytes),
+    known,
+  )) {
+    const query = rowsQuery(table, some.map(tupleText))
+    const rows = await sql.json<readonly RawRow[]>(query, { timeoutMs: readTimeoutMs })
+    for (const row of rows) found.set(parseTuple(String(row[0])), readRow(row))
+  }
+  return found
+}
+
+async function sizesAt(
+  sql: SqlSession,
+  table: SalvageTable,
+  keys: readonly TupleKey[],
+): Promise<Map<TupleKey, number>> {
+  const query = sizesQuery(table, keys.map(tupleText))
+  const rows = await sql.json<readonly [string, number, number][]>(query, { timeoutMs: readTimeoutMs })
+  return new Map(rows.map(([ctid, , size]) => [parseTuple(ctid), size]))
+}
+
+/** Rows that have one of these keys now, by the position of the key. */
+export async function rowsWithKeys(
+  sql: SqlSession,
+  table: SalvageTable,
+  keys: readonly (readonly string[])[],
+): Promise<Map<number, ReadRow>> {
+  if (keys.length === 0 || table.key.length === 0) return new Map()
+  const rows = await sql.json<readonly RawRow[]>(rowsByKeyQuery(table, keys), { timeoutMs: readTimeoutMs })
+  return new Map(rows.map((row) => [Number(row[0]), readRow(row)]))
+}
+
+/** Cuts a list so that the text of each piece stays within bounds. */
+function pieces(keys: readonly TupleKey[], sizes: ReadonlyMap<TupleKey, number>): TupleKey[][] {
+  const all: TupleKey[][] = []
+  let piece: TupleKey[] = []
+  let bytes = 0
+  for (const key of keys) {
+    const size = (sizes.get(key) ?? 0) * 2 + 200
+    if (piece.length > 0 && (bytes + size > batchBytes || piece.length >= 1000)) {
+      all.push(piece)
+      piece = []
+      bytes = 0
+    }
+    piece.push(key)
+    bytes += size
+  }
+  if (piece.length > 0) all.push(piece)
+  return all
+}
