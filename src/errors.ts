@@ -97,6 +97,7 @@ export const errorTable = {
   'durability-reduced': exitCodes.refused,
   'rewind-unavailable': exitCodes.refused,
   'rewind-failed': exitCodes.refused,
+  'salvage-incomplete': exitCodes.refused,
   'start-guard-missing': exitCodes.refused,
   'clock-skew': exitCodes.refused,
   'locale-missing': exitCodes.refused,

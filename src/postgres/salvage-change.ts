@@ -36,6 +36,7 @@ export type ChangeState =
 export interface WrittenChange {
   readonly op: 'insert' | 'update' | 'delete'
   readonly state: ChangeState
+  readonly xid: number
   /** A line of rows.jsonl. */
   readonly line: string
   /** What stands in salvage.sql. */
@@ -66,7 +67,13 @@ export function writeChange(place: ChangePlace, table: SalvageTable, change: Row
     `"state":"${state}"`,
     ...(words === null ? [] : [`"current":${current?.json ?? 'null'}`]),
   ]
-  return { op, state, line: `{${fields.join(',')}}\n`, sql: `${sqlOf(table, op, state, change, words)}\n` }
+  return {
+    op,
+    state,
+    xid,
+    line: `{${fields.join(',')}}\n`,
+    sql: `${sqlOf(table, op, state, change, words)}\n`,
+  }
 }
 
 function stateOf({ now, wasThere, old, current, isTableGone }: RowChange): ChangeState {
@@ -96,14 +103,13 @@ function sqlOf(
   const title = `${op} by transaction ${xid}, ${table.ident}`
   if (state === 'already-there') return asComment(`${title}: already so on the new primary: ${now?.json}`)
   if (state === 'conflict') {
-    const lines = [`CONFLICT: ${words}.`, title]
+    const lines = [`CONFLICT: ${title}: ${words}.`]
     if (now !== null) lines.push(overwriteStatement(table, now))
     return asComment(lines.join('\n'))
   }
-  if (now === null) return old === null ? '' : `${asComment(title)}\n${deleteStatement(table, old)}`
-  if (old === null) return `${asComment(title)}\n${insertStatement(table, now)}`
-  const update = updateStatement(table, old, now)
-  return update === null ? asComment(`${title}: it changed nothing`) : `${asComment(title)}\n${update}`
+  if (now === null) return old === null ? '' : deleteStatement(table, old)
+  if (old === null) return insertStatement(table, now)
+  return updateStatement(table, old, now) ?? asComment(`${title}: it changed nothing`)
 }
 
 /** A row that lies on the new primary where it lay at the fork, in the version of then. */

@@ -4,11 +4,13 @@ import { isOfDivergence, parseSalvageRecord, type SalvageRecord } from '../clust
 import {
   type Finding,
   pending,
+  refused,
   type Step,
   type StepContext,
   satisfied,
   unknownUntil,
 } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
 import { isIsolated, stopIsolated } from '../node/isolated-instance.ts'
 import type { Node } from '../node/node.ts'
 import { readSalvageRecords } from '../node/salvage-folder.ts'
@@ -41,6 +43,42 @@ export function salvageDiverged(node: NodeName, primary: NodeName, _input: Clust
   }
 }
 
+/**
+ * Refuses to go on where something could not be saved, unless the operator allowed for it. To stand right after
+ * {@link salvageDiverged}, before anything is discarded.
+ */
+export function requireSalvaged(node: NodeName, primary: NodeName, allowDataLoss: boolean): Step {
+  return {
+    title: `require that nothing of ${node} is lost unseen`,
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.hasRewindInProgress || facts.dataDirectoryState !== 'instance')
+        return satisfied('it was before')
+      if (facts.postmaster?.isAlive === true) return unknownUntil(`PostgreSQL on ${node} is stopped`)
+      const divergence = await findDivergence(ctx, facts, primary)
+      if (divergence === null) return satisfied(`it has no WAL that ${primary} lacks`)
+      const done = await findSalvage(ctx, divergence)
+      if (done === null) return unknownUntil(`what only ${node} has is saved`)
+      if (done.isComplete) return satisfied(`${done.rows} rows are saved in ${done.dir}`)
+      if (allowDataLoss) return satisfied(`allowed for: ${done.unsalvaged.join('; ')}`)
+      return refused(incomplete(done))
+    },
+  }
+}
+
+function incomplete({ node, dir, unsalvaged, transactions }: SalvageRecord): ReplctlError {
+  return new ReplctlError(
+    'salvage-incomplete',
+    `refused to discard what only ${node} has: not all of it could be saved`,
+    {
+      detail: `Not saved, of ${transactions} transactions: ${unsalvaged.join('; ')}.`,
+      hint: `What was saved, and the WAL, is in ${dir} on ${node}. To go on all the same: --allow-data-loss`,
+      node,
+    },
+  )
+}
+
 /** The newest salvage of a node: of the divergence that it has, or of the last one that it had. */
 export async function readSalvage(node: Node): Promise<SalvageRecord | null> {
   return newest(await allSalvages(node))
@@ -58,13 +96,17 @@ async function checkSalvage(ctx: StepContext, primary: NodeName): Promise<Findin
   }
   const divergence = await findDivergence(ctx, facts, primary)
   if (divergence === null) return satisfied(`it has no WAL that ${primary} lacks`)
-  const done = newest((await allSalvages(ctx.node)).filter((record) => isOfDivergence(record, divergence)))
+  const done = await findSalvage(ctx, divergence)
   if (done !== null && (await isStillTheEnd(ctx, facts, divergence, done))) {
     return satisfied(`${done.rows} rows of ${done.transactions} transactions lie in ${done.dir}`)
   }
   return pending(
     `its WAL leaves that of ${primary} at ${divergence.fork}, on timeline ${divergence.timeline}`,
   )
+}
+
+async function findSalvage(ctx: StepContext, divergence: FoundDivergence): Promise<SalvageRecord | null> {
+  return newest((await allSalvages(ctx.node)).filter((record) => isOfDivergence(record, divergence)))
 }
 
 async function allSalvages(node: Node): Promise<readonly SalvageRecord[]> {

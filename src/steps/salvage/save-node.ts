@@ -126,7 +126,7 @@ async function dumpTables(
 bin=$3 socket=$4 port=$5 user=$6 database=$7; shift 7
 [ -x "$bin/pg_dump" ] || exit 0
 for table do shift; set -- "$@" -t "$table"; done
-"$bin/pg_dump" -h "$socket" -p "$port" -U "$user" -d "$database" -w --schema-only "$@" | grep -v '^\\(--\\|$\\|SET \\|SELECT pg_catalog.set_config\\)'
+"$bin/pg_dump" -h "$socket" -p "$port" -U "$user" -d "$database" -w --schema-only "$@" | grep -v '^\\\\\\(un\\)\\{0,1\\}restrict ' 
 :`
   const { port, osUser } = ctx.node.settings.postgres
   const text = await folder.run('dump the definition of new tables', script, [

@@ -59,6 +59,7 @@ export async function saveRows(task: RowsTask): Promise<SavedRows> {
   }
   const counts = task.tables.map(() => ({ insert: 0, update: 0, delete: 0, conflict: 0, there: 0 }))
   let done = 0
+  let xid = 0
   for (const batch of batchesOf(list)) {
     if (task.isInterrupted()) break
     for (const { table, written } of await writeBatch(task, batch, unsalvaged)) {
@@ -68,6 +69,8 @@ export async function saveRows(task: RowsTask): Promise<SavedRows> {
       if (written.state === 'conflict') count.conflict += 1
       if (written.state === 'already-there') count.there += 1
       await task.rows.write(written.line)
+      if (written.xid !== xid) await task.sql.write(`-- Transaction ${written.xid}\n`)
+      xid = written.xid
       await task.sql.write(written.sql)
     }
     done += batch.length

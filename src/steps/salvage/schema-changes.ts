@@ -63,11 +63,20 @@ export async function findSchemaChanges(
     add(await writtenObjects(task, catalog))
     add(await droppedObjects(task, catalog))
   }
-  return [...seen.values()].filter(({ kind }) => !follows.includes(kind))
+  const all = [...seen.values()]
+  return all.filter((one) => !followsAnother(one, all))
 }
 
-/** Kinds of objects that come and go with a table or type that is named itself. */
-const follows = ['toast table', 'toast table column', 'default value', 'rule']
+/** Objects that come and go with a table or a type which is named itself. */
+function followsAnother({ kind, identity, change }: SchemaChange, all: readonly SchemaChange[]): boolean {
+  if (/^(toast table|toast table column|default value|rule)$/.test(kind) || /^pg_toast\./.test(identity))
+    return true
+  if (kind === 'type' && identity.endsWith('[]')) return true
+  const isOfSame = (one: SchemaChange) => one.change === change && /table|view|sequence/.test(one.kind)
+  if (kind === 'type') return all.some((one) => isOfSame(one) && one.identity === identity)
+  if (kind !== 'table constraint') return false
+  return all.some((one) => isOfSame(one) && identity.endsWith(` on ${one.identity}`))
+}
 
 const numberOf = (catalog: string) => `(${quoteLiteral(`pg_catalog.${catalog}`)}::regclass::oid)`
 
