@@ -46,9 +46,11 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
   }
   const names = ['postgresql.conf', 'pg_hba.conf', 'standby.conf', 'recovery.conf']
   const archive = ['archive/archive-push.sh', 'archive/archive-receive.sh', 'archive/archive-fetch.sh']
-  const texts = await Promise.all([...names, ...archive].map(loadTemplate))
+  const guard = ['guard/start-guard.sh', 'guard/guarded-postgres.sh', 'guard/systemd-drop-in.conf']
+  const texts = await Promise.all([...names, ...archive, ...guard].map(loadTemplate))
   const [postgresqlConf = '', pgHba = '', standbyConf = '', recoveryConf = ''] = texts
   const [archivePush = '', archiveReceive = '', archiveFetch = ''] = texts.slice(names.length)
+  const [startGuard = '', guardedPostgres = '', guardDropIn = ''] = texts.slice(names.length + archive.length)
   return {
     inventory,
     templates: {
@@ -59,6 +61,9 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
       archivePush,
       archiveReceive,
       archiveFetch,
+      startGuard,
+      guardedPostgres,
+      guardDropIn,
     },
     nodes,
     hosts,

@@ -25,6 +25,8 @@ export interface HostProbe {
   readonly rootRefusal: string | null
   /** What starts and stops the instance, e.g. `pg_ctl`; null where no programs were found. */
   readonly service: string | null
+  /** What the start guard said when it was run as a trial; null where there is none yet. */
+  readonly guard: { readonly works: boolean; readonly said: string } | null
 }
 
 /** How one node reaches another one's PostgreSQL port. */

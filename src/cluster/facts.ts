@@ -52,6 +52,8 @@ export interface ClusterRecord {
   readonly members: readonly NodeName[]
   /** Grows with each change of roles. */
   readonly generation: number
+  /** The primary's own service asks the others before it starts the server there. */
+  readonly isPrimaryGuarded?: boolean
 }
 
 /** Written by `promote` on the old primary: it must not come up read-write. */
@@ -221,6 +223,10 @@ export interface NodeFacts {
   readonly archiveError?: ArchiveError | null
   /** Public: whether the replication password is in replctl's passfile there. */
   readonly hasPassfile: boolean
+  /** replctl's start guard lies in the state directory. */
+  readonly hasGuardScript: boolean
+  /** The service of the host runs it before the server. */
+  readonly isStartGuarded: boolean
 }
 
 /** All nodes as one survey saw them, in the inventory's order. */

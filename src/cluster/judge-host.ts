@@ -203,19 +203,51 @@ function judgeForwarding({ facts }: ExaminedNode, { forwards, loginUser }: HostP
   return [doubtful('forwarding', error)]
 }
 
-/** pg_ctl serves an instance that nothing else knows. */
-function judgeService({ facts }: ExaminedNode, { service }: HostProbe): DoctorCheck[] {
+/**
+ * What starts the instance, and whether that asks the other nodes first. Without the start guard a primary whose host
+ * was off while another node took over would come up read-write beside it.
+ */
+function judgeService({ facts }: ExaminedNode, { service, guard }: HostProbe): DoctorCheck[] {
   const { fine, doubtful } = checksOf(facts.name)
   if (service === null) return []
-  if (service !== 'pg_ctl') return [fine('service', `started by ${service}`)]
-  const error = new ReplctlError(
-    'start-guard-missing',
-    `nothing starts PostgreSQL on ${facts.name} at boot`,
-    {
-      detail: 'It is started by pg_ctl, which has no place for a start guard.',
-      hint: `After a reboot: replctl add-standby ${facts.name}. Or let a service start it: postgres.service.`,
-      node: facts.name,
-    },
+  const starter = fine('service', `started by ${service}`)
+  const missing = (message: string, detail: string, hint: string) =>
+    new ReplctlError('start-guard-missing', message, { detail, hint, node: facts.name })
+  if (guard !== null && !guard.works) {
+    const error = missing(
+      `the start guard on ${facts.name} cannot do its work`,
+      `It said: ${guard.said}`,
+      'Mend what it names; a primary is not started there before it can ask the other nodes.',
+    )
+    return [starter, doubtful('start-guard', error)]
+  }
+  if (facts.isStartGuarded) {
+    return [
+      starter,
+      fine(
+        'start-guard',
+        guard === null ? 'runs before the server' : `runs before the server: ${guard.said}`,
+      ),
+    ]
+  }
+  if (service === 'pg_ctl') {
+    const error = missing(
+      `nothing starts PostgreSQL on ${facts.name} at boot`,
+      'It is started by pg_ctl, which has no place for a start guard.',
+      `After a reboot: replctl add-standby ${facts.name}. Or let a service start it: postgres.service. A script of your own can run the guard: docs/fencing.md shows how.`,
+    )
+    return [doubtful('service', error, 'started by pg_ctl: nothing starts it at boot')]
+  }
+  // Before it is built there is nothing to guard.
+  if (facts.mark?.phase !== 'done') return [starter]
+  const error = missing(
+    `${service} on ${facts.name} does not run the start guard`,
+    guard === null
+      ? 'It is not there: the node was built by an older replctl, or its state directory is gone.'
+      : 'It lies in the state directory, and nothing there runs it before the server.',
+    guard === null
+      ? `Render it: replctl ${facts.instance?.isInRecovery === true ? `add-standby ${facts.name}` : `init primary ${facts.name}`}`
+      : 'Let what starts PostgreSQL there run it first: docs/fencing.md shows how.',
   )
-  return [doubtful('service', error, 'started by pg_ctl: nothing starts it at boot')]
+  return [starter, doubtful('start-guard', error)]
 }

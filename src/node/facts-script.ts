@@ -103,6 +103,14 @@ section signal
 [ -f "$data/recovery.conf" ] && echo recovery.conf
 [ -f "$state/rejoin.json" ] && grep -q '"phase":"rewinding"' "$state/rejoin.json" && echo rewinding
 [ -f "$state/pgpass" ] && echo passfile
+[ -x "$state/start-guard" ] && echo guard
+done_
+section guarded-by
+if [ -x "$state/start-guard" ]; then
+  for file in "$config/pg_ctl.conf" /etc/systemd/system/postgresql*.service.d/replctl-*.conf; do
+    [ -r "$file" ] && print_file "$file"
+  done
+fi
 done_
 section recovery-conf
 [ -f "$data/recovery.conf" ] && sed 's/password=[^ ]*/password=***/g' "$data/recovery.conf"

@@ -6,6 +6,7 @@ import { capabilitiesOf } from '../postgres/versions.ts'
 import { listenScript } from './listen-script.ts'
 import type { Node } from './node.ts'
 import { serviceOf } from './service.ts'
+import { checkGuard } from './start-guard.ts'
 import { sqlEndpointOf } from './survey.ts'
 
 /** No look of `doctor` at a host that answers takes longer: with dead hosts beside it the whole is to stay quick. */
@@ -39,11 +40,12 @@ export async function probeHost(node: Node, facts: NodeFacts): Promise<HostProbe
     ...(verifies ? ['pg_verifybackup'] : []),
   ])
   const askedAt = Date.now()
-  const [output, loginUser, forwards, rootRefusal] = await Promise.all([
+  const [output, loginUser, forwards, rootRefusal, guard] = await Promise.all([
     node.output(command, { timeoutMs: limitMs }).then((text) => ({ text, endedAt: Date.now() })),
     node.output(shellScript('ask who we are', 'id -un', [], { runAs: 'login' }), { timeoutMs: limitMs }),
     tryForwarding(node, facts),
     service === 'systemd' ? tryRoot(node) : null,
+    facts.hasGuardScript ? tryGuard(node) : null,
   ])
   const lines = output.text.split('\n').map((line) => line.split('\t'))
   const all = (name: string) => lines.flatMap(([key, value = '']) => (key === name ? [value] : []))
@@ -65,6 +67,7 @@ export async function probeHost(node: Node, facts: NodeFacts): Promise<HostProbe
     forwards,
     rootRefusal,
     service: facts.binaries === null ? null : serviceOf(node, facts, facts.binaries.directory).name,
+    guard,
   }
 }
 
@@ -78,6 +81,15 @@ async function tryForwarding(node: Node, facts: NodeFacts): Promise<boolean | nu
     return true
   } catch {
     return false
+  }
+}
+
+/** The guard asks the other nodes for real; hosts that are off cost it what they would cost a start. */
+async function tryGuard(node: Node): Promise<HostProbe['guard']> {
+  try {
+    return await checkGuard(node, { timeoutMs: limitMs })
+  } catch (thrown) {
+    return { works: false, said: asReplctlError(thrown).message }
   }
 }
 

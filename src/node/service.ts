@@ -19,6 +19,7 @@ bin=$2 data=$3 config=$4 log="$state/postgresql.log"
 case $1 in /*) ;; *) [ -w /var/log/postgresql ] && log="/var/log/postgresql/postgresql-\${1##*/}.log" ;; esac
 set --
 if [ "$config" != "$data" ]; then set -- -o "-c config_file=$config/postgresql.conf"; fi
+[ -x "$state/guarded-postgres" ] && set -- "$@" -p "$state/guarded-postgres"
 tries=0
 while :; do
   size=$( [ -f "$log" ] && wc -c < "$log" || echo 0 )

@@ -11,6 +11,7 @@ import { asReplctlError, ReplctlError } from '../errors.ts'
 import { parseArchiveError } from '../postgres/archive.ts'
 import { parseControlData } from '../postgres/control-data.ts'
 import { parsePostmasterPid } from '../postgres/postmaster-pid.ts'
+import { guardFiles } from '../postgres/start-guard.ts'
 import { parsePostgresVersion } from '../postgres/versions.ts'
 import { factsScript } from './facts-script.ts'
 import { readInstanceFacts } from './instance-facts.ts'
@@ -146,6 +147,8 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     hasRewindInProgress: signals.includes('rewinding'),
     rejoin: readJson<RejoinMark>(get('rejoin')),
     hasPassfile: signals.includes('passfile'),
+    hasGuardScript: signals.includes('guard'),
+    isStartGuarded: isGuarded(node, get('guarded-by')),
     freeBytes: known?.freeBytes ?? (disk.length >= 4 ? Number(disk[3]) * 1024 : null),
     mark: readJson<NodeMark>(get('mark')),
     record: readJson<ClusterRecord>(get('record')),
@@ -156,6 +159,15 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     instance: null,
     instanceError: null,
   }
+}
+
+/** The guard is named by what starts the server: Debian's pg_ctl.conf, a unit's drop-in, the commands of the inventory. */
+function isGuarded({ settings }: Node, text: string): boolean {
+  const { service } = settings.postgres
+  const started = typeof service === 'object' ? `${text}\n${service.start}` : text
+  return [guardFiles.guard, guardFiles.server].some((name) =>
+    started.includes(`${settings.stateDir}/${name}`),
+  )
 }
 
 /** pg_control as far as this host's pg_controldata can read it (one of another major version cannot). */

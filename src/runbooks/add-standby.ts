@@ -10,6 +10,7 @@ import { ensureDataDirectory } from '../steps/ensure-data-directory.ts'
 import { ensureMarkedAsBuilt, ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
+import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import {
   deleteDataDirectoryAside,
   moveDataDirectoryAside,
@@ -77,13 +78,15 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
       ...(replication.slots
         ? wave.map(({ node, upstream }) => ensureReplicationSlot(upstream.name, node.slotName, node.name))
         : []),
-      together(wave.map((standby) => inOrder(cloneSteps(input, primary, standby, confirming)))),
+      together(wave.map((standby) => inOrder(cloneSteps(input, wish, standby)))),
     ]),
     ensureSettings(
       primary.name,
       input,
       confirming.filter((name) => name !== primary.name),
     ),
+    // Last of all that may be taken back: a guard that asks for a node which was never built would wait for it.
+    together(running.flatMap((name) => ensureStartGuard(name, input, members))),
     together(
       [...new Set([...running, ...standbys.map(({ node }) => node.name)])].map((name) =>
         ensureClusterRecord(name, { primary: primary.name, members }),
@@ -129,9 +132,8 @@ function roomChecks(standbys: readonly NewStandby[], hasSlots: boolean): Step[] 
 
 function cloneSteps(
   input: ClusterInput,
-  primary: NodeSettings,
+  { primary, members, confirming }: AddStandbyWish,
   standby: NewStandby,
-  confirming: readonly NodeName[],
 ): Step[] {
   const { node, upstream, source, isReclone } = standby
   const { name } = node
@@ -146,6 +148,7 @@ function cloneSteps(
     ...(isReclone ? [moveDataDirectoryAside(name, primary.name)] : []),
     ...copySteps(input, standby),
     ensureConfigurationFiles(name, source.name),
+    ...ensureStartGuard(name, input, members),
     ...standbySteps(input, primary, standby, confirming),
     ...(isReclone ? [deleteDataDirectoryAside(name)] : []),
   ]

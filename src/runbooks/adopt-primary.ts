@@ -7,6 +7,7 @@ import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureMarkedAsBuilt } from '../steps/ensure-mark.ts'
 import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
+import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { forgetInstance, rememberInstance, takesBackRole } from '../steps/remember-instance.ts'
 import { requireAdoptableInstance, requireSettingsNotOverridden } from '../steps/require-adoptable.ts'
 import { requireBinaries } from '../steps/require-binaries.ts'
@@ -46,6 +47,7 @@ export function adoptPrimary(
     ensureSettingsInForce(node, wish),
     ensurePassfile(name, replication, name),
     takesBackRole(ensureReplicationRole(name, replication), replication),
+    ...ensureStartGuard(name, input, members),
     ensureMarkedAsBuilt(name),
     ensureClusterRecord(name, { primary: name, members }),
     forgetInstance(node),

@@ -8,6 +8,7 @@ import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts
 import { ensureDataDirectory, ensureInitialised } from '../steps/ensure-data-directory.ts'
 import { ensureMarkedAsBuilt } from '../steps/ensure-mark.ts'
 import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
+import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { requireBinaries } from '../steps/require-binaries.ts'
 import { requireDataDirectoryForPrimary } from '../steps/require-data-directory.ts'
 import { requireFreePort } from '../steps/require-environment.ts'
@@ -41,6 +42,7 @@ export function initPrimary(
     startInstance(name),
     ensurePassfile(name, replication, name),
     ensureReplicationRole(name, replication),
+    ...ensureStartGuard(name, input, members),
     ensureMarkedAsBuilt(name, { isNewPrimary: true }),
     ensureClusterRecord(name, { primary: name, members }),
   ])

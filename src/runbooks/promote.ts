@@ -8,6 +8,7 @@ import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
+import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
 import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.ts'
 import { promoteInstance } from '../steps/promote-instance.ts'
@@ -86,6 +87,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       ensureCheckpointOnTimeline(name),
     ]),
     ...wish.leftOverSlots.map(({ node, slot }) => dropReplicationSlot(node, slot)),
+    together(witnesses.flatMap((node) => ensureStartGuard(node, input, wish.members))),
     together(witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members }))),
   ])
 }

@@ -9,6 +9,7 @@ import { dropUnwantedSlots } from '../steps/drop-unwanted-slots.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
+import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
 import { prepareRewind } from '../steps/prepare-rewind.ts'
 import { recoverInIsolation } from '../steps/recover-in-isolation.ts'
@@ -87,6 +88,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     dropRewindLogin(primary, node, input),
     ...(wish.leftOverSlots.length === 0 ? [] : [dropUnwantedSlots(name, wish.leftOverSlots)]),
     ensureSettings(primary.name, input, confirming),
+    together([...running, name].flatMap((one) => ensureStartGuard(one, input, members))),
     together([...running, name].map((one) => ensureClusterRecord(one, { primary: primary.name, members }))),
   ])
 }

@@ -3,6 +3,7 @@ import { inOrder, type Plan, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { forgetNode, purgeDataDirectory, requirePurgeable, stopStandby } from '../steps/remove-node.ts'
 import { dropReplicationSlot } from '../steps/replication-slots.ts'
 
@@ -33,6 +34,7 @@ export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Pla
     ...(wish.isReachable ? [stopStandby(standby, primary)] : []),
     together(staying.map((name) => dropReplicationSlot(name, slot))),
     ...(wish.isReachable && wish.isPurge ? [purgeDataDirectory(standby, primary)] : []),
+    together(staying.flatMap((name) => ensureStartGuard(name, input, members))),
     together(staying.map((name) => ensureClusterRecord(name, { primary, members }))),
     ...(wish.isReachable ? [forgetNode(standby)] : []),
   ])

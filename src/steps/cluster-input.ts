@@ -1,7 +1,8 @@
 import type { Inventory } from '../cluster/inventory.ts'
+import type { GuardTemplates } from '../node/start-guard.ts'
 
 /** The texts of templates/, loaded once per command. */
-export interface Templates {
+export interface Templates extends GuardTemplates {
   readonly postgresqlConf: string
   readonly pgHba: string
   readonly standbyConf: string

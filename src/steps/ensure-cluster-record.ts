@@ -23,7 +23,8 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
       newest.primary === wish.primary &&
       newest.timeline === timeline &&
       newest.systemIdentifier === systemIdentifier &&
-      newest.members.join() === wish.members.join()
+      newest.members.join() === wish.members.join() &&
+      (newest.isPrimaryGuarded ?? false) === primary.isStartGuarded
     const record: ClusterRecord = isSame
       ? newest
       : {
@@ -32,6 +33,7 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
           timeline,
           members: wish.members,
           generation: (newest?.generation ?? 0) + 1,
+          isPrimaryGuarded: primary.isStartGuarded,
         }
     return { record, isWritten: isSame && own.record?.generation === newest.generation }
   }

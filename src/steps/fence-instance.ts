@@ -1,27 +1,36 @@
 import type { FenceMark, NodeFacts } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { ownedStandbyFile, standbyConfigText } from '../cluster/node-configuration.ts'
+import { ownedStandbyFile, standbyConfigText, triggerFileOf } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { writeTextFile } from '../node/files.ts'
-import { serviceOf } from '../node/service.ts'
+import { serviceOf, startFailed } from '../node/service.ts'
+import { runUnasked } from '../node/start-guard.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { removeStateFile, writeStateFile } from './ensure-mark.ts'
 import { binDirectoryOf, look, majorOf } from './look.ts'
 
-/** Ends every process that works in a data directory, frozen ones too. */
+/**
+ * Ends every process that works in a data directory, frozen ones too. It looks again until none is left: one may be
+ * forked behind its back, and a session whose postmaster is gone can still confirm a commit.
+ */
 export const killAllScript = `
 real=$(cd -P -- "$1" && pwd -P)
-for entry in /proc/[0-9]*; do
-  [ "$(readlink "$entry/cwd" 2>/dev/null)" = "$real" ] || continue
-  case $(cat "$entry/comm" 2>/dev/null) in postgres*|postmaster*) kill -KILL "\${entry#/proc/}" 2>/dev/null ;; esac
+tries=0 left=yes
+while [ "$left" = yes ] && [ $tries -lt 50 ]; do
+  [ $tries -eq 0 ] || sleep 0.05 2>/dev/null || sleep 1
+  tries=$((tries + 1)) left=no
+  for entry in /proc/[0-9]*; do
+    [ "$(readlink "$entry/cwd" 2>/dev/null)" = "$real" ] || continue
+    case $(cat "$entry/comm" 2>/dev/null) in postgres*|postmaster*) left=yes; kill -KILL "\${entry#/proc/}" 2>/dev/null ;; esac
+  done
 done
 pid=$(sed -n 1p "$1/postmaster.pid" 2>/dev/null)
 if [ ! -d /proc ] && [ -n "$pid" ]; then kill -KILL "$pid" 2>/dev/null; fi
-:
+[ "$left" = no ] || [ ! -d /proc ]
 `
 
 /**
@@ -73,7 +82,8 @@ export function fenceInstance(
       const isToRun = facts.fence?.wasRunning ?? wasRunning
       if (isToRun && facts.postmaster?.isAlive !== true) {
         const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
-        await ctx.node.output(service.start, { timeoutMs: ctx.timeoutMs })
+        const started = await runUnasked(ctx.node, facts, service.start, { timeoutMs: ctx.timeoutMs })
+        if (started.status !== 0) throw startFailed(node, service, started.stderr || started.stdout)
       }
       await removeStateFile(ctx, node, 'fenced.json')
     },
@@ -92,7 +102,8 @@ export async function stopInstance(ctx: StepContext, node: NodeName, seen?: Node
     const stopped = await on.run(service.stop, { timeoutMs: graceMs }).catch(() => null)
     if (stopped?.status === 0) return
   }
-  await on.output(shellScript('kill the instance', killAllScript, [on.settings.postgres.dataDir]))
+  const killed = await on.run(shellScript('kill the instance', killAllScript, [on.settings.postgres.dataDir]))
+  if (killed.status !== 0) throw stillRuns(node, facts)
   const deadline = Date.now() + 10_000
   while ((await look(ctx, node)).postmaster?.isAlive === true) {
     if (Date.now() > deadline) throw stillRuns(node, facts)
@@ -114,7 +125,10 @@ async function writeSignal(
   })
   const isOld = capabilitiesOf(major).recoveryConf
   const path = isOld ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`
+  // What an interrupted promotion by trigger file left behind would promote it as soon as it starts.
+  const trigger = triggerFileOf(facts.home, ctx.node.settings)
   await Promise.all([
+    ctx.node.output(shellScript(`remove ${trigger}`, 'rm -f -- "$1"', [trigger])),
     isOld ? undefined : writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' }),
     writeTextFile(ctx.node, path, text, { mode: '0600' }),
   ])

@@ -63,8 +63,14 @@ async function signOfLife(
   oldPrimary: NodeSettings,
   witnesses: readonly NodeName[],
 ): Promise<string | null> {
+  // The candidate at least must have looked: a connection that breaks just now is no proof that nobody is there.
   const signs = await Promise.all(
-    witnesses.map((name) => signSeenFrom(ctx, oldPrimary, name).catch(() => null)),
+    witnesses.map((name, index) =>
+      signSeenFrom(ctx, oldPrimary, name).catch((thrown: unknown) => {
+        if (index === 0) throw thrown
+        return null
+      }),
+    ),
   )
   return signs.find((sign) => sign !== null) ?? null
 }

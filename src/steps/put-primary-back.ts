@@ -4,6 +4,7 @@ import { shellScript } from '../command.ts'
 import type { StepContext } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
+import { runUnasked } from '../node/start-guard.ts'
 import { surveyNode } from '../node/survey.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import { endPostmaster } from './end-postmaster.ts'
@@ -51,7 +52,9 @@ async function start(ctx: StepContext, facts: NodeFacts): Promise<void> {
   const node = ctx.on(facts.name)
   const service = serviceOf(node, facts, binDirectoryOf(facts))
   // After a crash it recovers first, which may take longer than a wait for a state; what it does is bounded by its WAL.
-  const result = await node.run(service.start, { timeoutMs: Math.max(ctx.timeoutMs, 600_000) })
+  const result = await runUnasked(node, facts, service.start, {
+    timeoutMs: Math.max(ctx.timeoutMs, 600_000),
+  })
   if (result.status !== 0) throw startFailed(facts.name, service, result.stderr || result.stdout)
   await awaitState(ctx, `${facts.name} accepts writes again`, async () =>
     isServing(await look(ctx, facts.name)) ? true : undefined,

@@ -4,6 +4,7 @@ import { ownedConfigFile } from '../cluster/node-configuration.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { stateScript } from '../node/node.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
+import { runUnasked } from '../node/start-guard.ts'
 import { quoteIdentifier, quoteLiteral } from '../postgres/sql.ts'
 import { type AdoptionWish, assessAdoption } from './assess-adoption.ts'
 import { reloadConfiguration } from './ensure-configuration.ts'
@@ -70,7 +71,11 @@ export function rememberInstance({ name, postgres }: NodeSettings, wish: Adoptio
       const facts = await look(ctx)
       const { configDirectory } = facts
       const { hbaFile } = await assessAdoption(ctx.node, facts, wish)
-      const files = [`${configDirectory}/postgresql.conf`, `${configDirectory}/${ownedConfigFile}`, hbaFile]
+      const files = [
+        ...[`${configDirectory}/postgresql.conf`, `${configDirectory}/${ownedConfigFile}`, hbaFile],
+        // Where the service may be told to run the start guard.
+        ...(configDirectory.startsWith('/etc/postgresql/') ? [`${configDirectory}/pg_ctl.conf`] : []),
+      ]
       const before = JSON.stringify(describeInstance(facts))
       await ctx.node.output(
         stateScript(ctx.node, 'copy the configuration files', rememberScript, files, before),
@@ -93,7 +98,7 @@ export function rememberInstance({ name, postgres }: NodeSettings, wish: Adoptio
     if (before.postmasterPid === null) return
     if (facts.instance === null) {
       const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
-      const result = await ctx.node.run(service.start, { timeoutMs: ctx.timeoutMs })
+      const result = await runUnasked(ctx.node, facts, service.start, { timeoutMs: ctx.timeoutMs })
       if (result.status !== 0) throw startFailed(name, service, result.stderr || result.stdout)
       await awaitState(ctx, `PostgreSQL on ${name} answers on port ${postgres.port}`, async () => {
         return (await look(ctx)).instance ?? undefined

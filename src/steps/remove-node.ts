@@ -6,6 +6,7 @@ import { pending, refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { serviceOf } from '../node/service.ts'
+import { removeStartGuard } from '../node/start-guard.ts'
 import { emptyDirectoryScript, emptyTablespacesScript, workLock } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
@@ -43,16 +44,23 @@ function systemIdentifierOf(facts: NodeFacts): string | undefined {
 export function forgetNode(node: NodeName): Step {
   const isStillFenced = (facts: NodeFacts) => facts.fence !== null && facts.dataDirectoryState === 'instance'
   return {
-    title: 'remove the passfile and the mark',
+    title: 'remove the start guard, the passfile and the mark',
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
       const isFenceLeft = facts.fence !== null && !isStillFenced(facts)
-      const isThere = facts.hasPassfile || facts.mark !== null || facts.record !== null || isFenceLeft
+      const isThere =
+        facts.hasPassfile ||
+        facts.mark !== null ||
+        facts.record !== null ||
+        facts.hasGuardScript ||
+        isFenceLeft
       return isThere ? pending('they are there') : satisfied('there are none')
     },
     apply: async (ctx) => {
-      const fence = isStillFenced(await look(ctx)) ? [] : ['fenced.json']
+      const facts = await look(ctx)
+      await removeStartGuard(ctx.node, facts, ctx.node.cluster)
+      const fence = isStillFenced(facts) ? [] : ['fenced.json']
       const files = ['pgpass', 'node.json', 'cluster.json', ...fence]
       const script = 'for name in "$@"; do rm -f "$state/$name"; done'
       await ctx.node.output(

@@ -117,6 +117,8 @@ export function emptyNode(name: string, changes: Partial<NodeFacts> = {}): NodeF
     instance: null,
     instanceError: null,
     hasPassfile: true,
+    hasGuardScript: false,
+    isStartGuarded: false,
     ...changes,
   }
 }

@@ -1,4 +1,5 @@
 import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
+import type { ClusterRecord } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
 import type { NodeName } from '../../cluster/names.ts'
@@ -109,7 +110,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
         .flatMap((verdict) => unreachableProblem(observation, verdict)),
       ...judged.oldPrimaries
-        .filter((one) => one.state === 'unreachable')
+        .filter((one) => one.state === 'unreachable' && !isKnownGuarded(record, one.node))
         .map((one) => problemOf(startsUnguarded(one.node, candidate.name), 'warning')),
     ],
     result: (after, outcome) =>
@@ -198,6 +199,11 @@ function leftBehind(node: string, primary: string) {
     },
   )
   return problemOf(error, 'warning')
+}
+
+/** The record of the cluster knows of the start guard of its primary's service. */
+function isKnownGuarded(record: ClusterRecord | null, node: string): boolean {
+  return record?.primary === node && record.isPrimaryGuarded === true
 }
 
 /** replctl could not leave anything on that host: what starts PostgreSQL there starts it as it was. */

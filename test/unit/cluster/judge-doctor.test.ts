@@ -28,6 +28,7 @@ const healthy: HostProbe = {
   forwards: null,
   rootRefusal: null,
   service: 'pg_ctlcluster 15 main',
+  guard: null,
 }
 
 function examined(
