@@ -216,7 +216,7 @@ case $reached in '' | *[!0-9]*) ;; *) [ "$reached" -gt "$timeline" ] && timeline
 if [ "$mode" = --check ]; then
   if ! [ -x "$bin/psql" ]; then say "there is no $bin/psql"; exit 3; fi
   if ! [ -r "$state/pgpass" ]; then say "there is no passfile $state/pgpass"; exit 3; fi
-  judge "$(ask_all 2>/dev/null)"
+  judge "$(ask_all 2>/dev/null | sort)"
   printf '%s\n' "${told:-there is no other node to ask}"
   exit 0
 fi
@@ -231,7 +231,7 @@ begun=$(uptime) patience=10 limit=30
 [ -r /proc/uptime ] && [ "$begun" -lt 900 ] && patience=20 limit=300
 has_waited=no
 while :; do
-  judge "$(ask_all 2>/dev/null)"
+  judge "$(ask_all 2>/dev/null | sort)"
   waited=$(($(uptime) - begun))
   if [ -n "$leader" ]; then
     fence "$leader"
@@ -245,7 +245,8 @@ while :; do
     say "find out which of them is to lead (replctl status), and stop the other one"
     exit 1
   fi
-  if [ "$has_waited" = yes ] && is_standby; then
+  # Not a standby when this began: somebody is at work on it, who starts it when it is ready.
+  if is_standby; then
     say "$node was made a standby while the others were asked: start it again"
     exit 1
   fi
