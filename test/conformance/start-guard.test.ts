@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { buildConninfo } from '../../src/postgres/conninfo.ts'
-import { renderGuardedServer, renderStartGuard } from '../../src/postgres/start-guard.ts'
+import { renderGuardDropIn, renderGuardedServer, renderStartGuard } from '../../src/postgres/start-guard.ts'
 import { findProgram, reportMissing } from './kit/machine.ts'
 
 const shells = ['dash', 'bash', 'busybox'].filter((shell) => findProgram(shell) !== undefined)
@@ -345,3 +345,38 @@ for word; do case $word in host=*) host=\${word#host=}; host=\${host%% *} ;; esa
     expect(started).toMatchObject({ status: 0, out: `server ${started.pid} -D ${data} -c a='b c'\n` })
   })
 })
+
+const analyze = findProgram('systemd-analyze')
+if (analyze === undefined) reportMissing('the start guard in a systemd unit (install systemd)')
+
+test.skipIf(analyze === undefined)(
+  'systemd understands the drop-in that runs the guard before the server',
+  async () => {
+    const root = mkdtempSync(join(tmpdir(), 'replctl-unit-'))
+    try {
+      const dropIns = join(root, 'postgresql-15.service.d')
+      mkdirSync(dropIns)
+      writeFileSync(
+        join(root, 'postgresql-15.service'),
+        '[Unit]\nDescription=x\n[Service]\nType=notify\nUser=root\nEnvironment=PGDATA=/srv\nExecStart=/bin/true\n',
+      )
+      const values = { cluster: 'shop', node: 'pg1', dataDirectory: '/srv', binDirectory: '/usr/bin' }
+      const text = renderGuardDropIn(
+        readFileSync(new URL('../../templates/guard/systemd-drop-in.conf', import.meta.url), 'utf8'),
+        { ...values, stateDirectory: `${root}/o'neil %h $x "q"` },
+      )
+      const verify = async (dropIn: string) => {
+        writeFileSync(join(dropIns, 'replctl-shop.conf'), dropIn)
+        const child = spawn(analyze!, ['verify', join(root, 'postgresql-15.service')])
+        let said = ''
+        for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (said += chunk))
+        await new Promise((resolve) => child.once('close', resolve))
+        return said
+      }
+      expect(await verify(text)).toBe('')
+      expect(await verify(text.replace(/"$/m, ''))).toContain('replctl-shop.conf')
+    } finally {
+      rmSync(root, { recursive: true, force: true })
+    }
+  },
+)

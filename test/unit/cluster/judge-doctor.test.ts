@@ -31,6 +31,13 @@ const healthy: HostProbe = {
   guard: null,
 }
 
+const built: Partial<NodeFacts> = {
+  mark: {
+    ...{ cluster: 'shop', node: 'pg1', dataDirectory: '/d', systemIdentifier: '1', inode: '1' },
+    phase: 'done',
+  },
+}
+
 function examined(
   name: string,
   {
@@ -87,6 +94,28 @@ describe('one host by itself', () => {
     ['a taken port', { probe: { listener: { dataDirectory: null } } }, ['port port-in-use']],
     ['sshd without forwarding', { probe: { forwards: false } }, ['forwarding (remote-command-failed)']],
     ['nothing starts it', { probe: { service: 'pg_ctl' } }, ['service (start-guard-missing)']],
+    [
+      'a service that does not run the start guard, on a node that is built',
+      { facts: { ...built, hasGuardScript: true }, probe: { guard: { works: true, said: '' } } },
+      ['start-guard (start-guard-missing)'],
+    ],
+    ['built by an older replctl', { facts: built }, ['start-guard (start-guard-missing)']],
+    [
+      'a start guard that cannot ask',
+      {
+        facts: { ...built, hasGuardScript: true, isStartGuarded: true },
+        probe: { guard: { works: false, said: 'there is no psql' } },
+      },
+      ['start-guard (start-guard-missing)'],
+    ],
+    [
+      'a service that runs the start guard',
+      {
+        facts: { ...built, hasGuardScript: true, isStartGuarded: true },
+        probe: { guard: { works: true, said: 'pg2 is a standby' } },
+      },
+      [],
+    ],
     ['systemd without root', { probe: { rootRefusal: 'no sudo' } }, ['sudo sudo-refused']],
   ])('%s', (_, node, expected) => {
     expect(told(judgeHost(examined('pg1', node), null))).toEqual(expected)
