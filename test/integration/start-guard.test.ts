@@ -147,7 +147,17 @@ cp -a /data/lib/. /var/lib/postgresql; cp -a /data/etc/. /etc/postgresql`
     await cluster.server('pg1').stop()
     await hosts.exec('pg1', 'pg_ctlcluster 15 shop start', { check: false })
     expect(await cluster.server('pg1').isInRecovery()).toBe(true)
+    await hosts.exec('pg1', 'pg_ctlcluster 15 shop stop')
+    const back = await cluster.replctl(['rejoin', 'pg1', '--json'])
+    expect(back.exitCode, back.stdout).toBe(0)
+    await cluster.server('pg2').awaitStreaming('shop_pg1')
+    expect((await hosts.exec('pg1', ['ls', state])).stdout).not.toContain('fenced.json')
+    // Healthy again, its service starts it without asking anybody.
+    await hosts.exec('pg1', 'pg_ctlcluster 15 shop restart')
+    await cluster.server('pg2').awaitStreaming('shop_pg1')
     expect(await watch.stop()).toEqual([])
+    expect(await writersNow(hosts)).toEqual(['pg2'])
+    expect(await hosts.readFile('pg1', `${configDir}/pg_ctl.conf`)).toContain(guarded)
   })
 
   it('also where only a standby of the new primary answers', async () => {
@@ -223,5 +233,69 @@ cp -a /data/lib/. /var/lib/postgresql; cp -a /data/etc/. /etc/postgresql`
     expect((await cluster.replctl(['add-standby', 'pg3', '--json'])).exitCode).toBe(0)
     expect(await hosts.readFile('pg3', `${configDir}/pg_ctl.conf`)).toContain(guarded)
     expect(await hosts.readFile('pg1', `${state}/start-guard`)).toContain(hosts.addressOf('pg3'))
+  })
+})
+
+describeOnHosts('the start guard where no packaged service, or a systemd unit, starts the server', () => {
+  let hosts: TestHosts
+  let cluster: TestCluster
+  const dropIn = '/etc/systemd/system/postgresql-15.service.d/replctl-shop.conf'
+  const unit = `[Service]\nType=notify\nUser=postgres\nEnvironment=PGDATA=${dataDir}/\nExecStart=/usr/lib/postgresql/15/bin/postgres -D $PGDATA\n`
+  /** What systemd does with such a unit: ExecStartPre, then ExecStart. */
+  const startUnit = (host: string) =>
+    hosts.exec(
+      host,
+      `sh ${state}/start-guard && exec /usr/lib/postgresql/15/bin/pg_ctl start -s -w -D ${dataDir} -l ${dataDir}.log </dev/null >/dev/null 2>&1`,
+      { user: 'postgres', check: false },
+    )
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({ hosts: [{ name: 'pg1', login: 'admin' }, { name: 'pg2' }] })
+    await hosts.writeFile('pg1', '/etc/systemd/system/postgresql-15.service', unit)
+    cluster = await TestCluster.create(hosts, {
+      inventory: { ...openToControlHost, fence: { command: 'exit 0' } },
+    })
+    await cluster.init()
+    await cluster.addStandbys()
+  })
+  afterAll(() => hosts?.destroy())
+
+  it('a unit that names the data directory gets a drop-in; where nothing starts the server, doctor says so', async () => {
+    expect(await hosts.readFile('pg1', dropIn)).toContain(`ExecStartPre=/bin/sh "${state}/start-guard"\n`)
+    expect((await hosts.exec('pg1', ['stat', '-c', '%a %U', dropIn])).stdout).toBe('644 root\n')
+    expect((await cluster.replctl(['add-standby', 'pg2', '--json'])).json).toMatchObject({ changed: false })
+    const doctor = await cluster.replctl(['doctor', '--json'])
+    const found = doctor.json.problems.filter((one: { code: string }) => one.code === 'start-guard-missing')
+    expect(found.map((one: { node: string }) => one.node)).toEqual(['pg2'])
+    expect(doctor.exitCode).toBe(0)
+  })
+
+  it('promote says that nothing guards the old primary, or nothing where something does', async () => {
+    await hosts.powerOff('pg1')
+    const promoted = await cluster.replctl(['promote', 'pg2', '--json'])
+    expect(promoted.exitCode, promoted.stdout).toBe(0)
+    expect(promoted.json.problems.map((one: { code: string }) => one.code)).toEqual(['host-unreachable'])
+    await hosts.powerOn('pg1')
+    const refused = await startUnit('pg1')
+    expect(refused.exitCode).toBe(1)
+    expect(refused.stderr).toContain('pg2 is a primary on timeline 2')
+    expect(await writersNow(hosts)).toEqual(['pg2'])
+    expect((await cluster.replctl(['rejoin', 'pg1', '--json'])).exitCode).toBe(0)
+    await hosts.powerOff('pg2')
+    const back = await cluster.replctl(['promote', 'pg1', '--json'])
+    expect(back.exitCode, back.stdout).toBe(0)
+    expect(back.json.problems.map((one: { code: string }) => one.code).toSorted()).toEqual([
+      'host-unreachable',
+      'start-guard-missing',
+    ])
+    // An operator's own script that uses pg_ctl -p is as safe as a service.
+    await hosts.powerOn('pg2')
+    const byHand = `/usr/lib/postgresql/15/bin/pg_ctl start -w -D ${dataDir} -l ${dataDir}.log -p ${guarded}`
+    const own = await hosts.exec('pg2', byHand, { user: 'postgres', check: false })
+    expect(own.exitCode).toBe(1)
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+    expect(JSON.parse(await hosts.readFile('pg2', `${state}/fenced.json`))).toMatchObject({
+      newPrimary: 'pg1',
+    })
   })
 })
