@@ -40,12 +40,6 @@ export function removeGuardOption(text: string): string {
   return to < 0 ? text : text.slice(0, from) + text.slice(to + end.length + 1)
 }
 
-/** Whether the block is there and names this server. */
-export function hasGuardOption(text: string, server: string): boolean {
-  const from = text.indexOf(begin)
-  return from >= 0 && text.slice(from).includes(`-p ${server}'`)
-}
-
 /** The value of the last `pg_ctl_options`; null where an include may hold it. */
 function readOptions(text: string): string | null {
   if (/^\s*include(_dir|_if_exists)?[\s=]/m.test(text)) return null
