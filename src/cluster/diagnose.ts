@@ -174,15 +174,29 @@ function diagnosePrimary(inventory: Inventory, topology: Topology): Finding[] {
     instance.settings.data_checksums?.value === 'on' || instance.settings.wal_log_hints?.value === 'on'
   if (!rewindable) {
     findings.push([
-      new ReplctlError('rewind-unavailable', `pg_rewind would not work on ${name}`, {
-        detail: 'Neither data checksums nor wal_log_hints are on.',
-        hint: `Set wal_log_hints = on and restart ${name}; without it a diverged member must be cloned anew.`,
-        node: name,
-      }),
+      rewindUnavailable(
+        name,
+        'Neither data checksums nor wal_log_hints are on.',
+        `Set wal_log_hints = on and restart ${name}`,
+      ),
+      'warning',
+    ])
+  }
+  if (instance.settings.full_page_writes?.value === 'off') {
+    findings.push([
+      rewindUnavailable(name, 'full_page_writes is off.', `Set full_page_writes = on on ${name}`),
       'warning',
     ])
   }
   return findings
+}
+
+function rewindUnavailable(name: NodeName, detail: string, mend: string): ReplctlError {
+  return new ReplctlError('rewind-unavailable', `pg_rewind would not work on ${name}`, {
+    detail,
+    hint: `${mend}; without it "replctl rejoin" must clone a diverged member anew.`,
+    node: name,
+  })
 }
 
 function wrongUpstream(node: ObservedNode, expected: NodeName): ReplctlError {

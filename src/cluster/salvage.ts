@@ -99,8 +99,18 @@ export function isOfDivergence(record: SalvageRecord, divergence: Divergence): b
   )
 }
 
+/** What is told of a salvage in a result. */
+export interface SalvageResult {
+  readonly dir: string
+  readonly transactions: number
+  readonly rows: number
+  readonly conflicts: number
+  readonly complete: boolean
+  readonly unsalvaged: readonly string[]
+}
+
 /** What rejoin's result says of it; null where nothing was lost. */
-export function salvageResult(record: SalvageRecord): object | null {
+export function salvageResult(record: SalvageRecord): SalvageResult | null {
   const { dir, transactions, rows, conflicts, unsalvaged, isComplete } = record
   if (transactions === 0 && isComplete) return null
   return { dir, transactions, rows, conflicts, complete: isComplete, unsalvaged }

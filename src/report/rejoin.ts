@@ -1,4 +1,5 @@
 import type { RejoinMethod } from '../cluster/judge-rejoin.ts'
+import type { SalvageResult } from '../cluster/salvage.ts'
 import { formatBytes } from './bytes.ts'
 import type { Paint } from './paint.ts'
 
@@ -7,7 +8,7 @@ export interface RejoinResult {
   readonly node: string
   readonly method: RejoinMethod
   readonly fork_lsn: string | null
-  readonly salvage: { readonly dir: string; readonly transactions: number; readonly rows: number } | null
+  readonly salvage: SalvageResult | null
   readonly primary: string
   readonly upstream: string
   readonly discarded_bytes: number | null

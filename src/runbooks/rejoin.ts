@@ -28,6 +28,7 @@ import {
   removeDirectoryAside,
   requireRoomForSecondCopy,
   setDataDirectoryAside,
+  takeOwnFilesOver,
 } from '../steps/set-data-directory-aside.ts'
 import { copySteps, standbyConfiguration, standbySteps } from './add-standby.ts'
 
@@ -105,6 +106,7 @@ function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
       ...stopAndSave(input, wish),
       setDataDirectoryAside({ ...wish, primary: primary.name }),
       ...copySteps(input, { node, upstream, source: upstream }).map(afterSettingAside),
+      takeOwnFilesOver(node),
       ensureConfigurationFiles(node.name, upstream.name),
       ...standbySteps(input, primary, standby, confirming),
     ]

@@ -2,49 +2,21 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { readTextFile, writeTextFile } from '../node/files.ts'
-import { lookAtJob, startJob, stopJob } from '../node/jobs.ts'
+import { isIsolated, openIsolated, startIsolated, stopIsolated } from '../node/isolated-instance.ts'
 import { readWalEnd } from '../node/own-wal.ts'
 import { isCleanShutdown } from '../postgres/control-data.ts'
-import { isolatedRecoveryConf, isolatedStandbySettings } from '../postgres/rewind.ts'
-import { capabilitiesOf } from '../postgres/versions.ts'
-import { binDirectoryOf, look, majorOf } from './look.ts'
+import type { TimelineId } from '../postgres/lsn.ts'
+import { look } from './look.ts'
+import { isolatedPlaceOf } from './salvage/make-salvage.ts'
 
-const jobName = 'recover'
-
-/**
- * Starts the instance as a standby of nobody, behind a socket that only its own user reaches, waits until it has
- * replayed all WAL it has, and stops it. `@sockets@` stands for the folder of that socket: its path must be short.
- */
-const recoverScript = `
-bin=$1 data=$2 port=$3; shift 3
-export LC_ALL=C
-sockets=$(mktemp -d /tmp/replctl.XXXXXX) || exit 73
-for word; do
-  case $word in *@sockets@) word=\${word%@sockets@}$sockets ;; esac
-  set -- "$@" "$word"; shift
-done
-"$bin/postgres" -D "$data" "$@" </dev/null &
-server=$!
-stop() { kill -INT "$server" 2>/dev/null; wait "$server"; rm -rf "$sockets"; }
-trap 'stop; exit 143' TERM INT HUP
-ask="SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'"
-while kill -0 "$server" 2>/dev/null; do
-  case $("$bin/psql" -X -A -t -w -h "$sockets" -p "$port" -d template1 -c "$ask" </dev/null 2>/dev/null) in
-    RecoveryRetrieveRetryInterval|RecoveryWalStream|RecoveryWalAll) stop; exit 0 ;;
-  esac
-  sleep 0.1 2>/dev/null || sleep 1
-done
-wait "$server"; status=$?
-rm -rf "$sockets"
-[ "$status" -ne 0 ] || status=70
-exit "$status"
-`
+/** What a startup process waits with when there is no more WAL to replay; the names of 11 to 18. */
+const waitingEvents = ['RecoveryRetrieveRetryInterval', 'RecoveryWalStream', 'RecoveryWalAll']
 
 /**
  * Brings a stopped instance's data and pg_control to the end of its own WAL, which pg_rewind needs to know: after a crash,
  * and where a standby had received more than it replayed. It comes up as a standby of nobody, without network, archive or
- * client, and never accepts a write; its standby signal stays where it is. Nothing of its own is changed by that.
+ * client, and never accepts a write; its standby signal stays where it is. Nothing of its own is changed by that. Where
+ * what only it has was read out before, that has done it already.
  */
 export function recoverInIsolation(node: NodeName): Step {
   return {
@@ -68,13 +40,14 @@ export function recoverInIsolation(node: NodeName): Step {
     },
     apply: async (ctx) => {
       const facts = await look(ctx)
-      const running = await lookAtJob(ctx.node, jobName)
-      if (!running.isRunning) {
-        if (facts.postmaster?.isAlive === true) throw runs(node)
-        await begin(ctx, facts)
+      const place = placeOf(facts)
+      if (facts.postmaster?.isAlive === true && !isIsolated(ctx.node, facts)) throw runs(node)
+      await startIsolated(ctx.node, place, { signal: ctx.signal })
+      try {
+        await awaitReplayOfAll(ctx, facts)
+      } finally {
+        await stopIsolated(ctx.node, place)
       }
-      await follow(ctx)
-      await stopJob(ctx.node, jobName)
     },
     verify: async (ctx) => {
       const facts = await look(ctx)
@@ -83,44 +56,31 @@ export function recoverInIsolation(node: NodeName): Step {
         throw recoveryFailed(node, `pg_control says "${facts.control?.state}".`)
       }
     },
-    undo: (ctx) => stopJob(ctx.node, jobName),
+    undo: async (ctx) => stopIsolated(ctx.node, placeOf(await look(ctx))),
   }
 }
 
-async function begin(ctx: StepContext, facts: NodeFacts): Promise<void> {
-  const { dataDir, port } = ctx.node.settings.postgres
-  const major = majorOf(facts)
-  await stopJob(ctx.node, jobName)
-  if (capabilitiesOf(major).recoveryConf) {
-    // It is rendered anew before the instance is started for good.
-    const path = `${dataDir}/recovery.conf`
-    if ((await readTextFile(ctx.node, path)) !== isolatedRecoveryConf) {
-      await writeTextFile(ctx.node, path, isolatedRecoveryConf, { mode: '0600' })
-    }
-  } else if (!facts.hasStandbySignal) {
-    await writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' })
-  }
-  const config =
-    facts.configDirectory === dataDir ? [] : ['-c', `config_file=${facts.configDirectory}/postgresql.conf`]
-  await startJob(ctx.node, jobName, recoverScript, [
-    ...[binDirectoryOf(facts), dataDir, String(port)],
-    ...config,
-    ...['-c', `port=${port}`],
-    ...isolatedStandbySettings(major, '@sockets@'),
-  ])
-}
+const placeOf = (facts: NodeFacts) =>
+  isolatedPlaceOf(
+    facts,
+    Math.max(facts.control?.timeline ?? 1, facts.control?.minRecoveryEndTimeline ?? 1) as TimelineId,
+  )
 
-/** A recovery takes as long as it takes: it ends by itself, or with the instance's own complaint. */
-async function follow(ctx: StepContext): Promise<void> {
-  for (;;) {
-    const job = await lookAtJob(ctx.node, jobName)
-    if (!job.isRunning) {
-      if (job.status === 0) return
-      throw recoveryFailed(ctx.node.name, job.output.trim().split('\n').slice(-10).join('\n'))
+/** It takes reads before it has replayed all where it was a standby: it is done when it waits for more WAL. */
+async function awaitReplayOfAll(ctx: StepContext, facts: NodeFacts): Promise<void> {
+  const session = await openIsolated(ctx.node, placeOf(facts), 'template1')
+  try {
+    for (;;) {
+      const event = await session.value(
+        "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'",
+      )
+      if (event !== null && waitingEvents.includes(event)) return
+      if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted during a recovery')
+      ctx.progress({ message: `replayed ${await session.value('SELECT pg_last_wal_replay_lsn()::text')}` })
+      await new Promise((resolve) => setTimeout(resolve, 50))
     }
-    if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted during a crash recovery')
-    ctx.progress({ message: job.output.trim().split('\n').at(-1) ?? 'starting' })
-    await new Promise((resolve) => setTimeout(resolve, 100))
+  } finally {
+    await session.close()
   }
 }
 

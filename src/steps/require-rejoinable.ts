@@ -5,9 +5,12 @@ import { identifierOf } from '../cluster/record.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { isIsolated, stopIsolated } from '../node/isolated-instance.ts'
 import { serviceOf } from '../node/service.ts'
+import type { TimelineId } from '../postgres/lsn.ts'
 import { stopInstance } from './fence-instance.ts'
 import { ask, binDirectoryOf, look } from './look.ts'
+import { isolatedPlaceOf } from './salvage/make-salvage.ts'
 
 export interface RejoinableWish {
   readonly node: NodeName
@@ -55,30 +58,6 @@ function refusalOf(facts: NodeFacts, there: NodeFacts, isSecondWriter: boolean):
   return null
 }
 
-const toolsScript = 'dir=$1; shift; for name; do [ -x "$dir/$name" ] || printf "%s " "$name"; done'
-
-/** The programs that this way back needs are there, before anything is done. */
-export function requirePrograms(node: NodeName, names: readonly string[]): Step {
-  return {
-    title: `require ${names.join(', ')}`,
-    node,
-    check: async (ctx) => {
-      const directory = binDirectoryOf(await look(ctx))
-      const missing = (
-        await ctx.node.output(shellScript('look for programs', toolsScript, [directory, ...names]))
-      ).trim()
-      if (missing === '') return satisfied(`they are in ${directory}`)
-      return refused(
-        new ReplctlError('binaries-missing', `${node} lacks ${missing.split(' ').join(', ')}`, {
-          detail: `They are not in ${directory}.`,
-          hint: 'Install the server and client packages of PostgreSQL there.',
-          node,
-        }),
-      )
-    },
-  }
-}
-
 /** A standby that holds what the primary lacks is stopped; where the run is taken back it is started again. */
 export function stopStandbyForRejoin({ name: node }: NodeSettings): Step {
   return {
@@ -98,7 +77,9 @@ export function stopStandbyForRejoin({ name: node }: NodeSettings): Step {
           node,
         })
       }
-      await stopInstance(ctx, node, facts)
+      // One that was started to be read, by a run that was killed.
+      if (isIsolated(ctx.node, facts)) await stopIsolated(ctx.node, isolatedPlaceOf(facts, 1 as TimelineId))
+      await stopInstance(ctx, node)
     },
     undo: async (ctx) => {
       const facts = await look(ctx)

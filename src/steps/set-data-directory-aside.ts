@@ -1,7 +1,7 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
-import { pending, refused, type Step, satisfied } from '../engine/step.ts'
+import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalFiles } from '../node/own-wal.ts'
@@ -9,7 +9,7 @@ import type { Lsn } from '../postgres/lsn.ts'
 import { workLock } from './ensure-data-directory.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look } from './look.ts'
-import { requireStoppedScript } from './rejoin-scripts.ts'
+import { isServerFileScript, requireStoppedScript } from './rejoin-scripts.ts'
 import { writeRejoinMark } from './rewind-data-directory.ts'
 
 const asideMark = '.replctl-before-'
@@ -176,6 +176,42 @@ export function afterSettingAside(step: Step): Step {
         ? { is: 'unknown', until: 'the old data directory is out of the way' }
         : await step.check(ctx)
     },
+  }
+}
+
+const takeOverScript = `
+export LC_ALL=C
+umask 077
+data=$1 target=$2
+[ -f "$data/PG_VERSION" ] || exit 0
+${isServerFileScript}
+own_names | while IFS= read -r name; do
+  is_log "$name" && continue
+  rm -rf -- "$target/$name" && cp -a -- "$data/$name" "$target/" || exit 74
+done || exit 74
+sync -f "$target" 2>/dev/null || sync
+`
+
+/** The node's own configuration, keys and whatever else lay at the top of its old data directory, in the new one. */
+export function takeOwnFilesOver({ name, postgres: { dataDir } }: NodeSettings): Step {
+  return {
+    title: "take the node's own files over from the old data directory: configuration, keys",
+    node: name,
+    check: async (ctx) => {
+      const { rejoin, mark, instance } = await look(ctx)
+      if (rejoin?.aside == null)
+        return ctx.isDryRun ? unknownUntil('it is moved aside') : satisfied('there is none')
+      return mark?.phase === 'done' || instance !== null
+        ? satisfied('the new one is complete')
+        : pending(`they are in ${rejoin.aside}`)
+    },
+    apply: async (ctx) => {
+      const { rejoin } = await look(ctx)
+      if (rejoin?.aside == null) return
+      const script = shellScript("take the node's own files over", takeOverScript, [rejoin.aside, dataDir])
+      await ctx.node.output(script, { timeoutMs: 600_000 })
+    },
+    verify: async () => undefined,
   }
 }
 

@@ -6,9 +6,10 @@ import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, meantRoles, type Roles, wantedSlots } from '../../cluster/roles.ts'
+import { salvageResult } from '../../cluster/salvage.ts'
 import { factsOf, hasDiverged, isRunningStandby, isWriter, receivedLsn } from '../../cluster/topology.ts'
 import type { Outcome } from '../../engine/run-plan.ts'
-import { ReplctlError } from '../../errors.ts'
+import { exitCodes, ReplctlError } from '../../errors.ts'
 import {
   isSameBranch,
   ownHistory,
@@ -26,6 +27,7 @@ import {
 } from '../../postgres/timeline-history.ts'
 import { type RejoinResult, rejoinText } from '../../report/rejoin.ts'
 import { rejoin } from '../../runbooks/rejoin.ts'
+import { readSalvage, requireSalvaged, salvageDiverged } from '../../steps/salvage-diverged.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
@@ -45,11 +47,22 @@ export async function run(call: Call): Promise<Answer> {
       isReclone: call.options.reclone === true,
       allowDataLoss: call.options.allowDataLoss === true,
     }
-    return await operate(call, {
-      session,
-      wish: { ...wish, node: wish.node.name },
-      decide: (observation) => decide(session, observation, wish),
-    })
+    const climb = (on: Call, as: Wish) =>
+      operate(on, {
+        session,
+        wish: { ...as, node: as.node.name },
+        decide: (observation) => decide(session, observation, as),
+      })
+    const answer = await climb(call, wish)
+    // Tried without changing anything, pg_rewind said that it cannot: all is as it was, and the next rung is a clone.
+    const refusal = answer.problems.find((problem) => problem.code === 'rewind-unavailable')
+    if (answer.exitCode !== exitCodes.undone || refusal === undefined || call.signal.aborted) return answer
+    call.io.writeError(`${refusal.message}: ${refusal.detail ?? ''} It is cloned anew.\n`)
+    const cloned = await climb(
+      { ...call, options: { ...call.options, reclone: true } },
+      { ...wish, isReclone: true },
+    )
+    return { ...cloned, problems: [...cloned.problems, { ...refusal, severity: 'warning' }] }
   } finally {
     await session.close()
   }
@@ -71,7 +84,8 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
   )
   const { divergence } = seen
   const forkLsn = divergence?.forkLsn ?? (facts.rejoin?.forkLsn as Lsn | null | undefined) ?? null
-  if (decision.isToBeSalvaged && !wish.allowDataLoss) throw cannotSalvage(node.name)
+  // What lies on a twin timeline cannot be told from the primary's: it stays as it is, in the directory that is set aside.
+  const isLegible = decision.isToBeSalvaged && divergence?.is === 'diverged' && !divergence.isTwinTimeline
   const slots = [...(facts.instance?.slots.map((slot) => slot.name) ?? []), ...seen.slots]
   const members = membersWith(inventory, survey, node.name)
   const plan = rejoin(
@@ -85,9 +99,14 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
       forkLsn,
       runsAs: runsAs(facts),
       isToBeFenced: isToBeFenced(facts),
-      salvage: [],
+      salvage: isLegible
+        ? [
+            salvageDiverged(node.name, primary.name, { inventory, templates }),
+            requireSalvaged(node.name, primary.name, wish.allowDataLoss),
+          ]
+        : [],
       isContinued: decision.isContinued,
-      isRedundant: !decision.isToBeSalvaged || !wish.allowDataLoss,
+      isRedundant: !decision.isToBeSalvaged || (isLegible && !wish.allowDataLoss),
       leftOverSlots: inventory.nodes
         .map((one) => one.slotName)
         .filter((slot) => slots.includes(slot) && !wantedSlots(inventory, roles, node.name).includes(slot)),
@@ -101,11 +120,11 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
   return {
     plan,
     problems: decision.method === 'follow' ? [] : lostSlots(session, node.name, slots),
-    result: (_after, outcome): RejoinResult => ({
+    result: async (_after, outcome): Promise<RejoinResult> => ({
       node: node.name,
       method: isUnchanged(decision, outcome) ? 'none' : decision.method,
       fork_lsn: forkLsn,
-      salvage: null,
+      salvage: isLegible || decision.isContinued ? await findSalvage(session, node.name, forkLsn) : null,
       primary: primary.name,
       upstream: upstream.name,
       discarded_bytes: divergence?.is === 'diverged' ? divergence.ownBytes : null,
@@ -275,10 +294,9 @@ function discarded({ isToBeSalvaged, method }: RejoinDecision, divergence: Diver
   ]
 }
 
-function cannotSalvage(node: NodeName): ReplctlError {
-  return new ReplctlError('node-diverged', `${node} holds transactions that nobody else has`, {
-    detail: 'They cannot be written out.',
-    hint: `Save what is needed of them first. To discard them: replctl rejoin ${node} --allow-data-loss`,
-    node,
-  })
+/** What was saved of this very divergence; null where nothing of any effect was lost. */
+async function findSalvage({ nodes }: ClusterSession, name: NodeName, forkLsn: Lsn | null) {
+  const node = nodes.get(name)
+  const record = node === undefined ? null : await readSalvage(node)
+  return record === null || record.forkLsn !== forkLsn ? null : salvageResult(record)
 }
