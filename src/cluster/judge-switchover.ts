@@ -7,10 +7,11 @@ import { nodeOf, tellChoice, twoWriters } from './judge-promotion.ts'
 import { judgeSuccessor, notMeantToLead } from './judge-successor.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf } from './record.ts'
-import { expectedUpstream, hasDiverged, isRunningStandby, type Topology } from './topology.ts'
+import { confirmingStandbys, meantRoles, type Roles } from './roles.ts'
+import { hasDiverged, isRunningStandby, type ObservedNode, type Topology } from './topology.ts'
 
 /** Who hands over to whom. */
-export interface Roles {
+export interface Exchange {
   readonly oldPrimary: NodeName
   readonly candidate: NodeName
 }
@@ -18,12 +19,12 @@ export interface Roles {
 export interface SwitchoverWish {
   readonly node: NodeName | undefined
   /** Of a switchover that was begun and not finished: they stay. */
-  readonly begun: Roles | null
+  readonly begun: Exchange | null
 }
 
 export type SwitchoverDecision =
   | { readonly is: 'already'; readonly primary: NodeName; readonly choice: CandidateChoice }
-  | ({ readonly is: 'to-do'; readonly choice: CandidateChoice } & Roles)
+  | ({ readonly is: 'to-do'; readonly choice: CandidateChoice } & Exchange)
 
 /** WAL that standbys lack for a moment only, because they were asked at different times. */
 const momentBytes = 1_048_576
@@ -50,7 +51,7 @@ export function judgeSwitchover(
 }
 
 /** An unfinished one goes on with the same two, unless a third leads meanwhile. */
-function goesOn(topology: Topology, begun: Roles): Roles {
+function goesOn(topology: Topology, begun: Exchange): Exchange {
   const { primary } = topology
   if (primary === null || primary === begun.candidate || primary === begun.oldPrimary) return begun
   throw new ReplctlError(
@@ -130,12 +131,13 @@ export interface Placement {
 
 /** Everybody's place after the exchange. */
 export interface NewOrder {
+  readonly roles: Roles
   /** The old primary's. */
   readonly returning: Placement
-  /** Running standbys beside the two, those before whom nobody has to be re-pointed first. */
+  /** Running standbys beside the two. */
   readonly following: readonly Placement[]
-  /** Members that are down: the new primary keeps WAL for them. */
-  readonly away: readonly NodeSettings[]
+  /** Members that are down: WAL is kept for them where they will ask for it. */
+  readonly away: readonly Placement[]
   /** Running standbys that have left the common history: they cannot follow. */
   readonly astray: readonly NodeName[]
   /** All members of the cluster. */
@@ -145,54 +147,40 @@ export interface NewOrder {
 }
 
 /** Where each node stands once `candidate` leads and the old primary is a standby. */
-export function arrangeAfter(inventory: Inventory, topology: Topology, roles: Roles): NewOrder {
-  const { oldPrimary, candidate } = roles
+export function arrangeAfter(inventory: Inventory, topology: Topology, exchange: Exchange): NewOrder {
+  const { oldPrimary, candidate } = exchange
   const survey = topology.nodes.map((one) => one.facts)
-  const settingsOf = (name: NodeName) => nodeOf(topology, name).settings
-  const after = survey.map((facts) => asStandby(facts, oldPrimary, nodeOf(topology, candidate).facts))
-  const placeOf = (node: NodeSettings): Placement => ({
-    node,
-    upstream: settingsOf(expectedUpstream(inventory, node, candidate, after)),
-  })
   const reference = survey.find((facts) => facts.name === (topology.primary ?? candidate))
+  const identifier = identifierOf(nodeOf(topology, candidate).facts)
   const others = topology.nodes.filter((one) => ![oldPrimary, candidate].includes(one.settings.name))
-  const running = others.filter(
-    ({ facts }) =>
-      isRunningStandby(facts) && identifierOf(facts) === identifierOf(nodeOf(topology, candidate).facts),
-  )
-  const astray = running
-    .filter(({ facts }) => reference !== undefined && hasDiverged(facts, reference))
-    .map((one) => one.settings.name)
+  const running = others.filter(({ facts }) => isRunningStandby(facts) && identifierOf(facts) === identifier)
+  const isAstray = ({ facts }: ObservedNode) => reference !== undefined && hasDiverged(facts, reference)
   const record = commonRecord(survey)
-  const members = inventory.nodes
-    .map((one) => one.name)
-    .filter(
-      (name) => record === null || record.members.includes(name) || name === candidate || name === oldPrimary,
-    )
-  const isFenced = (name: NodeName) =>
-    others.some((one) => one.settings.name === name && one.role === 'fenced')
+  const isMember = (name: NodeName) =>
+    record === null || record.members.includes(name) || name === candidate || name === oldPrimary
+  const following = namesOf(running.filter((one) => !isAstray(one)))
+  const away = namesOf(
+    others.filter(
+      (one) => isMember(one.settings.name) && one.facts.instance === null && one.role !== 'fenced',
+    ),
+  )
+  const roles = meantRoles(inventory, { primary: candidate, running: [oldPrimary, ...following], away })
+  const placeOf = (name: NodeName): Placement => ({
+    node: nodeOf(topology, name).settings,
+    upstream: nodeOf(topology, roles.upstreams.get(name) ?? candidate).settings,
+  })
   return {
-    returning: placeOf(settingsOf(oldPrimary)),
-    following: running
-      .filter((one) => !astray.includes(one.settings.name))
-      .map((one) => placeOf(one.settings)),
-    away: others
-      .filter(({ settings, facts, role }) => {
-        return members.includes(settings.name) && facts.instance === null && role !== 'fenced'
-      })
-      .map((one) => one.settings),
-    astray,
-    members,
-    confirming: members.filter((name) => name !== candidate && !astray.includes(name) && !isFenced(name)),
+    roles,
+    returning: placeOf(oldPrimary),
+    following: following.map(placeOf),
+    away: away.map(placeOf),
+    astray: namesOf(running.filter(isAstray)),
+    members: inventory.nodes.map((one) => one.name).filter(isMember),
+    confirming: confirmingStandbys(inventory, roles),
   }
 }
 
-/** The old primary as it will be: whoever is to receive from it can. */
-function asStandby(facts: NodeFacts, oldPrimary: NodeName, candidate: NodeFacts): NodeFacts {
-  const instance = facts.instance ?? candidate.instance
-  if (facts.name !== oldPrimary || instance === null) return facts
-  return { ...facts, instance: { ...instance, isInRecovery: true } }
-}
+const namesOf = (nodes: readonly ObservedNode[]) => nodes.map((one) => one.settings.name)
 
 /** Groups placements so that everybody's upstream is placed before it; `first` are those who stand already. */
 export function inWaves(
@@ -209,23 +197,6 @@ export function inWaves(
       [...first, ...names],
     ),
   ]
-}
-
-/** Slots under the cluster's own names that a node must not keep once everybody stands in the new order, for each node. */
-export function unwantedSlots(
-  inventory: Inventory,
-  order: NewOrder,
-  candidate: NodeName,
-): readonly { readonly node: NodeName; readonly slots: readonly string[] }[] {
-  const placements = [order.returning, ...order.following]
-  const holders = [order.returning.node.name, candidate, ...order.following.map(({ node }) => node.name)]
-  const isWanted = (holder: NodeName, owner: NodeSettings) =>
-    placements.some(({ node, upstream }) => node.name === owner.name && upstream.name === holder) ||
-    (holder === candidate && order.away.some((node) => node.name === owner.name))
-  return holders.map((holder) => ({
-    node: holder,
-    slots: inventory.nodes.filter((owner) => !isWanted(holder, owner)).map((owner) => owner.slotName),
-  }))
 }
 
 /** Whether a node has left the primary's post in this switchover: its mark says so, and it no longer accepts writes. */

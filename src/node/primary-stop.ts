@@ -46,19 +46,29 @@ while :; do
 done
 `
 
+/** A signal of the operator's is noticed at least this often. */
+const lookUpMs = 200
+
 /** How a primary went: its shutdown checkpoint is written, or it ended without one. */
 export interface Stopped {
   readonly is: 'shut-down' | 'ended'
   readonly control: ControlData
 }
 
+export interface StopOptions {
+  readonly timeoutMs: number
+  readonly signal: AbortSignal
+  /** Called now and then while its shutdown checkpoint is not there yet. */
+  onWait(): void
+}
+
 /** A running primary that is ready to be stopped within one message. */
 export interface HeldPrimary {
   /**
    * Stops it in fast mode. @throws {ReplctlError} `stop-failed` when it does not end in time, or is not the one that was
-   * held; `connection-lost` when what became of it is not known
+   * held; `connection-lost` when what became of it is not known; `interrupted`
    */
-  stop(timeoutMs: number, onWait: () => void): Promise<Stopped>
+  stop(options: StopOptions): Promise<Stopped>
   /** Lets go of it, told or not. */
   release(): void
 }
@@ -82,17 +92,16 @@ export async function holdPrimary(
   }
   return {
     release,
-    stop: async (timeoutMs, onWait) => {
+    stop: async ({ timeoutMs, signal, onWait }) => {
       const deadline = performance.now() + timeoutMs
       await running.write('go\n')
       for (;;) {
+        if (signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
         const left = deadline - performance.now()
         if (left <= 0) throw tooSlow(node.name, timeoutMs)
-        // Its own sign of life comes every half second or so.
-        const line = await lines.next(Math.max(left, 1)).catch((thrown) => {
-          throw thrown instanceof ReplctlError && thrown.code === 'timeout'
-            ? tooSlow(node.name, timeoutMs)
-            : thrown
+        const line = await lines.next(Math.min(left, lookUpMs)).catch((thrown) => {
+          if (thrown instanceof ReplctlError && thrown.code === 'timeout') return 'waiting'
+          throw thrown
         })
         if (line === 'waiting') onWait()
         else if (line === 'shut-down' || line === 'ended')

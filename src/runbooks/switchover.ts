@@ -1,10 +1,9 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
-import { inWaves, type NewOrder, type Placement, unwantedSlots } from '../cluster/judge-switchover.ts'
+import { inWaves, type NewOrder, type Placement } from '../cluster/judge-switchover.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import { ensureCheckpointOnTimeline, ensureRecentCheckpoint } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
-import { dropUnwantedSlots } from '../steps/drop-unwanted-slots.ts'
 import { awaitPostmasterEnd } from '../steps/end-postmaster.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
@@ -12,7 +11,7 @@ import { ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import type { Handover } from '../steps/hand-over.ts'
 import { prepareDemotion } from '../steps/prepare-demotion.ts'
-import { ensureReplicationSlot } from '../steps/replication-slots.ts'
+import { dropStaleSlots, ensureWantedSlots } from '../steps/replication-slots.ts'
 import { reportOpenWork, requireArchiveKeepsUp } from '../steps/require-quiet-primary.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
 import {
@@ -45,38 +44,36 @@ export interface SwitchoverPlan {
 export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
   const { oldPrimary, candidate, order, handover } = wish
   const { replication } = input.inventory
-  const roles = { oldPrimary: oldPrimary.name, candidate: candidate.name }
+  const exchange = { oldPrimary: oldPrimary.name, candidate: candidate.name }
   const placements = [order.returning, ...order.following]
-  const followers = placements.filter(({ upstream }) => upstream.name === candidate.name)
+  const holders = [candidate, ...placements.map(({ node }) => node)].map((node) => node.name)
+  const followers = [...placements, ...order.away].filter(({ upstream }) => upstream.name === candidate.name)
   const moved = order.following.filter(({ upstream }) => upstream.name === candidate.name)
   return inOrder([
-    requireFitSuccessor(roles, candidate, replication.maxCandidateLagBytes),
+    requireFitSuccessor(exchange, candidate, replication.maxCandidateLagBytes),
     requireSettingsParity(
-      roles,
+      exchange,
       order.following.map(({ node }) => node.name),
     ),
-    requireRoomForFollowers(roles, [...followers.map(({ node }) => node), ...order.away], replication.slots),
-    requireRoomForWal(roles),
+    requireRoomForFollowers(
+      exchange,
+      followers.map(({ node }) => node),
+      replication.slots,
+    ),
+    requireRoomForWal(exchange),
     requireArchiveKeepsUp(oldPrimary.name, wish.allowUnarchived),
     together([
       ...[order.returning, ...moved].map(({ node, upstream }) =>
         requireReplicationLogin(node.name, upstream, input.inventory),
       ),
       reportOpenWork(oldPrimary.name),
-      requireFlowingWal(roles),
+      requireFlowingWal(exchange),
     ]),
 
     // Prepared while writes go on; the mark first, so that whoever finds an interrupted switchover knows the two.
-    prepareDemotion(roles, order.returning.upstream, input),
+    prepareDemotion(exchange, order.returning.upstream, input),
     // Slots before the restartpoint: it would remove WAL that a standby which lags needs.
-    ...(replication.slots
-      ? [
-          ...placements.map(({ node, upstream }) =>
-            ensureReplicationSlot(upstream.name, node.slotName, node.name),
-          ),
-          ...order.away.map((node) => ensureReplicationSlot(candidate.name, node.slotName, node.name)),
-        ]
-      : []),
+    ...holders.flatMap((name) => ensureWantedSlots(name, input.inventory, order.roles)),
     // With the names of its new standbys before it accepts writes: a commit right after is as safe as one before.
     ensureSettings(candidate.name, input, order.confirming),
     ensureHbaLines(candidate.name, input),
@@ -99,19 +96,9 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       order.following.filter((one) => !moved.includes(one)),
       [candidate.name, oldPrimary.name, ...moved.map(({ node }) => node.name)],
     ).map((wave) => together(wave.map((one) => inOrder(follow(input, one))))),
-    ...(replication.slots
-      ? [
-          together(
-            unwantedSlots(input.inventory, order, candidate.name).map(({ node, slots }) =>
-              dropUnwantedSlots(node, slots),
-            ),
-          ),
-        ]
-      : []),
+    together(holders.map((name) => dropStaleSlots(name, input.inventory, order.roles))),
     together(
-      [candidate, ...placements.map(({ node }) => node)].map(({ name }) =>
-        ensureClusterRecord(name, { primary: candidate.name, members: order.members }),
-      ),
+      holders.map((name) => ensureClusterRecord(name, { primary: candidate.name, members: order.members })),
     ),
     ensureNoFenceMark(oldPrimary.name),
   ])

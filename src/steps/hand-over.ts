@@ -1,5 +1,5 @@
 import type { NodeFacts } from '../cluster/facts.ts'
-import { hasHandedOver, type Roles } from '../cluster/judge-switchover.ts'
+import { type Exchange, hasHandedOver } from '../cluster/judge-switchover.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { triggerFileOf } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
@@ -25,7 +25,7 @@ const silenceMs = 5_000
  * middle reads it from pg_control.
  */
 export class Handover {
-  readonly #roles: Roles
+  readonly #exchange: Exchange
   readonly #others: readonly NodeName[]
   #candidate: NodeFacts | null = null
   #checkpoint: Lsn | null = null
@@ -34,14 +34,14 @@ export class Handover {
   writeOutageMs: number | null = null
 
   /** `others`: running nodes beside the old primary, the candidate included. */
-  constructor(roles: Roles, others: readonly NodeName[]) {
-    this.#roles = roles
+  constructor(exchange: Exchange, others: readonly NodeName[]) {
+    this.#exchange = exchange
     this.#others = others
   }
 
   /** Stops the old primary; from its signal on it comes up only as a standby. Undone, it is in service again. */
   stopPrimary(): Step {
-    const { oldPrimary, candidate } = this.#roles
+    const { oldPrimary, candidate } = this.#exchange
     return {
       title: `stop the primary, so that it comes up only as a standby; ${candidate} takes over`,
       node: oldPrimary,
@@ -67,7 +67,7 @@ export class Handover {
 
   async #stop(ctx: StepContext): Promise<void> {
     // Identity and role right before the stop: the one that was seen leads still, with the same system identifier.
-    const [facts, candidate] = await Promise.all([look(ctx), look(ctx, this.#roles.candidate)])
+    const [facts, candidate] = await Promise.all([look(ctx), look(ctx, this.#exchange.candidate)])
     const { control, postmaster } = facts
     this.#candidate = candidate
     if (candidate.instance?.isInRecovery !== true || postmaster?.isAlive !== true) throw changed(facts)
@@ -85,9 +85,11 @@ export class Handover {
       await ctx.node.closeSql()
       if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
       this.#stoppedAt = performance.now()
-      const stopped = await held.stop(ctx.timeoutMs, () =>
-        ctx.progress({ message: 'waiting for the shutdown checkpoint' }),
-      )
+      const stopped = await held.stop({
+        timeoutMs: ctx.timeoutMs,
+        signal: ctx.signal,
+        onWait: () => ctx.progress({ message: 'waiting for the shutdown checkpoint' }),
+      })
       if (stopped.is === 'ended' || stopped.control.systemIdentifier !== control?.systemIdentifier) {
         throw noCleanStop({ ...facts, control: stopped.control })
       }
@@ -99,7 +101,7 @@ export class Handover {
 
   /** The candidate has replayed the old primary's shutdown checkpoint: nothing that was ever confirmed is missing there. */
   awaitShutdownCheckpoint(): Step {
-    const { oldPrimary, candidate } = this.#roles
+    const { oldPrimary, candidate } = this.#exchange
     return {
       title: `require that it has replayed the shutdown checkpoint of ${oldPrimary}`,
       node: candidate,
@@ -120,7 +122,7 @@ export class Handover {
           const seen = await this.#replayed(ctx)
           if (seen === 'leads' || isPast(seen, checkpoint)) return
           if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
-          if (Date.now() > deadline) throw lastRecordMissing(this.#roles, seen, checkpoint)
+          if (Date.now() > deadline) throw lastRecordMissing(this.#exchange, seen, checkpoint)
           await new Promise((resolve) => setTimeout(resolve, 2))
         }
       },
@@ -133,7 +135,7 @@ export class Handover {
    * one may be put back by whoever finds it, without it never.
    */
   promoteCandidate(): Step {
-    const { oldPrimary, candidate } = this.#roles
+    const { oldPrimary, candidate } = this.#exchange
     return {
       title: 'promote it to primary',
       node: candidate,
@@ -161,7 +163,8 @@ export class Handover {
     const options = { timeoutMs: silenceMs }
     if (choosePromotionMethod(majorOf(facts), 'auto') === 'pg_promote') {
       const promote = `SELECT CASE WHEN pg_last_wal_replay_lsn() > '${checkpoint}' THEN pg_promote(false)::text END`
-      if ((await sql.value(promote, options)) === null) throw lastRecordMissing(this.#roles, null, checkpoint)
+      if ((await sql.value(promote, options)) === null)
+        throw lastRecordMissing(this.#exchange, null, checkpoint)
     } else {
       const path = triggerFileOf(facts.home, ctx.node.settings)
       await ctx.node.output(shellScript(`create ${path}`, ': > "$1"', [path]))
@@ -209,15 +212,16 @@ export class Handover {
   }
 
   async #sql(ctx: StepContext): Promise<SqlSession> {
-    this.#candidate ??= await look(ctx, this.#roles.candidate)
-    if (this.#candidate.instance === null) throw this.#candidate.instanceError ?? candidateGone(this.#roles)
+    this.#candidate ??= await look(ctx, this.#exchange.candidate)
+    if (this.#candidate.instance === null)
+      throw this.#candidate.instanceError ?? candidateGone(this.#exchange)
     return await sqlOf(ctx, this.#candidate)
   }
 
   /** Where the old primary's shutdown checkpoint stands: told by the stop, else by its pg_control. */
   async #shutdownCheckpoint(ctx: StepContext): Promise<Lsn> {
     if (this.#checkpoint === null) {
-      const facts = await look(ctx, this.#roles.oldPrimary)
+      const facts = await look(ctx, this.#exchange.oldPrimary)
       if (facts.control?.state !== 'shut down') throw noCleanStop(facts)
       this.#checkpoint = facts.control.checkpointLsn
     }
@@ -229,7 +233,7 @@ export class Handover {
 const isPast = (seen: Lsn | null, checkpoint: Lsn) => seen !== null && compareLsn(seen, checkpoint) > 0
 
 function changed(facts: NodeFacts): ReplctlError {
-  return new ReplctlError('operation-unfinished', 'the roles have changed since the survey', {
+  return new ReplctlError('operation-unfinished', 'the exchange have changed since the survey', {
     hint: 'Look with "replctl status", then run the command again.',
     node: facts.name,
   })
@@ -250,7 +254,7 @@ function startedAgain(facts: NodeFacts): ReplctlError {
   })
 }
 
-function lastRecordMissing({ candidate, oldPrimary }: Roles, seen: Lsn | null, wanted: Lsn): ReplctlError {
+function lastRecordMissing({ candidate, oldPrimary }: Exchange, seen: Lsn | null, wanted: Lsn): ReplctlError {
   return new ReplctlError('not-streaming', `${candidate} did not get the last WAL of ${oldPrimary}`, {
     detail: `It has replayed ${seen ?? 'less'}; the shutdown checkpoint stands at ${wanted}.`,
     hint: `Look at the network between the two and at the log of ${candidate}.`,
@@ -258,7 +262,7 @@ function lastRecordMissing({ candidate, oldPrimary }: Roles, seen: Lsn | null, w
   })
 }
 
-function candidateGone({ candidate }: Roles): ReplctlError {
+function candidateGone({ candidate }: Exchange): ReplctlError {
   return new ReplctlError('not-answering', `PostgreSQL on ${candidate} does not answer any more`, {
     hint: `The reason stands in its log.`,
     node: candidate,

@@ -1,6 +1,6 @@
 import type { FenceMark, NodeFacts } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
-import type { Roles } from '../cluster/judge-switchover.ts'
+import type { Exchange } from '../cluster/judge-switchover.ts'
 import { hasHandedOver } from '../cluster/judge-switchover.ts'
 import { nodeName } from '../cluster/names.ts'
 import { ownedStandbyFile } from '../cluster/node-configuration.ts'
@@ -19,7 +19,7 @@ export const preparedRecoveryFile = 'recovery.conf.next'
 const title = (candidate: string) => `prepare it to hand over to ${candidate}`
 
 /** Who hands over to whom, as the steps of an unfinished switchover tell; null where none was begun. */
-export function rolesBegun(begun: readonly string[]): Roles | null {
+export function rolesBegun(begun: readonly string[]): Exchange | null {
   for (const key of begun) {
     const match = /^(.+): prepare it to hand over to (.+)$/.exec(key)
     if (match?.[1] !== undefined && match[2] !== undefined) {
@@ -48,8 +48,8 @@ if [ -e "$state/standby.before" ]; then mv -f -- "$state/standby.before" "$2"; e
  * standby. Nothing of it has an effect before the standby signal is there, which the stop itself leaves. It is the first
  * change of a switchover, so that whoever finds the mark after an interruption knows the two.
  */
-export function prepareDemotion(roles: Roles, upstream: NodeSettings, input: ClusterInput): Step {
-  const { oldPrimary, candidate } = roles
+export function prepareDemotion(exchange: Exchange, upstream: NodeSettings, input: ClusterInput): Step {
+  const { oldPrimary, candidate } = exchange
   const pathOf = (ctx: StepContext, facts: NodeFacts) =>
     capabilitiesOf(majorOf(facts)).recoveryConf
       ? `${stateDirectoryOf(facts.home, ctx.node.settings)}/${preparedRecoveryFile}`

@@ -1,7 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import { judgeRoom, judgeSuccessor, settingsTooLow } from '../cluster/judge-successor.ts'
-import { hasHandedOver, type Roles } from '../cluster/judge-switchover.ts'
+import { type Exchange, hasHandedOver } from '../cluster/judge-switchover.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -11,18 +11,18 @@ type Both = { readonly primary: NodeFacts; readonly candidate: NodeFacts }
 
 /** A look at two nodes that may refuse. What an interrupted switchover left behind is not judged again. */
 function requireOfBoth(
-  roles: Roles,
+  exchange: Exchange,
   title: string,
   judge: (ctx: StepContext, both: Both) => ReplctlError | null | Promise<ReplctlError | null>,
   because: (both: Both) => string,
 ): Step {
   return {
     title,
-    node: roles.candidate,
+    node: exchange.candidate,
     check: async (ctx) => {
       const [primary, candidate] = await Promise.all([
-        look(ctx, roles.oldPrimary),
-        look(ctx, roles.candidate),
+        look(ctx, exchange.oldPrimary),
+        look(ctx, exchange.candidate),
       ])
       if (hasHandedOver(primary, candidate)) return satisfied('the hand-over is under way already')
       for (const facts of [primary, candidate]) {
@@ -35,19 +35,19 @@ function requireOfBoth(
 }
 
 /** The candidate streams from the primary, is close behind it, replays, and may lead. */
-export function requireFitSuccessor(roles: Roles, settings: NodeSettings, maxLagBytes: number): Step {
+export function requireFitSuccessor(exchange: Exchange, settings: NodeSettings, maxLagBytes: number): Step {
   return requireOfBoth(
-    roles,
-    `require that it can take over from ${roles.oldPrimary} without loss`,
+    exchange,
+    `require that it can take over from ${exchange.oldPrimary} without loss`,
     (_ctx, both) => judgeSuccessor({ ...both, settings, maxLagBytes }),
     ({ candidate }) => `it streams, and has replayed ${candidate.instance?.replayLsn}`,
   )
 }
 
 /** Whoever is a standby afterwards has nothing lower than the new primary: the old primary above all. */
-export function requireSettingsParity(roles: Roles, standbys: readonly NodeName[]): Step {
+export function requireSettingsParity(exchange: Exchange, standbys: readonly NodeName[]): Step {
   return requireOfBoth(
-    roles,
+    exchange,
     'require settings that its standbys can follow',
     async (ctx, { primary, candidate }) => {
       const others = await Promise.all(standbys.map((name) => look(ctx, name)))
@@ -63,12 +63,12 @@ export function requireSettingsParity(roles: Roles, standbys: readonly NodeName[
 
 /** Walsenders and slots are free for everybody who will follow it. */
 export function requireRoomForFollowers(
-  roles: Roles,
+  exchange: Exchange,
   followers: readonly NodeSettings[],
   hasSlots: boolean,
 ): Step {
   return requireOfBoth(
-    roles,
+    exchange,
     'require walsenders and slots for those who will follow it',
     (_ctx, { candidate }) => judgeRoom(candidate, followers, hasSlots),
     () => 'there are enough',
@@ -79,9 +79,9 @@ export function requireRoomForFollowers(
 const neededSegments = 4
 
 /** Both have room for the WAL of the exchange. */
-export function requireRoomForWal(roles: Roles): Step {
+export function requireRoomForWal(exchange: Exchange): Step {
   return requireOfBoth(
-    roles,
+    exchange,
     'require disk space for the WAL of the exchange',
     (_ctx, { primary, candidate }) => {
       const short = [primary, candidate].find((facts) => {
@@ -106,23 +106,23 @@ const catchUpMs = 10_000
  * The candidate replays what the primary has at this moment: proof that WAL flows to it, where its walreceiver may be
  * frozen and still look connected.
  */
-export function requireFlowingWal(roles: Roles): Step {
+export function requireFlowingWal(exchange: Exchange): Step {
   let wanted: string | null = null
   const hasReplayed = async (ctx: StepContext, candidate: NodeFacts) => {
     const sql = await sqlOf(ctx, candidate)
     return (await sql.value(`SELECT (pg_last_wal_replay_lsn() >= '${wanted}')::text`)) !== 'false'
   }
   return {
-    title: `require that it replays what ${roles.oldPrimary} has now`,
-    node: roles.candidate,
+    title: `require that it replays what ${exchange.oldPrimary} has now`,
+    node: exchange.candidate,
     leavesClusterAlone: true,
     check: async (ctx) => {
       const [primary, candidate] = await Promise.all([
-        look(ctx, roles.oldPrimary),
-        look(ctx, roles.candidate),
+        look(ctx, exchange.oldPrimary),
+        look(ctx, exchange.candidate),
       ])
       if (hasHandedOver(primary, candidate)) return satisfied('the hand-over is under way already')
-      const { sql } = await ask(ctx, roles.oldPrimary)
+      const { sql } = await ask(ctx, exchange.oldPrimary)
       wanted = await sql.value('SELECT pg_current_wal_flush_lsn()::text')
       return (await hasReplayed(ctx, candidate))
         ? satisfied(`it has replayed ${wanted}`)
@@ -133,7 +133,7 @@ export function requireFlowingWal(roles: Roles): Step {
       const deadline = Date.now() + Math.min(ctx.timeoutMs, catchUpMs)
       while (!(await hasReplayed(ctx, facts))) {
         if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
-        if (Date.now() > deadline) throw notFlowing(roles, wanted)
+        if (Date.now() > deadline) throw notFlowing(exchange, wanted)
         await new Promise((resolve) => setTimeout(resolve, 5))
       }
     },
@@ -141,7 +141,7 @@ export function requireFlowingWal(roles: Roles): Step {
   }
 }
 
-function notFlowing({ candidate, oldPrimary }: Roles, wanted: string | null): ReplctlError {
+function notFlowing({ candidate, oldPrimary }: Exchange, wanted: string | null): ReplctlError {
   return new ReplctlError(
     'lag-too-high',
     `cannot switch over to ${candidate}: WAL does not reach it in time`,

@@ -1,5 +1,10 @@
 import type { NodeSettings } from '../../cluster/inventory.ts'
-import { arrangeAfter, judgeSwitchover, type NewOrder, type Roles } from '../../cluster/judge-switchover.ts'
+import {
+  arrangeAfter,
+  type Exchange,
+  judgeSwitchover,
+  type NewOrder,
+} from '../../cluster/judge-switchover.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { wayBack } from '../../cluster/way-back.ts'
@@ -65,7 +70,7 @@ function decide(
         handover,
       },
     ),
-    problems: bystanderProblems(observation, judged, order),
+    problems: bystanderProblems(observation, order),
     result: (after) =>
       resultOf(after, judged, {
         repointed: [order.returning, ...order.following].map((one) => one.node.name),
@@ -81,15 +86,15 @@ function decide(
 }
 
 /** Members that are down, or went astray, stop nothing: what becomes of them is said. */
-function bystanderProblems({ survey }: Observation, roles: Roles, order: NewOrder): readonly Problem[] {
+function bystanderProblems({ survey }: Observation, order: NewOrder): readonly Problem[] {
   const down = order.away.filter(
-    (one) => survey.find((facts) => facts.name === one.name)?.unreachable === null,
+    ({ node }) => survey.find((facts) => facts.name === node.name)?.unreachable === null,
   )
   return [
-    ...down.map(({ name }) =>
+    ...down.map(({ node: { name } }) =>
       problemOf(
         new ReplctlError('instance-stopped', `PostgreSQL does not run on ${name}`, {
-          detail: `${roles.candidate} keeps WAL for it from now on.`,
+          detail: 'WAL is kept for it.',
           hint: `Bring it back as a standby: replctl add-standby ${name}`,
           node: name,
         }),
@@ -119,7 +124,7 @@ function leadsAlready(primary: NodeName): Decision {
 
 function resultOf(
   after: Observation,
-  { oldPrimary, candidate }: Roles,
+  { oldPrimary, candidate }: Exchange,
   done: { readonly repointed: readonly string[]; readonly writeOutageMs: number | null },
 ): object {
   const instance = after.survey.find((facts) => facts.name === candidate)?.instance

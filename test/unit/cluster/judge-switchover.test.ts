@@ -3,11 +3,10 @@ import type { NodeFacts } from '../../../src/cluster/facts.ts'
 import type { NodeSettings } from '../../../src/cluster/inventory.ts'
 import {
   arrangeAfter,
+  type Exchange,
   hasHandedOver,
   inWaves,
   judgeSwitchover,
-  type Roles,
-  unwantedSlots,
 } from '../../../src/cluster/judge-switchover.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
 import { ReplctlError } from '../../../src/errors.ts'
@@ -29,7 +28,7 @@ import {
 const at = '0/5000000'
 const primary = (name: string, ...standbys: string[]) =>
   runningNode(name, { currentLsn: lsn(at), replication: standbys.map((one) => connection(one)) })
-const roles = (oldPrimary: string, candidate: string): Roles => ({
+const roles = (oldPrimary: string, candidate: string): Exchange => ({
   oldPrimary: nodeName(oldPrimary),
   candidate: nodeName(candidate),
 })
@@ -37,7 +36,7 @@ const roles = (oldPrimary: string, candidate: string): Roles => ({
 type Changes = Record<string, Partial<NodeSettings>>
 interface Wish {
   readonly node?: string
-  readonly begun?: Roles
+  readonly begun?: Exchange
   readonly changes?: Changes
 }
 
@@ -162,7 +161,7 @@ describe('a switchover that was begun', () => {
 })
 
 describe('the new order', () => {
-  const places = (survey: readonly NodeFacts[], pair: Roles, changes: Changes = {}) => {
+  const places = (survey: readonly NodeFacts[], pair: Exchange, changes: Changes = {}) => {
     const { inventory, topology } = observed(survey, changes)
     const order = arrangeAfter(inventory, topology, pair)
     const upstreams = [order.returning, ...order.following].map(
@@ -213,7 +212,7 @@ describe('the new order', () => {
       stoppedNode('pg5', at, { fence: fenceMark('pg1'), control: control() }),
     ]
     const { order } = places(survey, roles('pg1', 'pg2'))
-    expect(order.away.map((node) => node.name)).toEqual(['pg3'])
+    expect(order.away.map(({ node }) => node.name)).toEqual(['pg3'])
     expect(order.confirming).toEqual(['pg1', 'pg3'])
     expect(order.members).toEqual(['pg1', 'pg2', 'pg3', 'pg5'])
   })
@@ -226,16 +225,5 @@ describe('the new order', () => {
     ]
     const { order } = places(survey, roles('pg1', 'pg2'))
     expect(order).toMatchObject({ following: [], astray: ['pg3'], confirming: ['pg1'] })
-  })
-
-  test('every own slot that no standby uses there any more is unwanted, on each node', () => {
-    const changes = { pg3: { upstream: nodeName('pg1') } }
-    const { inventory, order } = places(quartet, roles('pg1', 'pg2'), changes)
-    expect(unwantedSlots(inventory, order, nodeName('pg2'))).toEqual([
-      { node: 'pg1', slots: ['shop_pg1', 'shop_pg2', 'shop_pg4'] },
-      { node: 'pg2', slots: ['shop_pg2', 'shop_pg3'] },
-      { node: 'pg3', slots: ['shop_pg1', 'shop_pg2', 'shop_pg3', 'shop_pg4'] },
-      { node: 'pg4', slots: ['shop_pg1', 'shop_pg2', 'shop_pg3', 'shop_pg4'] },
-    ])
   })
 })

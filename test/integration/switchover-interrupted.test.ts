@@ -1,0 +1,226 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { describeOnHosts } from '../kit/describe-on-hosts.ts'
+import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
+import {
+  awaitCondition,
+  type ReplctlResult,
+  type StartedReplctl,
+  TestCluster,
+  TestHosts,
+} from '../kit/index.ts'
+import { fingerprint, openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
+
+const dataDir = '/var/lib/postgresql/15/shop'
+
+describeOnHosts('switchover, interrupted', () => {
+  let hosts: TestHosts
+  let cluster: TestCluster
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({
+      hosts: [{ name: 'pg1' }, { name: 'pg2' }, { name: 'pg3', login: 'root' }],
+    })
+    cluster = await TestCluster.create(hosts, { inventory: openToControlHost })
+    await cluster.init()
+    await cluster.addStandbys()
+    await cluster.server('pg1').sql('CREATE TABLE ledger (id bigint)')
+    await saveHosts(hosts)
+  })
+  afterAll(() => hosts?.destroy())
+  beforeEach(async () => {
+    await restoreHosts(hosts)
+    for (const name of ['pg2', 'pg3']) await cluster.server('pg1').awaitStreaming(`shop_${name}`)
+  })
+
+  const tell = ({ exitCode, json }: ReplctlResult) => ({
+    exit: exitCode,
+    changed: json?.changed,
+    errors: json?.problems.flatMap((one: { code: string; severity: string }) =>
+      one.severity === 'error' ? [one.code] : [],
+    ),
+  })
+  /** As `expect`, with replctl's own words where it fails. */
+  const told = (result: ReplctlResult) =>
+    expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
+  const ended = async (started: StartedReplctl): Promise<ReplctlResult> => {
+    const { exitCode } = await started.finished
+    const [stdout, stderr] = [started.stdout(), started.stderr()]
+    return { exitCode, stdout, stderr, json: JSON.parse(stdout || 'null') } as ReplctlResult
+  }
+
+  /** One writer, everybody behind it, nothing left over. */
+  async function expectGoodCluster(primary: string): Promise<void> {
+    expect(await writersNow(hosts)).toEqual([primary])
+    const standbys = ['pg1', 'pg2', 'pg3'].filter((name) => name !== primary)
+    for (const name of standbys) await cluster.server(primary).awaitStreaming(`shop_${name}`)
+    const slots = "SELECT coalesce(string_agg(slot_name, ',' ORDER BY 1), '') FROM pg_replication_slots"
+    expect(await cluster.server(primary).sqlValue(slots)).toBe(standbys.map((name) => `shop_${name}`).join())
+    for (const name of standbys) expect(await cluster.server(name).sqlValue(slots)).toBe('')
+    told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
+    const left = await hosts.exec(primary, `ls ${dataDir} ~postgres/.replctl/shop`, { user: 'postgres' })
+    expect(left.stdout).not.toMatch(/standby\.signal|fenced\.json|journal/)
+  }
+
+  /** Calls replctl from a control host that knows nothing of what was begun. */
+  async function elsewhere(...args: string[]): Promise<ReplctlResult> {
+    const home = join(hosts.directory, 'elsewhere')
+    await mkdir(home, { recursive: true })
+    return await cluster.replctl([...args, '--json'], { cwd: home, env: { HOME: home } })
+  }
+
+  /** Runs a switchover to pg2 and kills replctl as soon as it told the end of this step. */
+  async function killAfter(step: RegExp): Promise<void> {
+    const started = cluster.startReplctl(['switchover', 'pg2'])
+    let isOver = false
+    void started.finished.then(() => {
+      isOver = true
+    })
+    const isTold = () =>
+      started
+        .stderr()
+        .split('\n')
+        .some((line) => /^[✓·] /.test(line) && step.test(line))
+    await awaitCondition(`the step ${step} ended`, () => isOver || isTold(), { everyMs: 1 })
+    started.kill()
+    await started.finished
+  }
+
+  /** Starts a switchover to pg2 whose stop of pg1 goes no further: its checkpointer is frozen. */
+  async function holdInStop(
+    ...args: string[]
+  ): Promise<{ started: StartedReplctl; release: () => Promise<void> }> {
+    const [checkpointer] = await hosts.pids('pg1', 'checkpointer')
+    await hosts.kill('pg1', checkpointer!, 'SIGSTOP')
+    const started = cluster.startReplctl(['switchover', 'pg2', '--json', ...args])
+    const signal = ['test', '-e', `${dataDir}/standby.signal`]
+    await awaitCondition(
+      'pg1 is told to stop',
+      async () => (await hosts.exec('pg1', signal, { check: false })).exitCode === 0,
+    )
+    return { started, release: () => hosts.kill('pg1', checkpointer!, 'SIGCONT') }
+  }
+
+  /** As {@link holdInStop}; then pg1 shuts down and pg2 does not get to replay the end of it. */
+  async function holdAfterStop(
+    ...args: string[]
+  ): Promise<{ started: StartedReplctl; release: () => Promise<void> }> {
+    const { started, release } = await holdInStop(...args)
+    const [startup] = await hosts.pids('pg2', 'startup')
+    await hosts.kill('pg2', startup!, 'SIGSTOP')
+    await release()
+    await awaitCondition(
+      'pg1 is shut down',
+      async () => (await cluster.server('pg1').controlData()).get('Database cluster state') === 'shut down',
+    )
+    return { started, release: () => hosts.kill('pg2', startup!, 'SIGCONT') }
+  }
+
+  it.each<[RegExp, string[]]>([
+    [/prepare it to hand over/, ['switchover', 'pg2']],
+    [/have the replication slot "shop_pg3"/, ['resume']],
+    [/stop the primary/, ['resume']],
+    [/promote it to primary/, ['resume']],
+    [/start PostgreSQL/, ['switchover', 'pg2']],
+    [/pg3 {2}record who leads/, ['resume']],
+  ])('killed after the step %s, "%s" gets to the end, from any control host', async (step, again) => {
+    const watch = new WriterWatch(hosts)
+    await killAfter(step)
+    told(await elsewhere(...again)).toMatchObject({ exit: 0 })
+    expect(await watch.stop()).toEqual([])
+    await expectGoodCluster('pg2')
+    expect(await cluster.server('pg2').sqlValue('SELECT timeline_id FROM pg_control_checkpoint()')).toBe(2)
+  })
+
+  it('killed while everything is being prepared, abort leaves no trace', async () => {
+    const before = await Promise.all(['pg1', 'pg2', 'pg3'].map((name) => fingerprint(hosts, name)))
+    await killAfter(/have the replication slot "shop_pg3"/)
+    const aborted = await elsewhere('abort')
+    // It may have been quicker than the kill; then there is no way back.
+    if (aborted.json.problems[0]?.code === 'cannot-abort') {
+      told(await elsewhere('resume')).toMatchObject({ exit: 0 })
+      await expectGoodCluster('pg2')
+      return
+    }
+    told(aborted).toMatchObject({ exit: 0 })
+    expect(await Promise.all(['pg1', 'pg2', 'pg3'].map((name) => fingerprint(hosts, name)))).toEqual(before)
+    await expectGoodCluster('pg1')
+  })
+
+  it('killed in the middle of the stop, it can be taken back, or finished', async () => {
+    const watch = new WriterWatch(hosts)
+    const first = await holdInStop()
+    first.started.kill()
+    await first.started.finished
+    await first.release()
+    told(await elsewhere('abort')).toMatchObject({ exit: 0 })
+    await expectGoodCluster('pg1')
+
+    const second = await holdAfterStop()
+    second.started.kill()
+    await second.started.finished
+    await second.release()
+    expect(await writersNow(hosts)).toEqual([])
+    // Nobody else begins anything, and nothing is mistaken for a lost primary.
+    told(await elsewhere('switchover', 'pg3')).toMatchObject({ exit: 3, errors: ['no-primary'] })
+    told(await elsewhere('abort')).toMatchObject({ exit: 0 })
+    await expectGoodCluster('pg1')
+
+    const third = await holdAfterStop()
+    third.started.kill()
+    await third.started.finished
+    await third.release()
+    told(await elsewhere('switchover', 'pg2')).toMatchObject({ exit: 0, changed: true })
+    expect(await watch.stop()).toEqual([])
+    await expectGoodCluster('pg2')
+  })
+
+  it('a stop that does not end in time, is interrupted, or becomes a crash puts the old primary back', async () => {
+    const watch = new WriterWatch(hosts)
+    const slow = await holdInStop('--timeout', '2s')
+    told(await ended(slow.started)).toMatchObject({ exit: 5, changed: false, errors: ['stop-failed'] })
+    await expectGoodCluster('pg1')
+
+    const interrupted = await holdInStop()
+    interrupted.started.kill('SIGTERM')
+    told(await ended(interrupted.started)).toMatchObject({ exit: 143, changed: false })
+    await expectGoodCluster('pg1')
+
+    const crashed = await holdInStop()
+    await cluster.server('pg1').kill9()
+    told(await ended(crashed.started)).toMatchObject({ exit: 5, changed: false, errors: ['stop-failed'] })
+    expect(await watch.stop()).toEqual([])
+    await expectGoodCluster('pg1')
+  })
+
+  it('a candidate that stalls, dies or loses its power before it is promoted costs nothing: the old primary is back', async () => {
+    const stalled = await holdAfterStop('--timeout', '2s')
+    told(await ended(stalled.started)).toMatchObject({ exit: 5, changed: false, errors: ['not-streaming'] })
+    await stalled.release()
+    await expectGoodCluster('pg1')
+
+    const dead = await holdAfterStop()
+    await cluster.server('pg2').kill9()
+    told(await ended(dead.started)).toMatchObject({ exit: 5, changed: false })
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+    await cluster.server('pg2').start()
+    told(await cluster.replctl(['switchover', 'pg2', '--json'])).toMatchObject({ exit: 0 })
+    await expectGoodCluster('pg2')
+  })
+
+  it('cut off from the old primary right after it was told to stop, nothing is guessed: exit 6, and resume finishes', async () => {
+    const watch = new WriterWatch(hosts)
+    const held = await holdInStop()
+    await hosts.cutLink('pg1', 'control', { port: 22 })
+    await held.release()
+    const lost = await ended(held.started)
+    told(lost).toMatchObject({ exit: 6 })
+    expect(await writersNow(hosts)).toEqual([])
+    told(await elsewhere('resume')).toMatchObject({ exit: 4 })
+    await hosts.restoreLink('pg1')
+    told(await elsewhere('resume', '--timeout', '90s')).toMatchObject({ exit: 0 })
+    expect(await watch.stop()).toEqual([])
+    await expectGoodCluster('pg2')
+  })
+})
