@@ -30,6 +30,8 @@ export class Handover {
   #candidate: NodeFacts | null = null
   #checkpoint: Lsn | null = null
   #stoppedAt: number | null = null
+  /** The candidate was just seen to be past the checkpoint: nothing is looked up twice while nobody can write. */
+  #isCaughtUp = false
   /** From the word to stop to the first write that the new primary confirmed; null where this run did not see both. */
   writeOutageMs: number | null = null
 
@@ -111,7 +113,8 @@ export class Handover {
         const seen = await this.#replayed(ctx)
         if (seen === 'leads') return satisfied('it leads already')
         const checkpoint = await this.#shutdownCheckpoint(ctx)
-        return isPast(seen, checkpoint)
+        this.#isCaughtUp = isPast(seen, checkpoint)
+        return this.#isCaughtUp
           ? satisfied(`it has replayed ${seen}, past ${checkpoint}`)
           : pending(`it has replayed ${seen}, the checkpoint stands at ${checkpoint}`)
       },
@@ -120,7 +123,8 @@ export class Handover {
         const deadline = Date.now() + Math.min(ctx.timeoutMs, lastRecordMs)
         for (;;) {
           const seen = await this.#replayed(ctx)
-          if (seen === 'leads' || isPast(seen, checkpoint)) return
+          this.#isCaughtUp = seen !== 'leads' && isPast(seen, checkpoint)
+          if (seen === 'leads' || this.#isCaughtUp) return
           if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
           if (Date.now() > deadline) throw lastRecordMissing(this.#exchange, seen, checkpoint)
           await new Promise((resolve) => setTimeout(resolve, 2))
@@ -142,7 +146,7 @@ export class Handover {
       pointOfNoReturn: true,
       crossesWith: [oldPrimary],
       check: async (ctx) => {
-        if (ctx.isDryRun) return pending('it is in recovery')
+        if (ctx.isDryRun || this.#isCaughtUp) return pending('it is in recovery')
         const seen = await this.#replayed(ctx)
         return seen === 'leads' ? satisfied('it leads') : pending(`it is in recovery, at ${seen}`)
       },

@@ -22,7 +22,9 @@ describeOnHosts('switchover, interrupted', () => {
     hosts = await TestHosts.create({
       hosts: [{ name: 'pg1' }, { name: 'pg2' }, { name: 'pg3', login: 'root' }],
     })
-    cluster = await TestCluster.create(hosts, { inventory: openToControlHost })
+    cluster = await TestCluster.create(hosts, {
+      inventory: { ...openToControlHost, ssh: { connect_timeout: '10s' } },
+    })
     await cluster.init()
     await cluster.addStandbys()
     await cluster.server('pg1').sql('CREATE TABLE ledger (id bigint)')
