@@ -93,4 +93,19 @@ describeOnHosts('a cluster with a WAL archive', () => {
       { timeoutMs: 60_000 },
     )
   })
+
+  it('is as good after a switchover: every segment up to it is there, and the new primary goes on', async () => {
+    await cluster.server('pg1').sql('CREATE TABLE before_switchover AS SELECT 1 AS id')
+    await cluster.succeed(['switchover', 'pg2'])
+    const verified = await cluster.succeed(['verify'])
+    expect((verified.json as { result: { archive: { ok: boolean } } }).result.archive.ok).toBe(true)
+    const files = await hosts.exec('backup1', `ls ${archiveDir}/*/wal`, { user: 'postgres' })
+    expect(files.stdout).toMatch(/^00000002\.history/m)
+    const old = (await segments())
+      .map((name) => name.slice(0, 24))
+      .filter((name) => name.startsWith('00000001'))
+    const numbers = old.map((name) => Number.parseInt(name.slice(16), 16)).toSorted((a, b) => a - b)
+    expect(numbers).toEqual(numbers.map((_, index) => numbers[0]! + index))
+    await cluster.succeed(['switchover', 'pg1'])
+  })
 })

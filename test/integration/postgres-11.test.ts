@@ -53,6 +53,19 @@ describeOnHosts('PostgreSQL 11, beside 15 on every host', () => {
     expect((await cluster.init()).json.changed).toBe(false)
   })
 
+  it('switchover there and back: recovery.conf is left by the stop, and the other standby follows by a restart', async () => {
+    for (const [primary, ...standbys] of [
+      ['pg2', 'pg1', 'pg3'],
+      ['pg1', 'pg2', 'pg3'],
+    ] as const) {
+      const done = await cluster.succeed(['switchover', primary])
+      expect(done.json.result).toMatchObject({ new_primary: primary, lost_bytes: 0 })
+      for (const host of standbys) await cluster.server(primary).awaitStreaming(`shop_${host}`)
+      expect(await cluster.server(primary).sqlValue('SELECT count(*) FROM pg_replication_slots')).toBe(2)
+    }
+    expect((await cluster.replctl(['status', '--json'])).json.problems).toEqual([])
+  })
+
   it('promote by trigger file, and then by what serves best; the other standby follows', async () => {
     await cluster.server('pg1').kill9()
     await cluster.succeed(['promote', 'pg2', '--method', 'trigger-file'])
