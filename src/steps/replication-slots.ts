@@ -109,7 +109,7 @@ export function dropStaleSlots(node: NodeName, inventory: Inventory, roles: Role
 }
 
 /** A walsender that has not noticed that its standby is gone still holds the slot: it is ended first. */
-async function dropSlot(sql: SqlSession, slot: string): Promise<void> {
+export async function dropSlot(sql: SqlSession, slot: string): Promise<void> {
   const name = quoteLiteral(slot)
   await sql.execute(
     `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = ${name} AND active`,
