@@ -5,9 +5,10 @@ import {
   metadataFile,
   storedBytes,
 } from '../postgres/backup-metadata.ts'
-import { compareLsn } from '../postgres/lsn.ts'
+import { compareLsn, lsnToBytes } from '../postgres/lsn.ts'
 import { parseTimelineHistory, type TimelineHistory } from '../postgres/timeline-history.ts'
 import { isOnLine, type WalChain, walChain } from '../postgres/wal-chain.ts'
+import { segmentNumber, walFileNameOf } from '../postgres/wal-file.ts'
 
 /** One folder below `backup/`, as it was found. */
 export interface FoundBackup {
@@ -158,14 +159,14 @@ export function isBackupOn(history: TimelineHistory, backup: BackupMetadata): bo
   return isOnLine(history, backup.timeline, backup.stopLsn)
 }
 
-/** WAL that the archive holds from a backup on, along a line. */
+/** WAL that there is from a backup on, along a line: what the archive holds, and what the backup brings along. */
 export function chainFrom(
   catalog: BackupCatalog,
   backup: BackupMetadata,
   history: TimelineHistory,
 ): WalChain {
   return walChain({
-    segments: catalog.segments,
+    segments: new Set([...catalog.segments, ...walOf(backup)]),
     history,
     from: backup.startLsn,
     fromTimeline: backup.timeline,
@@ -177,3 +178,14 @@ export function chainFrom(
 export function byStop(a: BackupMetadata, b: BackupMetadata): number {
   return compareLsn(a.stopLsn, b.stopLsn) || (a.id < b.id ? -1 : 1)
 }
+
+/** Segments that hold WAL from a backup's start to its end. */
+export function walOf(backup: BackupMetadata): readonly string[] {
+  const { timeline, startLsn, stopLsn, walSegmentSizeBytes: size } = backup
+  const first = segmentNumber(startLsn, size)
+  const last = (lsnToBytes(stopLsn) - 1n) / BigInt(size)
+  return Array.from({ length: Number(last - first) + 1 }, (_, index) =>
+    walFileNameOf(timeline, first + BigInt(index), size),
+  )
+}
+

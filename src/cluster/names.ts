@@ -10,3 +10,6 @@ export function nodeName(name: string): NodeName {
 
 /** Under this name the steps reach the archive host, be it a node as well or not. No node can be called so. */
 export const archiveHost = nodeName('archive host')
+
+/** Under this name the steps reach an instance that is restored beside a node's own, on the node's host. */
+export const besideNode = (name: NodeName): NodeName => nodeName(`${name} (restored)`)

@@ -37,6 +37,24 @@ export function parseRecoveryTarget(flags: RecoveryTargetFlags): RecoveryTarget 
   return given[0] ?? { kind: 'latest' }
 }
 
+/** The flags that give this target again. */
+export function recoveryTargetFlags(target: RecoveryTarget): RecoveryTargetFlags {
+  switch (target.kind) {
+    case 'latest':
+      return { latest: true }
+    case 'immediate':
+      return { toImmediate: true }
+    case 'time':
+      return { toTime: target.time }
+    case 'lsn':
+      return { toLsn: target.lsn }
+    case 'name':
+      return { toName: target.name }
+    case 'xid':
+      return { toXid: target.xid }
+  }
+}
+
 const timeShape =
   /^(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,6}))?)? ?(?:(Z|UTC|GMT)|([+-])(\d\d):?(\d\d)?)$/i
 

@@ -77,3 +77,16 @@ export function takenText(taken: ListedBackup, paint: Paint): string {
   const size = taken.data_bytes === null ? '' : `, of ${formatBytes(taken.data_bytes)} of data`
   return `Backup ${paint.strong(taken.id)} is taken and verified: ${formatBytes(taken.bytes)}${size}, timeline ${taken.timeline}, ${taken.start_lsn} to ${taken.stop_lsn}.\n`
 }
+
+/** `result` of `backup expire`. */
+export interface ExpiredResult {
+  readonly removed: readonly string[]
+  readonly kept: readonly string[]
+  readonly wal: { readonly before: string | null; readonly files: number; readonly bytes: number }
+}
+
+export function expiredText({ removed, kept, wal }: ExpiredResult, paint: Paint): string {
+  const gone = removed.length === 0 ? 'No backup is past retention.' : `Removed: ${removed.join(', ')}.`
+  const pruned = wal.files === 0 ? '' : ` ${wal.files} WAL files (${formatBytes(wal.bytes)}) before ${wal.before} are gone.`
+  return `${gone} Kept: ${paint.strong(kept.join(', '))}.${pruned}\n`
+}

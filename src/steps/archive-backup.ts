@@ -1,4 +1,4 @@
-import type { BackupRequest } from '../cluster/backup-catalog.ts'
+import { type BackupRequest, walOf } from '../cluster/backup-catalog.ts'
 import type { ArchiveSettings, Inventory, NodeSettings } from '../cluster/inventory.ts'
 import { archiveHost, type NodeName } from '../cluster/names.ts'
 import { upstreamConninfo } from '../cluster/node-configuration.ts'
@@ -11,9 +11,8 @@ import type { Node } from '../node/node.ts'
 import { parseBackupLabel, parseBackupStop, parseTablespaceMap } from '../postgres/backup-label.ts'
 import { type BackupMetadata, printBackupMetadata } from '../postgres/backup-metadata.ts'
 import { chooseStoredCompression, storedBackupArgs } from '../postgres/base-backup.ts'
-import { lsnToBytes } from '../postgres/lsn.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
-import { lastWalFileName, segmentNumber, walFileNameOf } from '../postgres/wal-file.ts'
+import { lastWalFileName } from '../postgres/wal-file.ts'
 import { type BackupPrograms, findBackupPrograms } from './backup-programs.ts'
 import { proveBackupScript, takeBackupScript } from './backup-scripts.ts'
 import { ask, awaitState, majorOf, sqlOf } from './look.ts'
@@ -285,16 +284,6 @@ async function readProof(node: Node, backup: ArchiveBackup): Promise<BackupMetad
   }
   requireOwnWal(metadata, new Set(segments.map((line) => line.split(' ')[1] ?? '')))
   return metadata
-}
-
-/** Segments that hold WAL from a backup's start to its end. */
-export function walOf(backup: BackupMetadata): readonly string[] {
-  const { timeline, startLsn, stopLsn, walSegmentSizeBytes: size } = backup
-  const first = segmentNumber(startLsn, size)
-  const last = (lsnToBytes(stopLsn) - 1n) / BigInt(size)
-  return Array.from({ length: Number(last - first) + 1 }, (_, index) =>
-    walFileNameOf(timeline, first + BigInt(index), size),
-  )
 }
 
 function requireOwnWal(metadata: BackupMetadata, has: ReadonlySet<string>): void {

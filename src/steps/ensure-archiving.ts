@@ -22,15 +22,19 @@ import { look } from './look.ts'
 /**
  * What a node needs to archive WAL over SSH and to fetch it back: a key of its own, let in on the archive host for
  * exactly that, and the two scripts. Every node gets them, for every node may become primary. Nothing where the
- * inventory has no archive block.
+ * inventory has no archive block. `knownIdentifier`: of the cluster, where the node has no data yet.
  */
-export function ensureArchiving(input: ClusterInput, node: NodeSettings): readonly Step[] {
+export function ensureArchiving(
+  input: ClusterInput,
+  node: NodeSettings,
+  knownIdentifier?: string,
+): readonly Step[] {
   const { archive } = input.inventory
   if (archive?.mode !== 'push') return []
   return [
     ensureArchiveKey(node),
-    ensureKeyIsLetIn(input, node, archive),
-    ensureArchiveScripts(input, node, archive),
+    ensureKeyIsLetIn(input, node, archive, knownIdentifier),
+    ensureArchiveScripts(input, node, archive, knownIdentifier),
   ]
 }
 
@@ -65,12 +69,17 @@ mv -f "$state/new_key" "$state/${archiveFiles.key}" && mv -f "$state/new_key.pub
 }
 
 /** The archive host takes the node's key for this cluster's archive and nothing else. */
-function ensureKeyIsLetIn(input: ClusterInput, node: NodeSettings, archive: ArchiveSettings): Step {
+function ensureKeyIsLetIn(
+  input: ClusterInput,
+  node: NodeSettings,
+  archive: ArchiveSettings,
+  knownIdentifier?: string,
+): Step {
   const { cluster } = input.inventory
   const wanted = async (ctx: StepContext) => {
     const facts = await look(ctx)
     const publicKey = await readPublicKey(ctx, node, facts)
-    const systemIdentifier = identifierOf(facts)
+    const systemIdentifier = knownIdentifier ?? identifierOf(facts)
     if (publicKey === null || systemIdentifier === null) return null
     const home = (await ctx.on(archiveHost).output(shellScript('find the home', 'printf %s "$HOME"'))).trim()
     const receiverPath = `${stateDirectoryOf(home, ctx.on(archiveHost).settings)}/${archiveFiles.receive}`
@@ -143,10 +152,15 @@ mv -f -- "$new" "$keys"
 `
 
 /** The scripts that send WAL to the archive host and fetch it back; proved by asking the archive host for real. */
-function ensureArchiveScripts(input: ClusterInput, node: NodeSettings, archive: ArchiveSettings): Step {
+function ensureArchiveScripts(
+  input: ClusterInput,
+  node: NodeSettings,
+  archive: ArchiveSettings,
+  knownIdentifier?: string,
+): Step {
   const files = async (ctx: StepContext) => {
     const facts = await look(ctx)
-    const systemIdentifier = identifierOf(facts)
+    const systemIdentifier = knownIdentifier ?? identifierOf(facts)
     if (systemIdentifier === null) return null
     const stateDirectory = stateDirectoryOf(facts.home, node)
     const values = {

@@ -3,7 +3,7 @@ import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { ask, binDirectoryOf } from './look.ts'
+import { binDirectoryOf, look, sqlOf } from './look.ts'
 
 /** What a fence command answered: null where the inventory has none. */
 export type FenceCommand = (
@@ -80,7 +80,9 @@ async function signSeenFrom(
   oldPrimary: NodeSettings,
   witness: NodeName,
 ): Promise<string | null> {
-  const { facts, sql } = await ask(ctx, witness)
+  const facts = await look(ctx, witness)
+  // A node that is about to be restored has no instance; it can still knock at the port.
+  const sql = facts.instance === null ? null : await sqlOf(ctx, facts)
   const probe = shellScript(
     `ask ${oldPrimary.name} for a sign of life`,
     'set -- "$1/pg_isready" -q -h "$2" -p "$3" -t 1; if command -v timeout >/dev/null; then timeout 0.3 "$@"; else "$@"; fi',
@@ -89,7 +91,7 @@ async function signSeenFrom(
   const [answer, silence] = await Promise.all([
     ctx.on(witness).run(probe, { timeoutMs: 3_000 }),
     wait(250).then(() =>
-      sql.value(
+      sql?.value(
         `SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time)::text FROM pg_stat_wal_receiver
           WHERE status = 'streaming'`,
       ),
@@ -101,7 +103,7 @@ async function signSeenFrom(
   }
   const sender = facts.instance?.receiver
   const isItsSender = sender?.senderHost === oldPrimary.address || sender?.senderHost === oldPrimary.host
-  if (isItsSender && silence !== null && Number(silence) < 0.25)
+  if (isItsSender && silence != null && Number(silence) < 0.25)
     return `${witness} still receives WAL from it`
   return null
 }

@@ -6,6 +6,7 @@
 #   has SYSTEM_IDENTIFIER NAME                        prints "replctl-archive SUFFIX BYTES" of the stored file
 #   get SYSTEM_IDENTIFIER NAME [SUFFIX...]            prints the same line, then the stored file: as it is if its
 #                                                     SUFFIX is among those, else unpacked (SUFFIX none, BYTES -)
+#   backup SYSTEM_IDENTIFIER ID FILE [SUFFIX...]      the same for a file of a base backup
 #   probe                                             prints "replctl-archive 1 SUFFIX..."
 # with SUFFIX one of none, gz, lz4, zst. Written by replctl, which overwrites it.
 cluster={{ cluster | shell }}
@@ -322,6 +323,31 @@ get() {
   exit 0
 }
 
+# A file of a base backup goes out as `get` sends a WAL file. Its name says how it is packed.
+backup() {
+  [ $# -ge 3 ] && [ "$1" = "$allowed" ] && is_word "$2" 0-9TZ 16 16 && is_word "$3" 0-9A-Za-z._ 1 80 ||
+    fail 2 "this request is not allowed"
+  stored=${wal%/wal}/backup/$2/$3
+  stored_suffix=${3##*.}
+  case $stored_suffix in
+  gz | lz4 | zst) ;;
+  *) stored_suffix=none ;;
+  esac
+  shift 3
+  [ -f "$stored" ] || exit 1
+  for accepted in none "$@"; do
+    if [ "$accepted" = "$stored_suffix" ]; then
+      echo "replctl-archive $stored_suffix $(($(wc -c <"$stored")))"
+      cat "$stored" || exit 5
+      exit 0
+    fi
+  done
+  require_unpacker "$stored_suffix"
+  echo "replctl-archive none -"
+  unpack "$stored_suffix" <"$stored" || fail 5 "$stored is damaged"
+  exit 0
+}
+
 probe() {
   require_store
   offers=none
@@ -344,6 +370,6 @@ IFS='
 verb=${1-}
 [ $# -gt 0 ] && shift
 case $verb in
-push | has | get | probe) "$verb" "$@" ;;
-*) fail 2 "this key only serves push, has, get and probe" ;;
+push | has | get | backup | probe) "$verb" "$@" ;;
+*) fail 2 "this key only serves push, has, get, backup and probe" ;;
 esac

@@ -36,3 +36,33 @@ that lacks one, or that "backup verify" found damaged is shown as not restorable
   options: [],
   load: () => import('../runs/backup-list.ts'),
 }
+
+export const backupVerify: CommandSpec = {
+  name: 'backup verify',
+  args: [{ syntax: '[id]', summary: 'which backup (default: all)' }],
+  summary: 'read every byte of the backups in the archive, and look at the WAL that they need',
+  description: `When a backup was taken, its content was compared with its manifest, and the stored files were hashed. Here they are
+hashed again on the archive host: any damage, a missing and an extra file is found and named. Of the WAL in the archive the
+headers are read, and gaps named. What is found stays known to "backup list" and "restore". Exit code 9 if anything is wrong.`,
+  examples: ['replctl backup verify', 'replctl backup verify 20261126T061500Z --json'],
+  options: [],
+  load: () => import('../runs/backup-verify.ts'),
+}
+
+export const backupExpire: CommandSpec = {
+  name: 'backup expire',
+  args: [],
+  summary: 'remove backups past retention, and the WAL that none of the others needs',
+  description: `Both rules together keep what either of them keeps. Only good backups count; the last good full one is always kept, and what an
+incremental one builds on. --keep-days D keeps every moment of the last D days restorable, so also the backup before them. WAL is
+removed on every timeline up to the first segment that a kept backup needs; history files stay.`,
+  examples: [
+    'replctl backup expire --keep-full 2 --dry-run',
+    'replctl backup expire --keep-days 14',
+  ],
+  options: [
+    { flags: '--keep-full <n>', summary: 'keep the newest N full backups, and what builds on them' },
+    { flags: '--keep-days <d>', summary: 'keep what it takes to restore any moment of the last D days' },
+  ],
+  load: () => import('../runs/backup-expire.ts'),
+}

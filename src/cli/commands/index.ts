@@ -1,6 +1,6 @@
 import type { CommandSpec } from '../command-spec.ts'
 import { addStandby } from './add-standby.ts'
-import { backup, backupList } from './backup.ts'
+import { backup, backupExpire, backupList, backupVerify } from './backup.ts'
 import { completion } from './completion.ts'
 import { doctor } from './doctor.ts'
 import { initPrimary } from './init-primary.ts'
@@ -8,6 +8,7 @@ import { newCluster, schema } from './new.ts'
 import { promote } from './promote.ts'
 import { rejoin } from './rejoin.ts'
 import { removeStandby } from './remove-standby.ts'
+import { restore } from './restore.ts'
 import { abort, resume } from './resume.ts'
 import { salvage } from './salvage.ts'
 import { sandboxDown, sandboxStatus, sandboxUp } from './sandbox.ts'
@@ -30,6 +31,9 @@ export const commands: readonly CommandSpec[] = [
   removeStandby,
   backup,
   backupList,
+  backupVerify,
+  backupExpire,
+  restore,
   resume,
   abort,
   sandboxUp,

@@ -1,6 +1,7 @@
 import { type Journal, newestJournal } from '../../engine/journal.ts'
 import { ReplctlError } from '../../errors.ts'
 import { surveyNodes } from '../../node/survey.ts'
+import { type RecoveryTarget, recoveryTargetFlags } from '../../postgres/recovery-target.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 
@@ -37,6 +38,22 @@ const calls: Readonly<Record<string, (wish: Journal['wish']) => Pick<Call, 'args
     options: { reclone: wish.isReclone === true, allowDataLoss: wish.allowDataLoss === true },
   }),
   salvage: (wish) => ({ args: [wish.node as string], options: {} }),
+  'backup expire': (wish) => ({
+    args: [],
+    options: { keepFull: wish.keepFull ?? undefined, keepDays: wish.keepDays ?? undefined },
+  }),
+  restore: (wish) => ({
+    args: [wish.node as string],
+    options: {
+      ...recoveryTargetFlags(wish.target as RecoveryTarget),
+      backup: wish.backup ?? undefined,
+      timeline: wish.timeline ?? undefined,
+      dataDir: wish.dataDir ?? undefined,
+      port: wish.port ?? undefined,
+      allowSplitBrain: wish.allowSplitBrain === true,
+      drill: wish.isDrill === true,
+    },
+  }),
   'remove-standby': (wish) => ({ args: [wish.node as string], options: { purge: wish.isPurge === true } }),
 }
 

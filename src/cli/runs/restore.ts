@@ -1,0 +1,291 @@
+import { createHash } from 'node:crypto'
+import { type RestoreChoice, chooseBackup } from '../../cluster/choose-backup.ts'
+import type { NodeSettings } from '../../cluster/inventory.ts'
+import { judgeRestore, needsReclone } from '../../cluster/judge-restore.ts'
+import { besideNode } from '../../cluster/names.ts'
+import { type Problem, problemOf } from '../../cluster/problem.ts'
+import type { Survey } from '../../cluster/facts.ts'
+import { shellScript } from '../../command.ts'
+import { ReplctlError } from '../../errors.ts'
+import { listenScript } from '../../node/listen-script.ts'
+import { createNode, type Node } from '../../node/node.ts'
+import {
+  describeTarget,
+  parseRecoveryTarget,
+  type RecoveryTarget,
+} from '../../postgres/recovery-target.ts'
+import { restoredText } from '../../report/restore.ts'
+import { restoreBeside, restoreCluster } from '../../runbooks/restore.ts'
+import { type Restore, readRestoreRecord } from '../../steps/restore-backup.ts'
+import { type ArchiveAccess, catalogsOf, openArchive } from '../archive-session.ts'
+import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
+import type { Answer, Call } from '../command-spec.ts'
+import { fenceCommandOf } from '../local-command.ts'
+import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+
+/** What was asked for, as far as the command line says it. */
+interface Asked {
+  readonly node: NodeSettings
+  readonly target: RecoveryTarget
+  readonly backup: string | undefined
+  readonly timeline: number | undefined
+  readonly dataDir: string | undefined
+  readonly port: number | undefined
+  readonly allowSplitBrain: boolean
+}
+
+/** `replctl restore NODE [--backup ID] [--to-…] [--data-dir DIR] [--port P]`. */
+export async function run(call: Call): Promise<Answer> {
+  if (call.options.drill === true) return await (await import('./restore-drill.ts')).run(call)
+  const session = await openCluster(call)
+  try {
+    const asked = readAsked(call, session)
+    const archive = await openArchive(session)
+    if (asked.dataDir === undefined) return await restoreNode(call, session, archive, asked)
+    return await restoreAside(call, session, archive, asked, asked.dataDir)
+  } finally {
+    await session.close()
+  }
+}
+
+/** Everything that is wrong with the command line is said before any host is contacted. */
+function readAsked(call: Call, { inventory }: ClusterSession): Asked {
+  const { options } = call
+  const named = call.args[0] as string | undefined
+  if (named === undefined) {
+    throw new ReplctlError('usage', 'restore needs the name of a node', {
+      hint: `For example: replctl restore ${inventory.nodes[0]?.name} --latest`,
+    })
+  }
+  const node = findNode(inventory, named)
+  const dataDir = options.dataDir as string | undefined
+  if (dataDir !== undefined && !/^\/[^\0\r\n]+$/.test(dataDir)) {
+    throw new ReplctlError('usage', `--data-dir: "${dataDir}" is not an absolute path`)
+  }
+  if (dataDir === undefined && options.port !== undefined) {
+    throw new ReplctlError('usage', '--port goes with --data-dir: the node’s own port stands in the inventory')
+  }
+  if (dataDir !== undefined && trimmed(dataDir) === trimmed(node.postgres.dataDir)) {
+    throw new ReplctlError('usage', `--data-dir: ${dataDir} is the node’s own data directory`, {
+      hint: `To restore the cluster there: replctl restore ${node.name}, without --data-dir.`,
+    })
+  }
+  return {
+    ...{ node, dataDir: dataDir === undefined ? undefined : trimmed(dataDir), target: readTarget(options) },
+    backup: options.backup as string | undefined,
+    timeline: readNumber('--timeline', options.timeline, 0xffff_ffff),
+    port: readNumber('--port', options.port, 65_535),
+    allowSplitBrain: options.allowSplitBrain === true,
+  }
+}
+
+const trimmed = (path: string): string => path.replace(/(?<=.)\/+$/, '')
+
+function readTarget(options: Call['options']): RecoveryTarget {
+  try {
+    return parseRecoveryTarget(options)
+  } catch (thrown) {
+    throw new ReplctlError('target-invalid', thrown instanceof Error ? thrown.message : String(thrown))
+  }
+}
+
+function readNumber(flag: string, value: unknown, most: number): number | undefined {
+  if (value === undefined) return undefined
+  const number = Number(value)
+  if (/^\d+$/.test(String(value)) && number >= 1 && number <= most) return number
+  throw new ReplctlError('usage', `${flag}: "${String(value)}" is not a number from 1 to ${most}`)
+}
+
+/** Disaster recovery: into the node's own data directory. */
+async function restoreNode(
+  call: Call,
+  session: ClusterSession,
+  archive: ArchiveAccess,
+  asked: Asked,
+): Promise<Answer> {
+  const { inventory, templates } = session
+  const { node } = asked
+  return await operate(call, {
+    session,
+    wish: wishOf(asked),
+    decide: async (observation) => {
+      requireReachable(observation.survey, [node.name])
+      const own = session.nodes.get(node.name) as Node
+      const isGoingOn = (await readRestoreRecord(own)) !== null && observation.topology.primary === node.name
+      const verdict = isGoingOn ? nobodyElse(observation, node) : judgeRestore(inventory, observation.topology, node)
+      const choice = await choose(session, archive, observation.survey, asked)
+      const restore: Restore = {
+        ...{ archive: archive.settings, node, at: node.name, choice, target: asked.target, isMember: true },
+      }
+      const plan = restoreCluster(
+        { inventory, templates },
+        {
+          ...{ restore, toFence: verdict.toFence, others: verdict.others, allowSplitBrain: asked.allowSplitBrain },
+          unreachable: verdict.unreachable.map((name) => findNode(inventory, name)),
+          fence: fenceCommandOf(inventory, call),
+        },
+      )
+      const warnings = verdict.toReclone.map((name) => problemOf(needsReclone(name, node.name), 'warning'))
+      return decision(restore, own, plan, warnings)
+    },
+  })
+}
+
+/** The restored node leads already: only the end of the operation is left. */
+function nobodyElse({ survey }: Observation, node: NodeSettings) {
+  const others = survey
+    .filter((facts) => facts.name !== node.name && facts.unreachable === null)
+    .map((facts) => facts.name)
+  return { toFence: [], unreachable: [], toReclone: others, others }
+}
+
+/** Beside the cluster, into a directory of its own. */
+async function restoreAside(
+  call: Call,
+  session: ClusterSession,
+  archive: ArchiveAccess,
+  asked: Asked,
+  dataDir: string,
+): Promise<Answer> {
+  const { inventory, templates } = session
+  const beside = await openBeside(session, asked.node, dataDir, asked.port)
+  try {
+    const answer = await operate(call, {
+      session: { ...session, hosts: new Map([...session.hosts, [beside.name, beside]]) },
+      wish: wishOf(asked),
+      decide: async ({ survey }) => {
+        requireReachable(survey, [asked.node.name])
+        const choice = await choose(session, archive, survey, asked)
+        const restore: Restore = {
+          ...{ archive: archive.settings, node: asked.node, at: beside.name, choice, target: asked.target },
+          isMember: false,
+        }
+        return decision(restore, beside, restoreBeside({ inventory, templates }, restore), [])
+      },
+    })
+    return ofNode(answer, beside.name, asked.node.name)
+  } finally {
+    await beside.closeSql()
+  }
+}
+
+/**
+ * A place beside a node's own instance: the same host, another directory, port and state directory. What an
+ * interrupted restore had chosen stays chosen.
+ */
+export async function openBeside(
+  session: ClusterSession,
+  node: NodeSettings,
+  dataDir: string,
+  wishedPort: number | undefined,
+): Promise<Node> {
+  const host = session.nodes.get(node.name) as Node
+  await host.transport.connect().catch((thrown: unknown) => {
+    throw thrown instanceof ReplctlError ? thrown.with({ node: node.name }) : thrown
+  })
+  const mark = createHash('sha256').update(dataDir).digest('hex').slice(0, 10)
+  const make = (port: number) =>
+    createNode(
+      {
+        ...node,
+        ...{ name: besideNode(node.name), stateDir: `${node.stateDir}/restore-${mark}` },
+        applicationName: `${node.applicationName}_restored`,
+        postgres: { ...node.postgres, dataDir, port, service: 'pg_ctl' },
+      },
+      session.inventory.cluster,
+      host.transport,
+    )
+  const record = await readRestoreRecord(make(wishedPort ?? node.postgres.port))
+  return make(wishedPort ?? record?.port ?? (await freePort(host, node.postgres.port + 1)))
+}
+
+async function freePort(host: Node, from: number): Promise<number> {
+  for (let port = Math.max(from, 1_025); port < from + 50; port += 1) {
+    const listens = await host.output(shellScript(`look who listens on port ${port}`, listenScript, [String(port)]))
+    if (listens.trim() === '') return port
+  }
+  throw new ReplctlError('port-in-use', `found no free port from ${from} on`, {
+    hint: 'Name one: --port P',
+    node: host.name,
+  })
+}
+
+/** The archive may hold several system identifiers; a backup that is named tells which is meant. */
+export async function choose(
+  session: ClusterSession,
+  archive: ArchiveAccess,
+  survey: Survey,
+  asked: Pick<Asked, 'target' | 'backup' | 'timeline'>,
+): Promise<RestoreChoice> {
+  const catalogs = await catalogsOf(session, archive, survey)
+  const fitting =
+    asked.backup === undefined
+      ? catalogs
+      : catalogs.filter(({ backups }) => backups.some(({ id }) => id === asked.backup))
+  const [first, ...more] = fitting.length === 0 ? catalogs : fitting
+  if (first === undefined) {
+    throw new ReplctlError('no-backup', 'the archive holds no backup of this cluster', {
+      detail: `Looked in ${archive.settings.dir} on ${archive.settings.host} for backups of "${session.inventory.cluster}".`,
+      hint: 'Take one: replctl backup',
+    })
+  }
+  if (more.length > 0) {
+    const list = fitting.map(({ systemIdentifier, backups }) => `${systemIdentifier}: ${backups.at(-1)?.id}`)
+    throw new ReplctlError('no-backup', 'the archive holds several clusters of this name', {
+      detail: `System identifiers with their newest backups: ${list.join(', ')}.`,
+      hint: 'Say which is meant: --backup ID',
+    })
+  }
+  return chooseBackup(first, { target: asked.target, backup: asked.backup, timeline: asked.timeline })
+}
+
+function wishOf(asked: Asked): Record<string, unknown> {
+  const { node, target, backup, timeline, dataDir, port, allowSplitBrain } = asked
+  return {
+    ...{ node: node.name, target, backup: backup ?? null, timeline: timeline ?? null },
+    ...{ dataDir: dataDir ?? null, port: port ?? null, allowSplitBrain },
+  }
+}
+
+function decision(
+  restore: Restore,
+  on: Node,
+  plan: Decision['plan'],
+  problems: readonly Problem[],
+): Decision {
+  return {
+    plan,
+    problems,
+    result: async () => {
+      const record = (await readRestoreRecord(on, 'restored.json')) ?? null
+      return {
+        node: restore.node.name,
+        data_dir: on.settings.postgres.dataDir,
+        port: on.settings.postgres.port,
+        backup: restore.choice.backup.id,
+        timeline: record?.newTimeline ?? null,
+        target: describeTarget(restore.target),
+        reached_lsn: record?.reachedLsn ?? null,
+        reached_time: record?.reachedTime ?? null,
+      }
+    },
+    text: (_after, _outcome, paint, result) => restoredText(result as never, restore.isMember, paint),
+  }
+}
+
+/** Steps and problems of the instance beside a node are told as that node's. */
+export function ofNode(answer: Answer, beside: string, node: string): Answer {
+  const steps = (answer.result as { steps?: readonly { node: string }[] } | null)?.steps ?? []
+  return {
+    ...answer,
+    result: {
+      ...answer.result,
+      steps: steps.map((step) => (step.node === beside ? { ...step, node } : step)),
+    },
+    problems: answer.problems.map((one) => ({
+      ...one,
+      node: one.node === beside ? node : one.node,
+      message: one.message.replaceAll(beside, node),
+    })),
+  }
+}

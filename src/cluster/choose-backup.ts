@@ -1,0 +1,165 @@
+import { ReplctlError } from '../errors.ts'
+import type { BackupMetadata } from '../postgres/backup-metadata.ts'
+import { bytesToLsn, compareLsn, type Lsn, lsnToBytes } from '../postgres/lsn.ts'
+import { describeTarget, type RecoveryTarget } from '../postgres/recovery-target.ts'
+import type { TimelineHistory } from '../postgres/timeline-history.ts'
+import { walFileStart } from '../postgres/wal-file.ts'
+import {
+  type BackupCatalog,
+  byStop,
+  chainFrom,
+  chainOf,
+  historyOf,
+  isBackupOn,
+  judgeBackups,
+  timelinesOf,
+} from './backup-catalog.ts'
+
+export interface RestoreWish {
+  readonly target: RecoveryTarget
+  /** A backup that the operator named. */
+  readonly backup: string | undefined
+  /** The line to follow; undefined: the newest one that the archive knows. */
+  readonly timeline: number | undefined
+}
+
+/** What to restore, and along which line. */
+export interface RestoreChoice {
+  readonly systemIdentifier: string
+  readonly backup: BackupMetadata
+  /** The backup with those it builds on, the full one first. */
+  readonly chain: readonly BackupMetadata[]
+  /** Said outright to the server, never `latest`: what another line holds must not slip in. */
+  readonly timeline: number
+  /** The last segment that the recovery can read. */
+  readonly lastSegment: string | null
+}
+
+/**
+ * Chooses the newest good backup that ended before the target, on the line that leads to the archive's newest timeline.
+ * @throws {ReplctlError} `no-backup`, `target-too-early`, `target-unreachable`, `wal-missing`, `wrong-timeline`
+ */
+export function chooseBackup(catalog: BackupCatalog, wish: RestoreWish): RestoreChoice {
+  const judged = judgeBackups(catalog)
+  const named = judged.find(({ id }) => id === wish.backup)
+  if (wish.backup !== undefined && named === undefined) throw noSuchBackup(wish.backup, catalog)
+  if (named !== undefined && !named.isGood) throw notRestorable(named.id, named.damage)
+  const good = judged.flatMap(({ isGood, metadata }) => (isGood && metadata !== null ? [metadata] : []))
+  if (good.length === 0) throw noBackup(judged.length)
+  const wanted = named?.metadata ?? undefined
+  const history = lineOf(catalog, wish.timeline, wanted === undefined ? good : [wanted])
+  const onLine = (wanted === undefined ? good : [wanted])
+    .filter((backup) => isBackupOn(history, backup))
+    .toSorted(byStop)
+  if (onLine.length === 0) throw offLine(history, wanted?.id)
+  const backup = onLine.filter((one) => endsBefore(one, wish.target)).at(-1)
+  if (backup === undefined) throw tooEarly(wish.target, onLine[0] as BackupMetadata)
+  const { last, missing } = chainFrom(catalog, backup, history)
+  refuseShortWal(wish.target, backup, last, missing)
+  const chain = chainOf(backup.id, catalog)
+  return {
+    systemIdentifier: catalog.systemIdentifier,
+    backup,
+    chain: chain.is === 'whole' ? chain.backups : [backup],
+    timeline: history.timeline,
+    lastSegment: last,
+  }
+}
+
+/** The newest line that any of these backups lies on; or the one that was asked for. */
+function lineOf(
+  catalog: BackupCatalog,
+  wished: number | undefined,
+  backups: readonly BackupMetadata[],
+): TimelineHistory {
+  const timelines = wished === undefined ? timelinesOf(catalog).toReversed() : [wished]
+  for (const timeline of timelines) {
+    const history = historyOf(catalog, timeline)
+    if (history === null) throw unknownLine(timeline)
+    if (wished !== undefined || backups.some((backup) => isBackupOn(history, backup))) return history
+  }
+  throw offLine({ timeline: (timelines[0] ?? 1) as TimelineHistory['timeline'], switches: [] }, undefined)
+}
+
+function endsBefore(backup: BackupMetadata, target: RecoveryTarget): boolean {
+  if (target.kind === 'time') return Date.parse(backup.finishedAt) <= target.atMs
+  if (target.kind === 'lsn') return compareLsn(backup.stopLsn, target.lsn) <= 0
+  return true
+}
+
+/** A recovery would end at the gap: never silently, and better before anything is copied. */
+function refuseShortWal(
+  target: RecoveryTarget,
+  backup: BackupMetadata,
+  last: string | null,
+  missing: readonly string[],
+): void {
+  if (target.kind === 'immediate') return
+  const end = last === null ? backup.stopLsn : endOf(last, backup.walSegmentSizeBytes)
+  if (target.kind === 'lsn' && compareLsn(target.lsn, end) > 0) {
+    throw new ReplctlError('target-unreachable', `the archive does not reach ${describeTarget(target)}`, {
+      detail: `From backup ${backup.id} on its WAL reaches to ${end}${missing.length === 0 ? '' : `; then ${missing[0]} is missing`}.`,
+      hint: 'Choose an earlier target, or wait until more WAL is archived.',
+    })
+  }
+  if (target.kind === 'latest' && missing.length > 0) {
+    throw new ReplctlError('wal-missing', `WAL is missing in the archive: ${missing.slice(0, 3).join(', ')}`, {
+      detail: `A recovery from backup ${backup.id} would end at ${end}, although the archive holds later WAL.`,
+      hint: `To restore what can be reached: --to-lsn ${end}. Or take a newer backup: --backup ID.`,
+    })
+  }
+}
+
+function endOf(segment: string, size: number): Lsn {
+  return bytesToLsn(lsnToBytes(walFileStart(segment, size)) + BigInt(size))
+}
+
+function noSuchBackup(id: string, catalog: BackupCatalog): ReplctlError {
+  const ids = catalog.backups.map((one) => one.id)
+  return new ReplctlError('no-backup', `there is no backup ${id}`, {
+    detail: ids.length === 0 ? 'The archive holds none.' : `There are ${ids.join(', ')}.`,
+    hint: 'List them: replctl backup list',
+  })
+}
+
+function notRestorable(id: string, damage: readonly string[]): ReplctlError {
+  return new ReplctlError('no-backup', `backup ${id} cannot be restored`, {
+    detail: `${damage.join('; ')}.`,
+    hint: 'Choose another one: replctl backup list',
+  })
+}
+
+function noBackup(bad: number): ReplctlError {
+  return new ReplctlError('no-backup', 'there is no backup that could be restored', {
+    detail: bad === 0 ? 'The archive holds none of this cluster.' : `All ${bad} are damaged.`,
+    hint: bad === 0 ? 'Take one: replctl backup' : 'replctl backup list says what is wrong with each.',
+  })
+}
+
+function offLine(history: TimelineHistory, id: string | undefined): ReplctlError {
+  return new ReplctlError(
+    'wrong-timeline',
+    id === undefined
+      ? `no good backup leads to timeline ${history.timeline}`
+      : `backup ${id} does not lead to timeline ${history.timeline}`,
+    {
+      detail: 'It ended after the timelines had parted.',
+      hint: 'Leave --timeline out, or name another --backup.',
+    },
+  )
+}
+
+function unknownLine(timeline: number): ReplctlError {
+  return new ReplctlError('wrong-timeline', `the archive does not know how timeline ${timeline} came about`, {
+    detail: 'Its history file is missing or damaged there.',
+    hint: 'Copy it from pg_wal of a node that has it, or name an older line: --timeline N',
+  })
+}
+
+function tooEarly(target: RecoveryTarget, oldest: BackupMetadata): ReplctlError {
+  const usable = target.kind === 'time' ? `the oldest usable time is ${oldest.finishedAt}` : `the oldest usable LSN is ${oldest.stopLsn}`
+  return new ReplctlError('target-too-early', `no backup is old enough for ${describeTarget(target)}: ${usable}`, {
+    detail: `A backup can only be restored to a moment after its end. The oldest one here is ${oldest.id}.`,
+    hint: target.kind === 'time' ? `Restore to ${oldest.finishedAt} or later.` : `Restore to ${oldest.stopLsn} or later.`,
+  })
+}

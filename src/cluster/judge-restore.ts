@@ -1,0 +1,62 @@
+import { ReplctlError } from '../errors.ts'
+import type { Inventory, NodeSettings } from './inventory.ts'
+import { formerPrimaries, twoWriters } from './judge-promotion.ts'
+import type { NodeName } from './names.ts'
+import { isForeign } from './record.ts'
+import { isRunningStandby, type Topology } from './topology.ts'
+import { wayBack } from './way-back.ts'
+
+/** What stands in the way of making a restored node the cluster's primary, and what has to be done about it. */
+export interface RestoreVerdict {
+  /** Stopped instances that would come up read-write. */
+  readonly toFence: readonly NodeName[]
+  /** Hosts that cannot be reached and may carry the primary. */
+  readonly unreachable: readonly NodeName[]
+  /** Nodes whose data has another past than the restored one. */
+  readonly toReclone: readonly NodeName[]
+  /** Nodes that answer, the restored one excepted. */
+  readonly others: readonly NodeName[]
+}
+
+/**
+ * Judges a restore into a node's own data directory, by the rules of a promotion: nobody may be left who writes.
+ * @throws {ReplctlError} `primary-alive`, `two-writers`, or why the node cannot be reached
+ */
+export function judgeRestore(inventory: Inventory, topology: Topology, node: NodeSettings): RestoreVerdict {
+  if (topology.writers.length > 1) throw twoWriters(topology)
+  const survey = topology.nodes.map((one) => one.facts)
+  const own = survey.find((facts) => facts.name === node.name)
+  if (own?.unreachable) throw own.unreachable
+  const former = formerPrimaries(inventory, topology, node.name)
+  const alive = topology.primary ?? former.find((one) => one.state === 'to-stop')?.node
+  if (alive !== undefined && alive !== null) throw primaryAnswers(alive, node.name)
+  const others = survey.filter((facts) => facts.name !== node.name && facts.unreachable === null)
+  return {
+    toFence: former.filter((one) => one.state === 'stopped').map((one) => one.node),
+    unreachable: former.filter((one) => one.state === 'unreachable').map((one) => one.node),
+    toReclone: others
+      .filter(
+        (facts) =>
+          !isForeign(facts, survey) && (isRunningStandby(facts) || facts.dataDirectoryState === 'instance'),
+      )
+      .map((facts) => facts.name),
+    others: others.map((facts) => facts.name),
+  }
+}
+
+function primaryAnswers(primary: NodeName, node: NodeName): ReplctlError {
+  return new ReplctlError('primary-alive', `refused to restore onto ${node}: the primary ${primary} answers`, {
+    detail: 'A restore into a node’s own data directory makes it the primary; two would write.',
+    hint: `To look at old data beside the cluster: replctl restore ${node} --data-dir DIR. To go back with the whole cluster, stop ${primary} first.`,
+    node: primary,
+  })
+}
+
+/** A warning for each node that cannot follow the restored primary. */
+export function needsReclone(node: NodeName, primary: NodeName): ReplctlError {
+  return new ReplctlError('node-diverged', `${node} has another past than ${primary} and cannot follow it`, {
+    detail: `${primary} was restored from a backup, onto a new timeline.`,
+    hint: wayBack(node),
+    node,
+  })
+}

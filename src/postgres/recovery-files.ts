@@ -1,0 +1,134 @@
+import { quoteConfigValue, removeSettings } from './config-file.ts'
+import type { ControlData } from './control-data.ts'
+import { type RecoveryTarget, recoveryTargetSettings } from './recovery-target.ts'
+import { capabilitiesOf } from './versions.ts'
+
+/** Settings as lines of a configuration file. */
+type Settings = readonly (readonly [string, string])[]
+
+/** What a recovery must never take from the copied configuration, and what it leaves nothing of. */
+const recoveryNames = [
+  ...['restore_command', 'archive_cleanup_command', 'recovery_end_command', 'recovery_target'],
+  ...['recovery_target_time', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_xid'],
+  ...['recovery_target_inclusive', 'recovery_target_action', 'recovery_target_timeline'],
+  ...['primary_conninfo', 'primary_slot_name', 'promote_trigger_file', 'recovery_min_apply_delay'],
+]
+const isolatedNames = [
+  ...['listen_addresses', 'unix_socket_directories', 'port', 'archive_mode', 'archive_command'],
+  ...['archive_library', 'hot_standby', 'synchronous_standby_names', 'logging_collector', 'log_destination'],
+  ...['hba_file', 'ident_file', 'external_pid_file', 'cluster_name', 'shared_buffers', 'huge_pages'],
+]
+
+/** Our own lines of postgresql.auto.conf, so that they can be told from the operator's. */
+const heading = '# While replctl restores; these lines go when it is done.'
+const lastHeading = '# Restored by replctl beside the cluster: it archives nowhere and follows nobody.'
+
+export interface RecoveryWish {
+  readonly major: number
+  readonly target: RecoveryTarget
+  readonly timeline: number
+  readonly restoreCommand: string
+  readonly port: number
+  /** Private to the OS user: nobody else gets in while it recovers. */
+  readonly socketDirectory: string
+  readonly hbaFile: string
+  /** It will archive later: what the recovery makes (its history file) is noted for that. */
+  readonly willArchive: boolean
+}
+
+/**
+ * Text of postgresql.auto.conf, which overrides every other file, for an instance that recovers alone: no network, no
+ * archiving, nobody to follow. On PostgreSQL 11 the recovery's own settings stand in recovery.conf instead.
+ */
+export function recoveryAutoConf(before: string, wish: RecoveryWish): string {
+  const own: Settings = [
+    ['listen_addresses', ''],
+    ['unix_socket_directories', wish.socketDirectory],
+    ['port', String(wish.port)],
+    // Without a command, what is to be archived waits.
+    ['archive_mode', wish.willArchive ? 'on' : 'off'],
+    ['archive_command', ''],
+    ...(capabilitiesOf(wish.major).archiveLibrary ? [['archive_library', ''] as const] : []),
+    ['hot_standby', 'on'],
+    ['synchronous_standby_names', ''],
+    ['logging_collector', 'off'],
+    ['log_destination', 'stderr'],
+    ['hba_file', wish.hbaFile],
+    ['external_pid_file', ''],
+    ...(capabilitiesOf(wish.major).recoveryConf ? [] : recoverySettings(wish)),
+  ]
+  return `${withoutOurs(before)}${heading}\n${lines(own)}`
+}
+
+/** Text of recovery.conf (PostgreSQL 11). */
+export function recoveryConfText(wish: RecoveryWish): string {
+  return lines(recoverySettings(wish))
+}
+
+function recoverySettings({ major, target, timeline, restoreCommand }: RecoveryWish): Settings {
+  return [
+    ['restore_command', restoreCommand],
+    ['recovery_target_timeline', String(timeline)],
+    ...recoveryTargetSettings(target),
+    ...(capabilitiesOf(major).recoveryConf
+      ? []
+      : ([
+          ['primary_conninfo', ''],
+          ['primary_slot_name', ''],
+        ] as const)),
+  ]
+}
+
+export interface StandaloneWish {
+  readonly major: number
+  readonly port: number
+  readonly hbaFile: string
+}
+
+/** The same file for good, of an instance that stands beside the cluster: it can never be taken for a member of it. */
+export function standaloneAutoConf(before: string, { major, port, hbaFile }: StandaloneWish): string {
+  const own: Settings = [
+    ['port', String(port)],
+    ['cluster_name', 'restored'],
+    ['archive_mode', 'off'],
+    ['archive_command', ''],
+    ...(capabilitiesOf(major).archiveLibrary ? [['archive_library', ''] as const] : []),
+    ['synchronous_standby_names', ''],
+    ['hba_file', hbaFile],
+    ['external_pid_file', ''],
+    // Two full-sized instances may not fit on one host.
+    ['shared_buffers', '128MB'],
+    ['huge_pages', 'try'],
+    ...(capabilitiesOf(major).standbySignalFile
+      ? ([
+          ['primary_conninfo', ''],
+          ['primary_slot_name', ''],
+          ['restore_command', ''],
+        ] as const)
+      : []),
+  ]
+  return `${withoutOurs(before)}${lastHeading}\n${lines(own)}`
+}
+
+/** The file without anything of the recovery, for an instance that joins the cluster: replctl.conf has its settings. */
+export function withoutOurs(before: string): string {
+  const text = removeSettings(before, [...recoveryNames, ...isolatedNames])
+  const kept = text.split('\n').filter((line) => line !== heading && line !== lastHeading)
+  const joined = kept.join('\n').trimEnd()
+  return joined === '' ? '' : `${joined}\n`
+}
+
+/** A postgresql.conf for a copy that came without one, as one whose configuration lies elsewhere does. */
+export function leastPostgresqlConf(control: ControlData): string {
+  return lines([
+    ['max_connections', String(control.maxConnections)],
+    ['max_worker_processes', String(control.maxWorkerProcesses)],
+    ...(control.maxWalSenders === null ? [] : [['max_wal_senders', String(control.maxWalSenders)] as const]),
+    ['max_prepared_transactions', String(control.maxPreparedTransactions)],
+    ['max_locks_per_transaction', String(control.maxLocksPerTransaction)],
+    ['wal_level', control.walLevel],
+  ])
+}
+
+const lines = (settings: Settings): string =>
+  settings.map(([name, value]) => `${name} = ${quoteConfigValue(value)}\n`).join('')

@@ -1,0 +1,120 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureArchiving } from '../steps/ensure-archiving.ts'
+import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureMarkedAsBuilt, ensureNoFenceMark } from '../steps/ensure-mark.ts'
+import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
+import { fenceInstance } from '../steps/fence-instance.ts'
+import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.ts'
+import { recoverInstance } from '../steps/recover-instance.ts'
+import { requireFreePort } from '../steps/require-environment.ts'
+import {
+  ensureRestoreDirectory,
+  fetchBackup,
+  forgetRestore,
+  type Restore,
+  requireRestorePrograms,
+  requireRestoreTarget,
+  requireRoomForRestore,
+} from '../steps/restore-backup.ts'
+import {
+  awaitHistoryArchived,
+  requireNoOtherPrimary,
+  settleAsMember,
+  settleBeside,
+} from '../steps/settle-restored.ts'
+import { startInstance } from '../steps/start-instance.ts'
+
+/** All that can refuse comes first. */
+function preconditions(restore: Restore): Step[] {
+  return [
+    requireRestorePrograms(restore),
+    requireRestoreTarget(restore),
+    requireFreePort(restore.at),
+    requireRoomForRestore(restore),
+  ]
+}
+
+/** The copy on the node's disk, recovered to its target and opened, still alone. */
+function recovered(input: ClusterInput, restore: Restore): Step[] {
+  return [
+    ...ensureArchiving(input, restore.node, restore.choice.systemIdentifier),
+    ensureRestoreDirectory(restore),
+    fetchBackup(restore),
+    recoverInstance(restore),
+  ]
+}
+
+/**
+ * Restores a backup beside the cluster, into a directory and onto a port of its own. The instance recovers alone and is
+ * opened only at the target; then it belongs to the operator. It archives nowhere and is no member of the cluster. Until
+ * the end a failure takes everything back.
+ */
+export function restoreBeside(input: ClusterInput, restore: Restore): Plan {
+  return inOrder([
+    ...preconditions(restore),
+    ...recovered(input, restore),
+    settleBeside(restore),
+    forgetRestore(restore),
+  ])
+}
+
+/** A copy that is only looked at: restored, examined, and removed again. */
+export function drill(input: ClusterInput, restore: Restore, before: Step, examine: Step, remove: Step): Plan {
+  return inOrder([
+    ...preconditions(restore),
+    before,
+    ...recovered(input, restore),
+    examine,
+    remove,
+  ])
+}
+
+export interface DisasterWish {
+  readonly restore: Restore
+  /** Nodes that could come up as a primary: stopped ones are fenced, for others see `fence`. */
+  readonly toFence: readonly NodeName[]
+  readonly unreachable: readonly NodeSettings[]
+  readonly fence: FenceCommand | null
+  readonly allowSplitBrain: boolean
+  /** The other nodes that answer. */
+  readonly others: readonly NodeName[]
+}
+
+/**
+ * Brings a lost cluster back: restores a backup into a node's own, empty data directory and makes it the primary, on a
+ * new timeline, archiving again. Its start with the cluster's own settings is the point of no return: from then on
+ * applications may write. The other nodes have another past now and are cloned anew.
+ */
+export function restoreCluster(input: ClusterInput, wish: DisasterWish): Plan {
+  const { restore, others } = wish
+  const { node } = restore
+  const { name } = node
+  const { replication } = input.inventory
+  return inOrder([
+    ...preconditions(restore),
+    ...wish.unreachable.map((oldPrimary) =>
+      fenceUnreachable({
+        ...{ oldPrimary, fence: wish.fence, allowSplitBrain: wish.allowSplitBrain },
+        witnesses: [name, ...others],
+      }),
+    ),
+    ...wish.toFence.map((other) => fenceInstance(other, node, input, false)),
+    ...recovered(input, restore),
+    settleAsMember(restore),
+    ensureSettings(name, input, []),
+    ensureHbaLines(name, input),
+    requireNoOtherPrimary(name, others),
+    { ...startInstance(name), pointOfNoReturn: true },
+    ensurePassfile(name, replication, name),
+    ensureReplicationRole(name, replication),
+    ensureMarkedAsBuilt(name, { isNewPrimary: true }),
+    ensureNoFenceMark(name),
+    together([name, ...others].map((one) => ensureClusterRecord(one, { primary: name, members: [name] }))),
+    awaitHistoryArchived(name, restore.archive),
+    forgetRestore(restore),
+  ])
+}

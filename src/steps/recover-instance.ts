@@ -1,0 +1,275 @@
+import { createHash } from 'node:crypto'
+import { stateDirectoryOf } from '../cluster/state-directory.ts'
+import { shellScript } from '../command.ts'
+import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { readTextFile, writeTextFile } from '../node/files.ts'
+import { stateScript } from '../node/node.ts'
+import { archiveFiles, restoreCommandLine } from '../postgres/archive.ts'
+import { commentOutSettings } from '../postgres/config-file.ts'
+import { compareLsn, type Lsn } from '../postgres/lsn.ts'
+import {
+  leastPostgresqlConf,
+  type RecoveryWish,
+  recoveryAutoConf,
+  recoveryConfText,
+} from '../postgres/recovery-files.ts'
+import { describeTarget, isReasonOf } from '../postgres/recovery-target.ts'
+import { parseTimelineHistory, type TimelineSwitch } from '../postgres/timeline-history.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
+import { historyFileName, walFileStart } from '../postgres/wal-file.ts'
+import { stopInstance } from './fence-instance.ts'
+import { look, sqlOf } from './look.ts'
+import { suitableBinaries } from './require-binaries.ts'
+import { ownRecord, type Restore, writeRestoreRecord } from './restore-backup.ts'
+
+/** Signal files of whatever the copied instance was are no longer true. */
+const clearSignalsScript = `
+cd "$1" || exit 66
+rm -f standby.signal recovery.signal recovery.conf replctl.standby.conf postmaster.pid postmaster.opts
+mkdir -p pg_wal/archive_status
+[ "$2" = "" ] || { : > "$2"; chmod 600 "$2"; }
+`
+
+/** A folder for the socket that only the OS user enters; a path that fits into a socket's name. */
+const socketFolderScript = `
+umask 077
+mkdir "$1" 2>/dev/null || { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]; } || exit 73
+`
+
+/** Starts and does not wait: a recovery takes as long as it takes. */
+const startScript = `
+: > "$state/recovery.log"
+quoted=$(printf '%s' "$3" | sed "s/'/'\\\\''/g")
+"$2/pg_ctl" start -D "$3" -l "$state/recovery.log" -W -s -o "-c data_directory='$quoted'" </dev/null
+`
+
+const logScript = `
+[ -f "$state/recovery.log" ] || exit 0
+grep -c 'restored log file' "$state/recovery.log"
+tail -c 6000 "$state/recovery.log"
+`
+
+/** Folder of the socket while it recovers. Short, for a socket's path has room for some hundred characters. */
+export function recoverySocketOf(dataDir: string): string {
+  return `/tmp/.replctl-${createHash('sha256').update(dataDir).digest('hex').slice(0, 10)}`
+}
+
+/** Lets nobody in but the OS user. */
+export const recoveryHbaFile = 'replctl_restore_hba.conf'
+
+/** Where a recovery ended. */
+interface Reached {
+  readonly lsn: Lsn
+  /** When the last transaction that was replayed had committed. */
+  readonly time: string | null
+  readonly timeline: number
+}
+
+/**
+ * Starts the copy alone (no network, no archiving), lets it recover, and opens it only when the target was reached: it
+ * pauses there, is looked at, and then goes on. Where it ends without the target, it is stopped.
+ */
+export function recoverInstance(restore: Restore): Step {
+  const { target } = restore
+  return {
+    title: `recover it, alone, to ${target.kind === 'latest' ? 'the end of the archive' : describeTarget(target)}, and open it`,
+    node: restore.at,
+    check: async (ctx) => {
+      const record = await ownRecord(ctx)
+      if (record?.phase === 'recovered') {
+        return satisfied(`it reached ${record.reachedLsn} and opened on timeline ${record.newTimeline}`)
+      }
+      return record?.phase === 'fetched' ? pending('it is not recovered yet') : unknownUntil('the backup is fetched')
+    },
+    apply: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.postmaster?.isAlive !== true) await startRecovery(ctx, restore)
+      try {
+        const reached = await followRecovery(ctx, restore)
+        await writeRestoreRecord(ctx, restore, {
+          ...{ phase: 'recovered', reachedLsn: reached.lsn, reachedTime: reached.time },
+          newTimeline: reached.timeline,
+        })
+      } catch (thrown) {
+        // What a kill leaves running goes on by itself; what is known to have gone wrong does not.
+        await stopInstance(ctx, restore.at)
+        throw thrown
+      }
+    },
+    undo: async (ctx) => {
+      await stopInstance(ctx, restore.at)
+      const socket = recoverySocketOf(ctx.node.settings.postgres.dataDir)
+      await ctx.node.output(shellScript('remove the folder of the socket', 'rm -rf -- "$1"', [socket]))
+    },
+  }
+}
+
+async function startRecovery(ctx: StepContext, restore: Restore): Promise<void> {
+  const { dataDir, port } = ctx.node.settings.postgres
+  const facts = await look(ctx)
+  const major = restore.choice.backup.major
+  const directory = suitableBinaries(facts, major)?.directory ?? ''
+  const socketDirectory = recoverySocketOf(dataDir)
+  const hbaFile = `${dataDir}/${recoveryHbaFile}`
+  const wish: RecoveryWish = {
+    ...{ major, port, socketDirectory, hbaFile, target: restore.target, timeline: restore.choice.timeline },
+    restoreCommand: restoreCommandLine(`${stateDirectoryOf(facts.home, restore.node)}/${archiveFiles.fetch}`),
+    willArchive: restore.isMember,
+  }
+  await ctx.node.output(shellScript('make a folder for the socket', socketFolderScript, [socketDirectory]))
+  const main = `${dataDir}/postgresql.conf`
+  const text = await readTextFile(ctx.node, main)
+  if (text === null) {
+    if (facts.control === null) throw new RangeError(`pg_control in ${dataDir} cannot be read`)
+    await writeTextFile(ctx.node, main, leastPostgresqlConf(facts.control), { mode: '0600' })
+  } else {
+    const paths = ['data_directory', 'external_pid_file']
+    await writeTextFile(ctx.node, main, commentOutSettings(text, paths, 'restored elsewhere'))
+  }
+  const auto = `${dataDir}/postgresql.auto.conf`
+  await writeTextFile(ctx.node, auto, recoveryAutoConf((await readTextFile(ctx.node, auto)) ?? '', wish), {
+    mode: '0600',
+  })
+  await writeTextFile(ctx.node, hbaFile, 'local all all peer\n', { mode: '0600' })
+  const isOld = capabilitiesOf(major).recoveryConf
+  await ctx.node.output(
+    shellScript('set the recovery up', clearSignalsScript, [dataDir, isOld ? '' : 'recovery.signal']),
+  )
+  if (isOld) await writeTextFile(ctx.node, `${dataDir}/recovery.conf`, recoveryConfText(wish), { mode: '0600' })
+  await ctx.node.output(stateScript(ctx.node, `start the recovery in ${dataDir}`, startScript, [directory, dataDir]))
+}
+
+/** Waits as long as the recovery gets on, and has it open where it is to. */
+async function followRecovery(ctx: StepContext, restore: Restore): Promise<Reached> {
+  const patienceMs = Math.max(ctx.timeoutMs, 30_000)
+  const startedAt = Date.now()
+  let seen = ''
+  let movedAt = Date.now()
+  let pausedAt: { lsn: Lsn; time: string | null } | null = null
+  for (;;) {
+    const facts = await look(ctx)
+    const [count = '0', ...log] = (
+      await ctx.node.output(stateScript(ctx.node, 'read the log of the recovery', logScript))
+    ).split('\n')
+    if (facts.postmaster?.isAlive !== true && seen !== '') throw recoveryEnded(restore, log.join('\n'))
+    if (facts.instance !== null) {
+      const sql = await sqlOf(ctx, facts)
+      if (!facts.instance.isInRecovery) return await requireReached(ctx, restore, pausedAt)
+      if (facts.instance.isReplayPaused) {
+        const at = await sql.json<{ lsn: Lsn; time: string | null; paused: boolean }>(
+          `SELECT json_build_object('lsn', pg_last_wal_replay_lsn(), 'time', pg_last_xact_replay_timestamp(),
+             'paused', pg_is_wal_replay_paused())`,
+        )
+        pausedAt = at
+        await refuseForeignDirectory(ctx, restore)
+        requireTarget(restore, at)
+        await sql.execute('SELECT pg_wal_replay_resume()')
+      }
+    }
+    if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted during the recovery')
+    const now = `${count} ${facts.instance?.replayLsn ?? ''} ${facts.postmaster?.status ?? ''}`
+    if (now !== seen) {
+      seen = now
+      movedAt = Date.now()
+    }
+    if (Date.now() - movedAt > patienceMs) throw standsStill(restore, patienceMs, log.join('\n'))
+    ctx.progress({
+      message: `${count} segments from the archive${facts.instance?.replayLsn ? `, replayed ${facts.instance.replayLsn}` : ''}`,
+    })
+    // Often at first, when a short one may be over at once.
+    await new Promise((resolve) => setTimeout(resolve, Math.min(500, 40 + (Date.now() - startedAt) / 20)))
+  }
+}
+
+/** A copied postgresql.conf may include a file that names another data directory: that would open somebody else's data. */
+async function refuseForeignDirectory(ctx: StepContext, restore: Restore): Promise<void> {
+  const { dataDir } = ctx.node.settings.postgres
+  const sql = await sqlOf(ctx, await look(ctx))
+  const named = await sql.value(
+    "SELECT min(sourcefile) FROM pg_file_settings WHERE name = 'data_directory' AND setting IS NOT NULL",
+  )
+  if (named === null) return
+  throw new ReplctlError('restore-failed', `the restored configuration names a data directory of its own`, {
+    detail: `${named} sets data_directory; started later, the server would not open ${dataDir}.`,
+    hint: 'Take that line out of the included file, then restore again.',
+    node: restore.node.name,
+  })
+}
+
+/** What was replayed when it paused is at the target, or just beside it as recovery targets are. */
+function requireTarget(restore: Restore, at: { lsn: Lsn; time: string | null }): void {
+  const { target } = restore
+  const isPast = target.kind === 'time' && at.time !== null && Date.parse(at.time) > target.atMs
+  const isShort = target.kind === 'lsn' && compareLsn(at.lsn, target.lsn) < 0
+  if (!isPast && !isShort) return
+  throw unreached(restore, `It paused at ${at.lsn}, the last transaction is of ${at.time ?? 'an unknown time'}.`)
+}
+
+/** Proves by the new timeline's own history file why and where the recovery ended. */
+async function requireReached(
+  ctx: StepContext,
+  restore: Restore,
+  pausedAt: { time: string | null } | null,
+): Promise<Reached> {
+  const facts = await look(ctx)
+  if (facts.instance === null) throw unreached(restore, 'It does not answer any more.')
+  const sql = await sqlOf(ctx, facts)
+  await refuseForeignDirectory(ctx, restore)
+  const timeline = Number(await sql.value('SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)').then(hex))
+  const path = `${ctx.node.settings.postgres.dataDir}/pg_wal/${historyFileName(timeline)}`
+  const history = parseTimelineHistory((await readTextFile(ctx.node, path)) ?? '', timeline)
+  const end = history.switches.at(-1)
+  if (end === undefined || timeline === restore.choice.timeline) {
+    throw unreached(restore, `It opened on timeline ${timeline} without a history file.`)
+  }
+  if (!isReasonOf(restore.target, end.reason)) throw unreached(restore, `It ended at ${end.leftAt}: "${end.reason}".`)
+  requireWholeArchive(restore, end)
+  const time = await sql.value('SELECT pg_last_xact_replay_timestamp()::text')
+  await sql.execute('CHECKPOINT', { timeoutMs: 600_000 })
+  return { lsn: end.leftAt, time: time ?? pausedAt?.time ?? null, timeline }
+}
+
+const hex = (text: string | null): number => Number.parseInt(text ?? '', 16)
+
+/** The end of the archive is where its last segment is: an end before that is a gap, or a damaged segment. */
+function requireWholeArchive({ choice, target, node }: Restore, end: TimelineSwitch): void {
+  if (target.kind !== 'latest' || choice.lastSegment === null) return
+  const begin = walFileStart(choice.lastSegment, choice.backup.walSegmentSizeBytes)
+  if (compareLsn(end.leftAt, begin) >= 0) return
+  throw new ReplctlError('target-unreachable', 'the recovery ended before the end of the archive', {
+    detail: `It ended at ${end.leftAt}, and the archive's last segment ${choice.lastSegment} begins at ${begin}.`,
+    hint: `Find the segment that cannot be read: replctl backup verify ${choice.backup.id}`,
+    node: node.name,
+  })
+}
+
+function unreached(restore: Restore, detail: string): ReplctlError {
+  return new ReplctlError('target-unreachable', `the recovery did not reach ${describeTarget(restore.target)}`, {
+    detail,
+    hint: 'The instance was not opened. Choose another target: replctl restore … --latest',
+    node: restore.node.name,
+  })
+}
+
+/** The server stopped by itself: it says why. */
+function recoveryEnded(restore: Restore, log: string): ReplctlError {
+  const fatals = [...log.matchAll(/FATAL: {2}(.*)/g)].map((match) => match[1] ?? '')
+  // Clients that knocked meanwhile are told off with FATAL as well.
+  const fatal = fatals.findLast((line) => !/^the database system is/.test(line)) ?? ''
+  const isTarget = /recovery ended before configured recovery target|stop point is before consistent/.test(log)
+  if (isTarget) return unreached(restore, `PostgreSQL said: ${fatal}.`)
+  return new ReplctlError('restore-failed', `the recovery on ${restore.node.name} ended by itself`, {
+    detail: `Its log ends with: ${log.trim().split('\n').slice(-12).join('\n')}`,
+    hint: 'Mend what it names, then run the command again.',
+    node: restore.node.name,
+  })
+}
+
+function standsStill(restore: Restore, patienceMs: number, log: string): ReplctlError {
+  return new ReplctlError('restore-failed', `the recovery stands still for ${Math.round(patienceMs / 1000)} s`, {
+    detail: `Its log ends with: ${log.trim().split('\n').slice(-6).join('\n')}`,
+    hint: 'If a segment cannot be fetched, "replctl archive check" names it; if the archive host is away, bring it back. Then run the command again.',
+    node: restore.node.name,
+  })
+}

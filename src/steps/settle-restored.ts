@@ -1,0 +1,164 @@
+import type { ArchiveSettings } from '../cluster/inventory.ts'
+import { archiveHost, type NodeName } from '../cluster/names.ts'
+import { shellScript } from '../command.ts'
+import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { readTextFile, writeTextFile } from '../node/files.ts'
+import { serviceOf, startFailed } from '../node/service.ts'
+import { surveyNode } from '../node/survey.ts'
+import { standaloneAutoConf, withoutOurs } from '../postgres/recovery-files.ts'
+import { historyFileName } from '../postgres/wal-file.ts'
+import { stopInstance } from './fence-instance.ts'
+import { ask, awaitState, look, sqlOf } from './look.ts'
+import { recoveryHbaFile, recoverySocketOf } from './recover-instance.ts'
+import { suitableBinaries } from './require-binaries.ts'
+import { ownRecord, type Restore } from './restore-backup.ts'
+
+const autoConf = 'postgresql.auto.conf'
+
+/** What an instance that stands beside the cluster says of itself once it is the operator's. */
+interface Standing {
+  readonly archive_mode: string
+  readonly cluster_name: string
+  readonly recovering: boolean
+  readonly directory: string
+}
+
+/**
+ * Gives an instance that was restored beside the cluster settings of its own and starts it for good: it archives
+ * nowhere, follows nobody, and waits for no standby. Read back from the running server.
+ */
+export function settleBeside(restore: Restore): Step {
+  const standing = async (ctx: StepContext): Promise<Standing | null> => {
+    const facts = await look(ctx)
+    if (facts.instance === null) return null
+    const sql = await sqlOf(ctx, facts)
+    return await sql.json<Standing>(
+      `SELECT json_build_object('archive_mode', current_setting('archive_mode'),
+         'cluster_name', current_setting('cluster_name'), 'recovering', pg_is_in_recovery(),
+         'directory', current_setting('data_directory'))`,
+    )
+  }
+  return {
+    title: 'give it settings of its own (it archives nowhere and follows nobody), and start it',
+    node: restore.at,
+    check: async (ctx) => {
+      const record = await ownRecord(ctx)
+      if (record?.phase !== 'recovered') return unknownUntil('it is recovered')
+      const is = await standing(ctx)
+      if (is === null) return pending('it is stopped')
+      return is.archive_mode === 'off' && is.cluster_name === 'restored' && !is.recovering
+        ? satisfied(`it runs on port ${ctx.node.settings.postgres.port}, archive_mode is off`)
+        : pending('it still has the settings of the recovery')
+    },
+    apply: async (ctx) => {
+      const { dataDir, port } = ctx.node.settings.postgres
+      const { major } = restore.choice.backup
+      await stopInstance(ctx, restore.at)
+      const auto = `${dataDir}/${autoConf}`
+      const own = `${dataDir}/pg_hba.conf`
+      const hasOwn = (await readTextFile(ctx.node, own)) !== null
+      const text = standaloneAutoConf((await readTextFile(ctx.node, auto)) ?? '', {
+        ...{ major, port },
+        hbaFile: hasOwn ? own : `${dataDir}/${recoveryHbaFile}`,
+      })
+      await writeTextFile(ctx.node, auto, text, { mode: '0600' })
+      await clearAway(ctx, hasOwn)
+      const facts = await look(ctx)
+      const service = serviceOf(ctx.node, facts, suitableBinaries(facts, major)?.directory ?? '')
+      const started = await ctx.node.run(service.start, { timeoutMs: Math.max(ctx.timeoutMs, 60_000) })
+      if (started.status !== 0) throw startFailed(restore.node.name, service, started.stderr || started.stdout)
+      await awaitState(ctx, 'the restored instance answers', async () => (await look(ctx)).instance ?? undefined)
+      const is = await standing(ctx)
+      if (is?.archive_mode === 'off') return
+      await stopInstance(ctx, restore.at)
+      throw new ReplctlError('restore-failed', 'the restored instance would archive', {
+        detail: `Its archive_mode is ${is?.archive_mode ?? 'unknown'}; it was stopped.`,
+        node: restore.node.name,
+      })
+    },
+    undo: (ctx) => stopInstance(ctx, restore.at),
+  }
+}
+
+async function clearAway(ctx: StepContext, removesHba: boolean): Promise<void> {
+  const { dataDir } = ctx.node.settings.postgres
+  const script = 'rm -rf -- "$1"; rm -f -- "$2/backup_label.old" "$2/backup_manifest"; [ -z "$3" ] || rm -f -- "$2/$3"'
+  await ctx.node.output(
+    shellScript('clear away what the recovery needed', `${script}; :`, [
+      ...[recoverySocketOf(dataDir), dataDir, removesHba ? recoveryHbaFile : ''],
+    ]),
+  )
+}
+
+/** The recovered instance is stopped and keeps nothing of the recovery's settings: it can join the cluster. */
+export function settleAsMember(restore: Restore): Step {
+  return {
+    title: 'stop it, and take the settings of the recovery away',
+    node: restore.at,
+    check: async (ctx) => {
+      if ((await ownRecord(ctx))?.phase !== 'recovered') return unknownUntil('it is recovered')
+      const text = (await readTextFile(ctx.node, `${ctx.node.settings.postgres.dataDir}/${autoConf}`)) ?? ''
+      return withoutOurs(text) === text ? satisfied('they are gone') : pending('they are there')
+    },
+    apply: async (ctx) => {
+      const { dataDir } = ctx.node.settings.postgres
+      await stopInstance(ctx, restore.at)
+      const text = (await readTextFile(ctx.node, `${dataDir}/${autoConf}`)) ?? ''
+      await clearAway(ctx, true)
+      await writeTextFile(ctx.node, `${dataDir}/${autoConf}`, withoutOurs(text), { mode: '0600' })
+    },
+  }
+}
+
+/** Right before it opens to the network: nobody else has become the primary while it was restored. */
+export function requireNoOtherPrimary(node: NodeName, others: readonly NodeName[]): Step {
+  return {
+    title: 'look once more that no other node accepts writes',
+    node,
+    check: async (ctx) => {
+      const own = await look(ctx)
+      if (own.instance?.isInRecovery === false && own.mark?.phase === 'done') return satisfied('it leads already')
+      const seen = await Promise.all(others.map((name) => surveyNode(ctx.on(name))))
+      const other = seen.find(
+        (facts) =>
+          facts.instance?.isInRecovery === false ||
+          (facts.postmaster?.isAlive === true && facts.instance === null && !facts.hasStandbySignal),
+      )
+      return other === undefined
+        ? satisfied('none does')
+        : refused(
+            new ReplctlError('primary-alive', `${other.name} runs as a primary`, {
+              detail: `${node} was restored meanwhile, and was not opened.`,
+              hint: `Stop ${other.name} if the restored data is what you want, then run the command again.`,
+              node: other.name,
+            }),
+          )
+    },
+  }
+}
+
+/** Without its history file in the archive, no later recovery could follow the new timeline. */
+export function awaitHistoryArchived(node: NodeName, archive: ArchiveSettings): Step {
+  const isThere = async (ctx: StepContext) => {
+    const { facts } = await ask(ctx)
+    const name = historyFileName(facts.instance?.timeline ?? 1)
+    const path = `${archive.dir}/${facts.instance?.systemIdentifier}/wal/${name}`
+    const command = shellScript(`look for ${name}`, '[ -s "$1" ] && echo there; :', [path])
+    return { name, is: (await ctx.on(archiveHost).output(command)).trim() === 'there' }
+  }
+  return {
+    title: 'have the new timeline in the archive',
+    node,
+    check: async (ctx) => {
+      if ((await look(ctx)).instance === null) return unknownUntil('PostgreSQL is started')
+      const { name, is } = await isThere(ctx)
+      return is ? satisfied(`${name} is there`) : pending(`${name} is not there yet`)
+    },
+    apply: async (ctx) => {
+      await awaitState(ctx, `the history of the new timeline reaches the archive`, async () =>
+        (await isThere(ctx)).is ? true : undefined,
+      )
+    },
+  }
+}
