@@ -188,4 +188,3 @@ export function walOf(backup: BackupMetadata): readonly string[] {
     walFileNameOf(timeline, first + BigInt(index), size),
   )
 }
-

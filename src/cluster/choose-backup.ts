@@ -103,10 +103,14 @@ function refuseShortWal(
     })
   }
   if (target.kind === 'latest' && missing.length > 0) {
-    throw new ReplctlError('wal-missing', `WAL is missing in the archive: ${missing.slice(0, 3).join(', ')}`, {
-      detail: `A recovery from backup ${backup.id} would end at ${end}, although the archive holds later WAL.`,
-      hint: `To restore what can be reached: --to-lsn ${end}. Or take a newer backup: --backup ID.`,
-    })
+    throw new ReplctlError(
+      'wal-missing',
+      `WAL is missing in the archive: ${missing.slice(0, 3).join(', ')}`,
+      {
+        detail: `A recovery from backup ${backup.id} would end at ${end}, although the archive holds later WAL.`,
+        hint: `To restore what can be reached: --to-lsn ${end}. Or take a newer backup: --backup ID.`,
+      },
+    )
   }
 }
 
@@ -157,9 +161,19 @@ function unknownLine(timeline: number): ReplctlError {
 }
 
 function tooEarly(target: RecoveryTarget, oldest: BackupMetadata): ReplctlError {
-  const usable = target.kind === 'time' ? `the oldest usable time is ${oldest.finishedAt}` : `the oldest usable LSN is ${oldest.stopLsn}`
-  return new ReplctlError('target-too-early', `no backup is old enough for ${describeTarget(target)}: ${usable}`, {
-    detail: `A backup can only be restored to a moment after its end. The oldest one here is ${oldest.id}.`,
-    hint: target.kind === 'time' ? `Restore to ${oldest.finishedAt} or later.` : `Restore to ${oldest.stopLsn} or later.`,
-  })
+  const usable =
+    target.kind === 'time'
+      ? `the oldest usable time is ${oldest.finishedAt}`
+      : `the oldest usable LSN is ${oldest.stopLsn}`
+  return new ReplctlError(
+    'target-too-early',
+    `no backup is old enough for ${describeTarget(target)}: ${usable}`,
+    {
+      detail: `A backup can only be restored to a moment after its end. The oldest one here is ${oldest.id}.`,
+      hint:
+        target.kind === 'time'
+          ? `Restore to ${oldest.finishedAt} or later.`
+          : `Restore to ${oldest.stopLsn} or later.`,
+    },
+  )
 }

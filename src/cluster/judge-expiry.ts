@@ -28,7 +28,10 @@ export interface Expiry {
 export function judgeExpiry(catalog: BackupCatalog, wish: ExpiryWish): Expiry {
   const judged = judgeBackups(catalog)
   const good = judged.flatMap(({ isGood, metadata }) => (isGood && metadata !== null ? [metadata] : []))
-  const fulls = good.filter((one) => one.kind === 'full').toSorted(byStop).toReversed()
+  const fulls = good
+    .filter((one) => one.kind === 'full')
+    .toSorted(byStop)
+    .toReversed()
   if (fulls.length === 0) {
     throw new ReplctlError('no-backup', 'there is no good full backup, so nothing is removed', {
       hint: 'Take one first: replctl backup',
@@ -49,7 +52,11 @@ export function judgeExpiry(catalog: BackupCatalog, wish: ExpiryWish): Expiry {
   const stays = ({ id, isGood }: JudgedBackup) => (isGood ? kept.has(id) : id >= oldestKept)
   const keep = judged.filter(stays)
   return {
-    remove: judged.filter((one) => !stays(one)).map(({ id }) => id).toSorted().toReversed(),
+    remove: judged
+      .filter((one) => !stays(one))
+      .map(({ id }) => id)
+      .toSorted()
+      .toReversed(),
     keep: keep.map(({ id }) => id),
     firstSegment: firstSegmentOf(keep.flatMap(({ metadata }) => metadata ?? [])),
   }

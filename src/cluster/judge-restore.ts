@@ -45,11 +45,15 @@ export function judgeRestore(inventory: Inventory, topology: Topology, node: Nod
 }
 
 function primaryAnswers(primary: NodeName, node: NodeName): ReplctlError {
-  return new ReplctlError('primary-alive', `refused to restore onto ${node}: the primary ${primary} answers`, {
-    detail: 'A restore into a node’s own data directory makes it the primary; two would write.',
-    hint: `To look at old data beside the cluster: replctl restore ${node} --data-dir DIR. To go back with the whole cluster, stop ${primary} first.`,
-    node: primary,
-  })
+  return new ReplctlError(
+    'primary-alive',
+    `refused to restore onto ${node}: the primary ${primary} answers`,
+    {
+      detail: 'A restore into a node’s own data directory makes it the primary; two would write.',
+      hint: `To look at old data beside the cluster: replctl restore ${node} --data-dir DIR. To go back with the whole cluster, stop ${primary} first.`,
+      node: primary,
+    },
+  )
 }
 
 /** A warning for each node that cannot follow the restored primary. */

@@ -28,7 +28,9 @@ export async function readDamage(
   folder: string,
   files: readonly BackupFile[],
 ): Promise<readonly string[]> {
-  const output = await archive.output(shellScript(`read ${folder}`, hashScript, [folder]), { timeoutMs: fileMs })
+  const output = await archive.output(shellScript(`read ${folder}`, hashScript, [folder]), {
+    timeoutMs: fileMs,
+  })
   return compareHashes(output, files)
 }
 

@@ -87,6 +87,9 @@ export interface ExpiredResult {
 
 export function expiredText({ removed, kept, wal }: ExpiredResult, paint: Paint): string {
   const gone = removed.length === 0 ? 'No backup is past retention.' : `Removed: ${removed.join(', ')}.`
-  const pruned = wal.files === 0 ? '' : ` ${wal.files} WAL files (${formatBytes(wal.bytes)}) before ${wal.before} are gone.`
+  const pruned =
+    wal.files === 0
+      ? ''
+      : ` ${wal.files} WAL files (${formatBytes(wal.bytes)}) before ${wal.before} are gone.`
   return `${gone} Kept: ${paint.strong(kept.join(', '))}.${pruned}\n`
 }

@@ -19,3 +19,22 @@ export function restoredText(result: RestoreResult, isMember: boolean, paint: Pa
     ? `${reached}${paint.strong(result.node)} is the primary, on timeline ${result.timeline}.\nNext: replctl add-standby NODE… --reclone, then replctl backup\n`
     : `${reached}It runs on ${paint.strong(result.node)} in ${result.data_dir}, port ${result.port}, timeline ${result.timeline}. It archives nowhere and is no member of the cluster.\n`
 }
+
+/** `result` of `restore --drill`. */
+export interface DrillResult {
+  readonly node: string
+  readonly backup: string
+  readonly checked_with: string | null
+  readonly tables: readonly { readonly ok: boolean; readonly is_changing: boolean }[]
+  readonly findings: readonly string[]
+}
+
+export function drillText(
+  { node, backup, checked_with, tables, findings }: DrillResult,
+  paint: Paint,
+): string {
+  const still = tables.filter((table) => !table.is_changing).length
+  const verdict =
+    findings.length === 0 ? paint.good('all is well') : paint.bad(`${findings.length} finding(s)`)
+  return `Backup ${paint.strong(backup)} was restored on ${node}, read with ${checked_with}, and removed: ${verdict}. ${tables.length} tables counted, ${still} of them compared.\n`
+}

@@ -2,6 +2,7 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { clearDrill, type DrillNotes, examineDrill, noteRowsOfPrimary, removeDrill } from '../steps/drill.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
@@ -22,11 +23,11 @@ import {
 } from '../steps/restore-backup.ts'
 import {
   awaitHistoryArchived,
+  openToCluster,
   requireNoOtherPrimary,
   settleAsMember,
   settleBeside,
 } from '../steps/settle-restored.ts'
-import { startInstance } from '../steps/start-instance.ts'
 
 /** All that can refuse comes first. */
 function preconditions(restore: Restore): Step[] {
@@ -62,14 +63,23 @@ export function restoreBeside(input: ClusterInput, restore: Restore): Plan {
   ])
 }
 
-/** A copy that is only looked at: restored, examined, and removed again. */
-export function drill(input: ClusterInput, restore: Restore, before: Step, examine: Step, remove: Step): Plan {
+/**
+ * Tries a backup out: restores it into a scratch directory, recovers it to the end of the archive, reads all of it, compares
+ * its rows with the primary's, and removes it. What it finds is its result; nothing of it stays.
+ */
+export function drill(
+  input: ClusterInput,
+  restore: Restore,
+  primary: NodeName | null,
+  notes: DrillNotes,
+): Plan {
   return inOrder([
+    clearDrill(restore),
     ...preconditions(restore),
-    before,
+    ...(primary === null ? [] : [noteRowsOfPrimary(restore, primary, notes)]),
     ...recovered(input, restore),
-    examine,
-    remove,
+    examineDrill(restore, primary, notes),
+    removeDrill(restore, notes),
   ])
 }
 
@@ -108,7 +118,7 @@ export function restoreCluster(input: ClusterInput, wish: DisasterWish): Plan {
     ensureSettings(name, input, []),
     ensureHbaLines(name, input),
     requireNoOtherPrimary(name, others),
-    { ...startInstance(name), pointOfNoReturn: true },
+    openToCluster(restore),
     ensurePassfile(name, replication, name),
     ensureReplicationRole(name, replication),
     ensureMarkedAsBuilt(name, { isNewPrimary: true }),

@@ -1,5 +1,5 @@
-import { type ExpiryWish, judgeExpiry } from '../cluster/judge-expiry.ts'
 import type { ArchiveSettings } from '../cluster/inventory.ts'
+import { type ExpiryWish, judgeExpiry } from '../cluster/judge-expiry.ts'
 import { archiveHost } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
@@ -31,7 +31,9 @@ export function removeBackup(plan: ExpiryPlan, id: string): Step {
     node: archiveHost,
     check: async (ctx) => {
       const catalog = await readCatalog(ctx.node, archive.dir, systemIdentifier)
-      return catalog.backups.some((one) => one.id === id) ? pending('it is past retention') : satisfied('it is gone')
+      return catalog.backups.some((one) => one.id === id)
+        ? pending('it is past retention')
+        : satisfied('it is gone')
     },
     apply: async (ctx) => {
       const catalog = await readCatalog(ctx.node, archive.dir, systemIdentifier)
@@ -57,7 +59,12 @@ export function pruneWal(plan: ExpiryPlan, tell: (pruned: PrunedArchive) => void
     const catalog = await readCatalog(ctx.node, archive.dir, systemIdentifier)
     const { firstSegment, remove } = judgeExpiry(catalog, wish)
     if (firstSegment === null || (isAfter && remove.length > 0)) return null
-    return await pruneArchive(ctx.node, { dir: archive.dir, systemIdentifier, before: firstSegment, isDryRun })
+    return await pruneArchive(ctx.node, {
+      dir: archive.dir,
+      systemIdentifier,
+      before: firstSegment,
+      isDryRun,
+    })
   }
   return {
     title: 'remove WAL that no kept backup needs',

@@ -103,8 +103,7 @@ async function signSeenFrom(
   }
   const sender = facts.instance?.receiver
   const isItsSender = sender?.senderHost === oldPrimary.address || sender?.senderHost === oldPrimary.host
-  if (isItsSender && silence != null && Number(silence) < 0.25)
-    return `${witness} still receives WAL from it`
+  if (isItsSender && silence != null && Number(silence) < 0.25) return `${witness} still receives WAL from it`
   return null
 }
 

@@ -77,10 +77,12 @@ export function recoverInstance(restore: Restore): Step {
     node: restore.at,
     check: async (ctx) => {
       const record = await ownRecord(ctx)
-      if (record?.phase === 'recovered') {
+      if (record?.phase === 'recovered' || record?.phase === 'opened') {
         return satisfied(`it reached ${record.reachedLsn} and opened on timeline ${record.newTimeline}`)
       }
-      return record?.phase === 'fetched' ? pending('it is not recovered yet') : unknownUntil('the backup is fetched')
+      return record?.phase === 'fetched'
+        ? pending('it is not recovered yet')
+        : unknownUntil('the backup is fetched')
     },
     apply: async (ctx) => {
       const facts = await look(ctx)
@@ -136,8 +138,11 @@ async function startRecovery(ctx: StepContext, restore: Restore): Promise<void> 
   await ctx.node.output(
     shellScript('set the recovery up', clearSignalsScript, [dataDir, isOld ? '' : 'recovery.signal']),
   )
-  if (isOld) await writeTextFile(ctx.node, `${dataDir}/recovery.conf`, recoveryConfText(wish), { mode: '0600' })
-  await ctx.node.output(stateScript(ctx.node, `start the recovery in ${dataDir}`, startScript, [directory, dataDir]))
+  if (isOld)
+    await writeTextFile(ctx.node, `${dataDir}/recovery.conf`, recoveryConfText(wish), { mode: '0600' })
+  await ctx.node.output(
+    stateScript(ctx.node, `start the recovery in ${dataDir}`, startScript, [directory, dataDir]),
+  )
 }
 
 /** Waits as long as the recovery gets on, and has it open where it is to. */
@@ -203,7 +208,10 @@ function requireTarget(restore: Restore, at: { lsn: Lsn; time: string | null }):
   const isPast = target.kind === 'time' && at.time !== null && Date.parse(at.time) > target.atMs
   const isShort = target.kind === 'lsn' && compareLsn(at.lsn, target.lsn) < 0
   if (!isPast && !isShort) return
-  throw unreached(restore, `It paused at ${at.lsn}, the last transaction is of ${at.time ?? 'an unknown time'}.`)
+  throw unreached(
+    restore,
+    `It paused at ${at.lsn}, the last transaction is of ${at.time ?? 'an unknown time'}.`,
+  )
 }
 
 /** Proves by the new timeline's own history file why and where the recovery ended. */
@@ -216,14 +224,17 @@ async function requireReached(
   if (facts.instance === null) throw unreached(restore, 'It does not answer any more.')
   const sql = await sqlOf(ctx, facts)
   await refuseForeignDirectory(ctx, restore)
-  const timeline = Number(await sql.value('SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)').then(hex))
+  const timeline = Number(
+    await sql.value('SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)').then(hex),
+  )
   const path = `${ctx.node.settings.postgres.dataDir}/pg_wal/${historyFileName(timeline)}`
   const history = parseTimelineHistory((await readTextFile(ctx.node, path)) ?? '', timeline)
   const end = history.switches.at(-1)
   if (end === undefined || timeline === restore.choice.timeline) {
     throw unreached(restore, `It opened on timeline ${timeline} without a history file.`)
   }
-  if (!isReasonOf(restore.target, end.reason)) throw unreached(restore, `It ended at ${end.leftAt}: "${end.reason}".`)
+  if (!isReasonOf(restore.target, end.reason))
+    throw unreached(restore, `It ended at ${end.leftAt}: "${end.reason}".`)
   requireWholeArchive(restore, end)
   const time = await sql.value('SELECT pg_last_xact_replay_timestamp()::text')
   await sql.execute('CHECKPOINT', { timeoutMs: 600_000 })
@@ -245,11 +256,15 @@ function requireWholeArchive({ choice, target, node }: Restore, end: TimelineSwi
 }
 
 function unreached(restore: Restore, detail: string): ReplctlError {
-  return new ReplctlError('target-unreachable', `the recovery did not reach ${describeTarget(restore.target)}`, {
-    detail,
-    hint: 'The instance was not opened. Choose another target: replctl restore … --latest',
-    node: restore.node.name,
-  })
+  return new ReplctlError(
+    'target-unreachable',
+    `the recovery did not reach ${describeTarget(restore.target)}`,
+    {
+      detail,
+      hint: 'The instance was not opened. Choose another target: replctl restore … --latest',
+      node: restore.node.name,
+    },
+  )
 }
 
 /** The server stopped by itself: it says why. */
@@ -257,7 +272,9 @@ function recoveryEnded(restore: Restore, log: string): ReplctlError {
   const fatals = [...log.matchAll(/FATAL: {2}(.*)/g)].map((match) => match[1] ?? '')
   // Clients that knocked meanwhile are told off with FATAL as well.
   const fatal = fatals.findLast((line) => !/^the database system is/.test(line)) ?? ''
-  const isTarget = /recovery ended before configured recovery target|stop point is before consistent/.test(log)
+  const isTarget = /recovery ended before configured recovery target|stop point is before consistent/.test(
+    log,
+  )
   if (isTarget) return unreached(restore, `PostgreSQL said: ${fatal}.`)
   return new ReplctlError('restore-failed', `the recovery on ${restore.node.name} ended by itself`, {
     detail: `Its log ends with: ${log.trim().split('\n').slice(-12).join('\n')}`,
@@ -267,9 +284,13 @@ function recoveryEnded(restore: Restore, log: string): ReplctlError {
 }
 
 function standsStill(restore: Restore, patienceMs: number, log: string): ReplctlError {
-  return new ReplctlError('restore-failed', `the recovery stands still for ${Math.round(patienceMs / 1000)} s`, {
-    detail: `Its log ends with: ${log.trim().split('\n').slice(-6).join('\n')}`,
-    hint: 'If a segment cannot be fetched, "replctl archive check" names it; if the archive host is away, bring it back. Then run the command again.',
-    node: restore.node.name,
-  })
+  return new ReplctlError(
+    'restore-failed',
+    `the recovery stands still for ${Math.round(patienceMs / 1000)} s`,
+    {
+      detail: `Its log ends with: ${log.trim().split('\n').slice(-6).join('\n')}`,
+      hint: 'If a segment cannot be fetched, "replctl archive check" names it; if the archive host is away, bring it back. Then run the command again.',
+      node: restore.node.name,
+    },
+  )
 }

@@ -7,16 +7,17 @@ import { ReplctlError } from '../errors.ts'
 import { followJob } from '../node/follow-job.ts'
 import { type JobState, lookAtJob, startJob, stopJob } from '../node/jobs.ts'
 import { commandFailed, type Node, stateScript, stateVariableScript } from '../node/node.ts'
+import { surveyNode } from '../node/survey.ts'
 import type { BackupMetadata } from '../postgres/backup-metadata.ts'
 import { describeTarget, type RecoveryTarget } from '../postgres/recovery-target.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
+import { findBackupPrograms } from './backup-programs.ts'
 import { workLock } from './ensure-data-directory.ts'
 import { removeStateFile, writeMark, writeStateFile } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
 import { look } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
 import { isOwn } from './require-data-directory.ts'
-import { findBackupPrograms } from './backup-programs.ts'
 import {
   emptyRestoreScript,
   fetchBackupScript,
@@ -44,7 +45,8 @@ export interface RestoreRecord {
   /** As `describeTarget` says it. */
   readonly target: string
   readonly port: number
-  readonly phase: 'fetching' | 'fetched' | 'recovered'
+  /** `opened`: applications may have written to it; from there on nothing of it is ever removed. */
+  readonly phase: 'fetching' | 'fetched' | 'recovered' | 'opened'
   readonly reachedLsn: string | null
   readonly reachedTime: string | null
   readonly newTimeline: number | null
@@ -55,7 +57,9 @@ const jobName = 'restore'
 /** Reads how far a restore is; null where none was begun. */
 export async function readRestoreRecord(node: Node, file = 'restore.json'): Promise<RestoreRecord | null> {
   const script = `${stateVariableScript}[ -f "$state/$2" ] && cat "$state/$2"; :`
-  const text = await node.output(shellScript('look how far the restore is', script, [node.settings.stateDir, file]))
+  const text = await node.output(
+    shellScript('look how far the restore is', script, [node.settings.stateDir, file]),
+  )
   return text.trim() === '' ? null : (JSON.parse(text) as RestoreRecord)
 }
 
@@ -113,7 +117,8 @@ export function requireRestorePrograms(restore: Restore): Step {
       const own = suitableBinaries(await look(ctx), backup.major)
       const programs = await findBackupPrograms(ctx.node, backup.major)
       const missing = needed.filter((name) => !programs.names.includes(name))
-      if (own !== null && missing.length === 0) return satisfied(`PostgreSQL ${own.version} in ${own.directory}`)
+      if (own !== null && missing.length === 0)
+        return satisfied(`PostgreSQL ${own.version} in ${own.directory}`)
       return refused(
         own === null
           ? new ReplctlError(
@@ -223,13 +228,19 @@ export function ensureRestoreDirectory(restore: Restore): Step {
     check: async (ctx) => {
       const record = await ownRecord(ctx)
       if (record === null) return pending('it is not made yet')
-      return isSame(record, restore) ? satisfied('it is there and marked') : pending('another restore was begun there')
+      if (record.phase === 'opened') return satisfied('it is in use')
+      return isSame(record, restore)
+        ? satisfied('it is there and marked')
+        : pending('another restore was begun there')
     },
     apply: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
       if ((await ownRecord(ctx)) !== null) await emptyRestore(ctx, restore)
       const spaces = [...tablespacesOf(restore, dataDir).values()].filter(() => restore.isMember)
-      const command = stateScript(ctx.node, `make ${dataDir}`, makeRestoreDirectoryScript, [dataDir, ...spaces])
+      const command = stateScript(ctx.node, `make ${dataDir}`, makeRestoreDirectoryScript, [
+        dataDir,
+        ...spaces,
+      ])
       const made = await ctx.node.run(command)
       if (made.status === 65) throw notFree(restore, dataDir, [`not-empty\t${dataDir}`])
       if (made.status !== 0) throw commandFailed(restore.node.name, command, made)
@@ -239,7 +250,8 @@ export function ensureRestoreDirectory(restore: Restore): Step {
     undo: async (ctx) => {
       if ((await ownRecord(ctx)) === null) return
       await emptyRestore(ctx, restore)
-      const script = 'rm -f "$state/node.json" "$state/restore.json" "$state/tablespaces" "$state/pg_wal_link"; rmdir "$2" 2>/dev/null; :'
+      const script =
+        'rm -f "$state/node.json" "$state/restore.json" "$state/tablespaces" "$state/pg_wal_link"; rmdir "$2" 2>/dev/null; :'
       await ctx.node.output(
         stateScript(ctx.node, 'forget the restore', script, [ctx.node.settings.postgres.dataDir]),
       )
@@ -249,6 +261,17 @@ export function ensureRestoreDirectory(restore: Restore): Step {
 
 /** Ends whatever of a restore still runs, and removes what it had put there. */
 export async function emptyRestore(ctx: StepContext, restore: Restore): Promise<void> {
+  const record = await ownRecord(ctx)
+  if (record === null || record.phase === 'opened' || (await look(ctx)).mark?.phase === 'done') {
+    throw new ReplctlError(
+      'foreign-data-directory',
+      `refused to empty ${ctx.node.settings.postgres.dataDir}`,
+      {
+        detail: 'It is not, or no longer, an unfinished restore of replctl’s own.',
+        node: restore.node.name,
+      },
+    )
+  }
   await stopJob(ctx.node, jobName)
   await stopInstance(ctx, restore.at)
   const { dataDir } = ctx.node.settings.postgres
@@ -256,6 +279,16 @@ export async function emptyRestore(ctx: StepContext, restore: Restore): Promise<
     stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyRestoreScript}`, [dataDir]),
     { timeoutMs: 600_000 },
   )
+}
+
+/** The backup and the line of a restore that was begun here for the same target: it is gone on with, not begun anew. */
+export async function unfinishedRestore(
+  node: Node,
+  target: RecoveryTarget,
+): Promise<Pick<RestoreRecord, 'backup' | 'timeline' | 'phase'> | null> {
+  const record = await readRestoreRecord(node)
+  if (record === null || record.target !== describeTarget(target)) return null
+  return isOwn(await surveyNode(node), node.cluster, node.settings.postgres.dataDir) ? record : null
 }
 
 /** Copies the backup from the archive host straight onto the node, and proves that it is what was kept. */
@@ -266,6 +299,7 @@ export function fetchBackup(restore: Restore): Step {
     node: restore.at,
     check: async (ctx) => {
       const record = await ownRecord(ctx)
+      if (record?.phase === 'opened') return satisfied('it is there')
       return record !== null && record.phase !== 'fetching' && isSame(record, restore)
         ? satisfied('it is there')
         : pending('it is not there yet')
@@ -371,7 +405,9 @@ function fetchFailed(restore: Restore, job: JobState): ReplctlError {
     `could not fetch backup ${restore.choice.backup.id} onto ${restore.node.name}`,
     {
       detail: `It ended with ${job.status === null ? 'a kill' : `status ${job.status}`}. It said: ${said}`,
-      hint: isFull ? 'Free some space there, then run the command again.' : `Is the backup sound? replctl backup verify ${restore.choice.backup.id}`,
+      hint: isFull
+        ? 'Free some space there, then run the command again.'
+        : `Is the backup sound? replctl backup verify ${restore.choice.backup.id}`,
       node: restore.node.name,
     },
   )
@@ -389,10 +425,10 @@ export function forgetRestore(restore: Restore): Step {
       return isThere ? satisfied('it is noted') : unknownUntil('it is restored')
     },
     apply: async (ctx) => {
-      const script = 'mv -f "$state/restore.json" "$state/restored.json" && rm -f "$state/tablespaces" "$state/pg_wal_link"'
+      const script =
+        'mv -f "$state/restore.json" "$state/restored.json" && rm -f "$state/tablespaces" "$state/pg_wal_link"'
       await ctx.node.output(stateScript(ctx.node, 'note what was restored', script))
       if (!restore.isMember) await removeStateFile(ctx, restore.at, 'node.json')
     },
   }
 }
-

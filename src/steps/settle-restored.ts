@@ -12,7 +12,8 @@ import { stopInstance } from './fence-instance.ts'
 import { ask, awaitState, look, sqlOf } from './look.ts'
 import { recoveryHbaFile, recoverySocketOf } from './recover-instance.ts'
 import { suitableBinaries } from './require-binaries.ts'
-import { ownRecord, type Restore } from './restore-backup.ts'
+import { ownRecord, type Restore, writeRestoreRecord } from './restore-backup.ts'
+import { startInstance } from './start-instance.ts'
 
 const autoConf = 'postgresql.auto.conf'
 
@@ -67,8 +68,13 @@ export function settleBeside(restore: Restore): Step {
       const facts = await look(ctx)
       const service = serviceOf(ctx.node, facts, suitableBinaries(facts, major)?.directory ?? '')
       const started = await ctx.node.run(service.start, { timeoutMs: Math.max(ctx.timeoutMs, 60_000) })
-      if (started.status !== 0) throw startFailed(restore.node.name, service, started.stderr || started.stdout)
-      await awaitState(ctx, 'the restored instance answers', async () => (await look(ctx)).instance ?? undefined)
+      if (started.status !== 0)
+        throw startFailed(restore.node.name, service, started.stderr || started.stdout)
+      await awaitState(
+        ctx,
+        'the restored instance answers',
+        async () => (await look(ctx)).instance ?? undefined,
+      )
       const is = await standing(ctx)
       if (is?.archive_mode === 'off') return
       await stopInstance(ctx, restore.at)
@@ -83,7 +89,8 @@ export function settleBeside(restore: Restore): Step {
 
 async function clearAway(ctx: StepContext, removesHba: boolean): Promise<void> {
   const { dataDir } = ctx.node.settings.postgres
-  const script = 'rm -rf -- "$1"; rm -f -- "$2/backup_label.old" "$2/backup_manifest"; [ -z "$3" ] || rm -f -- "$2/$3"'
+  const script =
+    'rm -rf -- "$1"; rm -f -- "$2/backup_label.old" "$2/backup_manifest"; [ -z "$3" ] || rm -f -- "$2/$3"'
   await ctx.node.output(
     shellScript('clear away what the recovery needed', `${script}; :`, [
       ...[recoverySocketOf(dataDir), dataDir, removesHba ? recoveryHbaFile : ''],
@@ -97,7 +104,9 @@ export function settleAsMember(restore: Restore): Step {
     title: 'stop it, and take the settings of the recovery away',
     node: restore.at,
     check: async (ctx) => {
-      if ((await ownRecord(ctx))?.phase !== 'recovered') return unknownUntil('it is recovered')
+      const phase = (await ownRecord(ctx))?.phase
+      if (phase === 'opened') return satisfied('they are gone')
+      if (phase !== 'recovered') return unknownUntil('it is recovered')
       const text = (await readTextFile(ctx.node, `${ctx.node.settings.postgres.dataDir}/${autoConf}`)) ?? ''
       return withoutOurs(text) === text ? satisfied('they are gone') : pending('they are there')
     },
@@ -118,7 +127,8 @@ export function requireNoOtherPrimary(node: NodeName, others: readonly NodeName[
     node,
     check: async (ctx) => {
       const own = await look(ctx)
-      if (own.instance?.isInRecovery === false && own.mark?.phase === 'done') return satisfied('it leads already')
+      if (own.instance?.isInRecovery === false && own.mark?.phase === 'done')
+        return satisfied('it leads already')
       const seen = await Promise.all(others.map((name) => surveyNode(ctx.on(name))))
       const other = seen.find(
         (facts) =>
@@ -134,6 +144,25 @@ export function requireNoOtherPrimary(node: NodeName, others: readonly NodeName[
               node: other.name,
             }),
           )
+    },
+  }
+}
+
+/**
+ * Starts it with the cluster's settings, open to the network: the point of no return. It is written down first, so that
+ * whoever comes after an interruption never takes it for something that may be removed.
+ */
+export function openToCluster(restore: Restore): Step {
+  const start = startInstance(restore.at)
+  return {
+    ...start,
+    title: 'start PostgreSQL as the primary of the cluster',
+    pointOfNoReturn: true,
+    apply: async (ctx) => {
+      const record = await ownRecord(ctx)
+      if (record === null) throw new RangeError('the record of the restore is gone')
+      await writeRestoreRecord(ctx, restore, { ...record, phase: 'opened' })
+      await start.apply?.(ctx)
     },
   }
 }

@@ -56,10 +56,7 @@ export const backupExpire: CommandSpec = {
   description: `Both rules together keep what either of them keeps. Only good backups count; the last good full one is always kept, and what an
 incremental one builds on. --keep-days D keeps every moment of the last D days restorable, so also the backup before them. WAL is
 removed on every timeline up to the first segment that a kept backup needs; history files stay.`,
-  examples: [
-    'replctl backup expire --keep-full 2 --dry-run',
-    'replctl backup expire --keep-days 14',
-  ],
+  examples: ['replctl backup expire --keep-full 2 --dry-run', 'replctl backup expire --keep-days 14'],
   options: [
     { flags: '--keep-full <n>', summary: 'keep the newest N full backups, and what builds on them' },
     { flags: '--keep-days <d>', summary: 'keep what it takes to restore any moment of the last D days' },

@@ -2,7 +2,12 @@ import type { CommandSpec } from '../command-spec.ts'
 
 export const restore: CommandSpec = {
   name: 'restore',
-  args: [{ syntax: '[node]', summary: 'node whose host gets the restored instance (with --drill: default a standby)' }],
+  args: [
+    {
+      syntax: '[node]',
+      summary: 'node whose host gets the restored instance (with --drill: default a standby)',
+    },
+  ],
   summary: 'bring a backup back: to its end, a time, an LSN, a restore point, a transaction, or the latest',
   description: `The backup goes from the archive host straight to the node and is compared with its manifest there. The instance then
 recovers alone (no network, no archiving), pauses at the target, is looked at, and is opened only if the target was reached; where
@@ -24,7 +29,10 @@ is one), its rows counted and compared with the primary's, removed again. For a 
     'replctl restore --drill --json',
   ],
   options: [
-    { flags: '--backup <id>', summary: 'which backup (default: the newest one that ended before the target)' },
+    {
+      flags: '--backup <id>',
+      summary: 'which backup (default: the newest one that ended before the target)',
+    },
     { flags: '--to-time <time>', summary: 'the last moment to restore, with its time zone' },
     { flags: '--to-lsn <lsn>', summary: 'up to this WAL position, its record included' },
     { flags: '--to-name <name>', summary: 'up to a restore point, made by pg_create_restore_point()' },
@@ -34,7 +42,10 @@ is one), its rows counted and compared with the primary's, removed again. For a 
     { flags: '--timeline <n>', summary: 'the timeline to follow (default: the newest in the archive)' },
     { flags: '--data-dir <dir>', summary: 'restore beside the cluster, into this empty directory' },
     { flags: '--port <port>', summary: 'its port, with --data-dir (default: a free one)' },
-    { flags: '--allow-split-brain', summary: 'a host that cannot be reached and may carry the primary is known to be off' },
+    {
+      flags: '--allow-split-brain',
+      summary: 'a host that cannot be reached and may carry the primary is known to be off',
+    },
     { flags: '--drill', summary: 'restore, examine and remove the newest backup' },
   ],
   load: () => import('../runs/restore.ts'),

@@ -56,7 +56,9 @@ function readCount(flag: string, value: unknown, least: number): number | undefi
 function unknownCluster(others: number): ReplctlError {
   return new ReplctlError(
     'no-backup',
-    others === 0 ? 'the archive holds no backup of this cluster' : 'the archive holds several clusters of this name',
+    others === 0
+      ? 'the archive holds no backup of this cluster'
+      : 'the archive holds several clusters of this name',
     {
       detail: 'No node could say which system identifier is meant.',
       hint: 'Bring a node of the cluster back first.',

@@ -13,8 +13,8 @@ import { writeTextFile } from '../../node/files.ts'
 import { readDamage } from '../../node/hash-backup.ts'
 import { readArchive } from '../../node/read-archive.ts'
 import { readCatalog } from '../../node/read-catalog.ts'
-import { checkFile } from '../../postgres/backup-metadata.ts'
 import type { ArchiveFault } from '../../postgres/archive-content.ts'
+import { checkFile } from '../../postgres/backup-metadata.ts'
 import { backupsText, listedBackup } from '../../report/backups.ts'
 import { type ArchiveAccess, catalogsOf, openArchive, surveyForArchive } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
@@ -30,11 +30,17 @@ export async function run(call: Call): Promise<Answer> {
     const wished = call.args[0] as string | undefined
     const all = catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => ({ catalog, id })))
     const chosen = all.filter(({ id }) => wished === undefined || id === wished)
-    if (chosen.length === 0) throw nothingToVerify(wished, all.map(({ id }) => id))
+    if (chosen.length === 0)
+      throw nothingToVerify(
+        wished,
+        all.map(({ id }) => id),
+      )
     const problems: Problem[] = []
     const backups = []
     for (const systemIdentifier of new Set(chosen.map(({ catalog }) => catalog.systemIdentifier))) {
-      const ids = chosen.filter((one) => one.catalog.systemIdentifier === systemIdentifier).map(({ id }) => id)
+      const ids = chosen
+        .filter((one) => one.catalog.systemIdentifier === systemIdentifier)
+        .map(({ id }) => id)
       const verified = await verifyAll(archive, systemIdentifier, ids, call.flags.isDryRun)
       problems.push(...verified.problems)
       backups.push(...verified.backups)
@@ -70,7 +76,9 @@ async function verifyAll(
     const damage = [...files, ...(found.metadata === null ? [] : damagedWal(before, found.id, faults))]
     if (isDryRun || found.metadata === null) continue
     const check = { checkedAt: new Date().toISOString(), damage }
-    await writeTextFile(archive.host, `${folder}/${checkFile}`, `${JSON.stringify(check)}\n`, { mode: '0600' })
+    await writeTextFile(archive.host, `${folder}/${checkFile}`, `${JSON.stringify(check)}\n`, {
+      mode: '0600',
+    })
   }
   const after = await readCatalog(archive.host, dir, systemIdentifier)
   const judged = judgeBackups(after).filter(({ id }) => ids.includes(id))
@@ -132,8 +140,12 @@ function gap(id: string, segment: string, what: string): ReplctlError {
 }
 
 function nothingToVerify(wished: string | undefined, ids: readonly string[]): ReplctlError {
-  return new ReplctlError('no-backup', wished === undefined ? 'there is no backup to verify' : `there is no backup ${wished}`, {
-    detail: ids.length === 0 ? 'The archive holds none of this cluster.' : `There are ${ids.join(', ')}.`,
-    hint: ids.length === 0 ? 'Take one: replctl backup' : 'List them: replctl backup list',
-  })
+  return new ReplctlError(
+    'no-backup',
+    wished === undefined ? 'there is no backup to verify' : `there is no backup ${wished}`,
+    {
+      detail: ids.length === 0 ? 'The archive holds none of this cluster.' : `There are ${ids.join(', ')}.`,
+      hint: ids.length === 0 ? 'Take one: replctl backup' : 'List them: replctl backup list',
+    },
+  )
 }

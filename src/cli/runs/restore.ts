@@ -1,22 +1,18 @@
 import { createHash } from 'node:crypto'
-import { type RestoreChoice, chooseBackup } from '../../cluster/choose-backup.ts'
+import { chooseBackup, type RestoreChoice } from '../../cluster/choose-backup.ts'
+import type { Survey } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { judgeRestore, needsReclone } from '../../cluster/judge-restore.ts'
 import { besideNode } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
-import type { Survey } from '../../cluster/facts.ts'
 import { shellScript } from '../../command.ts'
 import { ReplctlError } from '../../errors.ts'
 import { listenScript } from '../../node/listen-script.ts'
 import { createNode, type Node } from '../../node/node.ts'
-import {
-  describeTarget,
-  parseRecoveryTarget,
-  type RecoveryTarget,
-} from '../../postgres/recovery-target.ts'
+import { describeTarget, parseRecoveryTarget, type RecoveryTarget } from '../../postgres/recovery-target.ts'
 import { restoredText } from '../../report/restore.ts'
 import { restoreBeside, restoreCluster } from '../../runbooks/restore.ts'
-import { type Restore, readRestoreRecord } from '../../steps/restore-backup.ts'
+import { type Restore, readRestoreRecord, unfinishedRestore } from '../../steps/restore-backup.ts'
 import { type ArchiveAccess, catalogsOf, openArchive } from '../archive-session.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
@@ -63,7 +59,10 @@ function readAsked(call: Call, { inventory }: ClusterSession): Asked {
     throw new ReplctlError('usage', `--data-dir: "${dataDir}" is not an absolute path`)
   }
   if (dataDir === undefined && options.port !== undefined) {
-    throw new ReplctlError('usage', '--port goes with --data-dir: the node’s own port stands in the inventory')
+    throw new ReplctlError(
+      'usage',
+      '--port goes with --data-dir: the node’s own port stands in the inventory',
+    )
   }
   if (dataDir !== undefined && trimmed(dataDir) === trimmed(node.postgres.dataDir)) {
     throw new ReplctlError('usage', `--data-dir: ${dataDir} is the node’s own data directory`, {
@@ -111,16 +110,24 @@ async function restoreNode(
     decide: async (observation) => {
       requireReachable(observation.survey, [node.name])
       const own = session.nodes.get(node.name) as Node
-      const isGoingOn = (await readRestoreRecord(own)) !== null && observation.topology.primary === node.name
-      const verdict = isGoingOn ? nobodyElse(observation, node) : judgeRestore(inventory, observation.topology, node)
-      const choice = await choose(session, archive, observation.survey, asked)
+      const begun = await begunOf(own, asked)
+      const isGoingOn = begun !== null && observation.topology.primary === node.name
+      const verdict = isGoingOn
+        ? nobodyElse(observation, node)
+        : judgeRestore(inventory, observation.topology, node)
+      const choice = await choose(session, archive, observation.survey, { ...asked, ...begun })
       const restore: Restore = {
         ...{ archive: archive.settings, node, at: node.name, choice, target: asked.target, isMember: true },
       }
       const plan = restoreCluster(
         { inventory, templates },
         {
-          ...{ restore, toFence: verdict.toFence, others: verdict.others, allowSplitBrain: asked.allowSplitBrain },
+          ...{
+            restore,
+            toFence: verdict.toFence,
+            others: verdict.others,
+            allowSplitBrain: asked.allowSplitBrain,
+          },
           unreachable: verdict.unreachable.map((name) => findNode(inventory, name)),
           fence: fenceCommandOf(inventory, call),
         },
@@ -129,6 +136,16 @@ async function restoreNode(
       return decision(restore, own, plan, warnings)
     },
   })
+}
+
+/** What an interrupted restore of the same wish had chosen stays chosen: by now the archive may know a newer line. */
+async function begunOf(
+  on: Node,
+  { target, backup }: Asked,
+): Promise<{ readonly backup: string; readonly timeline: number } | null> {
+  const begun = await unfinishedRestore(on, target)
+  if (begun === null || (backup !== undefined && backup !== begun.backup)) return null
+  return { backup: begun.backup, timeline: begun.timeline }
 }
 
 /** The restored node leads already: only the end of the operation is left. */
@@ -155,7 +172,8 @@ async function restoreAside(
       wish: wishOf(asked),
       decide: async ({ survey }) => {
         requireReachable(survey, [asked.node.name])
-        const choice = await choose(session, archive, survey, asked)
+        const begun = await begunOf(beside, asked)
+        const choice = await choose(session, archive, survey, { ...asked, ...begun })
         const restore: Restore = {
           ...{ archive: archive.settings, node: asked.node, at: beside.name, choice, target: asked.target },
           isMember: false,
@@ -201,7 +219,9 @@ export async function openBeside(
 
 async function freePort(host: Node, from: number): Promise<number> {
   for (let port = Math.max(from, 1_025); port < from + 50; port += 1) {
-    const listens = await host.output(shellScript(`look who listens on port ${port}`, listenScript, [String(port)]))
+    const listens = await host.output(
+      shellScript(`look who listens on port ${port}`, listenScript, [String(port)]),
+    )
     if (listens.trim() === '') return port
   }
   throw new ReplctlError('port-in-use', `found no free port from ${from} on`, {

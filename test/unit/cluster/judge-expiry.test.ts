@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest'
+import { judgeExpiry } from '../../../src/cluster/judge-expiry.ts'
+import type { BackupMetadata } from '../../../src/postgres/backup-metadata.ts'
+import type { Lsn } from '../../../src/postgres/lsn.ts'
+import { foundBackup, segments, someBackup, someCatalog } from '../some-backup.ts'
+
+const nowMs = Date.parse('2026-11-30T00:00:00Z')
+/** Taken at noon of a day of November, beginning in the segment of that number. */
+const backupOf = (day: number, part: Partial<BackupMetadata> = {}) =>
+  someBackup(`202611${day}T120000Z`, {
+    finishedAt: `2026-11-${day}T12:00:10.000Z`,
+    startLsn: `0/${day.toString(16)}000028` as Lsn,
+    stopLsn: `0/${day.toString(16)}000100` as Lsn,
+    ...part,
+  })
+const days = [24, 25, 26, 27, 28, 29] as const
+const all = days.map((day) => backupOf(day))
+const expire = (backups: Parameters<typeof someCatalog>[0], keepFull?: number, keepDays?: number) =>
+  judgeExpiry(someCatalog(backups), { keepFull, keepDays, nowMs })
+const ids = (...some: number[]) => some.map((day) => `202611${day}T120000Z`)
+
+describe('retention', () => {
+  it('keeps the newest full ones, and WAL from the first of them on', () => {
+    expect(expire(all, 2)).toEqual({
+      remove: ids(27, 26, 25, 24),
+      keep: ids(28, 29),
+      firstSegment: segments(1, 28, 28)[0],
+    })
+  })
+
+  it('by days keeps the one before the window too: its moments need it', () => {
+    expect(expire(all, undefined, 2).keep).toEqual(ids(27, 28, 29))
+    expect(expire(all, 1, 0).keep).toEqual(ids(29))
+    expect(expire(all, undefined, 100).remove).toEqual([])
+  })
+
+  it('both rules together keep what either keeps', () => {
+    expect(expire(all, 4, 1).keep).toEqual(ids(26, 27, 28, 29))
+  })
+
+  it('P-37: the last good full one stays, whatever the rules say', () => {
+    expect(expire([backupOf(24)], 1, 0)).toMatchObject({ remove: [], keep: ids(24) })
+    expect(expire(all, undefined, 0).keep).toEqual(ids(29))
+  })
+
+  it('P-37: damaged ones do not count, and go only when every kept one is newer', () => {
+    const damaged = (day: number) =>
+      foundBackup(backupOf(day), { check: { checkedAt: '', damage: ['base.tar.zst is damaged'] } })
+    const found = [damaged(24), backupOf(25), backupOf(26), damaged(27), damaged(28)]
+    expect(expire(found, 2)).toMatchObject({ remove: ids(24), keep: ids(25, 26, 27, 28) })
+    expect(expire(found, 1)).toMatchObject({ remove: ids(25, 24), keep: ids(26, 27, 28) })
+    expect(() => expire([damaged(24), damaged(25)], 1)).toThrow(/nothing is removed/)
+  })
+
+  it('P-36: keeps what an incremental backup builds on, and removes what builds on a removed one', () => {
+    const chain = [
+      backupOf(24),
+      backupOf(25, { kind: 'incremental', parent: ids(24)[0] ?? null }),
+      backupOf(26),
+      backupOf(27, { kind: 'incremental', parent: ids(26)[0] ?? null }),
+      backupOf(28, { kind: 'incremental', parent: ids(27)[0] ?? null }),
+    ]
+    expect(expire(chain, 1)).toEqual({
+      remove: ids(25, 24),
+      keep: ids(26, 27, 28),
+      firstSegment: segments(1, 26, 26)[0],
+    })
+    // Young enough to be kept, it keeps its full one although that is old.
+    expect(expire(chain.slice(0, 2), undefined, 6).keep).toEqual(ids(24, 25))
+  })
+})
