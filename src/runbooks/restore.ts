@@ -8,6 +8,7 @@ import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureMarkedAsBuilt, ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
+import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
 import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.ts'
 import { recoverInstance } from '../steps/recover-instance.ts'
@@ -121,6 +122,7 @@ export function restoreCluster(input: ClusterInput, wish: DisasterWish): Plan {
     openToCluster(restore),
     ensurePassfile(name, replication, name),
     ensureReplicationRole(name, replication),
+    ...ensureStartGuard(name, input, [name]),
     ensureMarkedAsBuilt(name, { isNewPrimary: true }),
     ensureNoFenceMark(name),
     together([name, ...others].map((one) => ensureClusterRecord(one, { primary: name, members: [name] }))),
