@@ -96,6 +96,8 @@ export const errorTable = {
   'archive-damaged': exitCodes.refused,
   'archive-gap': exitCodes.refused,
   'archive-leftovers': exitCodes.refused,
+  'archive-unattended': exitCodes.refused,
+  'backup-needs-wal': exitCodes.refused,
   'writes-blocked': exitCodes.refused,
   'durability-reduced': exitCodes.refused,
   'rewind-unavailable': exitCodes.refused,

@@ -1,44 +1,38 @@
-#!/usr/bin/env node
-/**
- * `node scripts/bench/archive.mjs [name …]`: ready segments of 16 MB pushed by PostgreSQL's own archiver over SSH from one
- * test host to another, with replctl and with what its users would run instead, one after the other, on the same hosts and the same segments.
- * Prints segments/s and CPU seconds (of the whole machine: run it on an idle one). Needs root.
- * BENCH_SEGMENTS (default 100), BENCH_ROUNDS (default 2). Names: replctl none scp rsync pgbackrest async cp.
- */
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { loadKit } from '../lib/load-kit.mjs'
-import { ensureRequirements } from '../lib/requirements.mjs'
+import { kit } from './lib/cluster.mjs'
+import { row } from './lib/report.mjs'
 
 const count = Number(process.env.BENCH_SEGMENTS ?? 100)
 const rounds = Number(process.env.BENCH_ROUNDS ?? 2)
-const chosen = process.argv.slice(2)
+const chosen = (process.env.BENCH_ARCHIVE ?? '').split(',').filter(Boolean)
 const home = '/var/lib/postgresql'
 const wal = `${home}/15/shop/pg_wal`
+let hosts
 
-spawnSync(process.execPath, [fileURLToPath(new URL('../build.mjs', import.meta.url))], { stdio: 'inherit' })
-ensureRequirements('tests')
-for (const [program, name] of [
-  ['/usr/bin/pgbackrest', 'pgbackrest'],
-  ['/usr/bin/rsync', 'rsync'],
-]) {
-  if (spawnSync('test', ['-x', program]).status !== 0)
-    spawnSync('apt-get', ['install', '-y', '-qq', name], { stdio: 'ignore' })
-}
-const kit = await loadKit()
-if (kit.hostsAvailable().kind !== 'namespaces') {
-  console.error(`no test hosts here: ${kit.hostsAvailable().reason}`)
-  process.exit(1)
-}
-const hosts = await kit.TestHosts.create({ hosts: [{ name: 'pg1' }, { name: 'backup1' }] })
-try {
-  await bench()
-} finally {
-  await hosts.destroy()
+/**
+ * Ready segments of 16 MB pushed by PostgreSQL's own archiver over SSH from one test host to another, with replctl and with
+ * what its users would run instead, one after the other, on the same hosts and with the same segments. CPU seconds are those of
+ * the whole machine, both hosts that is: run it on an idle one. BENCH_SEGMENTS (default 100); BENCH_ARCHIVE names some of
+ * replctl, none, scp, rsync, pgbackrest, async, cp.
+ */
+export async function bench() {
+  for (const [program, name] of [
+    ['/usr/bin/pgbackrest', 'pgbackrest'],
+    ['/usr/bin/rsync', 'rsync'],
+  ]) {
+    if (spawnSync('test', ['-x', program]).status !== 0)
+      spawnSync('apt-get', ['install', '-y', '-qq', name], { stdio: 'ignore' })
+  }
+  hosts = await kit.TestHosts.create({ hosts: [{ name: 'pg1' }, { name: 'backup1' }] })
+  try {
+    await compare()
+  } finally {
+    await hosts.destroy()
+  }
 }
 
-async function bench() {
+async function compare() {
   const archiveDir = `${home}/archive`
   const cluster = await kit.TestCluster.create(hosts, {
     nodes: ['pg1'],
@@ -51,15 +45,15 @@ async function bench() {
   const identifier = (await sql('SELECT system_identifier FROM pg_control_system()')).trim()
   await logInToEachOther()
   await setUpPgBackRest()
-  const own = (await sql('SHOW archive_command')).trim()
+  const command = (await sql('SHOW archive_command')).trim()
   await setCommand('')
   const segments = await makeSegments()
   const to = `postgres@${hosts.addressOf('backup1')}`
   const pgBackRest = 'pgbackrest --stanza=shop archive-push %p'
   const contenders = {
-    replctl: { command: own, place: `${archiveDir}/${identifier}/wal` },
+    replctl: { command, place: `${archiveDir}/${identifier}/wal` },
     none: {
-      command: own,
+      command,
       place: `${archiveDir}/${identifier}/wal`,
       edit: "s/^compression='auto'/compression='none'/",
     },
@@ -81,11 +75,26 @@ async function bench() {
       console.error(`${name}: ${result.perSecond.toFixed(1)} segments/s, ${result.cpu.toFixed(1)} CPU s`)
     }
   }
-  console.log(`\n${segments.length} segments of 16 MB, best of ${rounds}, one run, the same hosts`)
-  for (const name of new Set(results.map((one) => one.name))) {
-    const best = results.filter((one) => one.name === name).toSorted((a, b) => b.perSecond - a.perSecond)[0]
-    console.log(
-      `${name.padEnd(12)} ${best.perSecond.toFixed(1).padStart(6)} segments/s ${best.cpu.toFixed(1).padStart(6)} CPU s`,
+  const best = (name) =>
+    results.filter((one) => one.name === name).toSorted((a, b) => b.perSecond - a.perSecond)[0]
+  const own = best('replctl')
+  for (const [name, goal] of [
+    ['scp', 1 / 5],
+    ['pgbackrest', 1],
+    ['async', 1],
+    ['rsync', null],
+    ['cp', null],
+  ]) {
+    const other = best(name)
+    if (own === undefined || other === undefined) continue
+    const [ownMs, otherMs] = [1000 / own.perSecond, 1000 / other.perSecond]
+    row(
+      'push a segment of 16 MB',
+      ownMs,
+      contenders[name].command.split(' %p')[0],
+      otherMs,
+      ownMs / otherMs,
+      goal,
     )
   }
 }

@@ -45,11 +45,13 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
     hosts.set(archiveHost, createNode(archiveSettings, inventory.cluster, transport))
   }
   const names = ['postgresql.conf', 'pg_hba.conf', 'standby.conf', 'recovery.conf']
-  const archive = ['archive/archive-push.sh', 'archive/archive-receive.sh', 'archive/archive-fetch.sh']
+  const archive = ['push', 'receive', 'fetch', 'stream'].map((name) => `archive/archive-${name}.sh`)
   const guard = ['guard/start-guard.sh', 'guard/guarded-postgres.sh', 'guard/systemd-drop-in.conf']
   const texts = await Promise.all([...names, ...archive, ...guard].map(loadTemplate))
   const [postgresqlConf = '', pgHba = '', standbyConf = '', recoveryConf = ''] = texts
-  const [archivePush = '', archiveReceive = '', archiveFetch = ''] = texts.slice(names.length)
+  const [archivePush = '', archiveReceive = '', archiveFetch = '', archiveStream = ''] = texts.slice(
+    names.length,
+  )
   const [startGuard = '', guardedPostgres = '', guardDropIn = ''] = texts.slice(names.length + archive.length)
   return {
     inventory,
@@ -64,6 +66,7 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
       startGuard,
       guardedPostgres,
       guardDropIn,
+      archiveStream,
     },
     nodes,
     hosts,

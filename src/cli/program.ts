@@ -92,6 +92,7 @@ function groupOf(parent: Command, word: string): Command {
   const existing = parent.commands.find((command) => command.name() === word)
   if (existing !== undefined) return existing
   const summaries: Readonly<Record<string, string>> = {
+    archive: 'the WAL archive: is it whole, how far is it behind, what may go',
     init: 'begin a cluster',
     sandbox: 'a throw-away cluster on this machine',
   }

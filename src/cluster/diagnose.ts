@@ -169,7 +169,7 @@ function diagnosePrimary(inventory: Inventory, topology: Topology): Finding[] {
   const name = primary.settings.name
   const synchronous = diagnoseSynchronous(inventory, topology)
   if (synchronous !== null) findings.push([synchronous])
-  if (inventory.archive !== undefined) findings.push(...judgeArchiving(primary.facts))
+  if (inventory.archive !== undefined) findings.push(...judgeArchiving(inventory, primary.facts))
   const rewindable =
     instance.settings.data_checksums?.value === 'on' || instance.settings.wal_log_hints?.value === 'on'
   if (!rewindable) {

@@ -17,6 +17,8 @@ import {
 import { archiveHost } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 
+export type { ArchiveContent } from '../postgres/archive-content.ts'
+
 /** What the primary says of what must be there; unknown where none answers. */
 export interface ArchiveExpectation {
   readonly timeline: number

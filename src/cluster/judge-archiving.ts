@@ -1,7 +1,9 @@
 import { ReplctlError } from '../errors.ts'
 import { archiveStatus } from '../postgres/archive.ts'
 import type { NodeFacts } from './facts.ts'
+import type { Inventory } from './inventory.ts'
 import type { Problem } from './problem.ts'
+import { archiveStreamNames } from './replication-names.ts'
 
 /** How long a finished segment may wait before it is worth a word; a busy server fills some in seconds. */
 const lateSeconds = 600
@@ -10,7 +12,11 @@ const lateSeconds = 600
  * What is wrong with archiving on the node that leads, with the words of archive-push where replctl's is used. Nothing is
  * lost meanwhile: PostgreSQL keeps what is not archived.
  */
-export function judgeArchiving(facts: NodeFacts): readonly (readonly [ReplctlError, Problem['severity']])[] {
+export function judgeArchiving(
+  { archive, cluster }: Inventory,
+  facts: NodeFacts,
+): readonly (readonly [ReplctlError, Problem['severity']])[] {
+  if (archive?.mode === 'stream') return judgeStream(cluster, facts)
   const archiver = facts.instance?.archiver
   if (archiver === null || archiver === undefined) return []
   const waiting =
@@ -46,5 +52,25 @@ export function judgeArchiving(facts: NodeFacts): readonly (readonly [ReplctlErr
       node: facts.name,
     },
   )
+  return [[error, 'error']]
+}
+
+/** pg_receivewal's connection to a node that leads; undefined: it has none. */
+export function archiveConnection(cluster: string, facts: NodeFacts) {
+  const { application } = archiveStreamNames(cluster)
+  return facts.instance?.replication.find((one) => one.applicationName === application)
+}
+
+function judgeStream(cluster: string, facts: NodeFacts): readonly (readonly [ReplctlError, 'error'])[] {
+  if (facts.instance === null || archiveConnection(cluster, facts) !== undefined) return []
+  const { slot } = archiveStreamNames(cluster)
+  const keeps = facts.instance.slots.some((one) => one.name === slot && one.restartLsn !== null)
+  const error = new ReplctlError('archive-failing', `no WAL is streamed from ${facts.name} to the archive`, {
+    detail: keeps
+      ? `Slot "${slot}" keeps the WAL meanwhile.`
+      : `There is no slot "${slot}" that keeps the WAL: it may be gone before the archive has it.`,
+    hint: `It starts again by itself within seconds where it runs; else "replctl init primary ${facts.name}" starts it. Its log is stream.log in replctl's state directory on the archive host.`,
+    node: facts.name,
+  })
   return [[error, 'error']]
 }

@@ -101,16 +101,18 @@ export function nodeHbaLines(
   return renderPgHba(templates.pgHba, {
     cluster: inventory.cluster,
     replication: replicationHbaLines({
-      addresses: [
-        ...inventory.nodes.map((one) => one.address),
-        // It takes base backups.
-        ...(inventory.archive === undefined ? [] : [inventory.archive.address]),
-      ],
+      addresses: replicationAddresses(inventory),
       user: inventory.replication.user,
     }),
     clients: node.postgres.hba,
     localUser: node.postgres.osUser,
   })
+}
+
+/** Where replication connections come from: every node, and the archive host, which takes base backups and streams WAL. */
+function replicationAddresses({ nodes, archive }: Inventory): readonly string[] {
+  const addresses = nodes.map((one) => one.address)
+  return [...new Set(archive === undefined ? addresses : [...addresses, archive.address])]
 }
 
 /** Path of the file whose creation promotes this node (15 and older). */

@@ -19,6 +19,11 @@ export function applicationNameFor(cluster: string, node: string): string {
   return shorten(fullName, fullName)
 }
 
+/** The slot and the application_name of pg_receivewal on the archive host; no node may be called so then. */
+export function archiveStreamNames(cluster: string): { readonly slot: string; readonly application: string } {
+  return { slot: slotNameFor(cluster, 'archive'), application: applicationNameFor(cluster, 'archive') }
+}
+
 /** Cuts a name that PostgreSQL would cut, but so that two long names with the same beginning stay different. */
 function shorten(name: string, fullName: string): string {
   if (name.length <= longestName) return name

@@ -1,4 +1,5 @@
 import { countEdits, nearestWord } from '../cluster/nearest-word.ts'
+import { archiveStreamNames, slotNameFor } from '../cluster/replication-names.ts'
 import { checkNodes } from './check-nodes.ts'
 import { checkParameters } from './check-parameters.ts'
 import { checkUpstreams } from './check-upstreams.ts'
@@ -44,10 +45,22 @@ function checkArchiveHost({ archive, nodes }: RawInventory): InventoryProblem[] 
   return [{ path: ['archive', 'host'], at: 'value', message: `unknown node "${host}"`, hint }]
 }
 
-/** WAL that nothing would archive must not look archived. */
-function checkArchiveMode({ archive }: RawInventory): InventoryProblem[] {
+/** pg_receivewal writes segments as they are: packed, the last bytes would wait in its buffer. */
+function checkArchiveMode({ archive, cluster, nodes }: RawInventory): InventoryProblem[] {
   if (archive?.mode !== 'stream') return []
-  const message = 'streaming WAL to the archive host is not available yet'
-  const hint = 'Use push: each finished segment is sent by archive_command.'
-  return [{ path: ['archive', 'mode'], at: 'value', message, hint }]
+  const { compression } = archive
+  const problems: InventoryProblem[] = []
+  if (compression !== undefined && compression !== 'auto' && compression !== 'none') {
+    const message = 'WAL that is streamed to the archive is kept as it is'
+    const hint = 'Leave it out, or set it to none; with mode: push segments are compressed.'
+    problems.push({ path: ['archive', 'compression'], at: 'value', message, hint })
+  }
+  const taken = nodes.find(
+    ({ name }) => slotNameFor(cluster ?? '', name) === archiveStreamNames(cluster ?? '').slot,
+  )
+  if (taken !== undefined) {
+    const message = `its replication slot would be called as the archive's: ${archiveStreamNames(cluster ?? '').slot}`
+    problems.push({ path: ['nodes', taken.name], at: 'key', message, hint: 'Rename the node.' })
+  }
+  return problems
 }

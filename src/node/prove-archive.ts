@@ -2,6 +2,7 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import type { Inventory } from '../cluster/inventory.ts'
 import { type Problem, problemOf } from '../cluster/problem.ts'
 import { ReplctlError } from '../errors.ts'
+import { archiveStatus } from '../postgres/archive.ts'
 import type { Node } from './node.ts'
 import { stateScript } from './node.ts'
 import type { SqlSession } from './sql-session.ts'
@@ -27,7 +28,7 @@ export interface ArchiveToProve {
  */
 export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProof | null> {
   const { node, sql, inventory, facts, timeoutMs, problems } = archive
-  if (inventory.archive === undefined || inventory.archive.mode !== 'push') return null
+  if (inventory.archive === undefined) return null
   const startedAt = performance.now()
   const segment = (await sql.value('SELECT pg_walfile_name(pg_switch_wal())')) ?? ''
   const failed = (detail: string): ArchiveProof => {
@@ -43,19 +44,9 @@ export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProo
     return { ok: false, segment, latency_ms: null }
   }
   const deadline = startedAt + timeoutMs
-  for (;;) {
-    const state = await sql.json<{ archived: boolean; failed: string | null; failures: number }>(
-      `SELECT json_build_object('archived', last_archived_wal >= '${segment}', 'failed', last_failed_wal,
-         'failures', failed_count) FROM pg_stat_archiver`,
-    )
-    if (state.archived) break
-    const hasFailedNow = state.failures > (facts.instance?.archiver?.failedCount ?? 0)
-    if (performance.now() > deadline || (hasFailedNow && performance.now() - startedAt > 5_000)) {
-      return failed(
-        `The server's last failure was for ${state.failed ?? 'nothing'}; ${state.failures} failures so far.`,
-      )
-    }
-    await new Promise((resolve) => setTimeout(resolve, 20))
+  if (inventory.archive.mode === 'push') {
+    const failure = await awaitArchived(sql, segment, deadline, facts.instance?.archiver?.failedCount ?? 0)
+    if (failure !== null) return failed(failure)
   }
   const script = `
 set -e
@@ -65,9 +56,38 @@ trap 'rm -f "$copy"' EXIT
 if [ -f "$3/pg_wal/$2" ]; then cmp "$copy" "$3/pg_wal/$2"; else [ -s "$copy" ]; fi
 `
   const { dataDir } = node.settings.postgres
-  const fetched = await node.run(stateScript(node, `fetch ${segment}`, script, [segment, dataDir]), {
-    timeoutMs,
-  })
+  const fetch = () =>
+    node.run(stateScript(node, `fetch ${segment}`, script, [segment, dataDir]), {
+      timeoutMs: Math.max(10_000, deadline - performance.now()),
+    })
+  let fetched = await fetch()
+  // What is streamed is there a moment after the switch.
+  while (fetched.status === archiveStatus.missing && performance.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    fetched = await fetch()
+  }
   if (fetched.status !== 0) return failed(`It could not be read back: ${fetched.stderr.trim()}`)
   return { ok: true, segment, latency_ms: Math.round(performance.now() - startedAt) }
+}
+
+/** Null once the server says that it archived the segment, else why not. */
+async function awaitArchived(
+  sql: SqlSession,
+  segment: string,
+  deadline: number,
+  failuresBefore: number,
+): Promise<string | null> {
+  const startedAt = performance.now()
+  for (;;) {
+    const state = await sql.json<{ archived: boolean; failed: string | null; failures: number }>(
+      `SELECT json_build_object('archived', last_archived_wal >= '${segment}', 'failed', last_failed_wal,
+         'failures', failed_count) FROM pg_stat_archiver`,
+    )
+    if (state.archived) return null
+    const hasFailedNow = state.failures > failuresBefore
+    if (performance.now() > deadline || (hasFailedNow && performance.now() - startedAt > 5_000)) {
+      return `The server's last failure was for ${state.failed ?? 'nothing'}; ${state.failures} failures so far.`
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
 }

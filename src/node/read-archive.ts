@@ -2,6 +2,7 @@ import { shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import type { ArchiveContent } from '../postgres/archive-content.ts'
 import { readArchiveLines } from '../postgres/archive-content.ts'
+import { type Lsn, parseLsn } from '../postgres/lsn.ts'
 import { commandFailed, type Node } from './node.ts'
 
 export interface ArchivePlace {
@@ -62,6 +63,33 @@ export async function archivedClusters(archive: Node, dir: string): Promise<read
     'cd "$1" 2>/dev/null || exit 0; for one in [0-9]*; do [ -d "$one/wal" ] && echo "$one"; done; :'
   const output = await archive.output(shellScript(`look into ${dir}`, script, [dir]))
   return output.split('\n').filter((name) => /^[0-9]{1,20}$/.test(name))
+}
+
+export interface ArchivedBackup {
+  readonly id: string
+  /** Null where it is being taken, was interrupted, or cannot be read. */
+  readonly startLsn: Lsn | null
+}
+
+/** The base backups in an archive, with the WAL that each begins with. */
+export async function readBackupStarts(
+  archive: Node,
+  place: ArchivePlace,
+): Promise<readonly ArchivedBackup[]> {
+  const script = `
+cd "$1/$2/backup" 2>/dev/null || exit 0
+for at in * .incoming-*; do
+  [ -d "$at" ] || continue
+  printf '%s %s\\n' "$at" "$(sed -n 's|.*"startLsn": *"\\([0-9A-F/]*\\)".*|\\1|p' "$at/backup.json" 2>/dev/null | head -n 1)"
+done
+`
+  const command = shellScript('look at the backups', script, [place.dir, place.systemIdentifier])
+  const output = await archive.output(command)
+  return output.split('\n').flatMap((line) => {
+    const match = /^(\S+) (\S*)$/.exec(line)
+    if (match === null) return []
+    return [{ id: match[1] ?? '', startLsn: match[2] === '' ? null : parseLsn(match[2] ?? '') }]
+  })
 }
 
 function noArchive(archive: Node, { dir, systemIdentifier }: ArchivePlace): ReplctlError {

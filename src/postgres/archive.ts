@@ -31,6 +31,9 @@ export const archiveFiles = {
   fetch: 'archive-fetch',
   /** On the archive host, in the state directory of its user. */
   receive: 'archive-receive',
+  /** On the archive host, with `mode: stream`: the supervisor of pg_receivewal, and the passfile it logs in with. */
+  stream: 'archive-stream',
+  streamPassfile: 'archive_pgpass',
   /** Why the last push failed: "STATUS FILE", then its messages. Absent since a push succeeded. */
   error: 'archive_error',
 } as const
@@ -66,6 +69,30 @@ export function renderArchiveFetch(template: string, values: ArchiveClientValues
 /** The text of archive-receive, for the archive host; directory and system identifier come from authorized_keys. */
 export function renderArchiveReceive(template: string, { cluster }: { readonly cluster: string }): string {
   return renderTemplate(template, { cluster }, 'templates/archive/archive-receive.sh')
+}
+
+export interface ArchiveStreamValues {
+  readonly cluster: string
+  /** Absolute, e.g. `/var/lib/replctl/shop/7300000000000000001/wal`. */
+  readonly walDirectory: string
+  /** Names every node, and wants the one that accepts writes. */
+  readonly conninfo: string
+  /** One for each node, wanting a standby. */
+  readonly standbyConninfos: readonly string[]
+  readonly slot: string
+}
+
+/** The text of archive-stream, which keeps pg_receivewal running on the archive host. */
+export function renderArchiveStream(template: string, values: ArchiveStreamValues): string {
+  const { cluster, walDirectory, conninfo, standbyConninfos, slot } = values
+  return renderTemplate(
+    template,
+    {
+      ...{ cluster, wal_directory: walDirectory, conninfo, slot },
+      standby_conninfos: standbyConninfos.join('\n'),
+    },
+    'templates/archive/archive-stream.sh',
+  )
 }
 
 function clientValues(values: ArchiveClientValues): Record<string, string> {

@@ -34,6 +34,7 @@ export function statusText(
   topology: Topology,
   problems: readonly Problem[],
   paint: Paint,
+  archive = '',
 ): string {
   const versions = new Set(topology.nodes.flatMap((node) => statusNode(node, topology).version ?? []))
   const operations = [
@@ -45,6 +46,7 @@ export function statusText(
     ...operations,
     '\n',
     table(topology, versions.size > 1, paint),
+    archive,
     verdict(problems, paint),
   ].join('')
 }

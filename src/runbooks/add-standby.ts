@@ -3,6 +3,7 @@ import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
@@ -65,6 +66,7 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
       preconditions(standby, isNew(standby.source) ? primary : standby.source, primary),
     ),
     ...roomChecks(waves[0] ?? [], replication.slots),
+    ...requireArchiveStream(input, primary.name),
     ensurePassfile(primary.name, replication, primary.name),
     // Before the role gets a new password, those who log in with it have it.
     together(
@@ -92,6 +94,7 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
         ensureClusterRecord(name, { primary: primary.name, members }),
       ),
     ),
+    ...ensureArchiveStream(input, primary.name),
   ])
 }
 

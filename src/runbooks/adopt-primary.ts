@@ -2,6 +2,7 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
@@ -36,6 +37,7 @@ export function adoptPrimary(
     requireAdoptableInstance(node),
     requireBinaries(name, node.postgres.version),
     requireFreePort(name),
+    ...requireArchiveStream(input, name),
     requireSettingsNotOverridden(node, wish),
     requireForeignRoleMatches(node, replication),
     rememberInstance(node, wish),
@@ -51,5 +53,6 @@ export function adoptPrimary(
     ensureMarkedAsBuilt(name),
     ensureClusterRecord(name, { primary: name, members }),
     forgetInstance(node),
+    ...ensureArchiveStream(input, name),
   ])
 }

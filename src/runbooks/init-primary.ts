@@ -2,6 +2,7 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
@@ -30,6 +31,7 @@ export function initPrimary(
     requireBinaries(name, node.postgres.version),
     requireDataDirectoryForPrimary(name),
     requireFreePort(name),
+    ...requireArchiveStream(input, name),
     ensureDataDirectory(name, 'initialising'),
     ensureInitialised(name),
     ...ensureArchiving(input, node),
@@ -45,5 +47,6 @@ export function initPrimary(
     ...ensureStartGuard(name, input, members),
     ensureMarkedAsBuilt(name, { isNewPrimary: true }),
     ensureClusterRecord(name, { primary: name, members }),
+    ...ensureArchiveStream(input, name),
   ])
 }

@@ -2,6 +2,7 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan, together } from '../engine/step.ts'
 import type { PromotionMethod } from '../postgres/versions.ts'
+import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
@@ -88,6 +89,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     ]),
     ...wish.leftOverSlots.map(({ node, slot }) => dropReplicationSlot(node, slot)),
     together(witnesses.flatMap((node) => ensureStartGuard(node, input, wish.members))),
+    ...archiveTimelineEnd(input, name),
     together(witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members }))),
   ])
 }

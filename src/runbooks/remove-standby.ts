@@ -1,6 +1,7 @@
 import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { forgetArchiveKey } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
@@ -37,5 +38,6 @@ export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Pla
     together(staying.flatMap((name) => ensureStartGuard(name, input, members))),
     together(staying.map((name) => ensureClusterRecord(name, { primary, members }))),
     ...(wish.isReachable ? [forgetNode(standby)] : []),
+    ...forgetArchiveKey(input, standby, primary),
   ])
 }

@@ -1,6 +1,7 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import { inWaves, type NewOrder, type Placement } from '../cluster/judge-switchover.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import { ensureCheckpointOnTimeline, ensureRecentCheckpoint } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
@@ -101,6 +102,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       holders.map((name) => ensureClusterRecord(name, { primary: candidate.name, members: order.members })),
     ),
     ensureNoFenceMark(oldPrimary.name),
+    ...archiveTimelineEnd(input, candidate.name),
   ])
 }
 

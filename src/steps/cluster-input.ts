@@ -10,6 +10,7 @@ export interface Templates extends GuardTemplates {
   readonly archivePush: string
   readonly archiveReceive: string
   readonly archiveFetch: string
+  readonly archiveStream: string
 }
 
 /** What every runbook is built from: the operator's wishes and the texts to render. */

@@ -1,10 +1,10 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { ArchiveSettings, NodeSettings } from '../cluster/inventory.ts'
-import { archiveHost } from '../cluster/names.ts'
+import { archiveHost, type NodeName } from '../cluster/names.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
-import { ReplctlError } from '../errors.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
 import {
@@ -30,7 +30,7 @@ export function ensureArchiving(
   knownIdentifier?: string,
 ): readonly Step[] {
   const { archive } = input.inventory
-  if (archive?.mode !== 'push') return []
+  if (archive === undefined) return []
   return [
     ensureArchiveKey(node),
     ensureKeyIsLetIn(input, node, archive, knownIdentifier),
@@ -146,6 +146,53 @@ LINE=$3 MARK=$4 awk '
   index($0, start) == 1 && substr($0, length($0) - length(mark) + 1) == mark { next }
   { print }
   END { print ENVIRON["LINE"] }
+' "$keys" > "$new" || exit 74
+sync "$new" 2>/dev/null || sync
+mv -f -- "$new" "$keys"
+`
+
+/**
+ * Takes a removed node's key out of authorized_keys on the archive host: only the line with its own mark. An archive host
+ * that cannot be reached is no reason to keep a node in the cluster: it is said.
+ */
+export function forgetArchiveKey(input: ClusterInput, removed: NodeName, primary: NodeName): readonly Step[] {
+  const { archive, cluster } = input.inventory
+  if (archive === undefined) return []
+  const mark = `replctl:${cluster}:${removed}`
+  return [
+    {
+      title: `take the key of ${removed} out of authorized_keys on the archive host`,
+      node: primary,
+      check: async (ctx) => {
+        const script = 'grep -c "^restrict,command=.* $1\\$" "$HOME/.ssh/authorized_keys" 2>/dev/null; :'
+        try {
+          const count = await ctx.on(archiveHost).output(shellScript('look for its key', script, [mark]))
+          return Number(count) > 0 ? pending('it is in') : satisfied('it is not in')
+        } catch (thrown) {
+          const why = asReplctlError(thrown)
+          const hint = `Remove the line that ends with "${mark}" from ~${archive.user}/.ssh/authorized_keys there.`
+          ctx.warn(why.with({ node: archiveHost, hint }))
+          return satisfied('the archive host cannot be reached')
+        }
+      },
+      apply: async (ctx) => {
+        const command = shellScript('take its key out', forgetKeyScript, [mark])
+        await ctx.on(archiveHost).output(command)
+      },
+    },
+  ]
+}
+
+const forgetKeyScript = `
+keys="$HOME/.ssh/authorized_keys"
+if command -v flock >/dev/null 2>&1; then exec 7>>"$HOME/.ssh/.replctl.lock"; flock -w 30 7 || exit 75; fi
+new="$keys.replctl-new.$$"
+trap 'rm -f "$new"' EXIT
+cp -p -- "$keys" "$new" || exit 74
+MARK=$1 awk '
+  BEGIN { mark = " " ENVIRON["MARK"]; start = "restrict,command=" }
+  index($0, start) == 1 && substr($0, length($0) - length(mark) + 1) == mark { next }
+  { print }
 ' "$keys" > "$new" || exit 74
 sync "$new" 2>/dev/null || sync
 mv -f -- "$new" "$keys"

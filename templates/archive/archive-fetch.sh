@@ -55,7 +55,7 @@ stop_by_signal() {
 }
 
 # Prints what is wrong with a WAL segment $1 of the cluster $2, nothing if all is well. Standard input says its first 40
-# bytes, as od prints them, and its size. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
+# bytes, as od prints them, and its size, or - where that is not known. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
 # remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's byte order.
 segment_fault() {
   fault_name=${1%.partial}
@@ -90,13 +90,13 @@ segment_fault() {
   elif [ "$fault_owner" != "$(printf %016x "$fault_identifier")" ]; then
     echo "it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier" \
       "(0x$(printf %016x "$fault_identifier"))"
-  elif [ $((0x$fault_length)) -ne "$fault_size" ]; then
+  elif [ "$fault_size" != - ] && [ $((0x$fault_length)) -ne "$fault_size" ]; then
     echo "it has $fault_size bytes, its header says $((0x$fault_length))"
   else
     fault_log=${fault_name#????????}
     fault_segment=${fault_log#????????}
     fault_log=${fault_log%????????}
-    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * fault_size)))" ]; then
+    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * 0x$fault_length)))" ]; then
       echo "its header says it begins at 0x$fault_address, which is another segment"
     fi
   fi
@@ -226,10 +226,25 @@ failed_just_now() {
   [ $age -ge 0 ] && [ $age -lt 10 ]
 }
 
+# Whether the server has the finished segment in pg_wal: received by streaming, or written by itself. Told that the
+# archive has no such file it reads that one, without a byte over the network. One that is not marked as finished (.done
+# or .ready) may be half written or one of old under a new name: then the archive's copy is the one to read.
+has_its_own() {
+  case $path in
+  pg_wal/RECOVERYXLOG | pg_xlog/RECOVERYXLOG) ;;
+  *) return 1 ;;
+  esac
+  own=${path%/*}
+  [ -f "$own/$name" ] || return 1
+  [ -f "$own/archive_status/$name.done" ] || [ -f "$own/archive_status/$name.ready" ] || return 1
+  [ -z "$(segment_outline "$own/$name" | segment_fault "$name" "$system_identifier")" ]
+}
+
 if [ -z "$name" ] || [ -z "$path" ]; then
   echo "archive-fetch: usage: archive-fetch NAME PATH" >&2
   exit 2
 fi
+has_its_own && exit 1
 trap clean EXIT
 for signal in HUP INT TERM; do
   # shellcheck disable=SC2064

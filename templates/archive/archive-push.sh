@@ -1,6 +1,11 @@
 #!/bin/sh
 # Sends one finished WAL file to the archive host. PostgreSQL runs it: archive_command = 'archive-push %p %f'.
 # "archive-push --check" sends nothing and prints what the archive host answers: "replctl-archive 1 SUFFIX...".
+#
+# PostgreSQL asks for one file after the other. Where more of them are ready, one process in the background ("--ahead")
+# sends those that follow, some at a time, and notes in `sent/` which are in the archive, durably. When PostgreSQL comes to
+# such a file, the note is all that is looked at: it holds for this very file as it was read (device, inode, size, times of
+# change to the nanosecond) and this archive; whatever is not exactly so is pushed as if there were no note.
 # Written by replctl, which overwrites it: change the inventory, not this file.
 cluster={{ cluster | shell }}
 state_directory={{ state_directory | shell }}
@@ -29,6 +34,8 @@ log=$state_directory/push.$$.log
 messages=$log
 packed=$state_directory/push.$$.packed
 draft=$state_directory/push.$$.draft
+sent=$state_directory/sent
+ahead=$state_directory/ahead
 known=$state_directory/archive_receiver
 
 say() {
@@ -40,7 +47,7 @@ say() {
 # What was said goes to PostgreSQL's log; the last failure stays in archive_error for replctl to show.
 finish() {
   trap - EXIT HUP INT TERM
-  if [ "$path" = --check ]; then
+  if [ "$path" = --check ] || [ "$path" = --ahead ]; then
     :
   elif [ "$1" -ne 0 ]; then
     { echo "$1 $name" && cat "$messages"; } 2>/dev/null >"$draft" && mv -f "$draft" "$state_directory/archive_error"
@@ -49,6 +56,7 @@ finish() {
   fi
   [ -s "$messages" ] && cat "$messages" >&2
   rm -f "$log" "$packed" "$draft"
+  [ "$1" -ne 0 ] || [ -z "${mark-}" ] || start_ahead
   exit "$1"
 }
 
@@ -66,7 +74,7 @@ fail() {
 }
 
 # Prints what is wrong with a WAL segment $1 of the cluster $2, nothing if all is well. Standard input says its first 40
-# bytes, as od prints them, and its size. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
+# bytes, as od prints them, and its size, or - where that is not known. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
 # remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's byte order.
 segment_fault() {
   fault_name=${1%.partial}
@@ -101,13 +109,13 @@ segment_fault() {
   elif [ "$fault_owner" != "$(printf %016x "$fault_identifier")" ]; then
     echo "it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier" \
       "(0x$(printf %016x "$fault_identifier"))"
-  elif [ $((0x$fault_length)) -ne "$fault_size" ]; then
+  elif [ "$fault_size" != - ] && [ $((0x$fault_length)) -ne "$fault_size" ]; then
     echo "it has $fault_size bytes, its header says $((0x$fault_length))"
   else
     fault_log=${fault_name#????????}
     fault_segment=${fault_log#????????}
     fault_log=${fault_log%????????}
-    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * fault_size)))" ]; then
+    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * 0x$fault_length)))" ]; then
       echo "its header says it begins at 0x$fault_address, which is another segment"
     fi
   fi
@@ -230,6 +238,194 @@ send() {
   asked=$?
   judge $asked
 }
+
+# How many segments travel together, and how many may wait for PostgreSQL to ask for them.
+batch_size=4
+most_ahead=32
+
+# What a note says of file $1; nothing where this host cannot tell.
+mark_of() {
+  stat -c "$connection $system_identifier %d %i %s %y %z" -- "$1" 2>/dev/null
+}
+
+# Sets $next to the segment after $1; $2 is the size of a segment.
+set_next() {
+  next_low=${1#????????????????}
+  next_high=${1#????????}
+  next_high=${next_high%????????}
+  next_place=$(((0x$next_high << 32) + 0x$next_low * $2 + $2))
+  next=${1%????????????????}$(printf %08X%08X $((next_place >> 32)) $(((next_place & 0xffffffff) / $2)))
+}
+
+is_segment() {
+  [ ${#1} -eq 24 ] || return 1
+  case $1 in
+  *[!0-9A-F]*) return 1 ;;
+  esac
+}
+
+# Whether the file was sent ahead. A note is for one use.
+was_sent() {
+  [ -f "$sent/$name" ] || return 1
+  read -r noted <"$sent/$name"
+  rm -f "$sent/$name"
+  [ -n "$mark" ] && [ "$noted" = "$mark" ]
+}
+
+# Has the background process send what follows $name, if it is ready and two more are: one alone is not worth it. It
+# holds nothing of PostgreSQL's: neither its folder nor its log.
+start_ahead() {
+  set_next "$name" "$size"
+  first_ahead=$next
+  set_next "$next" "$size"
+  # A note for the last but one means that there is enough for now.
+  [ -f "$status_directory/$first_ahead.ready" ] && [ -f "$status_directory/$next.ready" ] && [ ! -f "$sent/$next" ] ||
+    return 0
+  (
+    cd "$state_directory" || exit
+    trap - EXIT HUP INT TERM
+    exec "$0" --ahead "$name" "$wal_directory" "$size" </dev/null >/dev/null 2>ahead.log \
+      3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
+  ) &
+}
+
+# Waits for the batch that $name is part of, if it is in one.
+await_batch() {
+  for turn in 0 1; do
+    [ -f "$ahead.names.$turn" ] && read -r under_way <"$ahead.names.$turn" || continue
+    case " $under_way " in
+    *" $name "*) flock -w 60 "$ahead.lock.$turn" true ;;
+    esac
+  done
+}
+
+# "--ahead NAME FOLDER SIZE": sends the ready segments after NAME until there are no more.
+send_ahead() {
+  wal_directory=$2
+  status_directory=$2/archive_status
+  size=$3
+  messages=/dev/null
+  exec 9>>"$ahead.lock"
+  flock -n 9 || exit 0
+  mkdir -p "$sent"
+  find "$sent" -type f -mmin +60 -exec rm -f {} +
+  trap 'cd / && rm -rf "$ahead".box.* "$ahead".names.*' EXIT
+  for signal in HUP INT TERM; do
+    # shellcheck disable=SC2064
+    trap "exit 5" $signal
+  done
+  rm -rf "$ahead".box.*
+  name=$1
+  case $compression in
+  zstd) suffix=zst ;;
+  lz4) suffix=lz4 ;;
+  gzip) suffix=gz ;;
+  none) suffix=none ;;
+  *) choose_suffix ;;
+  esac
+  [ -n "${offers-}" ] || ask_offers
+  case "$offers " in
+  *" batch "*) ;;
+  *) exit 0 ;;
+  esac
+  [ "$suffix" = none ] || command -v "$(packer)" >/dev/null 2>&1 || suffix=none
+  set_next "$name" "$size"
+  turn=0
+  set -- "" ""
+  while :; do
+    # Two batches at a time: one is packed while the other travels. The older one makes room for the next.
+    [ -z "$1" ] || wait "$1" || break
+    older=$2
+    # What PostgreSQL has not come to yet, it need not be far ahead of.
+    set -- "$sent"/*
+    [ $# -lt $most_ahead ] || break
+    set --
+    while [ $# -lt $batch_size ] && [ -f "$status_directory/$next.ready" ]; do
+      [ -f "$sent/$next" ] || set -- "$@" "$next"
+      set_next "$next" "$size"
+    done
+    [ $# -gt 0 ] || break
+    # The lock is what a push of one of these waits for. It ends with the process that sends them.
+    exec 8>>"$ahead.lock.$turn"
+    flock 8
+    echo "$*" >"$ahead.new" && mv -f "$ahead.new" "$ahead.names.$turn"
+    send_batch "$turn" "$@" &
+    set -- "$older" $!
+    exec 8>&-
+    turn=$((1 - turn))
+  done
+  wait
+  exit 0
+}
+
+# Packs segments into a folder of their own, sends them, and notes which are durable.
+send_batch() {
+  box=$ahead.box.$1
+  shift
+  rm -rf "$box"
+  mkdir "$box" && cd "$box" || return
+  # Read before the file is: what changes later is noticed.
+  for one in "$@"; do
+    mark_of "$wal_directory/$one" >"$one.note" && [ -s "$one.note" ] || return
+  done
+  for one in "$@"; do
+    case $suffix in
+    none) ln -s "$wal_directory/$one" "$one.none" ;;
+    *) "$(packer)" -1 -q -c <"$wal_directory/$one" >"$one.$suffix" ;;
+    esac || return
+  done
+  {
+    for one in "$@"; do
+      set -- "$@" "$one.$suffix"
+      shift
+    done
+    hash_files "$@" | while read -r hash file; do
+      echo "${file%%.*} $(($(wc -c <"$file"))) $hash $suffix"
+      cat "$file"
+    done
+  } | ask batch "$system_identifier" $# >answer || return
+  while read -r word done one; do
+    if [ "$word $done" = "replctl-archive done" ] && is_segment "$one" && [ -f "$one.note" ]; then
+      mv "$one.note" "$sent/$one"
+    fi
+  done <answer
+}
+
+hash_files() {
+  if command -v sha256sum >/dev/null 2>&1; then
+    sha256sum "$@"
+  else
+    shasum -a 256 "$@"
+  fi
+}
+
+if [ "$path" = --ahead ]; then
+  send_ahead "$name" "$3" "$4"
+fi
+
+# The quick way, and the way to be quicker: only for segments, and only where this host has what it takes.
+mark=
+if is_segment "$name" && [ -s "$path" ] && [ -d "$state_directory" ] && command -v flock >/dev/null 2>&1; then
+  mark=$(mark_of "$path")
+  # Seconds are too coarse to tell whether a file was changed.
+  case $mark in
+  *.000000000*) mark= ;;
+  esac
+  wal_directory=$PWD
+  case $path in
+  /*) wal_directory=${path%/*} ;;
+  */*) wal_directory=$PWD/${path%/*} ;;
+  esac
+  status_directory=$wal_directory/archive_status
+  # The fifth word: connection, identifier, device and inode come before it.
+  size=${mark#* * * * }
+  size=${size%% *}
+  if was_sent || { await_batch && was_sent; }; then
+    [ -e "$state_directory/archive_error" ] && rm -f "$state_directory/archive_error"
+    start_ahead
+    exit 0
+  fi
+fi
 
 trap 'finish 5' EXIT
 for signal in HUP INT TERM; do

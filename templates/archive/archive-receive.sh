@@ -3,11 +3,14 @@
 #   restrict,command="archive-receive DIR SYSTEM_IDENTIFIER" ssh-ed25519 ...
 # so a key reaches one cluster's archive and nothing else. A request is one of
 #   push SYSTEM_IDENTIFIER NAME BYTES SHA256 SUFFIX   stores standard input; BYTES and SHA256 are of what travels
+#   batch SYSTEM_IDENTIFIER COUNT                     stores COUNT segments: standard input is for each a line "NAME BYTES
+#                                                     SHA256 SUFFIX", then its bytes; prints "replctl-archive done NAME"
+#                                                     for each that is in the archive, durably
 #   has SYSTEM_IDENTIFIER NAME                        prints "replctl-archive SUFFIX BYTES" of the stored file
 #   get SYSTEM_IDENTIFIER NAME [SUFFIX...]            prints the same line, then the stored file: as it is if its
 #                                                     SUFFIX is among those, else unpacked (SUFFIX none, BYTES -)
 #   backup SYSTEM_IDENTIFIER ID FILE [SUFFIX...]      the same for a file of a base backup
-#   probe                                             prints "replctl-archive 1 SUFFIX..."
+#   probe                                             prints "replctl-archive 1 SUFFIX... [batch]"
 # with SUFFIX one of none, gz, lz4, zst. Written by replctl, which overwrites it.
 cluster={{ cluster | shell }}
 
@@ -18,6 +21,8 @@ cluster={{ cluster | shell }}
 #   3  conflict: the archive holds other content
 set -u
 set -f
+newline='
+'
 LC_ALL=C
 PATH=${PATH:-/usr/bin:/bin}:/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin
 export LC_ALL PATH
@@ -31,7 +36,7 @@ fail() {
 }
 
 # Prints what is wrong with a WAL segment $1 of the cluster $2, nothing if all is well. Standard input says its first 40
-# bytes, as od prints them, and its size. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
+# bytes, as od prints them, and its size, or - where that is not known. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
 # remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's byte order.
 segment_fault() {
   fault_name=${1%.partial}
@@ -66,13 +71,13 @@ segment_fault() {
   elif [ "$fault_owner" != "$(printf %016x "$fault_identifier")" ]; then
     echo "it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier" \
       "(0x$(printf %016x "$fault_identifier"))"
-  elif [ $((0x$fault_length)) -ne "$fault_size" ]; then
+  elif [ "$fault_size" != - ] && [ $((0x$fault_length)) -ne "$fault_size" ]; then
     echo "it has $fault_size bytes, its header says $((0x$fault_length))"
   else
     fault_log=${fault_name#????????}
     fault_segment=${fault_log#????????}
     fault_log=${fault_log%????????}
-    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * fault_size)))" ]; then
+    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * 0x$fault_length)))" ]; then
       echo "its header says it begins at 0x$fault_address, which is another segment"
     fi
   fi
@@ -241,12 +246,12 @@ remove_stale() {
   for old in "$incoming"/*.push; do
     owner=${old%.push}
     owner=${owner##*.}
-    if [ ! -f "$old" ] || [ "$owner" = $$ ]; then
+    if [ ! -e "$old" ] || [ "$owner" = $$ ]; then
       continue
     elif kill -0 "$owner" 2>/dev/null; then
-      find "$old" -mtime +0 -exec rm -f {} \;
+      find "$old" -prune -mtime +0 -exec rm -rf {} \;
     else
-      rm -f "$old"
+      rm -rf "$old"
     fi
   done
   set -f
@@ -292,6 +297,104 @@ push() {
   fi
   sync "$wal" 2>/dev/null || fail 5 "cannot make $wal durable"
   exit 0
+}
+
+# Copies exactly $1 bytes of standard input. A reader that takes more into its buffer would swallow what follows.
+take_bytes() {
+  if [ "$taker" = head ]; then
+    head -c "$1"
+  else
+    dd bs="$1" count=1 iflag=fullblock 2>/dev/null
+  fi
+}
+
+# Sets $taker to the program that can do that: busybox's head takes more, a dd of old knows no fullblock.
+find_taker() {
+  if head --version >/dev/null 2>&1; then
+    taker=head
+  elif dd if=/dev/null of=/dev/null bs=1 count=1 iflag=fullblock 2>/dev/null; then
+    taker=dd
+  else
+    return 1
+  fi
+}
+
+# Many segments with few processes: each step is done for all of them at once. One that is not as it should be ends the
+# whole batch, nothing of which is then reported as done: its sender pushes one by one and hears why.
+batch() {
+  [ $# -eq 2 ] && is_word "$2" 0-9 1 2 && [ "$2" -gt 0 ] && [ "$1" = "$allowed" ] ||
+    fail 2 "this request is not allowed"
+  find_taker || fail 6 "there is no program to receive a batch with"
+  require_store
+  [ -d "$incoming" ] || mkdir -p "$incoming" || fail 5 "cannot make $incoming"
+  remove_stale
+  count=$2
+  box=$incoming/batch.$$.push
+  trap 'cd / && rm -rf "$box"' EXIT
+  trap 'exit 5' HUP INT TERM PIPE
+  rm -rf "$box"
+  mkdir "$box" || fail 5 "cannot write to $incoming"
+  expected=
+  set --
+  while [ $# -lt "$count" ] && IFS=' ' read -r name bytes sha256 suffix; do
+    is_word "$name" 0-9A-F 24 24 && is_word "$bytes" 0-9 1 10 && is_word "$sha256" 0-9a-f 64 64 ||
+      fail 2 "this request is not allowed"
+    set_place "$name" "$suffix"
+    case $suffix in
+    none | gz | lz4 | zst) require_unpacker "$suffix" ;;
+    *) fail 2 "this is not a known suffix" ;;
+    esac
+    file=${place##*/}
+    [ ! -e "$box/$file" ] || fail 2 "$name is in the batch twice"
+    take_bytes "$bytes" >"$box/$file" || fail 5 "cannot write to $incoming"
+    expected="$expected$sha256  $file$newline"
+    set -- "$@" "$file"
+  done
+  [ $# -eq "$count" ] || fail 4 "of $count files $# arrived"
+  cd "$box" || fail 5 "cannot enter $box"
+  arrived=$(hash_files "$@")
+  [ "$arrived$newline" = "$expected" ] || fail 4 "a batch arrived damaged"
+  sync "$@" 2>/dev/null &
+  for file in "$@"; do
+    name=${file%%.*}
+    set_suffix "$file"
+    fault=$({
+      unpack "$suffix" <"$file" 2>/dev/null | dd bs=40 count=1 2>/dev/null | od -A n -v -t x1
+      if [ "$suffix" = none ]; then wc -c <"$file"; else echo -; fi
+    } | segment_fault "$name" "$allowed")
+    [ -z "$fault" ] || fail 2 "$name was not archived: $fault"
+  done
+  wait $! || fail 5 "cannot make a batch durable"
+  for file in "$@"; do
+    name=${file%%.*}
+    set_suffix "$file"
+    temporary=$box/$file
+    if find_stored || ! publish; then
+      (compare_with_stored) || exit
+    fi
+  done
+  sync "$wal" 2>/dev/null || fail 5 "cannot make $wal durable"
+  for file in "$@"; do
+    echo "replctl-archive done ${file%%.*}"
+  done
+  exit 0
+}
+
+# SHA-256 of files, a line "HASH  FILE" for each.
+hash_files() {
+  if command -v sha256sum >/dev/null 2>&1; then
+    sha256sum "$@"
+  else
+    shasum -a 256 "$@"
+  fi
+}
+
+# Sets $suffix by the name of a file.
+set_suffix() {
+  case $1 in
+  *.*) suffix=${1##*.} ;;
+  *) suffix=none ;;
+  esac
 }
 
 has() {
@@ -354,6 +457,7 @@ probe() {
   for suffix in gz lz4 zst; do
     can_unpack $suffix && offers="$offers $suffix"
   done
+  find_taker && offers="$offers batch"
   echo "replctl-archive 1 $offers"
   exit 0
 }
@@ -370,6 +474,6 @@ IFS='
 verb=${1-}
 [ $# -gt 0 ] && shift
 case $verb in
-push | has | get | backup | probe) "$verb" "$@" ;;
-*) fail 2 "this key only serves push, has, get, backup and probe" ;;
+push | batch | has | get | backup | probe) "$verb" "$@" ;;
+*) fail 2 "this key only serves push, batch, has, get, backup and probe" ;;
 esac

@@ -1,5 +1,14 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  linkSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
@@ -25,7 +34,7 @@ const segmentSize = 16 * 1024 * 1024
 const foreignIdentifier = '7000000000000000001'
 const packings = ['none', 'gzip', 'lz4', 'zstd'] as const
 const suffixes = { none: '', gzip: '.gz', lz4: '.lz4', zstd: '.zst' } as const
-const warmSegments = 50
+const warmSegments = 30
 /** Compression of what is archived, and of what is pushed next under the same name. */
 const pairs = [
   ['none', 'none'],
@@ -49,7 +58,7 @@ beforeAll(async () => {
   // An empty archive_command keeps every segment until it is archived.
   await instance.start({ archive_mode: 'on', archive_command: '', max_wal_size: '10GB' })
   await instance.sql('CREATE TABLE filler (id bigint, word text)')
-  const fill = 'INSERT INTO filler SELECT n, md5(n::text) FROM generate_series(1, 120000) n'
+  const fill = 'INSERT INTO filler SELECT n, md5(n::text) FROM generate_series(1, 20000) n'
   await awaitCondition(
     `${warmSegments} segments`,
     async () => {
@@ -57,9 +66,11 @@ beforeAll(async () => {
       await instance.sql('SELECT pg_switch_wal()')
       return finishedSegments().length > warmSegments
     },
-    { timeoutMs: 120_000 },
+    { timeoutMs: 300_000 },
   )
   segments = finishedSegments()
+  const alone = kit.directory('alone')
+  for (const segment of segments) linkSync(join(instance.walDir, segment), join(alone, segment))
 })
 
 afterAll(async () => {
@@ -73,7 +84,8 @@ const finishedSegments = (): readonly string[] =>
     .map((name) => name.replace('.ready', ''))
     .sort()
 
-const pathOf = (segment: string): string => join(instance.walDir, segment)
+/** Where no `.ready` says that more follows: a push of this one is a push of this one. */
+const pathOf = (segment: string): string => join(kit.root, 'alone', segment)
 const contentOf = (segment: string): Buffer => readFileSync(pathOf(segment))
 
 /** A segment of the same name, size and header with another content, as a second primary would write it. */
@@ -235,7 +247,7 @@ describe.each(shells)('with %s', (shell) => {
     expect(sha256(Buffer.from(plain.stdout.slice(heading.length), 'latin1'))).toBe(sha256(good))
   })
 
-  test('requests that are not exactly one of the four verbs are refused', async () => {
+  test('requests that are not exactly one of the verbs are refused', async () => {
     const node = await freshNode({ shell })
     const segment = segments[0]!
     const hash = sha256('x')
@@ -255,6 +267,10 @@ describe.each(shells)('with %s', (shell) => {
       `push ${systemIdentifier} ${segment.toLowerCase().replace(/0/g, 'a')} 1 ${hash} none`,
       `push ${systemIdentifier} ${segment}0 1 ${hash} none`,
       `push ${foreignIdentifier} ${segment} 1 ${hash} none`,
+      `batch ${systemIdentifier}`,
+      `batch ${systemIdentifier} 0`,
+      `batch ${systemIdentifier} 1000`,
+      `batch ${foreignIdentifier} 1`,
       `get ${foreignIdentifier} ${segment}`,
       `get ${systemIdentifier} ../../etc/passwd`,
       `get ${systemIdentifier} .incoming`,
@@ -270,7 +286,30 @@ describe.each(shells)('with %s', (shell) => {
       const { status, stdout } = await node.receive(request)
       expect({ request, status, stdout }).toEqual({ request, status: archiveStatus.refused, stdout: '' })
     }
+    const [data, hash1] = [contentOf(segment), sha256(contentOf(segment))]
+    const frame = (line: string) => Buffer.concat([Buffer.from(`${line}\n`), data])
+    const batches: readonly (readonly [number, string])[] = [
+      [archiveStatus.refused, `../${segment} ${data.length} ${hash1} none`],
+      [archiveStatus.refused, `${segment}.history ${data.length} ${hash1} none`],
+      [archiveStatus.refused, `${segment} ${data.length} ${hash1} ../../x`],
+      [archiveStatus.refused, `${segment} -1 ${hash1} none`],
+      [archiveStatus.refused, `${segments[1]} ${data.length} ${hash1} none`],
+      [archiveStatus.damaged, `${segment} ${data.length + 1} ${hash1} none`],
+      [archiveStatus.damaged, `${segment} ${data.length} ${hash} none`],
+    ]
+    for (const [wanted, line] of batches) {
+      const { status, stdout } = await node.receive(`batch ${systemIdentifier} 1`, frame(line))
+      expect({ line, status, stdout }).toEqual({ line, status: wanted, stdout: '' })
+    }
     expect(node.archived()).toEqual([])
+    expect(node.incoming()).toEqual([])
+    const good = frame(`${segment} ${data.length} ${hash1} none`)
+    expect(await node.receive(`batch ${systemIdentifier} 1`, good)).toMatchObject({
+      status: 0,
+      stdout: `replctl-archive done ${segment}\n`,
+    })
+    expect(node.archived()).toEqual([segment])
+    expect(sha256(await fetched(node, segment))).toBe(hash1)
   })
 
   test('an archive host that cannot be reached ends in time, with a status below 126', async () => {
@@ -524,6 +563,107 @@ describe('the transfer', () => {
   })
 })
 
+describe('what follows is sent ahead', () => {
+  /** A data directory with these segments ready, as PostgreSQL's archiver finds it. */
+  function ready(names: readonly string[]) {
+    const data = kit.directory(`data-${Math.random().toString(36).slice(2)}`)
+    const wal = kit.directory(`${data.slice(kit.root.length)}/pg_wal`)
+    const status = kit.directory(`${wal.slice(kit.root.length)}/archive_status`)
+    for (const name of names) {
+      kit.write(join(wal, name), contentOf(name))
+      kit.write(join(status, `${name}.ready`), '')
+    }
+    return { data, wal, status }
+  }
+  /** Asks for one file as PostgreSQL does, and takes it as archived if that succeeds. */
+  async function archiveOne(node: ArchiveNode, { data, status }: ReturnType<typeof ready>, name: string) {
+    const done = await kit.run(node.pushPath, [`pg_wal/${name}`, name], { cwd: data })
+    if (done.status === 0) rmSync(join(status, `${name}.ready`))
+    return done
+  }
+  const notes = (node: ArchiveNode) =>
+    existsSync(join(node.stateDirectory, 'sent')) ? readdirSync(join(node.stateDirectory, 'sent')) : []
+  const isIdle = (node: ArchiveNode) =>
+    !readdirSync(node.stateDirectory).some((name) => name.startsWith('ahead.names'))
+  const idle = (node: ArchiveNode) => awaitCondition('nothing is sent ahead', () => isIdle(node))
+
+  test.each(shells)('with %s: each success means that this very file is in the archive', async (shell) => {
+    for (const compression of ['auto', 'none'] as const) {
+      const node = await freshNode({ name: 'ahead', shell, compression })
+      const names = segments.slice(0, 14)
+      const server = ready(names)
+      let sentAhead = 0
+      for (const name of names) {
+        const wasNoted = notes(node).includes(name)
+        const { status, stderr } = await archiveOne(node, server, name)
+        expect({ name, status, stderr }).toEqual({ name, status: 0, stderr: '' })
+        expect(node.archived().map((file) => file.slice(0, 24))).toContain(name)
+        if (wasNoted) sentAhead++
+        if (name === names[0]) await awaitCondition('notes', () => notes(node).length > 0)
+      }
+      await idle(node)
+      expect(sentAhead).toBeGreaterThan(0)
+      expect(node.incoming()).toEqual([])
+      for (const name of [names[0]!, names[5]!, names[13]!])
+        expect(sha256(await fetched(node, name))).toBe(sha256(contentOf(name)))
+    }
+  })
+
+  test('a note never lies: a file that took the place of the one that was sent is compared anew', async () => {
+    const node = await freshNode({ name: 'ahead-lie', compression: 'none' })
+    const names = segments.slice(0, 8)
+    const server = ready(names)
+    expect((await archiveOne(node, server, names[0]!)).status).toBe(0)
+    await awaitCondition('notes', () => notes(node).includes(names[1]!) && notes(node).includes(names[2]!))
+    await idle(node)
+    const path = join(server.wal, names[1]!)
+    const { atime, mtime } = statSync(path)
+    // The same inode, size and time of modification: only the time of change says it.
+    writeFileSync(path, readFileSync(otherContent(names[1]!)), { flag: 'r+' })
+    utimesSync(path, atime, mtime)
+    const conflict = await archiveOne(node, server, names[1]!)
+    expect(conflict.status).toBe(archiveStatus.conflict)
+    expect(sha256(await fetched(node, names[1]!))).toBe(sha256(contentOf(names[1]!)))
+    // A note of another archive host or cluster counts for nothing.
+    const note = join(node.stateDirectory, 'sent', names[2]!)
+    writeFileSync(note, readFileSync(note, 'utf8').replace(/^ssh-/, 'ssh-0'))
+    rmSync(join(node.walDir, names[2]!))
+    expect((await archiveOne(node, server, names[2]!)).status).toBe(0)
+    expect(node.archived()).toContain(names[2])
+  })
+
+  test('killed while it sends ahead, it leaves nothing that is in the way', async () => {
+    const node = await freshNode({ name: 'ahead-kill', compression: 'none' })
+    const names = segments.slice(0, 12)
+    const server = ready(names)
+    for (const name of names) {
+      expect((await archiveOne(node, server, name)).status).toBe(0)
+      for (const pid of processesOf(`${node.pushPath} --ahead`)) killQuietly(pid)
+    }
+    await awaitCondition('the receivers have noticed', async () => {
+      await archiveOne(node, server, names.at(-1)!)
+      return node.incoming().length === 0
+    })
+    for (const name of names) expect(sha256(await fetched(node, name))).toBe(sha256(contentOf(name)))
+  })
+
+  test('an archive host that cannot be reached is not tried ahead, and PostgreSQL hears of it', async () => {
+    const node = await freshNode({ name: 'ahead-off', compression: 'none' })
+    const names = segments.slice(0, 6)
+    const server = ready(names)
+    await node.disconnect()
+    await kit.stopSshd()
+    try {
+      expect((await archiveOne(node, server, names[0]!)).status).toBe(archiveStatus.unreachable)
+      expect(processesOf(`${node.pushPath} --ahead`)).toEqual([])
+    } finally {
+      await kit.startSshd()
+    }
+    for (const name of names) expect((await archiveOne(node, server, name)).status).toBe(0)
+    expect(existsSync(join(node.stateDirectory, 'archive_error'))).toBe(false)
+  })
+})
+
 describe('the connection', () => {
   test(`${warmSegments} segments go over one warm connection, which holds nothing of PostgreSQL's open`, async () => {
     const rates: string[] = []
@@ -594,7 +734,9 @@ describe('the connection', () => {
     const node = await freshNode({ name: 'asks', compression: 'auto' })
     const segment = segments[0]!
     await node.push(pathOf(segment), segment)
-    expect(readFileSync(join(node.stateDirectory, 'archive_receiver'), 'utf8')).toMatch(/ none gz lz4 zst\n$/)
+    expect(readFileSync(join(node.stateDirectory, 'archive_receiver'), 'utf8')).toMatch(
+      / none gz lz4 zst batch\n$/,
+    )
     expect(node.archived()).toEqual([`${segment}.zst`])
   })
 
@@ -737,6 +879,26 @@ describe('with a server', () => {
     }
   })
 
+  test('a finished segment that lies in pg_wal is read there, one that may be half written is not', async () => {
+    const node = await freshNode({ name: 'own' })
+    const [segment, other] = [segments[0]!, segments[1]!]
+    const data = kit.directory('own-data')
+    const status = kit.directory('own-data/pg_wal/archive_status')
+    expect((await node.push(pathOf(segment), segment)).status).toBe(0)
+    const fetch = async () => {
+      const done = await node.fetch(segment, 'pg_wal/RECOVERYXLOG', { cwd: data })
+      return [done.status, existsSync(join(data, 'pg_wal/RECOVERYXLOG'))]
+    }
+    kit.write(`own-data/pg_wal/${segment}`, contentOf(segment))
+    expect(await fetch()).toEqual([0, true])
+    rmSync(join(data, 'pg_wal/RECOVERYXLOG'))
+    kit.write(join(status, `${segment}.done`), '')
+    expect(await fetch()).toEqual([archiveStatus.missing, false])
+    // Its name says so, its header does not: a file that was recycled.
+    kit.write(`own-data/pg_wal/${segment}`, contentOf(other))
+    expect(await fetch()).toEqual([0, true])
+  })
+
   test('a server that stops does not wait for a restore_command that waits for its archive', async () => {
     const node = await freshNode({ name: 'unreached', systemIdentifier: identifier, port: kit.port - 1 })
     const restore = new LocalInstance(kit, 'stopped')
@@ -786,4 +948,17 @@ function finishedCalls(trace: string): readonly string[] {
     if (resumed) return [`${begun.get(pid) ?? ''}${resumed[1]}`]
     return unfinished ? [] : [call]
   })
+}
+
+function processesOf(words: string): readonly number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').includes(words)
+      } catch {
+        return false
+      }
+    })
 }

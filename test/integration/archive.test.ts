@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
-import { awaitCondition, TestCluster, TestHosts } from '../kit/index.ts'
+import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
 
 const archiveDir = '/var/lib/postgresql/archive'
 
@@ -72,6 +72,13 @@ describeOnHosts('a cluster with a WAL archive', () => {
     expect(failed.exitCode).toBe(9)
     const codes = (failed.json as { problems: { code: string }[] }).problems.map((problem) => problem.code)
     expect(codes).toContain('archive-failing')
+    const status = await cluster.replctl(['status', '--json'])
+    expect(status.exitCode).toBe(9)
+    expect(problemsOf(status)).toContainEqual(['host-unreachable', 'archive host'])
+    expect(status.json.result.archive).toMatchObject({ ok: false, reachable: false })
+    const failing = status.json.problems.find((one: { code: string }) => one.code === 'archive-failing')
+    expect(failing.detail).toMatch(/finished WAL file.* wait.*cannot be reached/s)
+    expect((await cluster.replctl(['archive', 'status', '--json'])).exitCode).toBe(4)
     await hosts.powerOn('backup1')
     await awaitCondition(
       'the archive catches up by itself',
@@ -81,17 +88,38 @@ describeOnHosts('a cluster with a WAL archive', () => {
     )
   })
 
-  it('archives from the new primary after a failover', async () => {
-    await cluster.server('pg1').kill9()
-    await cluster.succeed(['promote'])
+  it('tells a conflict by its name, leaves the archived file alone, and goes on once it is removed (P-29)', async () => {
+    const pg1 = cluster.server('pg1')
+    const next = String(await pg1.sqlValue('SELECT pg_walfile_name(pg_current_wal_lsn())'))
+    const other = `${archiveDir}/$(ls ${archiveDir})/wal/${next}`
+    await hosts.exec('backup1', `head -c 16777216 /dev/urandom > ${other}`, { user: 'postgres' })
+    const before = await hosts.exec('backup1', `sha256sum < ${other}`, { user: 'postgres' })
+    await pg1.sql('SELECT pg_switch_wal()')
     await awaitCondition(
-      'the new timeline is in the archive',
+      'the conflict is in status',
       async () => {
-        await cluster.server('pg2').sql('SELECT pg_switch_wal()')
-        return (await segments()).some((name) => name.startsWith('00000002')) || undefined
+        const status = await cluster.replctl(['status', '--json'])
+        return problemsOf(status).some(([code]) => code === 'archive-conflict') && status.exitCode === 9
       },
-      { timeoutMs: 60_000 },
+      { timeoutMs: 120_000 },
     )
+    const checked = await cluster.replctl(['archive', 'check', '--json'])
+    expect(checked.exitCode).toBe(9)
+    expect(checked.json.problems).toContainEqual(
+      expect.objectContaining({ code: 'archive-damaged', message: expect.stringContaining(next) }),
+    )
+    const after = await hosts.exec('backup1', `sha256sum < ${other}`, { user: 'postgres' })
+    expect(after.stdout).toBe(before.stdout)
+    await hosts.exec('backup1', `rm ${other}`, { user: 'postgres' })
+    await awaitCondition(
+      'the archive catches up by itself',
+      async () =>
+        (await pg1.sqlValue(`SELECT last_archived_wal >= '${next}' FROM pg_stat_archiver`)) === true,
+      { timeoutMs: 120_000 },
+    )
+    await awaitCondition('all is well', async () => (await cluster.replctl(['status'])).exitCode === 0, {
+      timeoutMs: 60_000,
+    })
   })
 
   it('is as good after a switchover: every segment up to it is there, and the new primary goes on', async () => {
@@ -108,4 +136,87 @@ describeOnHosts('a cluster with a WAL archive', () => {
     expect(numbers).toEqual(numbers.map((_, index) => numbers[0]! + index))
     await cluster.succeed(['switchover', 'pg1'])
   })
+
+  it('archives from the new primary after a failover, what the old one still owed included', async () => {
+    const pg1 = cluster.server('pg1')
+    // From here on the old primary archives nothing; its standby has what it owes, and believes it archived.
+    await pg1.sql("ALTER SYSTEM SET archive_command = 'false'")
+    await pg1.sql('SELECT pg_reload_conf()')
+    const owed: string[] = []
+    for (let count = 0; count < 3; count++) {
+      owed.push(String(await pg1.sqlValue('SELECT pg_walfile_name(pg_current_wal_lsn())')))
+      await pg1.sql('CREATE TABLE IF NOT EXISTS owed (n int)')
+      await pg1.sql('INSERT INTO owed VALUES (1)')
+      await pg1.sql('SELECT pg_switch_wal()')
+    }
+    await cluster.server('pg2').awaitCatchup(pg1)
+    const names = async () => (await segments()).map((name) => name.slice(0, 24))
+    expect(await names()).not.toContain(owed[2])
+    await pg1.kill9()
+    const promoted = await cluster.succeed(['promote'])
+    expect(problemsOf(promoted).map(([code]) => code)).not.toContain('archive-gap')
+    expect(await names()).toEqual(expect.arrayContaining(owed))
+    const again = await cluster.succeed(['promote', 'pg2'])
+    expect(again.json.changed).toBe(false)
+    await awaitCondition(
+      'the new timeline is in the archive',
+      async () => {
+        await cluster.server('pg2').sql('SELECT pg_switch_wal()')
+        return (await segments()).some((name) => name.startsWith('00000002')) || undefined
+      },
+      { timeoutMs: 60_000 },
+    )
+  })
+
+  it('is whole across the promotion (P-32), and shows its lag, its size and the room that is left', async () => {
+    const checked = await cluster.succeed(['archive', 'check', '--deep'])
+    const { timelines, restorable_from: from, unpacked } = checked.json.result
+    expect(timelines.length).toBeGreaterThan(1)
+    expect(from).toBe(timelines[0].first)
+    expect(unpacked).toBeGreaterThan(0)
+    const { result } = (await cluster.succeed(['archive', 'status'])).json
+    expect(result).toMatchObject({ ok: true, mode: 'push', dir: archiveDir, lag_segments: 0 })
+    expect(result.size_bytes).toBeGreaterThan(0)
+    expect(result.free_bytes).toBeGreaterThan(0)
+  })
+
+  it('says what is missing', async () => {
+    const wal = `${archiveDir}/$(ls ${archiveDir})/wal`
+    const [first] = await segments()
+    const inOrder = (await segments()).toSorted()
+    const gone = inOrder.find((name) => name > first!) ?? ''
+    await hosts.exec('backup1', `mv ${wal}/${gone} ~/`, { user: 'postgres' })
+    const checked = await cluster.replctl(['archive', 'check', '--json'])
+    expect(checked.exitCode).toBe(9)
+    expect(problemsOf(checked)).toEqual([['archive-gap', 'archive host']])
+    expect(checked.json.problems[0].message).toContain(gone.slice(0, 24))
+    await hosts.exec('backup1', `mv ~/${gone} ${wal}/`, { user: 'postgres' })
+  })
+
+  it('is pruned up to an LSN, and never of what a backup needs', async () => {
+    const wal = `${archiveDir}/$(ls ${archiveDir})/wal`
+    const backup = `${archiveDir}/$(ls ${archiveDir})/backup/20260101T000000Z`
+    await hosts.exec(
+      'backup1',
+      `mkdir -p ${backup}; echo '  "startLsn": "0/3000028",' > ${backup}/backup.json`,
+      {
+        user: 'postgres',
+      },
+    )
+    const refused = await cluster.replctl(['archive', 'prune', '--keep-from', '0/4000000', '--json'])
+    expect(refused.exitCode).toBe(3)
+    expect(problemsOf(refused)[0]?.[0]).toBe('backup-needs-wal')
+    const all = await segments()
+    const planned = await cluster.succeed(['archive', 'prune', '--dry-run'])
+    expect(await segments()).toEqual(all)
+    const pruned = await cluster.succeed(['archive', 'prune'])
+    expect(pruned.json.result).toMatchObject({ keep_from: '0/3000028', files: planned.json.result.files })
+    expect(planned.json.changed).toBe(false)
+    expect((await segments()).every((name) => name.slice(8) >= '0000000000000003')).toBe(true)
+    await hosts.exec('backup1', `rm -r ${backup}; ls ${wal}`, { user: 'postgres' })
+    await cluster.succeed(['archive', 'check'])
+  })
 })
+
+const problemsOf = (result: ReplctlResult): (readonly [string, string])[] =>
+  result.json.problems.map((one: { code: string; node: string }) => [one.code, one.node] as const)

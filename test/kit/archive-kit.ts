@@ -394,6 +394,7 @@ const busyboxApplets = [
   'find',
   'grep',
   'gzip',
+  'head',
   'ln',
   'mkdir',
   'mv',

@@ -1,5 +1,6 @@
 import type { CommandSpec } from '../command-spec.ts'
 import { addStandby } from './add-standby.ts'
+import { archiveCheck, archivePrune, archiveStatus } from './archive.ts'
 import { backup, backupExpire, backupList, backupVerify } from './backup.ts'
 import { completion } from './completion.ts'
 import { doctor } from './doctor.ts'
@@ -34,6 +35,9 @@ export const commands: readonly CommandSpec[] = [
   backupVerify,
   backupExpire,
   restore,
+  archiveCheck,
+  archiveStatus,
+  archivePrune,
   resume,
   abort,
   sandboxUp,

@@ -2,7 +2,9 @@ import { diagnose } from '../../cluster/diagnose.ts'
 import { observeTopology } from '../../cluster/topology.ts'
 import { exitCodes } from '../../errors.ts'
 import { surveyNodes } from '../../node/survey.ts'
+import { archiveLine } from '../../report/archive.ts'
 import { statusJson, statusText } from '../../report/status.ts'
+import { beginToReachArchive, lookAtArchive } from '../archive-access.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { paintOf } from '../operation.ts'
@@ -12,15 +14,19 @@ export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
     const { inventory } = session
-    const topology = observeTopology(inventory, await surveyNodes([...session.nodes.values()]))
-    const problems = diagnose(inventory, topology)
+    const connected = beginToReachArchive(session)
+    const survey = await surveyNodes([...session.nodes.values()])
+    const topology = observeTopology(inventory, survey)
+    const archive = await lookAtArchive(session, survey, topology, connected)
+    const problems = [...diagnose(inventory, topology), ...archive.problems]
+    const paint = paintOf(call, 'out')
     return {
       exitCode: problems.some((problem) => problem.severity === 'error') ? exitCodes.unhealthy : exitCodes.ok,
       changed: false,
       cluster: inventory.cluster,
-      result: statusJson(inventory, topology),
+      result: { ...statusJson(inventory, topology), archive: archive.state },
       problems,
-      text: statusText(inventory, topology, problems, paintOf(call, 'out')),
+      text: statusText(inventory, topology, problems, paint, archiveLine(archive.state, paint)),
     }
   } finally {
     await session.close()

@@ -364,6 +364,19 @@ describe('synchronous standbys', () => {
   })
 })
 
+describe('WAL that is streamed to the archive', () => {
+  test('is kept as it is', async () => {
+    const streamed = (rest: string) =>
+      problemsOf(withMore(`archive: { host: b1, dir: /a, mode: stream${rest} }`))
+    expect(await streamed(', compression: zstd')).toEqual([
+      expect.stringContaining('archive.compression: WAL that is streamed to the archive is kept as it is'),
+    ])
+    expect((await loadText(withMore('archive: { host: b1, dir: /a, mode: stream }'))).archive?.mode).toBe(
+      'stream',
+    )
+  })
+})
+
 describe("the archive's host", () => {
   test('that looks like a node is refused', async () => {
     expect(await problemsOf(withMore('archive: { host: pg3, dir: /a }'))).toEqual([

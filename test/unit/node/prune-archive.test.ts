@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createNode, type Node } from '../../../src/node/node.ts'
 import { pruneArchive } from '../../../src/node/prune-archive.ts'
 import { inventoryOf } from '../some-cluster.ts'
@@ -23,6 +23,9 @@ const needed = [
   '000000020000000000000011.00000028.backup',
   '00000002.history',
 ]
+
+// Dozens of processes each.
+vi.setConfig({ testTimeout: 60_000 })
 
 let dir: string
 let wal: string

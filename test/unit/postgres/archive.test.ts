@@ -11,6 +11,7 @@ import {
   renderArchiveFetch,
   renderArchivePush,
   renderArchiveReceive,
+  renderArchiveStream,
   restoreCommandLine,
 } from '../../../src/postgres/archive.ts'
 
@@ -54,7 +55,21 @@ connection='${archiveConnectionName(client)}'
     expect(renderArchiveReceive(template('receive'), { cluster: 'shop' })).toContain(`\ncluster='shop'\n`)
   })
 
-  test.each(['push', 'fetch', 'receive'])('archive-%s is plain sh but for its head', (name) => {
+  test('the supervisor of a stream knows the nodes, and no password', () => {
+    const text = renderArchiveStream(template('stream'), {
+      cluster: 'shop',
+      walDirectory: "/a b/o'neil/7123456789012345678/wal",
+      conninfo: 'host=a,b passfile=/x',
+      standbyConninfos: ['host=a', 'host=b'],
+      slot: 'shop_archive',
+    })
+    expect(text).toContain(
+      `\nwal='/a b/o'\\''neil/7123456789012345678/wal'\nconninfo='host=a,b passfile=/x'\n`,
+    )
+    expect(text).toContain(`\nstandby_conninfos='host=a\nhost=b'\nslot='shop_archive'\n`)
+  })
+
+  test.each(['push', 'fetch', 'receive', 'stream'])('archive-%s is plain sh but for its head', (name) => {
     const text = template(name)
     expect(text.startsWith('#!/bin/sh\n')).toBe(true)
     expect(text.slice(text.indexOf('set -u'))).not.toMatch(/\{\{|\{%/)

@@ -1,0 +1,167 @@
+import { ReplctlError } from '../errors.ts'
+import { segmentEnd } from '../postgres/archive-content.ts'
+import { lsnDistance } from '../postgres/lsn.ts'
+import { isSegmentFile, parseWalFileName } from '../postgres/wal-file.ts'
+import type { NodeFacts } from './facts.ts'
+import type { Inventory } from './inventory.ts'
+import { archiveConnection } from './judge-archiving.ts'
+import { archiveHost } from './names.ts'
+import { type Problem, problemOf } from './problem.ts'
+
+/** What was seen on the archive host. */
+export interface ArchiveMeasure {
+  readonly isThere: boolean
+  readonly isWritable: boolean
+  readonly files: number
+  readonly sizeBytes: number
+  /** By what came in within the last day; null: too early to tell. */
+  readonly bytesPerDay: number | null
+  readonly totalBytes: number | null
+  readonly usedBytes: number | null
+  readonly freeBytes: number | null
+}
+
+/** `archive` of `status`, and the result of `archive status`. */
+export interface ArchiveState {
+  readonly host: string
+  readonly dir: string
+  readonly mode: 'push' | 'stream'
+  readonly ok: boolean
+  readonly reachable: boolean
+  readonly system_identifier: string | null
+  readonly last_archived: string | null
+  readonly last_archived_seconds: number | null
+  /** Finished segments that wait, and WAL that would be lost with the primary's disk. */
+  readonly lag_segments: number | null
+  readonly lag_bytes: number | null
+  readonly lag_seconds: number | null
+  readonly last_failure: {
+    readonly file: string | null
+    readonly failures: number
+    readonly message: string | null
+    readonly failing: boolean
+  } | null
+  readonly files: number | null
+  readonly size_bytes: number | null
+  readonly bytes_per_day: number | null
+  readonly free_bytes: number | null
+  readonly total_bytes: number | null
+  /** At the pace of the last day. */
+  readonly seconds_to_full: number | null
+}
+
+export interface ArchiveObservation {
+  readonly inventory: Inventory
+  /** Facts of the node that leads; undefined where there is none. */
+  readonly primary: NodeFacts | undefined
+  readonly systemIdentifier: string | null
+  readonly measured: ArchiveMeasure | ReplctlError
+}
+
+/** Below this the next segments do not fit. */
+const fullBytes = 64 * 2 ** 20
+
+/** The archive as it is now, and what is wrong on its host. What fails on the primary is told by `judgeArchiving`. */
+export function observeArchive(seen: ArchiveObservation): {
+  readonly state: ArchiveState | null
+  readonly problems: readonly Problem[]
+} {
+  const { archive } = seen.inventory
+  if (archive === undefined) return { state: null, problems: [] }
+  const measure = seen.measured instanceof ReplctlError ? null : seen.measured
+  const problems = problemsOf(seen, archive.dir)
+  const instance = seen.primary?.instance
+  const isStream = archive.mode === 'stream'
+  const archiver = isStream ? null : (instance?.archiver ?? null)
+  const stream =
+    isStream && seen.primary !== undefined
+      ? archiveConnection(seen.inventory.cluster, seen.primary)
+      : undefined
+  const segmentSize = Number(instance?.settings.wal_segment_size?.value ?? 0)
+  const last = archiver?.lastArchivedWal ?? null
+  const lagOfStream =
+    stream?.flushLsn == null || instance?.currentLsn == null
+      ? null
+      : Math.max(0, lsnDistance(stream.flushLsn, instance.currentLsn))
+  const lagOfPush =
+    last !== null &&
+    isSegmentFile(last) &&
+    segmentSize > 0 &&
+    instance?.currentLsn != null &&
+    parseWalFileName(last).timeline === instance.timeline
+      ? Math.max(0, lsnDistance(segmentEnd(last, segmentSize), instance.currentLsn))
+      : null
+  const lagBytes = isStream ? lagOfStream : lagOfPush
+  const perDay = measure?.bytesPerDay ?? null
+  const free = measure?.freeBytes ?? null
+  const round = (seconds: number | null | undefined) =>
+    seconds == null ? null : Math.round(seconds * 10) / 10
+  const state: ArchiveState = {
+    host: archive.host,
+    dir: archive.dir,
+    mode: archive.mode,
+    ok:
+      !problems.some((one) => one.severity === 'error') &&
+      archiver?.isFailing !== true &&
+      (!isStream || stream !== undefined),
+    reachable: measure !== null,
+    system_identifier: seen.systemIdentifier,
+    last_archived: last,
+    last_archived_seconds: round(archiver?.lastArchivedSeconds),
+    lag_segments:
+      lagOfStream !== null && segmentSize > 0
+        ? Math.floor(lagOfStream / segmentSize)
+        : (archiver?.readyCount ?? null),
+    lag_bytes: lagBytes,
+    lag_seconds: lagBytes === 0 ? 0 : round(archiver?.lastArchivedSeconds ?? archiver?.oldestReadySeconds),
+    last_failure:
+      archiver === null || archiver.failedCount === 0
+        ? null
+        : {
+            file: archiver.lastFailedWal,
+            failures: archiver.failedCount,
+            message: seen.primary?.archiveError?.message ?? null,
+            failing: archiver.isFailing,
+          },
+    files: measure?.isThere === true ? measure.files : null,
+    size_bytes: measure?.isThere === true ? measure.sizeBytes : null,
+    bytes_per_day: perDay,
+    free_bytes: free,
+    total_bytes: measure?.totalBytes ?? null,
+    seconds_to_full:
+      perDay === null || perDay === 0 || free === null ? null : Math.round((free / perDay) * 86_400),
+  }
+  return { state, problems }
+}
+
+function problemsOf({ measured, systemIdentifier }: ArchiveObservation, dir: string): Problem[] {
+  if (measured instanceof ReplctlError) return [problemOf(measured.with({ node: archiveHost }))]
+  if (systemIdentifier === null) return []
+  if (!measured.isThere || !measured.isWritable) {
+    const error = new ReplctlError(
+      'archive-failing',
+      `the archive ${dir} ${measured.isThere ? 'is not writable' : 'is not there'}`,
+      {
+        detail: `It should hold ${systemIdentifier}/wal.`,
+        hint: 'Is its file system mounted? "replctl init primary" and "replctl add-standby" set it up again.',
+        node: archiveHost,
+      },
+    )
+    return [problemOf(error)]
+  }
+  const { freeBytes, bytesPerDay } = measured
+  if (freeBytes === null) return []
+  const isFull = freeBytes < fullBytes
+  const isSoonFull = bytesPerDay !== null && freeBytes < bytesPerDay
+  if (!isFull && !isSoonFull) return []
+  const error = new ReplctlError(
+    'disk-full',
+    `the archive's disk ${isFull ? 'is full' : 'will be full within a day'}`,
+    {
+      detail: `${freeBytes} bytes are free in ${dir}${bytesPerDay === null ? '' : `, ${bytesPerDay} came in within the last day`}.`,
+      hint: 'Make room: replctl backup expire, or replctl archive prune. PostgreSQL keeps its WAL meanwhile, until its own disk is full.',
+      node: archiveHost,
+    },
+  )
+  return [problemOf(error, isFull ? 'error' : 'warning')]
+}

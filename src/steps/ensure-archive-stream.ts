@@ -1,0 +1,215 @@
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { ArchiveSettings } from '../cluster/inventory.ts'
+import { archiveHost, type NodeName } from '../cluster/names.ts'
+import { archiveStreamNames } from '../cluster/replication-names.ts'
+import { stateDirectoryOf } from '../cluster/state-directory.ts'
+import { Secret, shellScript } from '../command.ts'
+import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { readTextFile, writeTextFile } from '../node/files.ts'
+import { stateScript } from '../node/node.ts'
+import { archiveFiles, renderArchiveStream } from '../postgres/archive.ts'
+import { buildConninfo } from '../postgres/conninfo.ts'
+import { passfileLine } from '../postgres/passfile.ts'
+import type { ClusterInput } from './cluster-input.ts'
+import { readPassword } from './ensure-replication-role.ts'
+import { awaitState, look } from './look.ts'
+
+/**
+ * With `mode: stream`, has pg_receivewal run on the archive host: a supervisor in plain sh keeps it connected to whichever
+ * node accepts writes, through promotions and restarts. Nothing where WAL is pushed.
+ */
+export function ensureArchiveStream(input: ClusterInput, primary: NodeName): readonly Step[] {
+  const { archive } = input.inventory
+  return archive?.mode === 'stream' ? [receiveOnArchiveHost(input, archive, primary)] : []
+}
+
+/** That the archive host has pg_receivewal is looked at before anything is changed. */
+export function requireArchiveStream(input: ClusterInput, node: NodeName): readonly Step[] {
+  const { archive } = input.inventory
+  if (archive?.mode !== 'stream') return []
+  return [
+    {
+      title: `require pg_receivewal and flock on the archive host ${archive.host}`,
+      node,
+      check: async (ctx) => {
+        const result = await ctx.on(archiveHost).run(shellScript('look for pg_receivewal', findScript))
+        return result.status === 0
+          ? satisfied(result.stdout.trim())
+          : refused(
+              new ReplctlError('binaries-missing', `${archive.host} lacks what it takes to receive WAL`, {
+                detail: result.stderr.trim(),
+                hint: "Install the PostgreSQL client programs of the nodes' major version there, e.g. apt-get install postgresql-client-15",
+                node: archiveHost,
+              }),
+            )
+      },
+    },
+  ]
+}
+
+function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, primary: NodeName): Step {
+  const { cluster, nodes, replication } = input.inventory
+  const names = archiveStreamNames(cluster)
+  const wish = async (ctx: StepContext, facts: NodeFacts) => {
+    const host = ctx.on(archiveHost)
+    const home = (await host.output(shellScript('find the home', 'printf %s "$HOME"'))).trim()
+    const state = stateDirectoryOf(home, host.settings)
+    const password = replication.password ?? (await readPassword(ctx, primary, facts, replication))
+    const systemIdentifier = facts.instance?.systemIdentifier
+    if (password === null || systemIdentifier === undefined) return null
+    const common = {
+      user: replication.user,
+      passfile: `${state}/${archiveFiles.streamPassfile}`,
+      application_name: names.application,
+      connect_timeout: '3',
+      ...{ keepalives_idle: '5', keepalives_interval: '3', keepalives_count: '3' },
+    }
+    const ports = nodes.map((node) => String(node.postgres.port))
+    const script = renderArchiveStream(input.templates.archiveStream, {
+      cluster,
+      walDirectory: `${archive.dir}/${systemIdentifier}/wal`,
+      conninfo: buildConninfo({
+        ...{ host: nodes.map((node) => node.address).join(','), port: ports.join(',') },
+        ...common,
+        target_session_attrs: 'read-write',
+      }),
+      standbyConninfos: nodes.map((node, index) =>
+        buildConninfo({
+          ...{ host: node.address, port: ports[index] ?? '' },
+          ...common,
+          target_session_attrs: 'standby',
+        }),
+      ),
+      slot: names.slot,
+    })
+    const line = passfileLine({
+      ...{ host: '*', port: '*', database: '*', user: replication.user },
+      password: password.reveal(),
+    })
+    return {
+      script,
+      scriptPath: `${state}/${archiveFiles.stream}`,
+      passfile: common.passfile,
+      text: `${line}\n`,
+    }
+  }
+  const isReceiving = (facts: NodeFacts) =>
+    facts.instance?.replication.some(
+      (one) => one.applicationName === names.application && one.state === 'streaming',
+    ) ?? false
+  return {
+    title: `receive WAL on the archive host ${archive.host} as it is written`,
+    node: primary,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.instance === null || facts.instance.isInRecovery) return unknownUntil('it leads')
+      const wanted = await wish(ctx, facts)
+      if (wanted === null) return unknownUntil('the replication password is there')
+      const host = ctx.on(archiveHost)
+      const [script, passfile, running] = await Promise.all([
+        readTextFile(host, wanted.scriptPath),
+        readTextFile(host, wanted.passfile),
+        host.output(stateScript(host, 'look at the archive stream', lookScript)),
+      ])
+      if (script !== wanted.script || passfile !== wanted.text)
+        return pending('its files are missing or older')
+      if (running.trim() !== 'running') return pending('it does not run')
+      return isReceiving(facts) ? satisfied('it streams') : pending('it runs and does not stream')
+    },
+    apply: async (ctx) => {
+      const wanted = await wish(ctx, await look(ctx))
+      if (wanted === null) throw new RangeError('the replication password is gone')
+      const host = ctx.on(archiveHost)
+      await host.output(stateScript(host, 'stop the archive stream', stopScript))
+      await writeTextFile(host, wanted.passfile, new Secret(wanted.text), { mode: '0600' })
+      await writeTextFile(host, wanted.scriptPath, wanted.script, { mode: '0700' })
+      const mark = `replctl:${cluster}:archive-stream`
+      const begun = await host.output(stateScript(host, 'start the archive stream', startScript, [mark]))
+      if (!begun.includes('at boot')) ctx.warn(startsNotAtBoot(archive, primary))
+    },
+    verify: async (ctx) => {
+      const host = ctx.on(archiveHost)
+      const log = async () =>
+        await host.output(
+          stateScript(
+            host,
+            'read its log',
+            'tail -n 3 "$state/stream.log" "$state/stream.err" 2>/dev/null; :',
+          ),
+        )
+      let said = ''
+      await awaitState(
+        ctx,
+        'the archive host receives WAL',
+        async () => {
+          if (isReceiving(await look(ctx))) return true
+          said = await log()
+          return undefined
+        },
+        { everyMs: 200, last: () => said },
+      )
+    },
+    undo: async (ctx) => {
+      const host = ctx.on(archiveHost)
+      await host.output(stateScript(host, 'stop the archive stream', stopScript))
+    },
+  }
+}
+
+function startsNotAtBoot(archive: ArchiveSettings, primary: NodeName): ReplctlError {
+  return new ReplctlError(
+    'archive-unattended',
+    `nothing starts the archive stream when ${archive.host} boots`,
+    {
+      detail: 'There is no crontab for its user there.',
+      hint: `Have ~/.replctl/CLUSTER/archive-stream started at boot there, or run "replctl init primary ${primary}" after it: until then the slot keeps WAL.`,
+      node: archiveHost,
+    },
+  )
+}
+
+const findScript = `
+command -v flock >/dev/null 2>&1 || { echo 'there is no flock' >&2; exit 69; }
+for directory in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/pgsql/bin $(printf %s "$PATH" | tr : ' '); do
+  if [ -x "$directory/pg_receivewal" ]; then echo "$directory/pg_receivewal"; exit 0; fi
+done
+echo 'there is no pg_receivewal' >&2
+exit 69
+`
+
+const lookScript = `
+if [ -f "$state/stream.lock" ] && ! flock -n "$state/stream.lock" true; then echo running; fi
+`
+
+const stopScript = `
+n=0
+while [ -f "$state/stream.lock" ] && ! flock -n "$state/stream.lock" true; do
+  signal=TERM
+  [ $n -lt 100 ] || signal=KILL
+  pid=$(cat "$state/stream.pid" 2>/dev/null)
+  [ -z "$pid" ] || kill -s $signal "$pid" 2>/dev/null
+  n=$((n + 1))
+  [ $n -lt 200 ] || exit 75
+  sleep 0.05 2>/dev/null || sleep 1
+done
+if command -v crontab >/dev/null 2>&1 && crontab -l 2>/dev/null | grep -q '# replctl:.*:archive-stream$'; then
+  crontab -l | grep -v "'$state/archive-stream' # replctl:" | crontab -
+fi
+`
+
+const startScript = `
+launch=
+command -v setsid >/dev/null 2>&1 && launch=setsid
+$launch "$state/archive-stream" </dev/null >/dev/null 2>"$state/stream.err" &
+n=0
+while [ ! -f "$state/stream.lock" ] || flock -n "$state/stream.lock" true; do
+  n=$((n + 1))
+  [ $n -lt 100 ] || { cat "$state/stream.err" >&2; exit 70; }
+  sleep 0.05 2>/dev/null || sleep 1
+done
+if command -v crontab >/dev/null 2>&1; then
+  { crontab -l 2>/dev/null; echo "@reboot '$state/archive-stream' # $2"; } | crontab - 2>/dev/null && echo 'at boot'
+fi
+:
+`

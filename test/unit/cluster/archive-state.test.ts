@@ -1,0 +1,93 @@
+import { describe, expect, test } from 'vitest'
+import { type ArchiveMeasure, observeArchive } from '../../../src/cluster/archive-state.ts'
+import type { Archiver, NodeFacts } from '../../../src/cluster/facts.ts'
+import type { Inventory } from '../../../src/cluster/inventory.ts'
+import { judgeArchiving } from '../../../src/cluster/judge-archiving.ts'
+import { ReplctlError } from '../../../src/errors.ts'
+import { connection, inventoryOf, lsn, ours, runningNode, setting, slot } from '../some-cluster.ts'
+
+const gigabyte = 2 ** 30
+const measure: ArchiveMeasure = {
+  isThere: true,
+  isWritable: true,
+  files: 10,
+  sizeBytes: 5 * gigabyte,
+  bytesPerDay: 2 * gigabyte,
+  totalBytes: 100 * gigabyte,
+  usedBytes: 50 * gigabyte,
+  freeBytes: 50 * gigabyte,
+}
+const archiver: Archiver = {
+  archivedCount: 10,
+  failedCount: 0,
+  lastArchivedWal: '000000010000000000000004',
+  lastFailedWal: null,
+  isFailing: false,
+  readyCount: 1,
+  oldestReady: '000000010000000000000005',
+  oldestReadySeconds: 2,
+  lastArchivedSeconds: 31.25,
+}
+const inventory = (mode: 'push' | 'stream' = 'push') =>
+  ({ ...inventoryOf(['pg1']), archive: { host: 'backup1', dir: '/a', mode } }) as unknown as Inventory
+const primary = (changes: object = {}): NodeFacts =>
+  runningNode('pg1', {
+    currentLsn: lsn('0/6000100'),
+    timeline: 1 as never,
+    settings: { wal_segment_size: setting(String(16 * 2 ** 20)) },
+    archiver,
+    ...changes,
+  })
+const observe = (measured: ArchiveMeasure | ReplctlError, facts = primary(), mode?: 'stream') =>
+  observeArchive({ inventory: inventory(mode), primary: facts, systemIdentifier: ours, measured })
+
+test('lag is what would be lost with the disk of the primary, time to full by the pace of a day', () => {
+  const { state, problems } = observe(measure)
+  expect(problems).toEqual([])
+  expect(state).toMatchObject({
+    ok: true,
+    reachable: true,
+    last_archived: '000000010000000000000004',
+    last_archived_seconds: 31.3,
+    lag_segments: 1,
+    lag_bytes: 16 * 2 ** 20 + 0x100,
+    lag_seconds: 31.3,
+    last_failure: null,
+    seconds_to_full: 25 * 86_400,
+  })
+})
+
+describe('what is wrong on the archive host is told', () => {
+  const codes = (measured: ArchiveMeasure | ReplctlError) =>
+    observe(measured).problems.map((one) => [one.code, one.severity, one.node])
+
+  test.each([
+    ['a host that cannot be reached', new ReplctlError('host-unreachable', 'x'), 'host-unreachable', 'error'],
+    ['a changed key', new ReplctlError('host-key-changed', 'x'), 'host-key-changed', 'error'],
+    ['a disk that is not mounted', { ...measure, isThere: false }, 'archive-failing', 'error'],
+    ['a directory that cannot be written', { ...measure, isWritable: false }, 'archive-failing', 'error'],
+    ['a full disk', { ...measure, freeBytes: 4096 }, 'disk-full', 'error'],
+    ['a disk that is full tomorrow', { ...measure, freeBytes: gigabyte }, 'disk-full', 'warning'],
+  ] as const)('%s', (_what, measured, code, severity) => {
+    expect(codes(measured)).toEqual([[code, severity, 'archive host']])
+    expect(observe(measured).state?.ok).toBe(severity === 'warning')
+  })
+})
+
+describe('WAL that is streamed', () => {
+  const receiver = connection('archive', 'async', { flushLsn: lsn('0/6000000') })
+
+  test('is behind by what is not yet on disk there', () => {
+    const { state } = observe(measure, primary({ replication: [receiver] }), 'stream')
+    expect(state).toMatchObject({ ok: true, mode: 'stream', lag_bytes: 0x100, lag_segments: 0 })
+  })
+
+  test('is missed when nobody receives it, with what its slot keeps', () => {
+    expect(judgeArchiving(inventory('stream'), primary({ replication: [receiver] }))).toEqual([])
+    const told = (changes: object) => judgeArchiving(inventory('stream'), primary(changes))[0]?.[0]
+    expect(told({})).toMatchObject({ code: 'archive-failing', node: 'pg1' })
+    expect(told({})?.detail).toContain('There is no slot')
+    expect(told({ slots: [slot('shop_archive', '0/5000000')] })?.detail).toContain('keeps the WAL')
+    expect(observe(measure, primary(), 'stream').state?.ok).toBe(false)
+  })
+})
