@@ -2,15 +2,17 @@ import type { NodeFacts, Survey } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { type Problem, problemOf } from '../cluster/problem.ts'
 import { observeTopology, type Topology } from '../cluster/topology.ts'
+import { forgetEnded, operationId } from '../cluster/unfinished.ts'
 import { acquireClusterLock, type ClusterLock } from '../engine/cluster-lock.ts'
 import type { EngineEvent, EventListener } from '../engine/events.ts'
 import { type Journal, newestJournal } from '../engine/journal.ts'
-import { type Outcome, planSteps, runSteps, undoSteps } from '../engine/run-plan.ts'
+import { type Outcome, planSteps, planUndo, runSteps, undoSteps } from '../engine/run-plan.ts'
 import type { Plan } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
+import type { LookDepth } from '../node/guard.ts'
 import type { Node } from '../node/node.ts'
 import { preloadPg } from '../node/pg-session.ts'
-import { surveyNodes } from '../node/survey.ts'
+import { surveyNode, surveyNodes } from '../node/survey.ts'
 import { colorLevel, createPaint, type Paint } from '../report/paint.ts'
 import { planText } from '../report/plan.ts'
 import { createReporter } from '../report/reporter.ts'
@@ -72,12 +74,22 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     else reporter.listener(event)
   }
   const nodes = [...session.nodes.values()]
-  const reachable = await connectAll(nodes)
+  preloadPg()
   let lock: ClusterLock | null = null
   try {
-    if (!call.flags.isDryRun && reachable.length > 0) lock = await lockCluster(call, reachable, listener)
-    const survey = await surveyNodes(nodes, { isBrief: operation.isUrgent === true })
-    const found = newestJournal(lock?.foundJournals ?? survey.flatMap((facts) => facts.journal ?? []))
+    const depth = operation.isUrgent === true ? 'brief' : 'full'
+    if (!call.flags.isDryRun) lock = await lockCluster(call, nodes, listener, depth)
+    // Nothing can be held where no host answers: whatever is decided then refuses.
+    if (lock?.isHeld === false) {
+      await lock.release()
+      lock = null
+    }
+    const survey = forgetEnded(
+      await Promise.all(
+        nodes.map((node) => lock?.surveyOf(node.name) ?? surveyNode(node, depth === 'brief')),
+      ),
+    )
+    const found = unfinishedOf(survey, lock?.foundJournals)
     const resumed = judgeFoundJournal(found, call.command, operation)
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
     if (call.options.isAbort === true && resumed?.isPastPointOfNoReturn === true) throw onlyForward(resumed)
@@ -90,10 +102,12 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
       signal: call.signal,
       listener,
     }
-    const journal = resumed ?? newJournal(call, operation)
+    const journal = resumed ?? newJournal(call, operation, found)
     const outcome =
       lock === null
-        ? await planSteps(decision.plan, options)
+        ? call.options.isAbort === true
+          ? planUndo(decision.plan, journal)
+          : await planSteps(decision.plan, options)
         : call.options.isAbort === true
           ? await undoSteps(decision.plan, options, lock, journal)
           : await runSteps(decision.plan, options, lock, journal)
@@ -121,17 +135,22 @@ export function paintOf(call: Call, stream: 'error' | 'out' = 'error'): Paint {
   )
 }
 
-/** Logs in everywhere at the same time; gives the nodes that could be reached. */
-export async function connectAll(nodes: readonly Node[]): Promise<readonly Node[]> {
-  preloadPg()
-  const results = await Promise.allSettled(nodes.map((node) => node.transport.connect()))
-  return nodes.filter((_, index) => results[index]?.status === 'fulfilled')
+/**
+ * The operation that stopped part-way, by the journals on the nodes: not one that ended while a node was away, which
+ * then still holds its journal.
+ */
+export function unfinishedOf(survey: Survey, journals: readonly string[] = []): Journal | null {
+  return newestJournal(
+    [...journals, ...survey.flatMap((facts) => facts.journal ?? [])],
+    survey.flatMap((facts) => facts.ended),
+  )
 }
 
 async function lockCluster(
   call: Call,
   nodes: readonly Node[],
   listener: EventListener,
+  look: LookDepth,
 ): Promise<ClusterLock> {
   return await acquireClusterLock(nodes, {
     holder: {
@@ -144,6 +163,7 @@ async function lockCluster(
     timeoutMs: call.flags.timeoutMs,
     listener,
     signal: call.signal,
+    look,
   })
 }
 
@@ -185,8 +205,11 @@ function supersedes(found: Journal): ReplctlError {
   )
 }
 
-function newJournal(call: Call, operation: Operation): Journal {
+function newJournal(call: Call, operation: Operation, superseded: Journal | null): Journal {
   return {
+    ...(superseded === null
+      ? {}
+      : { superseded: [operationId(superseded), ...(superseded.superseded ?? [])] }),
     version: 1,
     command: call.command,
     wish: operation.wish,

@@ -214,6 +214,8 @@ export interface NodeFacts {
   readonly fence: FenceMark | null
   /** The unfinished operation's journal, as it was written. */
   readonly journal: string | null
+  /** Operations that are over, as `operationId` names them, the newest last: their journals count no more. */
+  readonly ended: readonly string[]
   /** Who holds the cluster now, as the lock's holder wrote it; null where nobody does. */
   readonly holder: string | null
   readonly instance: InstanceFacts | null

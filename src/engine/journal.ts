@@ -1,3 +1,5 @@
+import { operationId } from '../cluster/unfinished.ts'
+
 /**
  * What an operation leaves on the nodes while it runs, so that `resume` and `abort` work from any control host.
  * It holds no secret and no result: only what was asked for and how far it got. One line of JSON.
@@ -15,6 +17,8 @@ export interface Journal {
   readonly isPastPointOfNoReturn: boolean
   /** `<node>: <title>` of the steps whose apply was begun, in order: what `abort` has to take back. */
   readonly begun: readonly string[]
+  /** Operations that stopped part-way before and gave way to this one: they end with it. */
+  readonly superseded?: readonly string[]
 }
 
 /** Reads a journal; null where it cannot be one of ours. */
@@ -29,9 +33,15 @@ export function parseJournal(text: string): Journal | null {
   }
 }
 
-/** The newest of the journals that were found on several nodes; one that crossed the point of no return wins. */
-export function newestJournal(texts: readonly string[]): Journal | null {
-  const journals = texts.map(parseJournal).filter((journal) => journal !== null)
+/**
+ * The newest of the journals that were found on several nodes; one that crossed the point of no return wins. `ended` names
+ * operations that came to their end: a node that was away then still has their journal.
+ */
+export function newestJournal(texts: readonly string[], ended: readonly string[] = []): Journal | null {
+  const journals = texts
+    .map(parseJournal)
+    .filter((journal) => journal !== null)
+    .filter((journal) => !ended.includes(operationId(journal)))
   return (
     journals.toSorted(
       (a, b) =>

@@ -1,4 +1,5 @@
 import type { NodeName } from '../cluster/names.ts'
+import { operationId } from '../cluster/unfinished.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
 import type { ClusterLock } from './cluster-lock.ts'
@@ -26,6 +27,19 @@ export async function planSteps(plan: Plan, options: RunOptions): Promise<Outcom
   const run = new Run(plan, options, null, null)
   await run.plan()
   return run.outcome()
+}
+
+/** Shows what {@link undoSteps} would take back. */
+export function planUndo(plan: Plan, journal: Journal): Outcome {
+  const begun = stepsOf(plan).map((step, index) => ({ step, n: index + 1 }))
+  return {
+    steps: begun
+      .filter(({ step }) => step.undo !== undefined && journal.begun.includes(stepKey(step)))
+      .map(({ step, n }) => ({ n, node: step.node, title: step.title, state: 'planned' as const, ms: 0 })),
+    hasChanged: false,
+    error: null,
+    exitCode: exitCodes.ok,
+  }
 }
 
 /** Carries a plan out under the cluster's lock: check, apply, verify; undo before the point of no return. */
@@ -101,7 +115,7 @@ class Run {
     }
     // A run that wrote no journal leaves another operation's where it lies: only `resume` and `abort` end that one.
     const isOurs = (this.#journal?.begun.length ?? 0) > 0
-    if (isOurs && (this.#error === null || !this.#hasUnfinished())) await this.#lock?.clearJournal()
+    if (isOurs && (this.#error === null || !this.#hasUnfinished())) await this.#clearJournal()
   }
 
   /** After a failure: forward only, or leave what may still get there, or take back what this run began. */
@@ -155,7 +169,14 @@ class Run {
   async takeBack(steps: readonly Step[]): Promise<void> {
     this.#hasApplied = steps.length > 0
     this.#error = await this.#undo(steps)
-    if (!this.#remains) await this.#lock?.clearJournal()
+    if (!this.#remains) await this.#clearJournal()
+  }
+
+  /** It came to its end, and with it those that had given way to it: also where a node that is away does not know. */
+  async #clearJournal(): Promise<void> {
+    const journal = this.#journal
+    const ended = journal === null ? [] : [operationId(journal), ...(journal.superseded ?? [])]
+    await this.#lock?.clearJournal(ended)
   }
 
   outcome(): Outcome {

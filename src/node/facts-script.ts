@@ -3,9 +3,9 @@ import { stateVariableScript } from './node.ts'
 /**
  * One POSIX sh script that gathers everything the survey needs of a host, in one round trip. It only reads.
  * Sections begin with `@@name` and end with `@@`; arguments: state directory, data directory, bin directory ('' = detect), and
- * `quick` to leave out what does not change within one command (programs, clock, disk), or `brief` to take the major
- * version of the programs from their folder's name instead of starting each. Steps look often, so small files
- * are read by the shell itself: each process that is not started saves about a millisecond.
+ * `quick` to leave out what does not change within one command (programs, clock, disk), or `brief` where every moment
+ * counts: the programs' major version is taken from their folder's name, and clock and disk are left out. Steps look
+ * often, so small files are read by the shell itself: each process that is not started saves milliseconds.
  * The programs are searched where Debian, PGDG's RPMs and Homebrew put them, then in PATH.
  */
 export const factsScript = `
@@ -17,9 +17,11 @@ print_file() {
 show() { section "$1"; [ -r "$2" ] && print_file "$2"; done_; }
 section home; printf '%s\\n' "$HOME"; done_
 if [ "$quick" != quick ]; then
-  section host; uname -n; done_
-  section clock; date +%s%3N 2>/dev/null; done_
+  section host
+  if [ -r /proc/sys/kernel/hostname ]; then print_file /proc/sys/kernel/hostname; else uname -n; fi
+  done_
 fi
+if [ -z "$quick" ]; then section clock; date +%s%3N 2>/dev/null; done_; fi
 kind=missing inode=
 if [ -d "$data" ]; then
   inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }
@@ -36,8 +38,11 @@ major=
 if [ "$quick" != quick ]; then
 section installed
 seen=:
+ifs=$IFS
+IFS=:; set -- $PATH
+IFS=$ifs
 for dir in "$bin" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin \\
-    /usr/local/opt/postgresql*/bin /usr/local/pgsql/bin /usr/lib/postgresql*/bin $(printf '%s' "$PATH" | tr : ' '); do
+    /usr/local/opt/postgresql*/bin /usr/local/pgsql/bin /usr/lib/postgresql*/bin "$@"; do
   if [ -n "$bin" ] && [ "$dir" != "$bin" ]; then continue; fi
   case $seen in *":$dir:"*) continue ;; esac
   seen="$seen$dir:"
@@ -53,6 +58,8 @@ for dir in "$bin" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/p
   printf '%s\\t%s\\n' "$dir" "$("$dir/postgres" --version 2>/dev/null)"
 done
 done_
+fi
+if [ -z "$quick" ]; then
 section disk
 at=$data
 while [ ! -d "$at" ]; do at=$(dirname "$at"); done
@@ -122,6 +129,7 @@ show fence "$state/fenced.json"
 show archive-error "$state/archive_error"
 show rejoin "$state/rejoin.json"
 show journal "$state/journal"
+show ended "$state/ended"
 section holder
 if [ -r "$state/holder" ]; then
   { read -r pid; read -r who; } < "$state/holder"

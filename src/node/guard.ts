@@ -1,5 +1,6 @@
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { RunningCommand } from '../transport/transport.ts'
+import { factsScript } from './facts-script.ts'
 import { LineReader } from './line-reader.ts'
 import { type Node, stateScript } from './node.ts'
 
@@ -8,14 +9,18 @@ import { type Node, stateScript } from './node.ts'
  * The kernel's lock (flock) lives as long as this process; the process ends when its standard input does, which is
  * at once when replctl dies, and when no beat came for 40 s, which is when its machine or network vanished.
  * Where there is no flock (macOS, for the sandbox) a directory and the holder's pid take its place.
+ * Nothing of the lock itself is ever written: a full disk neither ends it nor keeps it from being taken. Who holds it and the
+ * journal are then missing there; other nodes have them.
+ * With `$3` it says what the survey wants of the host as soon as the lock is held: one command less, and nothing
+ * that it says can be older than the lock.
  */
 const guardScript = `
 lock="$state/lock"
 say() { printf '%s\\n' "$1"; }
-# The file is replaced as a whole: found empty, it would look like a beat of 1970 and end a lock that is well.
-beat() { date +%s > "$state/beat.new" && mv -f "$state/beat.new" "$state/beat"; }
+# An empty file: its time of change is the beat.
+mark_beat() { true 2>/dev/null > "$state/beat"; }
 age() {
-  last=$(cat "$state/beat" 2>/dev/null)
+  last=$(stat -c %Y "$state/beat" 2>/dev/null || stat -f %m "$state/beat" 2>/dev/null)
   case $last in ''|*[!0-9]*) echo 0 ;; *) echo "$(( $(date +%s) - last ))" ;; esac
 }
 held() {
@@ -33,33 +38,62 @@ else
   done
   echo $$ > "$lock.d/pid"
 fi
-{ echo $$; printf '%s\\n' "$2"; } > "$state/holder"
-beat
-(
-  exec 9>&- </dev/null >/dev/null 2>&1
-  while sleep 5; do
-    kill -0 $$ 2>/dev/null || exit 0
-    if [ "$(age)" -gt 40 ]; then kill -TERM $$; exit 0; fi
-  done
-) &
-watch=$!
+watch=
+# Each beat begins the 40 s anew.
+await_beat() {
+  [ -z "$watch" ] || kill "$watch" 2>/dev/null
+  (
+    exec 9>&- </dev/null >/dev/null 2>&1
+    trap 'kill "$nap"; exit 0' TERM
+    n=0
+    while [ $n -lt 8 ]; do
+      sleep 5 & nap=$!
+      wait "$nap"
+      kill -0 $$ || exit 0
+      n=$((n + 1))
+    done
+    kill -TERM $$
+  ) &
+  watch=$!
+}
 over() { kill "$watch" 2>/dev/null; rm -f "$state/holder" "$state/beat"; rm -rf "$lock.d"; exit 0; }
+mark_beat
+{ echo $$; printf '%s\\n' "$2"; } 2>/dev/null > "$state/holder"
+await_beat
 trap over TERM INT HUP PIPE
-say "locked $(cat "$state/journal" 2>/dev/null)"
+journal=
+[ -r "$state/journal" ] && IFS= read -r journal < "$state/journal"
+say "locked $journal"
+if [ -n "$3" ]; then
+  (
+    exec 9>&- </dev/null
+    set -- "$1" "$4" "$5" "\${3#full}"
+    ${factsScript}
+  )
+  say '@@@'
+fi
 while IFS= read -r line; do
   case $line in
-    beat) beat; say beat ;;
+    beat) await_beat; mark_beat; say beat ;;
     journal*)
-      if printf '%s\\n' "\${line#journal }" > "$state/journal.new"; then
+      if printf '%s\\n' "\${line#journal }" 2>/dev/null > "$state/journal.new"; then
         sync "$state/journal.new" 2>/dev/null
         mv -f "$state/journal.new" "$state/journal" && say ok || say failed
       else say failed; fi ;;
-    clear) rm -f "$state/journal" && say ok || say failed ;;
+    clear*)
+      if [ "$line" != clear ]; then
+        { tail -n 29 "$state/ended" 2>/dev/null; printf '%s\\n' "\${line#clear }"; } 2>/dev/null > "$state/ended.new" &&
+          mv -f "$state/ended.new" "$state/ended"
+      fi
+      rm -f "$state/journal" && say ok || say failed ;;
     release) break ;;
   esac
 done
 over
 `
+
+/** How much of a host is looked at; see `factsScript`. */
+export type LookDepth = 'full' | 'brief'
 
 /** Who holds a cluster: shown to whoever comes second. */
 export interface Holder {
@@ -72,7 +106,12 @@ export interface Holder {
 }
 
 export type GuardAnswer =
-  | { readonly is: 'locked'; readonly guard: Guard }
+  | {
+      readonly is: 'locked'
+      readonly guard: Guard
+      /** What `factsScript` says, where it was asked for; null else. */
+      readonly facts: Promise<string> | null
+    }
   | {
       readonly is: 'held'
       readonly node: string
@@ -88,18 +127,22 @@ export interface Guard {
   readonly isHeld: boolean
   /** Proves that the holder still runs on the node. @throws {ReplctlError} `lock-lost` */
   beat(): Promise<void>
-  writeJournal(text: string): Promise<void>
-  clearJournal(): Promise<void>
+  /** Gives whether it could be written: not on a full disk, say. Any answer proves as much as a beat. */
+  writeJournal(text: string): Promise<boolean>
+  /** Removes it, and writes down which operations are over. */
+  clearJournal(ended?: readonly string[]): Promise<void>
   release(): Promise<void>
 }
 
 /** Tries to take the lock on one node; comes back at once either way. */
-export async function tryGuard(node: Node, holder: Holder): Promise<GuardAnswer> {
+export async function tryGuard(node: Node, holder: Holder, depth?: LookDepth): Promise<GuardAnswer> {
+  const { dataDir, binDir } = node.settings.postgres
+  const looking = depth === undefined ? [] : [depth, dataDir, binDir ?? '']
   const running = await node.start(
-    stateScript(node, 'hold the cluster lock', guardScript, [JSON.stringify(holder)]),
+    stateScript(node, 'hold the cluster lock', guardScript, [JSON.stringify(holder), ...looking]),
   )
   const lines = new LineReader(running, 'the holder of the cluster lock')
-  const first = await lines.next(15_000)
+  const first = await lines.next(answerMs)
   if (first.startsWith('held ')) {
     const [, age = '0', ...rest] = first.split(' ')
     return {
@@ -110,35 +153,62 @@ export async function tryGuard(node: Node, holder: Holder): Promise<GuardAnswer>
     }
   }
   const found = first.replace(/^locked ?/, '')
-  return { is: 'locked', guard: makeGuard(node, running, lines, found === '' ? null : found) }
+  const facts = depth === undefined ? null : readFacts(lines)
+  // Asked only when it has said all of that.
+  const ready = facts?.then(() => undefined) ?? Promise.resolve()
+  return {
+    is: 'locked',
+    guard: makeGuard(node, running, lines, found === '' ? null : found, ready),
+    facts,
+  }
 }
 
-function makeGuard(node: Node, running: RunningCommand, lines: LineReader, found: string | null): Guard {
+const answerMs = 15_000
+
+async function readFacts(lines: LineReader): Promise<string> {
+  const deadline = Date.now() + answerMs
+  const said: string[] = []
+  for (;;) {
+    const line = await lines.next(deadline - Date.now())
+    if (line === '@@@') return `${said.join('\n')}\n`
+    said.push(line)
+  }
+}
+
+function makeGuard(
+  node: Node,
+  running: RunningCommand,
+  lines: LineReader,
+  found: string | null,
+  ready: Promise<void>,
+): Guard {
   let isHeld = true
-  running.finished.then(
-    () => {
-      isHeld = false
-    },
-    () => {
-      isHeld = false
-    },
-  )
-  let turn: Promise<unknown> = Promise.resolve()
-  const ask = (line: string, expected: string): Promise<void> => {
+  const isGone = () => {
+    isHeld = false
+  }
+  running.finished.then(isGone, isGone)
+  // A host that cannot even be looked at keeps no lock: its answers would come out of step.
+  ready.catch(() => {
+    isGone()
+    running.kill()
+  })
+  let turn: Promise<unknown> = ready.catch(() => undefined)
+  const ask = (line: string): Promise<string> => {
     const work = turn.then(async () => {
       if (!isHeld) throw lockLost(node.name)
       try {
         await running.write(`${line}\n`)
-        const answer = await lines.next(15_000)
-        if (answer !== expected) throw lockLost(node.name, `It answered "${answer}".`)
+        return await lines.next(answerMs)
       } catch (thrown) {
-        throw thrown instanceof ReplctlError && thrown.code === 'lock-lost'
-          ? thrown
-          : lockLost(node.name, asReplctlError(thrown).message)
+        throw lockLost(node.name, asReplctlError(thrown).message)
       }
     })
     turn = work.catch(() => undefined)
     return work
+  }
+  const tell = async (line: string, expected: string): Promise<void> => {
+    const answer = await ask(line)
+    if (answer !== expected) throw lockLost(node.name, `It answered "${answer}".`)
   }
   return {
     node: node.name,
@@ -146,9 +216,16 @@ function makeGuard(node: Node, running: RunningCommand, lines: LineReader, found
     get isHeld() {
       return isHeld
     },
-    beat: () => ask('beat', 'beat'),
-    writeJournal: (text) => ask(`journal ${text}`, 'ok'),
-    clearJournal: () => ask('clear', 'ok'),
+    beat: () => tell('beat', 'beat'),
+    writeJournal: async (text) => {
+      const answer = await ask(`journal ${text}`)
+      if (answer !== 'ok' && answer !== 'failed') throw lockLost(node.name, `It answered "${answer}".`)
+      return answer === 'ok'
+    },
+    clearJournal: async (ended = []) => {
+      for (const id of ended) await tell(`clear ${id}`, 'ok')
+      if (ended.length === 0) await tell('clear', 'ok')
+    },
     release: async () => {
       if (isHeld) await running.write('release\n').catch(() => undefined)
       running.endInput()

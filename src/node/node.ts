@@ -4,7 +4,7 @@ import type { NodeName } from '../cluster/names.ts'
 import { type Command, program, type Secret, shellScript } from '../command.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { CommandResult, RunningCommand, RunOptions, Transport } from '../transport/transport.ts'
-import { openSqlSession, type SqlSession } from './sql-session.ts'
+import { openSqlSession, presumeSqlSession, type SqlSession } from './sql-session.ts'
 
 /** Where an instance answers, read from its own postmaster.pid. */
 export interface SqlEndpoint {
@@ -34,14 +34,22 @@ export interface Node {
   start(command: Command, options?: RunOptions): Promise<RunningCommand>
   /** The node's SQL session, opened at the first call and again after it was lost. */
   sql(endpoint: SqlEndpoint): Promise<SqlSession>
+  /**
+   * Begins to open the session that will be wanted as a rule. It is used where the instance turns out to answer just
+   * there (logged in as root or an administrator: wherever `dataDirectory` says), else forgotten.
+   */
+  presumeSql(endpoint: SqlEndpoint, dataDirectory: string): void
   /** Forgets the SQL session, e.g. before the instance is stopped. */
   closeSql(): Promise<void>
   close(): Promise<void>
 }
 
+/** A session that found its own way to the instance of the data directory. */
+const anywhere = Symbol('wherever its data directory says')
+
 /** A node over a transport. Errors that come out of it name the node. */
 export function createNode(settings: NodeSettings, cluster: string, transport: Transport): Node {
-  let session: { readonly key: string; readonly opened: Promise<SqlSession> } | undefined
+  let session: { readonly key: string | typeof anywhere; readonly opened: Promise<SqlSession> } | undefined
   const named = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work
@@ -50,9 +58,13 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
     }
   }
   const closeSql = async () => {
-    const opened = session?.opened
+    const closing = session?.opened.then(
+      (opened) => opened.close(),
+      () => undefined,
+    )
     session = undefined
-    await (await opened?.catch(() => undefined))?.close()
+    // One that a frozen instance never opens goes with the connection.
+    await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, 1_000).unref())])
   }
   const node: Node = {
     name: settings.name,
@@ -70,7 +82,7 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
     start: (command, options) => named(transport.start(command, options)),
     sql: async (endpoint) => {
       const key = `${endpoint.socketDirectory}:${endpoint.port}`
-      if (session !== undefined && session.key === key) {
+      if (session !== undefined && (session.key === key || session.key === anywhere)) {
         const existing = await session.opened.catch(() => undefined)
         if (existing?.isOpen) return existing
       }
@@ -79,6 +91,16 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
       opened.catch(() => undefined)
       session = { key, opened }
       return await opened
+    },
+    presumeSql: (endpoint, dataDirectory) => {
+      if (session !== undefined) return
+      const isAnywhere = !transport.socketPeerIsOsUser
+      const opened = named(presumeSqlSession(transport, settings, endpoint, dataDirectory))
+      opened.catch(() => undefined)
+      session = {
+        key: isAnywhere ? anywhere : `${endpoint.socketDirectory}:${endpoint.port}`,
+        opened,
+      }
     },
     closeSql,
     close: async () => {

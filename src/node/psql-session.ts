@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { program } from '../command.ts'
+import { program, shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import type { RunningCommand, Transport } from '../transport/transport.ts'
 import { notAnswering, type SqlSession, type SqlTarget, sqlFailed } from './sql-session.ts'
@@ -13,15 +13,48 @@ interface Answer {
 }
 
 /**
+ * Runs psql, of the data directory's own major version where no folder is given, where its postmaster.pid says that the
+ * instance answers; ends at once where it does not run.
+ */
+const findInstanceScript = `
+data=$1 bin=$2; shift 2
+if [ -z "$bin" ]; then
+  read -r major < "$data/PG_VERSION" || exit 66
+  for bin in "/usr/lib/postgresql/$major/bin" "/usr/pgsql-$major/bin" "/opt/homebrew/opt/postgresql@$major/bin" \\
+      "/usr/local/opt/postgresql@$major/bin" ''; do
+    [ -x "$bin/psql" ] && break
+  done
+fi
+{ read -r pid; read -r _; read -r _; read -r port; read -r socket; } 2>/dev/null < "$data/postmaster.pid" || exit 66
+[ -n "$bin" ] && kill -0 "$pid" 2>/dev/null && [ -n "$socket" ] || exit 66
+exec "$bin/psql" -h "$socket" -p "$port" "$@"
+`
+
+/**
  * A session by a `psql` that runs on the host as the PostgreSQL OS user: statements go in through its standard
  * input, answers come back between markers that hold a random word.
  * @see https://www.postgresql.org/docs/current/app-psql.html (ERROR, SQLSTATE, LAST_ERROR_MESSAGE)
  */
-export async function openPsqlSession(transport: Transport, target: SqlTarget): Promise<SqlSession> {
-  const command = program(`${target.binDirectory}/psql`, [
+export async function openPsqlSession(
+  transport: Transport,
+  target: SqlTarget,
+  dataDirectory?: string,
+): Promise<SqlSession> {
+  const options = [
     ...['-X', '-A', '-t', '-q', '-w', '-R', '\x1e', '-F', '\x1f', '-P', 'null=\x1d', '-P', 'pager=off'],
-    ...['-h', target.socketDirectory, '-p', String(target.port), '-U', target.user, '-d', target.database],
-  ])
+    ...['-U', target.user, '-d', target.database],
+  ]
+  const command =
+    dataDirectory === undefined
+      ? program(`${target.binDirectory}/psql`, [
+          ...options,
+          ...['-h', target.socketDirectory, '-p', String(target.port)],
+        ])
+      : shellScript('open a psql session', findInstanceScript, [
+          dataDirectory,
+          target.binDirectory,
+          ...options,
+        ])
   const running = await transport.start(command)
   const reader = new AnswerReader(running)
   const ask = async (sql: string, timeoutMs = 15_000): Promise<string | null> => {

@@ -52,7 +52,33 @@ export async function openSqlSession(
   settings: NodeSettings,
   endpoint: SqlEndpoint,
 ): Promise<SqlSession> {
-  const target = {
+  const target = targetOf(settings, endpoint)
+  if (!transport.socketPeerIsOsUser) return await prepared(await openPsqlSession(transport, target))
+  const socket = await transport.openUnixSocket(target.socketPath).catch(() => undefined)
+  return await prepared(
+    await (socket === undefined ? openPsqlSession(transport, target) : openPgSession(socket, target)),
+  )
+}
+
+/**
+ * Opens SQL where the instance answers as a rule, before anybody looked whether it runs: rejects where it does not. The
+ * psql of an administrator's login is told by the data directory's own postmaster.pid where to go.
+ */
+export async function presumeSqlSession(
+  transport: Transport,
+  settings: NodeSettings,
+  endpoint: SqlEndpoint,
+  dataDirectory: string,
+): Promise<SqlSession> {
+  const target = targetOf(settings, endpoint)
+  if (!transport.socketPeerIsOsUser) {
+    return await prepared(await openPsqlSession(transport, target, dataDirectory))
+  }
+  return await prepared(await openPgSession(await transport.openUnixSocket(target.socketPath, false), target))
+}
+
+function targetOf(settings: NodeSettings, endpoint: SqlEndpoint): SqlTarget {
+  return {
     socketPath: `${endpoint.socketDirectory}/.s.PGSQL.${endpoint.port}`,
     socketDirectory: endpoint.socketDirectory,
     port: endpoint.port,
@@ -60,12 +86,9 @@ export async function openSqlSession(
     database: settings.postgres.database,
     binDirectory: endpoint.binDirectory,
   }
-  const open = async (): Promise<SqlSession> => {
-    if (!transport.socketPeerIsOsUser) return openPsqlSession(transport, target)
-    const socket = await transport.openUnixSocket(target.socketPath).catch(() => undefined)
-    return socket === undefined ? openPsqlSession(transport, target) : openPgSession(socket, target)
-  }
-  const session = await open()
+}
+
+async function prepared(session: SqlSession): Promise<SqlSession> {
   try {
     await session.execute(sessionPreamble, { timeoutMs: 10_000 })
     return session

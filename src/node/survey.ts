@@ -6,6 +6,7 @@ import type {
   PostmasterFacts,
   RejoinMark,
 } from '../cluster/facts.ts'
+import { forgetEnded } from '../cluster/unfinished.ts'
 import { shellScript } from '../command.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { parseArchiveError } from '../postgres/archive.ts'
@@ -24,7 +25,7 @@ export async function surveyNodes(
   options: { readonly isBrief?: boolean } = {},
 ): Promise<NodeFacts[]> {
   preloadPg()
-  return await Promise.all(nodes.map((node) => surveyNode(node, options.isBrief)))
+  return forgetEnded(await Promise.all(nodes.map((node) => surveyNode(node, options.isBrief))))
 }
 
 /** How old facts may be for a check that only looks. Nothing was changed by us since they were read. */
@@ -55,15 +56,40 @@ async function observeNode(node: Node, isBrief: boolean): Promise<NodeFacts> {
     ...[node.settings.stateDir, dataDir, binDir ?? ''],
     node.known !== null ? 'quick' : isBrief ? 'brief' : '',
   ])
-  let output: string
   const askedAt = Date.now()
+  const output = node.transport.connect().then(() => {
+    presumeSql(node)
+    return node.output(command, { timeoutMs: 15_000 })
+  })
+  return await completeFacts(node, output, askedAt)
+}
+
+/**
+ * The survey of a node whose lock was just taken: the lock's holder says what there is to be known of the host
+ * (`output`), the instance is asked now.
+ */
+export async function surveyLocked(node: Node, output: Promise<string>): Promise<NodeFacts> {
+  const facts = completeFacts(node, output, Date.now())
+  node.lastSurvey = { at: performance.now(), facts }
+  return await facts
+}
+
+/** A session is opened where it will be wanted as a rule, while the host is still being looked at. */
+export function presumeSql(node: Node): void {
+  const { parameters, port, dataDir, binDir } = node.settings.postgres
+  const directories = parameters.unix_socket_directories?.split(',') ?? ['/var/run/postgresql']
+  if (node.known !== null || directories.length !== 1) return
+  node.presumeSql({ socketDirectory: directories[0] ?? '', port, binDirectory: binDir ?? '' }, dataDir)
+}
+
+async function completeFacts(node: Node, output: Promise<string>, askedAt: number): Promise<NodeFacts> {
+  let said: string
   try {
-    await node.transport.connect()
-    output = await node.output(command, { timeoutMs: 15_000 })
+    said = await output
   } catch (thrown) {
     return unreachableNode(node, asReplctlError(thrown).with({ node: node.name }))
   }
-  const facts = readHostFacts(node, output, (askedAt + Date.now()) / 2)
+  const facts = readHostFacts(node, said, (askedAt + Date.now()) / 2)
   const { hostName, installed, clockOffsetMs, freeBytes } = facts
   node.known = { hostName, installed, clockOffsetMs, freeBytes }
   if (facts.postmaster?.isAlive !== true) return facts
@@ -155,6 +181,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     fence: readJson<FenceMark>(get('fence')),
     archiveError: parseArchiveError(`${get('archive-error')}\n`) ?? null,
     journal: get('journal') === '' ? null : get('journal'),
+    ended: lines('ended'),
     holder: get('holder') === '' ? null : get('holder'),
     instance: null,
     instanceError: null,

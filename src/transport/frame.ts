@@ -86,12 +86,9 @@ function elevate(encoded: string, { by, user }: Elevation): string {
 
 /** Octal escapes for `printf %b`, which is a builtin everywhere: no program such as base64 is needed. */
 function encode(text: string): string {
-  let encoded = ''
-  for (const byte of Buffer.from(text)) {
-    const character = String.fromCharCode(byte)
-    encoded += /[\w ./:=,@%+*?#;&|<>()[\]{}-]/.test(character)
-      ? character
-      : `\\0${byte.toString(8).padStart(3, '0')}`
-  }
-  return encoded
+  const bytes = Buffer.from(text).toString('latin1')
+  return bytes.replace(
+    /[^\w ./:=,@%+*?#;&|<>()[\]{}-]/g,
+    (character) => `\\0${character.charCodeAt(0).toString(8).padStart(3, '0')}`,
+  )
 }

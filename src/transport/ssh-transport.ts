@@ -72,7 +72,7 @@ class SshTransport implements Transport {
   start: Transport['start'] = (command, options = {}) =>
     startCommand(this.#pad, command, options, this.#options.observer)
 
-  async openUnixSocket(path: string): Promise<Duplex> {
+  async openUnixSocket(path: string, isExplained = true): Promise<Duplex> {
     const { connection } = await this.#link()
     try {
       const socket = await forwardSocket(connection, path)
@@ -80,7 +80,7 @@ class SshTransport implements Transport {
       return socket.once('close', () => this.#sockets.delete(socket))
     } catch (error) {
       if (await settlesWithin(connection.lost, 0)) throw this.#gone()
-      throw socketRefused(this.host, path, await this.#whyRefused(path, error))
+      throw socketRefused(this.host, path, isExplained ? await this.#whyRefused(path, error) : '')
     }
   }
 

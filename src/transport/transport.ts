@@ -56,8 +56,9 @@ export interface Transport {
   /**
    * Connects to a unix socket on the host, e.g. `/var/run/postgresql/.s.PGSQL.5432`.
    * The stream emits `connect` and has the methods that `pg` calls on a net.Socket.
+   * `isExplained` false: a failure need not say why, which may cost a look at the host.
    */
-  openUnixSocket(path: string): Promise<Duplex>
+  openUnixSocket(path: string, isExplained?: boolean): Promise<Duplex>
   close(): Promise<void>
 }
 

@@ -113,6 +113,7 @@ export function emptyNode(name: string, changes: Partial<NodeFacts> = {}): NodeF
     record: null,
     fence: null,
     journal: null,
+    ended: [],
     holder: null,
     instance: null,
     instanceError: null,

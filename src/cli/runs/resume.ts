@@ -1,9 +1,10 @@
-import { type Journal, newestJournal } from '../../engine/journal.ts'
+import type { Journal } from '../../engine/journal.ts'
 import { ReplctlError } from '../../errors.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { type RecoveryTarget, recoveryTargetFlags } from '../../postgres/recovery-target.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
+import { unfinishedOf } from '../operation.ts'
 
 /** How each operation is called again from its journal: its command, arguments and options. */
 const calls: Readonly<Record<string, (wish: Journal['wish']) => Pick<Call, 'args' | 'options'>>> = {
@@ -62,7 +63,7 @@ export async function findUnfinished(call: Call): Promise<Journal> {
   const session = await openCluster(call)
   try {
     const survey = await surveyNodes([...session.nodes.values()])
-    const journal = newestJournal(survey.flatMap((facts) => facts.journal ?? []))
+    const journal = unfinishedOf(survey)
     if (journal !== null) return journal
     const unreachable = survey.find((facts) => facts.unreachable !== null)
     if (unreachable?.unreachable && survey.every((facts) => facts.unreachable !== null)) {

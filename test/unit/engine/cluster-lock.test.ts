@@ -113,18 +113,33 @@ beforeEach(() => void vi.useFakeTimers({ now: new Date('2026-03-01T12:00:00Z') }
 afterEach(() => void vi.useRealTimers())
 
 describe('taking the lock', () => {
-  test('is tried first on the first node by name, so that of two commands one gets it all', async () => {
-    let release: () => void = () => undefined
-    const slow: Act = (process) => {
-      release = () => free()(process)
-    }
-    const { nodes, log, options } = scene({ pg3: [free()], pg1: [slow], pg2: [free()] })
-    const taking = acquireClusterLock(nodes, options)
-    await vi.advanceTimersByTimeAsync(10)
-    expect(log).toEqual(['pg1 +'])
-    release()
-    await (await taking).release()
+  test('is tried everywhere at once', async () => {
+    const { nodes, log, options } = scene({ pg3: [free()], pg1: [free()], pg2: [free()] })
+    await (await acquireClusterLock(nodes, options)).release()
     expect(log.slice(0, 3)).toEqual(['pg1 +', 'pg2 +', 'pg3 +'])
+  })
+
+  test('of two that start together the one with the first node by name stays, and waits for the rest', async () => {
+    const { nodes, log, options } = scene({ pg1: [free()], pg2: [held(), held(), free()] })
+    const { result, ms } = await settled(acquireClusterLock(nodes, options))
+    expect(result).not.toBeInstanceOf(ReplctlError)
+    expect(ms).toBeLessThan(500)
+    expect(log).toEqual(['pg1 +', 'pg2 +', 'pg2 +', 'pg2 +'])
+  })
+
+  test('of two that start together the one without the first node gives back what it has, and comes again', async () => {
+    const { nodes, log, options } = scene({ pg1: [held(), free()], pg2: [free()] })
+    const { result } = await settled(acquireClusterLock(nodes, options))
+    expect(result).not.toBeInstanceOf(ReplctlError)
+    expect(log).toEqual(['pg1 +', 'pg2 +', 'pg2 release', 'pg1 +', 'pg2 +'])
+  })
+
+  test('a node that cannot be reached keeps none', async () => {
+    const { nodes, log, options } = scene({ pg1: [free()], pg2: [free()] })
+    nodes[0]!.transport.connect = () => Promise.reject(new ReplctlError('host-unreachable', 'off'))
+    const lock = await acquireClusterLock(nodes, options)
+    expect([log, lock.isHeld]).toEqual([['pg2 +'], true])
+    await lock.release()
   })
 
   test('tells the holder’s line to each node', async () => {
@@ -248,6 +263,41 @@ describe('the lock while it is held', () => {
     expect(log.filter((line) => line.startsWith('pg2'))).toEqual([
       ...['pg2 +', 'pg2 journal {"version":1}', 'pg2 clear', 'pg2 release'],
     ])
+  })
+
+  test('of a node with a full disk is as good as any, but one of them has to keep the journal', async () => {
+    const full: Act = (process) => {
+      process.print('locked \n')
+      process.onLine((line) => {
+        if (line === 'release') process.exit(0)
+        else process.print(line === 'beat' ? 'beat\n' : 'failed\n')
+      })
+    }
+    const journal: Journal = { text: null }
+    const { nodes, options } = scene({ pg1: [full], pg2: [free(journal)] })
+    const lock = await acquireClusterLock(nodes, options)
+    await lock.writeJournal('one', [nodeName('pg1')])
+    expect(journal.text).toBe('one')
+    await lock.confirm(nodeName('pg1'))
+    ;(nodes[1]!.transport as ReturnType<typeof createRecordingTransport>).loseConnection()
+    await expect(lock.writeJournal('two')).rejects.toMatchObject({ code: 'lock-lost', node: 'pg2' })
+    await lock.release()
+    const all = scene({ pg1: [full] })
+    const other = await acquireClusterLock(all.nodes, all.options)
+    await expect(other.writeJournal('one')).rejects.toMatchObject({ code: 'disk-full', exitCode: 3 })
+    await other.release()
+  })
+
+  test('the journal is no proof where the lock of the node to be changed is gone', async () => {
+    const { nodes, options } = scene({ pg1: [free()], pg2: [free()] })
+    const lock = await acquireClusterLock(nodes, options)
+    ;(nodes[1]!.transport as ReturnType<typeof createRecordingTransport>).loseConnection()
+    await expect(lock.writeJournal('one', [nodeName('pg2')])).rejects.toMatchObject({
+      code: 'lock-lost',
+      node: 'pg2',
+    })
+    await lock.writeJournal('one', [nodeName('pg1')])
+    await lock.release()
   })
 
   test('a node that went away does not stop the others from knowing; all gone does', async () => {

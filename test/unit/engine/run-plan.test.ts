@@ -6,6 +6,7 @@ import type { Journal } from '../../../src/engine/journal.ts'
 import {
   type Outcome,
   planSteps,
+  planUndo,
   type RunOptions,
   runSteps,
   undoSteps,
@@ -73,7 +74,9 @@ function fake(log: Log, title: string, given: Fake = {}): Step {
 function fakeLock(log: Log, changes: Partial<ClusterLock> = {}): ClusterLock {
   const confirm = async (node: string) => void log.push(`confirm ${node}`)
   return {
+    isHeld: true,
     foundJournals: [],
+    surveyOf: () => undefined,
     confirm,
     writeJournal: async (text, provenOn = []) => {
       for (const node of provenOn) await (changes.confirm ?? confirm)(node)
@@ -441,6 +444,23 @@ describe('the journal', () => {
     )
     expect(texts.map((text) => JSON.parse(text))).toEqual([{ ...journal, begun: ['pg1: a', 'pg2: b'] }])
   })
+})
+
+test('what abort would take back is shown: the begun steps that can be, and nothing else', () => {
+  const log: Log = []
+  const plan = inOrder([
+    fake(log, 'a'),
+    fake(log, 'b', { hasUndo: false }),
+    fake(log, 'c'),
+    fake(log, 'd'),
+  ])
+  const shown = planUndo(plan, { ...journal, begun: ['pg1: a', 'pg1: b', 'pg1: d'] })
+  expect(shown).toMatchObject({ exitCode: 0, hasChanged: false, error: null })
+  expect(shown.steps.map(({ n, title, state }) => `${n} ${title} ${state}`)).toEqual([
+    '1 a planned',
+    '4 d planned',
+  ])
+  expect(log).toEqual([])
 })
 
 describe('steps side by side', () => {

@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type Guard, type GuardAnswer, type Holder, tryGuard } from '../../../src/node/guard.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
+import { readHostFacts } from '../../../src/node/survey.ts'
 import type { RunningCommand, Transport } from '../../../src/transport/transport.ts'
 import { inventoryOf } from '../some-cluster.ts'
 import { createShellTransport } from './shell-transport.ts'
@@ -103,6 +104,38 @@ test('the journal is kept letter by letter, is found by the next holder, and goe
   await next.guard.clearJournal()
   await next.guard.clearJournal()
   expect(existsSync(stateFile('journal'))).toBe(false)
+})
+
+test('with the lock comes what the survey wants to know of the host, and questions wait for it', async () => {
+  const answer = await tryGuard(node, holder, 'brief')
+  if (answer.is !== 'locked') throw new Error('expected the lock')
+  await Promise.all([answer.guard.beat(), answer.guard.writeJournal('one')])
+  expect(await readFile(stateFile('journal'), 'utf8')).toBe('one\n')
+  expect(readHostFacts(node, (await answer.facts) ?? '', 0)).toMatchObject({ home, unreachable: null })
+})
+
+test('which operations are over is kept, the newest thirty', async () => {
+  const guard = await lock()
+  await guard.writeJournal('one')
+  await guard.clearJournal(['2026-03-01T12:00:00.000Z dba@control', 'other "quoted" $(id)'])
+  expect(existsSync(stateFile('journal'))).toBe(false)
+  expect(await readFile(stateFile('ended'), 'utf8')).toBe(
+    '2026-03-01T12:00:00.000Z dba@control\nother "quoted" $(id)\n',
+  )
+  await guard.clearJournal(Array.from({ length: 40 }, (_, index) => `number ${index}`))
+  const kept = (await readFile(stateFile('ended'), 'utf8')).trim().split('\n')
+  expect([kept.length, kept[0], kept[29]]).toEqual([30, 'number 10', 'number 39'])
+})
+
+test('where nothing can be written the lock is held all the same, and only the journal is missing', async () => {
+  await mkdir(join(home, '.replctl/shop/journal.new'), { recursive: true })
+  await mkdir(stateFile('holder'))
+  await mkdir(stateFile('beat'))
+  const guard = await lock()
+  await guard.beat()
+  expect(await guard.writeJournal('one')).toBe(false)
+  await guard.beat()
+  expect(await tryGuard(node, holder)).toMatchObject({ is: 'held', holder: null })
 })
 
 test('what is asked at once is answered in order', async () => {
