@@ -29,6 +29,11 @@ export async function openCluster(call: Call): Promise<ClusterSession> {
   return await openInventory(call, await loadInventory(path, { env, home, cwd }))
 }
 
+/** Begins to log in everywhere, while the rest of the command is still being loaded. What fails is told by whoever waits. */
+export function connectEarly({ nodes }: ClusterSession): void {
+  for (const node of nodes.values()) node.transport.connect().catch(() => undefined)
+}
+
 /** Makes the nodes of an inventory. */
 export async function openInventory(call: Call, inventory: Inventory): Promise<ClusterSession> {
   const observer = call.flags.isVerbose ? verboseObserver(call) : undefined

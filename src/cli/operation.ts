@@ -13,12 +13,15 @@ import type { LookDepth } from '../node/guard.ts'
 import type { Node } from '../node/node.ts'
 import { preloadPg } from '../node/pg-session.ts'
 import { surveyNode, surveyNodes } from '../node/survey.ts'
-import { colorLevel, createPaint, type Paint } from '../report/paint.ts'
+import type { Paint } from '../report/paint.ts'
 import { planText } from '../report/plan.ts'
 import { createReporter } from '../report/reporter.ts'
 import type { ClusterSession } from './cluster-session.ts'
 import type { Answer, Call } from './command-spec.ts'
 import { runHook } from './local-command.ts'
+import { paintOf } from './paint-of.ts'
+
+export { paintOf } from './paint-of.ts'
 
 export const defaultTimeoutMs = 60_000
 
@@ -121,18 +124,6 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     reporter.finish()
     await lock?.release()
   }
-}
-
-/** Colours for standard error, or for what goes to standard output. */
-export function paintOf(call: Call, stream: 'error' | 'out' = 'error'): Paint {
-  const { env, isTerminal, isOutTerminal } = call.io
-  return createPaint(
-    colorLevel({
-      isTerminal: stream === 'out' ? isOutTerminal : isTerminal,
-      env,
-      noColorFlag: call.flags.noColor,
-    }),
-  )
 }
 
 /**

@@ -1,7 +1,7 @@
 import { createPaint } from '../report/paint.ts'
 import { problemsText } from '../report/problems.ts'
 import type { Answer, Call, Surroundings } from './command-spec.ts'
-import { paintOf } from './operation.ts'
+import { paintOf } from './paint-of.ts'
 
 /** What people see at the end: the answer on standard output, the problems on standard error. */
 export function reportProblems(io: Surroundings, call: Call | undefined, given: Answer): void {

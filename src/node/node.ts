@@ -34,6 +34,8 @@ export interface Node {
   start(command: Command, options?: RunOptions): Promise<RunningCommand>
   /** The node's SQL session, opened at the first call and again after it was lost. */
   sql(endpoint: SqlEndpoint): Promise<SqlSession>
+  /** The session that is open now; null where there is none. */
+  openSql(): Promise<SqlSession | null>
   /**
    * Begins to open the session that will be wanted as a rule. It is used where the instance turns out to answer just
    * there (logged in as root or an administrator: wherever `dataDirectory` says), else forgotten.
@@ -91,6 +93,10 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
       opened.catch(() => undefined)
       session = { key, opened }
       return await opened
+    },
+    openSql: async () => {
+      const existing = await session?.opened.catch(() => undefined)
+      return existing?.isOpen === true ? existing : null
     },
     presumeSql: (endpoint, dataDirectory) => {
       if (session !== undefined) return

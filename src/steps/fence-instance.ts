@@ -4,13 +4,14 @@ import type { NodeName } from '../cluster/names.ts'
 import { ownedStandbyFile, standbyConfigText, triggerFileOf } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
-import { ReplctlError } from '../errors.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { writeTextFile } from '../node/files.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
 import { runUnasked } from '../node/start-guard.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { removeStateFile, writeStateFile } from './ensure-mark.ts'
+import { type FenceFiles, fenceStopped } from './fence-stopped.ts'
 import { binDirectoryOf, look, majorOf } from './look.ts'
 
 /**
@@ -45,11 +46,13 @@ export function fenceInstance(
   input: ClusterInput,
   wasRunning: boolean,
 ): Step {
+  let seen: NodeFacts | null = null
   return {
     title: `fence the old primary: stop it, and let it start only as a standby of ${newPrimary.name}`,
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
+      seen = facts
       if (facts.postmaster?.isAlive === true && facts.instance?.isInRecovery !== true) {
         return pending(`its postmaster runs (pid ${facts.postmaster.pid})`)
       }
@@ -60,11 +63,21 @@ export function fenceInstance(
       return satisfied(`stopped ("${facts.control?.state ?? 'no process'}"), and only a standby if started`)
     },
     apply: async (ctx) => {
+      // Most often nothing runs any more: then one round trip leaves everything there and proves it.
+      if (seen !== null && seen.postmaster?.isAlive !== true) {
+        if (await fenceStopped(ctx, fenceFiles(ctx, seen, newPrimary, wasRunning, input))) return
+      }
       // The mark comes first: whoever finds it after an interruption knows what is to be finished, or taken back.
       let facts = await look(ctx)
       await writeFenceMark(ctx, facts, newPrimary, wasRunning)
       for (let attempt = 1; ; attempt++) {
         await stopInstance(ctx, node, facts)
+        if (await fenceStopped(ctx, fenceFiles(ctx, facts, newPrimary, wasRunning, input))) return
+        // A session that outlived its postmaster goes the same way.
+        await ctx.node.run(
+          shellScript('kill the instance', killAllScript, [ctx.node.settings.postgres.dataDir]),
+        )
+        if (await fenceStopped(ctx, fenceFiles(ctx, facts, newPrimary, wasRunning, input))) return
         await writeSignal(ctx, facts, newPrimary, input)
         facts = await look(ctx)
         if (facts.postmaster?.isAlive !== true && facts.hasStandbySignal) return
@@ -115,40 +128,63 @@ async function writeSignal(
   ctx: StepContext,
   facts: NodeFacts,
   newPrimary: NodeSettings,
-  { inventory, templates }: ClusterInput,
+  input: ClusterInput,
 ): Promise<void> {
-  const { dataDir } = ctx.node.settings.postgres
-  const major = majorOf(facts)
-  const text = standbyConfigText({
-    ...{ inventory, node: ctx.node.settings, templates, major, home: facts.home, standbys: [] },
-    upstream: newPrimary,
-  })
-  const isOld = capabilitiesOf(major).recoveryConf
-  const path = isOld ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`
+  const { signalPath, configPath, configText, triggerPath } = fenceFiles(ctx, facts, newPrimary, false, input)
   // What an interrupted promotion by trigger file left behind would promote it as soon as it starts.
-  const trigger = triggerFileOf(facts.home, ctx.node.settings)
   await Promise.all([
-    ctx.node.output(shellScript(`remove ${trigger}`, 'rm -f -- "$1"', [trigger])),
-    isOld ? undefined : writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' }),
-    writeTextFile(ctx.node, path, text, { mode: '0600' }),
+    ctx.node.output(shellScript(`remove ${triggerPath}`, 'rm -f -- "$1"', [triggerPath])),
+    signalPath === undefined ? undefined : writeTextFile(ctx.node, signalPath, '', { mode: '0600' }),
+    writeTextFile(ctx.node, configPath, configText, { mode: '0600' }),
   ])
 }
 
-/** What an earlier, interrupted fencing for the same primary found running is still known to have run. */
+function fenceFiles(
+  ctx: StepContext,
+  facts: NodeFacts,
+  newPrimary: NodeSettings,
+  wasRunning: boolean,
+  { inventory, templates }: ClusterInput,
+): FenceFiles {
+  const { dataDir } = ctx.node.settings.postgres
+  const major = majorOf(facts)
+  const isOld = capabilitiesOf(major).recoveryConf
+  return {
+    mark: fenceMark(facts, newPrimary, wasRunning),
+    signalPath: isOld ? undefined : `${dataDir}/standby.signal`,
+    triggerPath: triggerFileOf(facts.home, ctx.node.settings),
+    configPath: isOld ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`,
+    configText: standbyConfigText({
+      ...{ inventory, node: ctx.node.settings, templates, major, home: facts.home, standbys: [] },
+      upstream: newPrimary,
+    }),
+  }
+}
+
 async function writeFenceMark(
   ctx: StepContext,
   facts: NodeFacts,
   newPrimary: NodeSettings,
   wasRunning: boolean,
 ): Promise<void> {
+  const mark = fenceMark(facts, newPrimary, wasRunning)
+  try {
+    await writeStateFile(ctx, facts.name, 'fenced.json', `${JSON.stringify(mark)}\n`)
+  } catch (thrown) {
+    // A full disk is a reason to fail over, not one against it.
+    if (asReplctlError(thrown).code !== 'disk-full') throw thrown
+  }
+}
+
+/** What an earlier, interrupted fencing for the same primary found running is still known to have run. */
+function fenceMark(facts: NodeFacts, newPrimary: NodeSettings, wasRunning: boolean): FenceMark {
   const before = facts.fence?.newPrimary === newPrimary.name ? facts.fence.wasRunning : undefined
-  const mark: FenceMark = {
+  return {
     newPrimary: newPrimary.name,
     timeline: facts.control?.timeline ?? 0,
     at: new Date().toISOString(),
     wasRunning: before ?? wasRunning,
   }
-  await writeStateFile(ctx, facts.name, 'fenced.json', `${JSON.stringify(mark)}\n`)
 }
 
 function stillRuns(node: NodeName, facts: NodeFacts): ReplctlError {

@@ -1,4 +1,3 @@
-import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { triggerFileOf } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
@@ -6,7 +5,7 @@ import { pending, refused, type Step, type StepContext, satisfied } from '../eng
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { choosePromotionMethod, type PromotionMethod } from '../postgres/versions.ts'
-import { look, majorOf, sqlOf } from './look.ts'
+import { look, sqlOf } from './look.ts'
 
 /**
  * Promotes a standby. From here on there is only forward: writes may be accepted on a new timeline.
@@ -14,40 +13,81 @@ import { look, majorOf, sqlOf } from './look.ts'
  * would otherwise notice up to 5 s later.
  */
 export function promoteInstance(node: NodeName, method: PromotionMethod): Step {
-  let seen: NodeFacts | null = null
   return {
     title: 'promote it to primary',
     node,
     pointOfNoReturn: true,
     check: async (ctx) => {
-      const facts = await look(ctx)
-      seen = facts
-      if (facts.instance === null) return refused(gone(node))
-      if (!facts.instance.isInRecovery) return satisfied(`it leads, on timeline ${facts.instance.timeline}`)
+      const instance = await glance(ctx)
+      if (instance === null) return refused(gone(node))
+      if (!instance.isInRecovery) return satisfied(`it leads, on timeline ${instance.timeline}`)
       try {
-        choosePromotionMethod(majorOf(facts), method)
+        choosePromotionMethod(instance.major, method)
       } catch (thrown) {
         return refused(asReplctlError(thrown))
       }
-      return pending(`it is in recovery on timeline ${facts.instance.timeline}`)
+      return pending(`it is in recovery on timeline ${instance.timeline}`)
     },
     apply: async (ctx) => {
-      // What the check saw a moment ago serves here: nothing may lie between the decision and the promotion.
-      const facts = seen ?? (await look(ctx))
-      const sql = await sqlOf(ctx, facts)
-      if (facts.instance?.isReplayPaused === true) await sql.execute('SELECT pg_wal_replay_resume()')
-      if (choosePromotionMethod(majorOf(facts), method) === 'pg_promote') {
-        await sql.execute('SELECT pg_promote(false)')
+      const instance = await glance(ctx)
+      if (instance === null) throw gone(node)
+      const { sql } = instance
+      if (instance.isReplayPaused) await sql.execute('SELECT pg_wal_replay_resume()')
+      if (choosePromotionMethod(instance.major, method) === 'pg_promote') {
+        await sql.execute('SELECT pg_promote(false), pg_reload_conf()')
       } else {
-        const path = triggerFileOf(facts.home, ctx.node.settings)
+        const path = triggerFileOf((await look(ctx)).home, ctx.node.settings)
         await ctx.node.output(shellScript(`create ${path}`, ': > "$1"', [path]))
       }
       await awaitPromotion(ctx, sql)
     },
-    verify: async (ctx) => {
-      const facts = await look(ctx)
-      if (facts.instance === null || facts.instance.isInRecovery) throw gone(node)
-    },
+    // Apply ends with this very proof, out of recovery by the server's own word.
+    verify: async () => undefined,
+  }
+}
+
+interface Glance {
+  readonly sql: SqlSession
+  readonly major: number
+  readonly isInRecovery: boolean
+  readonly isReplayPaused: boolean
+  readonly timeline: number
+}
+
+const glanceQuery = `SELECT json_build_object(
+  'version', current_setting('server_version_num')::int,
+  'recovery', pg_is_in_recovery(),
+  'paused', CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END,
+  'timeline', CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+    ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END)`
+
+/**
+ * The instance as it is now, by one statement in the session that the survey opened: every look at the host would
+ * lengthen the time without a primary. Null: it does not answer.
+ */
+async function glance(ctx: StepContext): Promise<Glance | null> {
+  const open = await ctx.node.openSql()
+  if (open !== null) {
+    try {
+      return await askGlance(open)
+    } catch (thrown) {
+      if (open.isOpen) throw thrown
+    }
+  }
+  const facts = await look(ctx)
+  return facts.instance === null ? null : await askGlance(await sqlOf(ctx, facts))
+}
+
+async function askGlance(sql: SqlSession): Promise<Glance> {
+  const said = await sql.json<{ version: number; recovery: boolean; paused: boolean; timeline: number }>(
+    glanceQuery,
+  )
+  return {
+    sql,
+    major: Math.floor(said.version / 10_000),
+    isInRecovery: said.recovery,
+    isReplayPaused: said.paused,
+    timeline: said.timeline,
   }
 }
 

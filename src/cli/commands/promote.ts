@@ -30,5 +30,5 @@ possible again; if that part is interrupted, "replctl resume" (or the same comma
         'go on although the old primary can neither be proved stopped nor fenced; never against signs of life',
     },
   ],
-  load: () => import('../runs/promote.ts'),
+  load: () => import('../runs/begin-promotion.ts'),
 }

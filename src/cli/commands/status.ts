@@ -8,5 +8,5 @@ export const status: CommandSpec = {
 each problem comes with the command that mends it.`,
   examples: ['replctl status', 'replctl status --json'],
   options: [],
-  load: () => import('../runs/status.ts'),
+  load: () => import('../runs/begin-status.ts'),
 }

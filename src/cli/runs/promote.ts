@@ -11,33 +11,28 @@ import { ReplctlError } from '../../errors.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
-import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
+import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
 
 /** `replctl promote [NODE] [--method M] [--allow-data-loss] [--allow-split-brain]`. */
-export async function run(call: Call): Promise<Answer> {
-  const session = await openCluster(call)
-  try {
-    const named = call.args[0] as string | undefined
-    const node = named === undefined ? undefined : findNode(session.inventory, named).name
-    const method = (call.options.method ?? 'auto') as PromotionMethod
-    if (!promotionMethods.includes(method)) throw new ReplctlError('usage', `unknown method "${method}"`)
-    const flags = {
-      allowDataLoss: call.options.allowDataLoss === true,
-      allowSplitBrain: call.options.allowSplitBrain === true,
-    }
-    return await operate(call, {
-      session,
-      wish: { node: node ?? null, method, ...flags },
-      overridesUnfinished: true,
-      isUrgent: true,
-      decide: (observation) => decide(call, session, observation, { node, method, ...flags }),
-    })
-  } finally {
-    await session.close()
+export async function promoteIn(session: ClusterSession, call: Call): Promise<Answer> {
+  const named = call.args[0] as string | undefined
+  const node = named === undefined ? undefined : findNode(session.inventory, named).name
+  const method = (call.options.method ?? 'auto') as PromotionMethod
+  if (!promotionMethods.includes(method)) throw new ReplctlError('usage', `unknown method "${method}"`)
+  const flags = {
+    allowDataLoss: call.options.allowDataLoss === true,
+    allowSplitBrain: call.options.allowSplitBrain === true,
   }
+  return await operate(call, {
+    session,
+    wish: { node: node ?? null, method, ...flags },
+    overridesUnfinished: true,
+    isUrgent: true,
+    decide: (observation) => decide(call, session, observation, { node, method, ...flags }),
+  })
 }
 
 interface Wish {

@@ -448,12 +448,7 @@ describe('the journal', () => {
 
 test('what abort would take back is shown: the begun steps that can be, and nothing else', () => {
   const log: Log = []
-  const plan = inOrder([
-    fake(log, 'a'),
-    fake(log, 'b', { hasUndo: false }),
-    fake(log, 'c'),
-    fake(log, 'd'),
-  ])
+  const plan = inOrder([fake(log, 'a'), fake(log, 'b', { hasUndo: false }), fake(log, 'c'), fake(log, 'd')])
   const shown = planUndo(plan, { ...journal, begun: ['pg1: a', 'pg1: b', 'pg1: d'] })
   expect(shown).toMatchObject({ exitCode: 0, hasChanged: false, error: null })
   expect(shown.steps.map(({ n, title, state }) => `${n} ${title} ${state}`)).toEqual([
