@@ -19,6 +19,8 @@ export interface ClusterSession {
   readonly nodes: ReadonlyMap<NodeName, Node>
   /** The nodes and the archive host, each logged into only when a step wants it. */
   readonly hosts: ReadonlyMap<NodeName, Node>
+  /** Resolves when connections to all nodes that are reached by SSH are being made. */
+  readonly dialled: Promise<void>
   close(): Promise<void>
 }
 
@@ -29,18 +31,32 @@ export async function openCluster(call: Call): Promise<ClusterSession> {
   return await openInventory(call, await loadInventory(path, { env, home, cwd }))
 }
 
-/** Begins to log in everywhere, while the rest of the command is still being loaded. What fails is told by whoever waits. */
-export function connectEarly({ nodes }: ClusterSession): void {
-  for (const node of nodes.values()) node.transport.connect().catch(() => undefined)
+/**
+ * Begins to log in everywhere; resolves when all connections are being made, so that what else the command needs can be
+ * loaded meanwhile. What fails is told by whoever waits for it.
+ */
+export async function connectEarly({ nodes, dialled }: ClusterSession): Promise<void> {
+  const connecting = [...nodes.values()].map((node) => node.transport.connect().catch(() => undefined))
+  await Promise.race([dialled, Promise.all(connecting)])
 }
 
 /** Makes the nodes of an inventory. */
 export async function openInventory(call: Call, inventory: Inventory): Promise<ClusterSession> {
   const observer = call.flags.isVerbose ? verboseObserver(call) : undefined
+  let left = inventory.nodes.filter(({ host }) => host !== 'local').length
+  let allDialled: () => void = () => undefined
+  const dialled = new Promise<void>((resolve) => {
+    allDialled = resolve
+  })
+  const onDialling = () => {
+    left -= 1
+    if (left === 0) allDialled()
+  }
+  if (left === 0) allDialled()
   const nodes = new Map(
     inventory.nodes.map((settings) => [
       settings.name,
-      createNode(settings, inventory.cluster, transportTo(settings, call, observer)),
+      createNode(settings, inventory.cluster, transportTo(settings, call, observer, onDialling)),
     ]),
   )
   const archiveSettings = archiveHostSettings(inventory)
@@ -75,6 +91,7 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
     },
     nodes,
     hosts,
+    dialled,
     close: async () => {
       await Promise.all([...hosts.values()].map((node) => node.close().catch(() => undefined)))
     },
@@ -96,11 +113,16 @@ function archiveHostSettings({ archive, nodes, cluster }: Inventory): NodeSettin
   }
 }
 
-function transportTo(node: NodeSettings, call: Call, observer: TransportObserver | undefined): Transport {
+function transportTo(
+  node: NodeSettings,
+  call: Call,
+  observer: TransportObserver | undefined,
+  onDialling?: () => void,
+): Transport {
   const { osUser } = node.postgres
   const { env, home, userName, uid } = call.io
   if (node.host === 'local') return createLocalTransport({ osUser, username: userName, uid, observer })
-  return createSshTransport({ host: node.host, settings: node.ssh, osUser, observer, env, home })
+  return createSshTransport({ host: node.host, settings: node.ssh, osUser, observer, env, home, onDialling })
 }
 
 /** Each command as it runs: host, what, how long, how it ended. Secrets are never part of a title. */

@@ -3,7 +3,7 @@ import type { NodeName } from '../cluster/names.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { type Guard, type GuardAnswer, type Holder, type LookDepth, tryGuard } from '../node/guard.ts'
 import type { Node } from '../node/node.ts'
-import { presumeSql, surveyLocked } from '../node/survey.ts'
+import { beginSql, surveyLocked } from '../node/survey.ts'
 import type { EventListener } from './events.ts'
 
 /** A holder whose last beat is older than this is on its way out: its lock dies by itself within 60 s. */
@@ -133,7 +133,7 @@ class Attempt {
 
   async #lock(node: Node): Promise<Answer> {
     const { holder, look } = this.#options
-    if (look !== undefined) presumeSql(node)
+    if (look !== undefined) beginSql(node)
     const answer = await tryGuard(node, holder, look)
     if (answer.is === 'held') return answer
     const facts = answer.facts === null ? null : surveyLocked(node, answer.facts)

@@ -4,7 +4,7 @@ import { stateVariableScript } from './node.ts'
  * One POSIX sh script that gathers everything the survey needs of a host, in one round trip. It only reads.
  * Sections begin with `@@name` and end with `@@`; arguments: state directory, data directory, bin directory ('' = detect), and
  * `quick` to leave out what does not change within one command (programs, clock, disk), or `brief` where every moment
- * counts: the programs' major version is taken from their folder's name, and clock and disk are left out. Steps look
+ * counts: only the programs of the data directory's version are named, and clock, disk and inode are left out. Steps look
  * often, so small files are read by the shell itself: each process that is not started saves milliseconds.
  * The programs are searched where Debian, PGDG's RPMs and Homebrew put them, then in PATH.
  */
@@ -24,7 +24,7 @@ fi
 if [ -z "$quick" ]; then section clock; date +%s%3N 2>/dev/null; done_; fi
 kind=missing inode=
 if [ -d "$data" ]; then
-  inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }
+  if [ "$quick" != brief ]; then inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }; fi
   if [ -f "$data/PG_VERSION" ]; then kind=instance
   elif ! [ -r "$data" ] || [ -n "$(ls -A -- "$data" | grep -v '^lost+found$')" ]; then kind=not-an-instance
   else kind=empty; fi
@@ -35,7 +35,16 @@ section inode; printf '%s\\n' "$inode"; done_
 show version "$data/PG_VERSION"
 major=
 [ -r "$data/PG_VERSION" ] && read -r major < "$data/PG_VERSION"
-if [ "$quick" != quick ]; then
+use=$bin
+if [ -z "$use" ] && [ -n "$major" ]; then
+  for dir in "/usr/lib/postgresql/$major/bin" "/usr/pgsql-$major/bin" "/opt/homebrew/opt/postgresql@$major/bin" \\
+      "/usr/local/opt/postgresql@$major/bin"; do
+    if [ -x "$dir/pg_controldata" ]; then use=$dir; break; fi
+  done
+fi
+if [ "$quick" = brief ] && [ -n "$major" ] && [ -n "$use" ]; then
+  section installed; printf '%s\\tpostgres (PostgreSQL) %s\\n' "$use" "$major"; done_
+elif [ "$quick" != quick ]; then
 section installed
 seen=:
 ifs=$IFS
@@ -47,14 +56,6 @@ for dir in "$bin" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/p
   case $seen in *":$dir:"*) continue ;; esac
   seen="$seen$dir:"
   [ -x "$dir/postgres" ] || continue
-  if [ "$quick" = brief ]; then
-    case $dir in
-      /usr/lib/postgresql/[0-9]*/bin) known=\${dir#/usr/lib/postgresql/}; known=\${known%/bin} ;;
-      /usr/pgsql-[0-9]*/bin) known=\${dir#/usr/pgsql-}; known=\${known%/bin} ;;
-      *) known= ;;
-    esac
-    if [ -n "$known" ]; then printf '%s\\tpostgres (PostgreSQL) %s\\n' "$dir" "$known"; continue; fi
-  fi
   printf '%s\\t%s\\n' "$dir" "$("$dir/postgres" --version 2>/dev/null)"
 done
 done_
@@ -65,13 +66,6 @@ at=$data
 while [ ! -d "$at" ]; do at=$(dirname "$at"); done
 df -Pk -- "$at" 2>/dev/null | sed -n 2p
 done_
-fi
-use=$bin
-if [ -z "$use" ] && [ -n "$major" ]; then
-  for dir in "/usr/lib/postgresql/$major/bin" "/usr/pgsql-$major/bin" "/opt/homebrew/opt/postgresql@$major/bin" \\
-      "/usr/local/opt/postgresql@$major/bin"; do
-    if [ -x "$dir/pg_controldata" ]; then use=$dir; break; fi
-  done
 fi
 if [ -z "$use" ] && [ "$kind" = instance ]; then
   use=$(command -v pg_controldata 2>/dev/null); use=\${use%/*}
@@ -90,16 +84,19 @@ fi
 section config; printf '%s\\n' "$config"; done_
 show postmaster "$data/postmaster.pid"
 section process
+is_alive() {
+  echo alive
+  read -r stat < "/proc/$pid/stat" && stat=\${stat##*) } && printf 'state %s\\n' "\${stat%% *}"
+}
 if [ -f "$data/postmaster.pid" ]; then
   read -r pid < "$data/postmaster.pid"
   if kill -0 "$pid" 2>/dev/null; then
-    if [ -d "/proc/$pid" ]; then
+    if { [ "/proc/$pid/cwd" -ef "$data" ]; } 2>/dev/null; then
+      is_alive
+    elif [ -d "/proc/$pid" ]; then
       here=$(readlink "/proc/$pid/cwd" 2>/dev/null)
       real=$(cd -P -- "$data" && pwd -P)
-      if [ "$here" = "$real" ] || [ "$here" = "$data" ]; then
-        echo alive
-        read -r stat < "/proc/$pid/stat" && stat=\${stat##*) } && printf 'state %s\\n' "\${stat%% *}"
-      fi
+      if [ "$here" = "$real" ] || [ "$here" = "$data" ]; then is_alive; fi
     elif ps -p "$pid" -o comm= 2>/dev/null | grep -q postgres; then echo alive
     fi
   fi

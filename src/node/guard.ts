@@ -56,10 +56,9 @@ await_beat() {
   ) &
   watch=$!
 }
-over() { kill "$watch" 2>/dev/null; rm -f "$state/holder" "$state/beat"; rm -rf "$lock.d"; exit 0; }
+over() { [ -z "$watch" ] || kill "$watch" 2>/dev/null; rm -f "$state/holder" "$state/beat"; rm -rf "$lock.d"; exit 0; }
 mark_beat
 { echo $$; printf '%s\\n' "$2"; } 2>/dev/null > "$state/holder"
-await_beat
 trap over TERM INT HUP PIPE
 journal=
 [ -r "$state/journal" ] && IFS= read -r journal < "$state/journal"
@@ -72,6 +71,7 @@ if [ -n "$3" ]; then
   )
   say '@@@'
 fi
+await_beat
 while IFS= read -r line; do
   case $line in
     beat) await_beat; mark_beat; say beat ;;

@@ -34,8 +34,8 @@ export interface Node {
   start(command: Command, options?: RunOptions): Promise<RunningCommand>
   /** The node's SQL session, opened at the first call and again after it was lost. */
   sql(endpoint: SqlEndpoint): Promise<SqlSession>
-  /** The session that is open now; null where there is none. */
-  openSql(): Promise<SqlSession | null>
+  /** The session that is open, or being opened, and where its instance answers; null where there is none. */
+  openSql(): Promise<{ readonly sql: SqlSession; readonly endpoint: string } | null>
   /**
    * Begins to open the session that will be wanted as a rule. It is used where the instance turns out to answer just
    * there (logged in as root or an administrator: wherever `dataDirectory` says), else forgotten.
@@ -46,12 +46,19 @@ export interface Node {
   close(): Promise<void>
 }
 
-/** A session that found its own way to the instance of the data directory. */
-const anywhere = Symbol('wherever its data directory says')
+/** Of a session that found its own way to the instance of the data directory. */
+const anywhere = 'wherever the data directory says'
+
+const nameOf = ({ socketDirectory, port }: SqlEndpoint) => `${socketDirectory}:${port}`
+
+/** Whether a session (`openSql`) leads to the instance that answers at this place. */
+export function isSameEndpoint(endpoint: string, place: SqlEndpoint): boolean {
+  return endpoint === anywhere || endpoint === nameOf(place)
+}
 
 /** A node over a transport. Errors that come out of it name the node. */
 export function createNode(settings: NodeSettings, cluster: string, transport: Transport): Node {
-  let session: { readonly key: string | typeof anywhere; readonly opened: Promise<SqlSession> } | undefined
+  let session: { readonly endpoint: string; readonly opened: Promise<SqlSession> } | undefined
   const named = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work
@@ -65,8 +72,8 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
       () => undefined,
     )
     session = undefined
-    // One that a frozen instance never opens goes with the connection.
-    await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, 1_000).unref())])
+    // One that a frozen instance never opens, or is busy with a statement that it never answers, goes with the connection.
+    await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, 300).unref())])
   }
   const node: Node = {
     name: settings.name,
@@ -83,30 +90,27 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
     },
     start: (command, options) => named(transport.start(command, options)),
     sql: async (endpoint) => {
-      const key = `${endpoint.socketDirectory}:${endpoint.port}`
-      if (session !== undefined && (session.key === key || session.key === anywhere)) {
+      if (session !== undefined && isSameEndpoint(session.endpoint, endpoint)) {
         const existing = await session.opened.catch(() => undefined)
         if (existing?.isOpen) return existing
       }
       await closeSql()
       const opened = named(openSqlSession(transport, settings, endpoint))
       opened.catch(() => undefined)
-      session = { key, opened }
+      session = { endpoint: nameOf(endpoint), opened }
       return await opened
     },
     openSql: async () => {
-      const existing = await session?.opened.catch(() => undefined)
-      return existing?.isOpen === true ? existing : null
+      if (session === undefined) return null
+      const { opened, endpoint } = session
+      const sql = await opened.catch(() => undefined)
+      return sql?.isOpen === true ? { sql, endpoint } : null
     },
     presumeSql: (endpoint, dataDirectory) => {
       if (session !== undefined) return
-      const isAnywhere = !transport.socketPeerIsOsUser
       const opened = named(presumeSqlSession(transport, settings, endpoint, dataDirectory))
       opened.catch(() => undefined)
-      session = {
-        key: isAnywhere ? anywhere : `${endpoint.socketDirectory}:${endpoint.port}`,
-        opened,
-      }
+      session = { endpoint: transport.socketPeerIsOsUser ? nameOf(endpoint) : anywhere, opened }
     },
     closeSql,
     close: async () => {
@@ -135,7 +139,7 @@ case $1 in /*) state=$1 ;; *) state="$HOME/$1" ;; esac
 
 /** Prefix of every script that works in replctl's state directory: `$state` exists, private to the OS user. */
 export const stateDirectoryScript = `
-umask 077${stateVariableScript}mkdir -p "$state" || exit 70
+umask 077${stateVariableScript}[ -d "$state" ] || mkdir -p "$state" || exit 70
 `
 
 /** A script in the state directory; `$1` names that directory, its own arguments begin at `$2`. */

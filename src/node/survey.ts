@@ -1,6 +1,7 @@
 import type {
   ClusterRecord,
   FenceMark,
+  InstanceFacts,
   NodeFacts,
   NodeMark,
   PostmasterFacts,
@@ -16,8 +17,9 @@ import { guardFiles } from '../postgres/start-guard.ts'
 import { parsePostgresVersion } from '../postgres/versions.ts'
 import { factsScript } from './facts-script.ts'
 import { readInstanceFacts } from './instance-facts.ts'
-import type { Node } from './node.ts'
+import { isSameEndpoint, type Node } from './node.ts'
 import { preloadPg } from './pg-session.ts'
+import { notAnswering } from './sql-session.ts'
 
 /** Observes all nodes at the same time. It only reads; a host that cannot be reached is a fact, not an error. */
 export async function surveyNodes(
@@ -57,11 +59,10 @@ async function observeNode(node: Node, isBrief: boolean): Promise<NodeFacts> {
     node.known !== null ? 'quick' : isBrief ? 'brief' : '',
   ])
   const askedAt = Date.now()
-  const output = node.transport.connect().then(() => {
-    presumeSql(node)
-    return node.output(command, { timeoutMs: 15_000 })
-  })
-  return await completeFacts(node, output, askedAt)
+  const connecting = node.transport.connect()
+  const output = connecting.then(() => node.output(command, { timeoutMs: 15_000 }))
+  const instance = connecting.then(() => askEarly(node))
+  return await completeFacts(node, output, instance, askedAt)
 }
 
 /**
@@ -69,21 +70,45 @@ async function observeNode(node: Node, isBrief: boolean): Promise<NodeFacts> {
  * (`output`), the instance is asked now.
  */
 export async function surveyLocked(node: Node, output: Promise<string>): Promise<NodeFacts> {
-  const facts = completeFacts(node, output, Date.now())
+  const facts = completeFacts(node, output, askEarly(node), Date.now())
   node.lastSurvey = { at: performance.now(), facts }
   return await facts
 }
 
+/** What the instance says of itself, and where it answered. */
+interface EarlyAnswer {
+  readonly endpoint: string
+  readonly instance: InstanceFacts
+}
+
+/** Asks the instance, where a session to it could be opened unseen, while its host is still being looked at. */
+async function askEarly(node: Node): Promise<EarlyAnswer | null> {
+  beginSql(node)
+  try {
+    const open = await node.openSql()
+    return open === null ? null : { endpoint: open.endpoint, instance: await readInstanceFacts(open.sql) }
+  } catch {
+    // Asked again when it is known where it answers; then the reason is told.
+    return null
+  }
+}
+
 /** A session is opened where it will be wanted as a rule, while the host is still being looked at. */
-export function presumeSql(node: Node): void {
+export function beginSql(node: Node): void {
   const { parameters, port, dataDir, binDir } = node.settings.postgres
   const directories = parameters.unix_socket_directories?.split(',') ?? ['/var/run/postgresql']
   if (node.known !== null || directories.length !== 1) return
   node.presumeSql({ socketDirectory: directories[0] ?? '', port, binDirectory: binDir ?? '' }, dataDir)
 }
 
-async function completeFacts(node: Node, output: Promise<string>, askedAt: number): Promise<NodeFacts> {
+async function completeFacts(
+  node: Node,
+  output: Promise<string>,
+  early: Promise<EarlyAnswer | null>,
+  askedAt: number,
+): Promise<NodeFacts> {
   let said: string
+  early.catch(() => undefined)
   try {
     said = await output
   } catch (thrown) {
@@ -93,22 +118,36 @@ async function completeFacts(node: Node, output: Promise<string>, askedAt: numbe
   const { hostName, installed, clockOffsetMs, freeBytes } = facts
   node.known = { hostName, installed, clockOffsetMs, freeBytes }
   if (facts.postmaster?.isAlive !== true) return facts
-  return { ...facts, ...(await askInstance(node, facts)) }
+  return { ...facts, ...(await askInstance(node, facts, early, askedAt)) }
 }
 
 async function askInstance(
   node: Node,
   facts: NodeFacts,
+  early: Promise<EarlyAnswer | null>,
+  askedAt: number,
 ): Promise<Pick<NodeFacts, 'instance' | 'instanceError'>> {
   // The kernel would take the connection and nobody would ever answer: each look would cost the whole time limit.
   if (facts.postmaster?.isFrozen === true) return { instance: null, instanceError: frozen(node) }
+  const endpoint = sqlEndpointOf(node, facts)
+  const answer = await early
+  if (answer !== null && isSameEndpoint(answer.endpoint, endpoint)) {
+    return { instance: answer.instance, instanceError: null }
+  }
+  // It took the connection and was silent: to ask once more would only double the wait.
+  const waitedMs = Date.now() - askedAt
+  if (answer === null && waitedMs > longSilenceMs) {
+    const error = notAnswering('opening a session', waitedMs)
+    return { instance: null, instanceError: error.with({ node: node.name }) }
+  }
   try {
-    const sql = await node.sql(sqlEndpointOf(node, facts))
-    return { instance: await readInstanceFacts(sql), instanceError: null }
+    return { instance: await readInstanceFacts(await node.sql(endpoint)), instanceError: null }
   } catch (thrown) {
     return { instance: null, instanceError: asReplctlError(thrown).with({ node: node.name }) }
   }
 }
+
+const longSilenceMs = 7_000
 
 function frozen(node: Node): ReplctlError {
   return new ReplctlError('not-answering', `PostgreSQL on ${node.name} is frozen`, {

@@ -13,12 +13,14 @@ import { look, sqlOf } from './look.ts'
  * would otherwise notice up to 5 s later.
  */
 export function promoteInstance(node: NodeName, method: PromotionMethod): Step {
+  let seen: Glance | null = null
   return {
     title: 'promote it to primary',
     node,
     pointOfNoReturn: true,
     check: async (ctx) => {
       const instance = await glance(ctx)
+      seen = instance
       if (instance === null) return refused(gone(node))
       if (!instance.isInRecovery) return satisfied(`it leads, on timeline ${instance.timeline}`)
       try {
@@ -29,7 +31,8 @@ export function promoteInstance(node: NodeName, method: PromotionMethod): Step {
       return pending(`it is in recovery on timeline ${instance.timeline}`)
     },
     apply: async (ctx) => {
-      const instance = await glance(ctx)
+      // What the check saw a moment ago serves here: nothing may lie between the decision and the promotion.
+      const instance = seen?.sql.isOpen === true ? seen : await glance(ctx)
       if (instance === null) throw gone(node)
       const { sql } = instance
       if (instance.isReplayPaused) await sql.execute('SELECT pg_wal_replay_resume()')
@@ -38,6 +41,7 @@ export function promoteInstance(node: NodeName, method: PromotionMethod): Step {
       } else {
         const path = triggerFileOf((await look(ctx)).home, ctx.node.settings)
         await ctx.node.output(shellScript(`create ${path}`, ': > "$1"', [path]))
+        await sql.execute('SELECT pg_reload_conf()')
       }
       await awaitPromotion(ctx, sql)
     },
@@ -69,9 +73,9 @@ async function glance(ctx: StepContext): Promise<Glance | null> {
   const open = await ctx.node.openSql()
   if (open !== null) {
     try {
-      return await askGlance(open)
+      return await askGlance(open.sql)
     } catch (thrown) {
-      if (open.isOpen) throw thrown
+      if (open.sql.isOpen) throw thrown
     }
   }
   const facts = await look(ctx)
@@ -91,20 +95,25 @@ async function askGlance(sql: SqlSession): Promise<Glance> {
   }
 }
 
+const wakeEveryMs = 10
+
 async function awaitPromotion(ctx: StepContext, sql: SqlSession): Promise<void> {
   const deadline = Date.now() + ctx.timeoutMs
-  let nextWakeAt = 0
-  while ((await sql.value('SELECT pg_is_in_recovery()::text')) === 'true') {
+  // A reload wakes it; the first one went with the promotion itself.
+  let nextWakeAt = Date.now() + wakeEveryMs
+  const isWaiting = async () => {
+    const isToWake = Date.now() >= nextWakeAt
+    if (isToWake) nextWakeAt = Date.now() + wakeEveryMs
+    const query = `SELECT pg_is_in_recovery()::text${isToWake ? ', pg_reload_conf()' : ''}`
+    return (await sql.value(query)) === 'true'
+  }
+  while (await isWaiting()) {
     if (Date.now() > deadline) {
       throw new ReplctlError('timeout', `${ctx.node.name} was told to promote and is still in recovery`, {
         detail: `Waited ${ctx.timeoutMs / 1000} s. It may have much WAL left to replay.`,
         hint: 'Look with "replctl status"; go on with "replctl resume".',
         node: ctx.node.name,
       })
-    }
-    if (Date.now() >= nextWakeAt) {
-      await sql.execute('SELECT pg_reload_conf()')
-      nextWakeAt = Date.now() + 10
     }
     await new Promise((resolve) => setTimeout(resolve, 2))
   }

@@ -64,10 +64,14 @@ async function reach(journey: Journey, hop: SshHop, attempt: number): Promise<vo
   const before = clients.at(-1)
   journey.hop = hop
   journey.stage = 'connecting'
+  // The host begins to serve the connection while ssh2 is still being loaded.
+  const dialling = before ? dialThrough(before, hop) : dial(hop, request.env, aborter.signal)
+  dialling.catch(() => {})
   const preparing = prepareLogin(hop, request)
   preparing.catch(() => {})
+  request.onDialling?.()
   const { default: ssh2 } = await import('ssh2')
-  const socket = await (before ? dialThrough(before, hop) : dial(hop, request.env, aborter.signal))
+  const socket = await dialling
   socket.on('error', () => {})
   sockets.push(socket)
   journey.stage = 'logging in'

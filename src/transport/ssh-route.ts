@@ -39,6 +39,8 @@ export interface RouteRequest {
   readonly osUser: string
   readonly env: Readonly<Record<string, string | undefined>>
   readonly home: string
+  /** Called when the first connection on the way is being made. */
+  readonly onDialling?: (() => void) | undefined
 }
 
 interface Wanted {

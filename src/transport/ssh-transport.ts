@@ -22,6 +22,8 @@ export interface SshTransportOptions {
   readonly env: Readonly<Record<string, string | undefined>>
   /** Home directory of whoever runs replctl. */
   readonly home: string
+  /** Called when a connection is being made: what else there is to do may be done meanwhile. */
+  readonly onDialling?: (() => void) | undefined
 }
 
 interface Link {

@@ -9,7 +9,7 @@ export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
     if (call.args[0] !== undefined) findNode(session.inventory, call.args[0] as string)
-    connectEarly(session)
+    await connectEarly(session)
     const { promoteIn } = await import('./promote.ts')
     return await promoteIn(session, call)
   } finally {

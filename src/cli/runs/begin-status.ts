@@ -5,7 +5,7 @@ import type { Answer, Call } from '../command-spec.ts'
 export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
-    connectEarly(session)
+    await connectEarly(session)
     const { statusIn } = await import('./status.ts')
     return await statusIn(session, call)
   } finally {
