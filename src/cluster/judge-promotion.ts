@@ -167,22 +167,14 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
 ): void {
   if (inventory.replication.mode === 'async') return
   const led = ledUntilNow(inventory, topology, candidate)
-  const missing = topology.nodes.filter(
-    (node) =>
-      node.settings.name !== candidate &&
-      node.facts.instance === null &&
-      !led.has(node.settings.name) &&
-      isMember(topology, node),
-  )
-  const standbys = topology.nodes.filter(
-    (node) => !led.has(node.settings.name) && isMember(topology, node),
-  ).length
-  // A commit is confirmed by `syncStandbys` standbys; those we can see hold it if too few are missing to be all of them.
-  const isCovered =
-    inventory.replication.mode === 'quorum'
-      ? missing.length < Math.min(inventory.replication.syncStandbys, standbys)
-      : missing.length === 0
-  if (isCovered || missing.length === 0) return
+  const standbys = topology.nodes.filter((node) => !led.has(node.settings.name) && isMember(topology, node))
+  const missing = standbys.filter((node) => node.settings.name !== candidate && node.facts.instance === null)
+  const confirmed = standbys.filter((node) => mayHaveConfirmed(inventory, node, led))
+  // A commit is confirmed by so many standbys, which ones nobody knows: if that many are not missing, one that can be seen
+  // has it, and nobody who can be seen has more than the candidate. `FIRST` and `ANY` are alike in this: who is first
+  // changes with every broken connection.
+  const needed = Math.min(inventory.replication.syncStandbys, missing.length + confirmed.length)
+  if (missing.length === 0 || missing.length < needed) return
   const names = missing.map((node) => node.settings.name).join(', ')
   throw new ReplctlError(
     'confirmed-commits-at-risk',
@@ -193,6 +185,18 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
       node: candidate,
     },
   )
+}
+
+/** A running standby that received from the lost primary itself: only those confirm commits to it. */
+function mayHaveConfirmed(
+  inventory: Inventory,
+  { facts, settings }: ObservedNode,
+  led: Set<string>,
+): boolean {
+  if (facts.instance?.isInRecovery !== true || !settings.promotable || settings.delayMs > 0) return false
+  const upstream = configuredUpstream(facts)
+  const name = upstream === null ? null : nodeAt(inventory, upstream.host, upstream.port)
+  return led.size === 0 || (name !== null && led.has(name))
 }
 
 /** Whether a node was built into the cluster, as far as can be known. */

@@ -1,6 +1,6 @@
 import { parseConninfo } from '../postgres/conninfo.ts'
 import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
-import { forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
+import { commonAncestor, forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
 import type { NodeFacts, ReplicationConnection, ReplicationSlot, Survey } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
@@ -146,10 +146,19 @@ export function hasDiverged(facts: NodeFacts, primary: NodeFacts): boolean {
   const reached =
     own === null ? (facts.control?.checkpointLsn ?? null) : (receivedLsn(facts) ?? own.currentLsn)
   if (timeline === undefined || reached === null) return false
-  if (timeline === primary.instance.timeline) return false
-  if (timeline > primary.instance.timeline) return true
-  if (primary.instance.history === null) return false
-  const fork = forkPoint(parseTimelineHistory(primary.instance.history, primary.instance.timeline), timeline)
+  const { history, timeline: leading } = primary.instance
+  if (own !== null && history !== null && own.history !== null && timeline > 1) {
+    // Two promotions without an archive in between give two timelines the same number: what they come from tells.
+    const common = commonAncestor(
+      parseTimelineHistory(own.history, timeline),
+      parseTimelineHistory(history, leading),
+    )
+    if (common?.timeline !== timeline) return true
+  }
+  if (timeline === leading) return false
+  if (timeline > leading) return true
+  if (history === null) return false
+  const fork = forkPoint(parseTimelineHistory(history, leading), timeline)
   // A timeline that is no ancestor at all is a branch of its own: two standbys were promoted.
   return fork === undefined || (compareLsn(reached, fork) > 0 && !hasOnlyTornRecord(facts, reached, fork))
 }

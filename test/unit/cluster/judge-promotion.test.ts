@@ -342,6 +342,7 @@ describe('confirmed commits that the candidate may lack', () => {
   const one = { mode: 'sync', syncStandbys: 1 } as const
   const any1 = { mode: 'quorum', syncStandbys: 1 } as const
   const any2 = { mode: 'quorum', syncStandbys: 2 } as const
+  const first2 = { mode: 'sync', syncStandbys: 2 } as const
   const pg1 = unreachableNode('pg1')
   const pg2 = standbyNode('pg2', '0/5000148', fromPg1, ledByPg1)
   const pg3 = standbyNode('pg3', '0/5000148', fromPg1)
@@ -373,6 +374,16 @@ describe('confirmed commits that the candidate may lack', () => {
     [
       'quorum 2 of 3, two gone',
       { survey: [pg1, pg2, unreachableNode('pg3'), unreachableNode('pg4')], replication: any2 },
+      'pg3, pg4',
+    ],
+    [
+      'sync 2 of 3, one gone: one of the other two has every commit',
+      { survey: [pg1, pg2, pg3, unreachableNode('pg4')], replication: first2 },
+      null,
+    ],
+    [
+      'sync 2 of 3, two gone',
+      { survey: [pg1, pg2, unreachableNode('pg3'), unreachableNode('pg4')], replication: first2 },
       'pg3, pg4',
     ],
     [

@@ -331,6 +331,19 @@ describe('WAL that only a former member has', () => {
     expect(hasDiverged(onTimeline(2, '0/2000000'), branched)).toBe(true)
   })
 
+  test('two timelines of the same number that begin at different places are two branches', () => {
+    const from = (history: string, id = 3) =>
+      standbyNode('pg2', '0/4000000', { timeline: timeline(id), history })
+    const told = 'no recovery target specified\n'
+    const same = `1\t0/3000000\t${told}2\t0/4000000\t${told}`
+    expect(hasDiverged(from(same), leader)).toBe(false)
+    expect(hasDiverged(from(`1\t0/3000000\t${told}2\t0/3800000\t${told}`), leader)).toBe(true)
+    expect(hasDiverged(from(`1\t0/3000000\t${told}`), leader)).toBe(true)
+    // An ancestor's number is no proof either: its own beginning has to be the same.
+    expect(hasDiverged(from(`1\t0/2000000\t${told}`, 2), leader)).toBe(true)
+    expect(hasDiverged(from(`1\t0/3000000\t${told}`, 2), leader)).toBe(false)
+  })
+
   test('without the history file nothing is claimed', () => {
     expect(hasDiverged(onTimeline(2, '0/9000000'), runningNode('pg1', { history: null }))).toBe(false)
   })
