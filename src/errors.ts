@@ -83,6 +83,7 @@ export const errorTable = {
   'start-failed': exitCodes.refused,
   'stop-failed': exitCodes.refused,
   'slot-lost': exitCodes.refused,
+  'wal-removed': exitCodes.refused,
   'slot-missing': exitCodes.refused,
   'slot-left-over': exitCodes.refused,
   'foreign-slot': exitCodes.refused,

@@ -58,6 +58,7 @@ export interface OptionSpec {
   readonly flags: string
   readonly summary: string
   readonly choices?: readonly string[]
+  readonly isRequired?: true
 }
 
 export interface CommandSpec {

@@ -69,7 +69,7 @@ function addCommand(program: Command, spec: CommandSpec, options: ProgramOptions
     .description(`${spec.summary}\n\n${spec.description}`)
   for (const arg of spec.args) command.addArgument(new Argument(arg.syntax, arg.summary))
   for (const option of spec.options) {
-    const made = new Option(option.flags, option.summary)
+    const made = new Option(option.flags, option.summary).makeOptionMandatory(option.isRequired === true)
     command.addOption(option.choices === undefined ? made : made.choices([...option.choices]))
   }
   addGlobalOptions(command)

@@ -20,13 +20,15 @@ export interface CandidateChoice {
 
 /**
  * Ranks the nodes for promotion: more WAL received beats everything, then the larger priority, then the
- * inventory's order. A node that is not a running standby of this cluster, or that must never lead, cannot.
+ * inventory's order. A node that is not a running standby of this cluster, or that must never lead, cannot. One that
+ * replays late on purpose is there to be late: it leads only where there is no other, or where it is named.
  */
 export function chooseCandidate(topology: Topology): CandidateChoice {
   const ranked = topology.nodes
     .map((node, index) => ({ node, index, refusal: whyItCannotLead(node, topology) }))
     .toSorted((a, b) => {
       if ((a.refusal === null) !== (b.refusal === null)) return a.refusal === null ? -1 : 1
+      if (isDelayed(a.node) !== isDelayed(b.node)) return isDelayed(a.node) ? 1 : -1
       return (
         compareWal(b.node, a.node) || b.node.settings.priority - a.node.settings.priority || a.index - b.index
       )
@@ -34,11 +36,35 @@ export function chooseCandidate(topology: Topology): CandidateChoice {
   const verdicts = ranked.map(({ node, refusal }) => ({
     node: node.settings.name,
     canLead: refusal === null,
-    reason: refusal ?? `received ${receivedLsn(node.facts)}, priority ${node.settings.priority}`,
+    reason:
+      refusal ??
+      `received ${receivedLsn(node.facts)}, priority ${node.settings.priority}${
+        isDelayed(node) ? `, replays ${node.settings.delayMs / 1000} s late on purpose` : ''
+      }`,
     receivedLsn: receivedLsn(node.facts),
   }))
   return { best: verdicts.find((verdict) => verdict.canLead)?.node ?? null, verdicts }
 }
+
+/**
+ * Running standbys that are not chosen whatever they have (delayed, not promotable), while another one can lead: it gets
+ * from them what it lacks, before it is promoted.
+ */
+export function reservesOf(topology: Topology, candidate: NodeName): readonly NodeName[] {
+  const own = topology.nodes.find((node) => node.settings.name === candidate)
+  if (own === undefined || isDelayed(own)) return []
+  return topology.nodes
+    .filter(
+      (node) =>
+        node !== own &&
+        node.role === 'standby' &&
+        (isDelayed(node) || !node.settings.promotable) &&
+        identifierOf(node.facts) === identifierOf(own.facts),
+    )
+    .map((node) => node.settings.name)
+}
+
+const isDelayed = ({ settings }: ObservedNode) => settings.delayMs > 0
 
 /** Nodes that hold WAL which `candidate` lacks, with the bytes it lacks. */
 export function nodesAhead(

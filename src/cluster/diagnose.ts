@@ -113,7 +113,7 @@ function diagnoseStandby(
   if (topology.primary === null) return findings
   const expected = expectedUpstream(inventory, settings, topology.primary, survey)
   const actual = node.upstream ?? node.foreignUpstream
-  if (actual !== expected) findings.push([wrongUpstream(node, expected)])
+  if (actual !== expected) findings.push(wrongUpstream(node, expected, survey))
   else if (node.state === 'disconnected' || node.state === 'archive')
     findings.push([notStreaming(node, expected)])
   const primaryTimeline = survey.find((one) => one.name === topology.primary)?.instance?.timeline
@@ -199,14 +199,35 @@ function rewindUnavailable(name: NodeName, detail: string, mend: string): Replct
   })
 }
 
-function wrongUpstream(node: ObservedNode, expected: NodeName): ReplctlError {
-  const { name } = node.settings
+function wrongUpstream(
+  node: ObservedNode,
+  expected: NodeName,
+  survey: readonly ObservedNode['facts'][],
+): Finding {
+  const { name, upstream: wish } = node.settings
   const actual = node.upstream ?? node.foreignUpstream ?? 'none'
-  return new ReplctlError('wrong-upstream', `${name} does not receive from ${expected}`, {
-    detail: `Expected upstream: ${expected}; actual upstream: ${actual}.`,
-    hint: `Point it at the right one: replctl add-standby ${name}`,
-    node: name,
-  })
+  const wished = survey.find((one) => one.name === wish)
+  const hint = `replctl follow ${name} --upstream ${expected}`
+  // We cannot reach the wished upstream; the standby can.
+  if (wished !== undefined && wished.unreachable !== null && actual === wish && node.state === 'streaming') {
+    return [
+      new ReplctlError('wrong-upstream', `${name} receives from ${wish}, which cannot be reached from here`, {
+        detail: `Its walreceiver says that it streams; it may be that it has not noticed yet.`,
+        hint: `If ${wish} is lost: ${hint}`,
+        node: name,
+      }),
+      'warning',
+    ]
+  }
+  const lost =
+    wish !== undefined && wish !== expected ? ` The inventory wishes ${wish}, which does not run.` : ''
+  return [
+    new ReplctlError('wrong-upstream', `${name} does not receive from ${expected}`, {
+      detail: `Expected upstream: ${expected}; actual upstream: ${actual}.${lost}`,
+      hint: `Point it at the right one: ${hint}`,
+      node: name,
+    }),
+  ]
 }
 
 function notStreaming(node: ObservedNode, expected: NodeName): ReplctlError {

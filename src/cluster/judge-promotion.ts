@@ -1,9 +1,15 @@
 import { ReplctlError } from '../errors.ts'
 import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
-import { type CandidateChoice, chooseCandidate, nodesAhead, whyItCannotLead } from './choose-candidate.ts'
+import {
+  type CandidateChoice,
+  chooseCandidate,
+  nodesAhead,
+  reservesOf,
+  whyItCannotLead,
+} from './choose-candidate.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
-import { identifierOf, isForeign } from './record.ts'
+import { commonRecord, identifierOf, isForeign } from './record.ts'
 import {
   configuredUpstream,
   isReceiving,
@@ -36,6 +42,8 @@ export interface PromotionDecision {
   readonly isAlreadyPrimary: boolean
   /** Nodes that must be proved unable to write before the promotion. */
   readonly oldPrimaries: readonly OldPrimary[]
+  /** Standbys that are not meant to lead: the candidate gets from them what it lacks. */
+  readonly reserves: readonly NodeName[]
   /** What the candidate is known to lack; null where nothing is known. */
   readonly lostBytes: number | null
 }
@@ -59,6 +67,7 @@ export function judgePromotion(
       choice,
       isAlreadyPrimary: true,
       oldPrimaries: formerPrimaries(inventory, topology, wish.node),
+      reserves: [],
       lostBytes: null,
     }
   }
@@ -68,6 +77,8 @@ export function judgePromotion(
   const candidate = wish.node ?? choice.best
   if (candidate === null) throw noCandidate(choice)
   refuseUnfit(topology, candidate, choice)
+  // Whoever allows the loss does not wait for them either.
+  const reserves = wish.allowDataLoss ? [] : reservesOf(topology, candidate)
   if (!wish.allowDataLoss) {
     refuseIfOthersAreAhead(inventory, topology, candidate)
     refuseIfConfirmedCommitsMayBeElsewhere(inventory, topology, candidate)
@@ -77,7 +88,8 @@ export function judgePromotion(
     choice,
     isAlreadyPrimary: false,
     oldPrimaries: formerPrimaries(inventory, topology, candidate),
-    lostBytes: knownGap(topology, candidate),
+    reserves,
+    lostBytes: knownGap(topology, candidate, reserves),
   }
 }
 
@@ -146,7 +158,10 @@ function refuseUnfit(topology: Topology, candidate: NodeName, choice: CandidateC
 }
 
 function refuseIfOthersAreAhead(inventory: Inventory, topology: Topology, candidate: NodeName): void {
-  const ahead = nodesAhead(topology, candidate).toSorted((a, b) => b.bytes - a.bytes)
+  const reserves = reservesOf(topology, candidate)
+  const ahead = nodesAhead(topology, candidate)
+    .filter(({ node }) => !reserves.includes(node))
+    .toSorted((a, b) => b.bytes - a.bytes)
   // While it still streams, a little less only means that it was asked a moment earlier: the runbook looks again.
   const isClose = (ahead[0]?.bytes ?? 0) <= inventory.replication.maxCandidateLagBytes
   if (isClose && isReceiving(nodeOf(topology, candidate).facts)) return
@@ -167,9 +182,14 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
 ): void {
   if (inventory.replication.mode === 'async') return
   const led = ledUntilNow(inventory, topology, candidate)
-  const standbys = topology.nodes.filter((node) => !led.has(node.settings.name) && isMember(topology, node))
+  const recorded = commonRecord(topology.nodes.map((node) => node.facts))?.primary
+  // The lost middle node of a cascade is told to have led, too, by the standby below it: the record knows better.
+  const former = recorded === undefined || recorded === candidate ? led : new Set<string>([recorded])
+  const standbys = topology.nodes.filter(
+    (node) => !former.has(node.settings.name) && isMember(topology, node),
+  )
   const missing = standbys.filter((node) => node.settings.name !== candidate && node.facts.instance === null)
-  const confirmed = standbys.filter((node) => mayHaveConfirmed(inventory, node, led))
+  const confirmed = standbys.filter((node) => mayHaveConfirmed(inventory, node, former))
   // A commit is confirmed by so many standbys, which ones nobody knows: if that many are not missing, one that can be seen
   // has it, and nobody who can be seen has more than the candidate. `FIRST` and `ANY` are alike in this: who is first
   // changes with every broken connection.
@@ -209,13 +229,13 @@ function isMember(topology: Topology, node: ObservedNode): boolean {
 }
 
 /** Bytes that somebody is known to have had beyond the candidate: a former primary's checkpoint, a sender's last word. */
-function knownGap(topology: Topology, candidate: NodeName): number | null {
+function knownGap(topology: Topology, candidate: NodeName, reserves: readonly NodeName[]): number | null {
   const own = receivedLsn(nodeOf(topology, candidate).facts)
   if (own === null) return null
   const survey = topology.nodes.map((node) => node.facts)
   const known: Lsn[] = topology.nodes.flatMap((node) => {
     const { facts } = node
-    if (isForeign(facts, survey)) return []
+    if (isForeign(facts, survey) || reserves.includes(node.settings.name)) return []
     if (node.settings.name === candidate) {
       return facts.instance?.receiver?.latestEndLsn === null || facts.instance?.receiver === null
         ? []

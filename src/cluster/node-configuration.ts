@@ -9,6 +9,7 @@ import {
 } from '../postgres/render.ts'
 import { synchronousStandbyNames } from '../postgres/synchronous-standby-names.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
+import { copiesLogicalSlots, keepsLogicalSlots, synchronizedStandbySlots } from './failover-slots.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { stateDirectoryOf } from './state-directory.ts'
@@ -51,6 +52,7 @@ export function neededSettings(wish: Omit<ConfigurationWish, 'templates' | 'kept
     nodeCount: inventory.nodes.length,
     port: node.postgres.port,
     synchronousStandbyNames: synchronousNamesFor(inventory, node.name, wish.standbys),
+    synchronizedStandbySlots: synchronizedStandbySlots(inventory, node, wish.standbys, wish.major),
     maxSlotWalKeepSize: inventory.replication.maxSlotWalKeepSize,
     archiveCommand: wish.archiveCommand,
     unixSocketDirectories: wish.socketDirectory,
@@ -95,14 +97,16 @@ const canTakeOver = ({ promotable, delayMs }: NodeSettings) => promotable && del
 
 /** The lines of replctl's block in pg_hba.conf, the same on every node. */
 export function nodeHbaLines(
-  wish: Pick<ConfigurationWish, 'inventory' | 'node' | 'templates'>,
+  wish: Pick<ConfigurationWish, 'inventory' | 'node' | 'templates' | 'major'>,
 ): readonly string[] {
-  const { inventory, node, templates } = wish
+  const { inventory, node, templates, major } = wish
   return renderPgHba(templates.pgHba, {
     cluster: inventory.cluster,
     replication: replicationHbaLines({
       addresses: replicationAddresses(inventory),
       user: inventory.replication.user,
+      // Whoever copies logical slots logs in to a database as well.
+      database: keepsLogicalSlots(inventory, node, major) ? node.postgres.database : undefined,
     }),
     clients: node.postgres.hba,
     localUser: node.postgres.osUser,
@@ -131,11 +135,13 @@ export function upstreamConninfo(
   home: string,
   node: NodeSettings,
   upstream: NodeSettings,
+  { database }: { readonly database?: string } = {},
 ): string {
   return buildConninfo({
     host: upstream.address,
     port: String(upstream.postgres.port),
     user: inventory.replication.user,
+    ...(database === undefined ? {} : { dbname: database }),
     passfile: passfileOf(home, node),
     application_name: node.applicationName,
     connect_timeout: '5',
@@ -153,10 +159,13 @@ export interface StandbyWish extends ConfigurationWish {
 /** The text that makes a node a standby of its upstream: recovery.conf (11) or replctl.standby.conf (12 and newer). */
 export function standbyConfigText(wish: StandbyWish): string {
   const { inventory, node, major, home, templates } = wish
+  const copiesSlots = copiesLogicalSlots(inventory, node, major)
+  const access = copiesSlots ? { database: node.postgres.database } : {}
   const values = {
     major,
     cluster: inventory.cluster,
-    primaryConninfo: upstreamConninfo(inventory, home, node, wish.upstream),
+    primaryConninfo: upstreamConninfo(inventory, home, node, wish.upstream, access),
+    copiesLogicalSlots: copiesSlots,
     primarySlotName: inventory.replication.slots ? node.slotName : undefined,
     restoreCommand: wish.restoreCommand,
     recoveryMinApplyDelayMs: node.delayMs,

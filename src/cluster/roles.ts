@@ -1,6 +1,8 @@
 import type { NodeFacts } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
+import { commonRecord } from './record.ts'
+import { isRunningStandby, type ObservedNode, type Topology } from './topology.ts'
 
 /** Who leads, and whom every standby receives from: as it is meant to be, which may not be as it is. */
 export interface Roles {
@@ -31,6 +33,52 @@ export function meantRoles(inventory: Inventory, meant: MeantRoles): Roles {
     ({ name }) => name !== primary && (running.includes(name) || away.includes(name)),
   )
   return { primary, upstreams: new Map(standbys.map((node) => [node.name, upstreamOf(node)])) }
+}
+
+/**
+ * The roles as they are now: every standby that runs receives from where it does. One that is away will come back to where
+ * a slot waits for it, else to where the inventory wishes. `except`: who is about to receive from whom instead.
+ */
+export function liveRoles(
+  inventory: Inventory,
+  topology: Topology,
+  primary: NodeName,
+  except: ReadonlyMap<NodeName, NodeName> = new Map(),
+): Roles {
+  const survey = topology.nodes.map((node) => node.facts)
+  const members = commonRecord(survey)?.members
+  const running = survey.filter((facts) => isRunningStandby(facts)).map((facts) => facts.name)
+  const isAway = ({ facts, settings }: ObservedNode) =>
+    facts.instance === null && facts.fence === null && (members?.includes(settings.name) ?? true)
+  const away = topology.nodes.filter(isAway)
+  const live = topology.nodes.flatMap((node) => {
+    const { settings, upstream } = node
+    const from = upstream ?? (isAway(node) ? slotHolder(topology, node) : null)
+    return from === null ? [] : [[settings.name, from] as const]
+  })
+  return meantRoles(inventory, {
+    primary,
+    running: [...running, ...except.keys()],
+    away: away.map((node) => node.settings.name),
+    except: new Map([...live, ...except]),
+  })
+}
+
+/** Nodes that a commit must not wait for: fenced, or with WAL that the primary lacks. They stream only after a rejoin. */
+export function neverConfirming({ nodes }: Topology): readonly NodeName[] {
+  return nodes
+    .filter(({ facts, role }) => facts.fence !== null || role === 'diverged')
+    .map(({ settings }) => settings.name)
+}
+
+/** The one node where a slot waits for this standby. */
+function slotHolder({ nodes }: Topology, { settings }: ObservedNode): NodeName | null {
+  const holders = nodes.filter(
+    (one) =>
+      one.settings.name !== settings.name &&
+      one.facts.instance?.slots.some((slot) => slot.name === settings.slotName),
+  )
+  return holders.length === 1 ? (holders[0]?.settings.name ?? null) : null
 }
 
 /**

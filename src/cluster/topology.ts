@@ -33,7 +33,7 @@ export interface ObservedNode {
   readonly foreignUpstream: string | null
   /** Its row in the upstream's pg_stat_replication. */
   readonly connection: ReplicationConnection | null
-  /** The slot that it should use, as its upstream (else the primary) has it. */
+  /** The slot that it should use, as its upstream has it; of one that does not run, as anybody has it. */
   readonly slot: ReplicationSlot | null
   readonly lagBytes: number | null
   readonly lagSeconds: number | null
@@ -61,7 +61,10 @@ export function observeTopology(inventory: Inventory, survey: Survey): Topology 
     const { upstream, foreign, connection } = findUpstream(inventory, survey, settings, facts)
     const isBehindFork = primaryFacts !== null && hasDiverged(facts, primaryFacts)
     const role = isForeign(facts, survey) ? 'unknown' : roleOf(facts, isBehindFork)
-    const holder = survey.find((one) => one.name === (upstream ?? primary))?.instance
+    const holds = (one: NodeFacts) => one.instance?.slots.some((slot) => slot.name === settings.slotName)
+    const holder = survey.find((one) =>
+      upstream === null ? holds(one) && one.name !== settings.name : one.name === upstream,
+    )?.instance
     return {
       facts,
       settings,

@@ -1,5 +1,5 @@
 import { ReplctlError } from '../errors.ts'
-import type { Lsn } from '../postgres/lsn.ts'
+import { compareLsn, type Lsn, parseLsn } from '../postgres/lsn.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
 import { type SqlSession, sqlStateOf } from './sql-session.ts'
 
@@ -8,6 +8,8 @@ export interface TestRow {
   readonly token: string
   /** WAL position right after the commit. */
   readonly lsn: Lsn
+  /** End of what was flushed right after the commit: whoever has received this has the commit. */
+  readonly flushedLsn: Lsn
 }
 
 const table = 'replctl.verification'
@@ -27,7 +29,8 @@ export async function writeTestRow(sql: SqlSession, token: string): Promise<Test
       )
       await sql.execute(`INSERT INTO ${table} (token) VALUES (${quoteLiteral(token)})`)
       const lsn = (await sql.value('SELECT pg_current_wal_insert_lsn()::text')) as Lsn
-      return { token, lsn }
+      const flushedLsn = parseLsn((await sql.value('SELECT pg_current_wal_flush_lsn()::text')) ?? '0/0')
+      return { token, lsn, flushedLsn }
     } catch (thrown) {
       if (attempt >= 20 || !makeAgain.has(sqlStateOf(thrown) ?? '')) throw thrown
       await wait(10 * attempt)
@@ -60,6 +63,23 @@ export async function removeTestRow(sql: SqlSession, token: string): Promise<voi
   EXCEPTION WHEN lock_not_available OR undefined_table OR invalid_schema_name OR dependent_objects_still_exist THEN
     NULL;
   END $$`)
+}
+
+/** Polls a standby that replays late on purpose until it has received the row's commit. Null: not within the deadline. */
+export async function awaitReceipt(
+  sql: SqlSession,
+  lsn: Lsn,
+  writtenAtMs: number,
+  deadlineMs: number,
+): Promise<number | null> {
+  for (;;) {
+    const received = await sql.value('SELECT pg_last_wal_receive_lsn()::text')
+    if (received !== null && compareLsn(parseLsn(received), lsn) >= 0) {
+      return Math.round((performance.now() - writtenAtMs) * 10) / 10
+    }
+    if (performance.now() > deadlineMs) return null
+    await wait(3)
+  }
 }
 
 /** Polls a standby until the row is there. Null: not within the deadline. */

@@ -64,13 +64,18 @@ export interface ReplicationAccess {
   readonly addresses: readonly string[]
   /** The replication role. */
   readonly user: string
+  /** A database that it may log in to as well, to copy logical slots (17 and newer). */
+  readonly database?: string | undefined
 }
 
 /** One line for each address from which standbys may stream; equal lines once. */
-export function replicationHbaLines({ addresses, user }: ReplicationAccess): readonly string[] {
+export function replicationHbaLines({ addresses, user, database }: ReplicationAccess): readonly string[] {
   // The role is always taken as a name: one called "all" must not open replication to every role.
-  const lines = addresses.map((address) =>
-    alignFields(['host', 'replication', quoteHbaField(user), hbaAddress(address), 'scram-sha-256']),
+  const databases = ['replication', ...(database === undefined ? [] : [quoteHbaField(database)])]
+  const lines = databases.flatMap((name) =>
+    addresses.map((address) =>
+      alignFields(['host', name, quoteHbaField(user), hbaAddress(address), 'scram-sha-256']),
+    ),
   )
   return [...new Set(lines)]
 }

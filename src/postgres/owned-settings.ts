@@ -10,6 +10,8 @@ export interface OwnedSettingsInput {
   readonly port: number
   /** As `synchronousStandbyNames()` makes it; `''`: asynchronous. */
   readonly synchronousStandbyNames: string
+  /** Slots that logical walsenders wait for; undefined: not rendered. */
+  readonly synchronizedStandbySlots?: string | undefined
   /** e.g. `10GB`. Left out where the version has no such setting. */
   readonly maxSlotWalKeepSize?: string | undefined
   /** Undefined: archiving is left as it is. */
@@ -39,13 +41,14 @@ export function ownedSettings(input: OwnedSettingsInput): Map<string, string> {
 
 /** What replctl sets unless the operator says otherwise. */
 function defaultsOf(input: OwnedSettingsInput): [string, string][] {
-  const { major, maxSlotWalKeepSize, unixSocketDirectories } = input
-  const { maxSlotWalKeepSize: hasSlotLimit } = capabilitiesOf(major)
+  const { major, maxSlotWalKeepSize, unixSocketDirectories, synchronizedStandbySlots } = input
+  const { maxSlotWalKeepSize: hasSlotLimit, slotSynchronisation } = capabilitiesOf(major)
   return [
     ['listen_addresses', '*'],
     ['password_encryption', 'scram-sha-256'],
     walToKeep(input),
     ...pairIf(hasSlotLimit, 'max_slot_wal_keep_size', maxSlotWalKeepSize),
+    ...pairIf(slotSynchronisation, 'synchronized_standby_slots', synchronizedStandbySlots),
     ...pairIf(true, 'unix_socket_directories', unixSocketDirectories),
   ]
 }

@@ -88,6 +88,8 @@ export interface StandbyValues {
   readonly restoreCommand?: string | undefined
   /** 0 or undefined: replay at once. */
   readonly recoveryMinApplyDelayMs?: number | undefined
+  /** Logical slots of the primary are copied here (17 and newer). */
+  readonly copiesLogicalSlots?: boolean | undefined
   /** The file whose creation promotes; left out where the version knows no such setting. */
   readonly triggerFile?: string | undefined
 }
@@ -113,6 +115,7 @@ function standbyValues(values: StandbyValues, hasTrigger: boolean): Record<strin
     recovery_target_timeline: 'latest',
     restore_command: restoreCommand ?? null,
     recovery_min_apply_delay: recoveryMinApplyDelayMs ? `${recoveryMinApplyDelayMs}ms` : null,
+    copies_logical_slots: values.copiesLogicalSlots === true,
     trigger_file: hasTrigger ? (triggerFile ?? null) : null,
   }
 }

@@ -86,6 +86,8 @@ export const settings: readonly Setting[] = [
   { name: 'max_wal_senders', change: 'restart', since: 11, group: 'replication', sufficient: atLeast },
   { name: 'max_replication_slots', change: 'restart', since: 11, group: 'replication', sufficient: atLeast },
   { name: 'synchronous_standby_names', change: 'reload', since: 11, group: 'replication' },
+  { name: 'sync_replication_slots', change: 'reload', since: 17, group: 'replication' },
+  { name: 'synchronized_standby_slots', change: 'reload', since: 17, group: 'replication' },
   { name: 'primary_conninfo', change: 'restart', since: 12, reloadsSince: 13, group: 'replication' },
   { name: 'primary_slot_name', change: 'restart', since: 12, reloadsSince: 13, group: 'replication' },
   { name: 'recovery_target_timeline', change: 'restart', since: 12, group: 'replication' },

@@ -61,6 +61,8 @@ const capabilityTable = {
   syncMethodSyncfs: { since: 17 },
   /** A `dbname` in primary_conninfo is of use (slot synchronisation), and pg_basebackup -R writes it. */
   dbnameInConninfo: { since: 17 },
+  /** `sync_replication_slots` and `synchronized_standby_slots`: logical slots survive a change of roles. */
+  slotSynchronisation: { since: 17 },
   /** initdb computes data checksums unless told not to. */
   checksumsByDefault: { since: 18 },
 } as const satisfies Record<string, { since?: number; until?: number }>

@@ -1,3 +1,4 @@
+import { retainedBytes } from '../cluster/diagnose-slots.ts'
 import type { ObservedNode, Topology } from '../cluster/topology.ts'
 
 /** One node of `status`, as the public contract names it, with a few keys more. */
@@ -21,6 +22,25 @@ export interface StatusNode {
   /** WAL that its slot makes the primary keep. */
   readonly retained_bytes: number | null
   readonly paused: boolean
+  /** How much later than the primary it replays, by wish. */
+  readonly delay_seconds: number
+  readonly promotable: boolean
+  /** Every replication slot that stands on this node, foreign ones too. */
+  readonly slots: readonly StatusSlot[]
+}
+
+/** A replication slot on a node. */
+export interface StatusSlot {
+  readonly name: string
+  readonly type: string
+  /** The node that replctl made it for; null: somebody else made it, and replctl never touches it. */
+  readonly for: string | null
+  readonly active: boolean
+  readonly restart_lsn: string | null
+  readonly wal_status: string | null
+  readonly invalidation_reason: string | null
+  /** WAL that it makes this node keep. */
+  readonly retained_bytes: number | null
 }
 
 /** What there is to say of one node, in values. */
@@ -28,6 +48,7 @@ export function statusNode(node: ObservedNode, topology: Topology): StatusNode {
   const { facts, settings, role, state, connection } = node
   const { instance, control } = facts
   const slot = role === 'primary' ? null : node.slot
+  const holder = holderOf(node, topology)
   return {
     name: settings.name,
     host: settings.host,
@@ -44,8 +65,11 @@ export function statusNode(node: ObservedNode, topology: Topology): StatusNode {
     lag_seconds: node.lagSeconds,
     received_lsn: instance?.receiveLsn ?? null,
     slot_wal_status: slot?.walStatus ?? null,
-    retained_bytes: retainedBytes(slot?.restartLsn ?? null, topology),
+    retained_bytes: slot === null || holder === undefined ? null : retainedBytes(holder.facts, slot),
     paused: instance?.isReplayPaused ?? false,
+    delay_seconds: settings.delayMs / 1000,
+    promotable: settings.promotable,
+    slots: statusSlots(node, topology),
   }
 }
 
@@ -56,14 +80,23 @@ function versionOf({ facts }: ObservedNode): string | null {
   return `${Math.floor(number / 10_000)}.${number % 10_000}`
 }
 
-function retainedBytes(restartLsn: string | null, topology: Topology): number | null {
-  const primary = topology.nodes.find((node) => node.settings.name === topology.primary)
-  const currentLsn = primary?.facts.instance?.currentLsn ?? null
-  if (restartLsn === null || currentLsn === null) return null
-  return Math.max(0, Number(bytePosition(currentLsn) - bytePosition(restartLsn)))
+function statusSlots({ facts }: ObservedNode, topology: Topology): StatusSlot[] {
+  return (facts.instance?.slots ?? []).map((slot) => {
+    const owner = topology.nodes.find((one) => one.settings.slotName === slot.name)
+    return {
+      name: slot.name,
+      type: slot.type,
+      for: slot.type === 'physical' ? (owner?.settings.name ?? null) : null,
+      active: slot.isActive,
+      restart_lsn: slot.restartLsn,
+      wal_status: slot.walStatus,
+      invalidation_reason: slot.invalidationReason,
+      retained_bytes: retainedBytes(facts, slot),
+    }
+  })
 }
 
-function bytePosition(lsn: string): bigint {
-  const [high = '0', low = '0'] = lsn.split('/')
-  return (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`)
+/** Whoever has the slot that serves this node. */
+function holderOf(node: ObservedNode, topology: Topology): ObservedNode | undefined {
+  return topology.nodes.find((one) => node.slot !== null && one.facts.instance?.slots.includes(node.slot))
 }

@@ -47,6 +47,7 @@ export function statusText(
     '\n',
     table(topology, versions.size > 1, paint),
     archive,
+    foreignSlots(topology, paint),
     verdict(problems, paint),
   ].join('')
 }
@@ -154,6 +155,22 @@ function slotText({ slot }: ObservedNode, status: StatusNode, paint: Paint): str
   const text = ` (${remarks.join(', ')})`
   const isBad = walStatus === 'lost' || walStatus === 'unreserved'
   return `${status.slot}${isBad ? paint.bad(text) : slot.isActive ? text : paint.warn(text)}`
+}
+
+/** Slots that replctl did not make hold WAL back as well, and it never drops them: they are told, not judged. */
+function foreignSlots(topology: Topology, paint: Paint): string {
+  const lines = topology.nodes.flatMap((node) =>
+    statusNode(node, topology)
+      .slots.filter((slot) => slot.for === null)
+      .map((slot) => {
+        const kept = slot.retained_bytes ? `, keeps ${formatBytes(slot.retained_bytes)}` : ''
+        const status =
+          slot.wal_status === null || slot.wal_status === 'reserved' ? '' : `, ${slot.wal_status}`
+        const text = `(${slot.type}${slot.active ? '' : ', inactive'}${status}${kept})`
+        return `  ${oneLine(slot.name)} on ${node.settings.name} ${slot.active ? text : paint.warn(text)}\n`
+      }),
+  )
+  return lines.length === 0 ? '' : `\nSlots that replctl did not make, and keeps:\n${lines.join('')}`
 }
 
 /** An operation that stopped part-way has its own line above the table. */

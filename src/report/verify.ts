@@ -17,6 +17,9 @@ export interface VerifiedNode {
   readonly ok: boolean
   readonly latency_ms: number | null
   readonly timeline: number | null
+  readonly proof?: 'read' | 'received' | null
+  readonly received_ms?: number | null
+  readonly delay_seconds?: number
 }
 
 export interface VerifiedArchive {
@@ -37,9 +40,19 @@ function nodeRow(node: VerifiedNode, paint: Paint): string[] {
   const latency = node.latency_ms === null ? '' : ` after ${formatDuration(node.latency_ms)}`
   return [
     `${mark(node.ok, paint)} ${paint.name(node.name)}`,
-    node.ok ? `row read back${latency}` : paint.bad(`row not read back${latency}`),
+    node.proof === 'received'
+      ? receivedText(node)
+      : node.ok
+        ? `row read back${latency}`
+        : paint.bad(`row not read back${latency}`),
     node.timeline === null ? '' : `timeline ${node.timeline}`,
   ]
+}
+
+/** It replays late on purpose: that it has the row's WAL is what can be proved now. */
+function receivedText({ received_ms: ms, delay_seconds: delay }: VerifiedNode): string {
+  const after = ms === null || ms === undefined ? '' : ` after ${formatDuration(ms)}`
+  return `row received${after}, replay delayed by ${formatDuration((delay ?? 0) * 1000)}`
 }
 
 function archiveRows(archive: VerifiedArchive | null, paint: Paint): string[][] {

@@ -1,5 +1,6 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
+import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
@@ -17,7 +18,8 @@ import {
   moveDataDirectoryAside,
   requireReplaceableDataDirectory,
 } from '../steps/remove-node.ts'
-import { ensureReplicationSlot, requireRoomForStandby } from '../steps/replication-slots.ts'
+import { dropStaleSlots, ensureReplicationSlot, requireRoomForStandby } from '../steps/replication-slots.ts'
+import { changeConfirming } from '../steps/repoint-standby.ts'
 import { requireSameMajorVersion } from '../steps/require-binaries.ts'
 import { requireClonableDataDirectory } from '../steps/require-data-directory.ts'
 import {
@@ -27,6 +29,7 @@ import {
   requireTablespaceFolders,
 } from '../steps/require-environment.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
+import { requireWalFor } from '../steps/require-wal.ts'
 import { startInstance } from '../steps/start-instance.ts'
 import { takeBaseBackup } from '../steps/take-base-backup.ts'
 
@@ -42,11 +45,17 @@ export interface NewStandby {
 
 export interface AddStandbyWish {
   readonly primary: NodeSettings
+  /** Nobody leads at the moment: `primary` is then the standby that they are cloned from, and who led stays on record. */
+  readonly lastPrimary?: NodeName | undefined
   readonly standbys: readonly NewStandby[]
   /** Nodes that are part of the cluster afterwards, the primary and the new standbys included. */
   readonly members: readonly NodeName[]
   /** Those of them that may confirm commits in sync and quorum mode: not one that is fenced, or writes would wait for it. */
   readonly confirming: readonly NodeName[]
+  /** Those that confirm now and must not be waited for any more: they are going to receive from another standby. */
+  readonly confirmingUntilNow: readonly NodeName[]
+  /** Whom everybody receives from afterwards. */
+  readonly roles: Roles
   /** Members that run already: their pg_hba.conf and records are kept up to date. */
   readonly running: readonly NodeName[]
 }
@@ -54,10 +63,13 @@ export interface AddStandbyWish {
 /**
  * Adds standbys: clones each from the primary (or another standby) with pg_basebackup and starts streaming, several at
  * the same time. The primary keeps serving; its only changes are a role, lines in pg_hba.conf and a slot for each.
+ * While nobody leads, a cascaded standby can be cloned from the standby that it is to receive from.
  * All preconditions come first. A clone that fails is taken back; one that was killed is found again by the next run.
  */
 export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
-  const { primary, standbys, members, confirming, running } = wish
+  const { primary, standbys, members, confirming, confirmingUntilNow, running, roles } = wish
+  const isLed = wish.lastPrimary === undefined
+  const everybody = [...new Set([...running, ...standbys.map(({ node }) => node.name)])]
   const { replication } = input.inventory
   const waves = wavesOf(standbys)
   const isNew = (node: NodeSettings) => standbys.some((standby) => standby.node.name === node.name)
@@ -65,36 +77,58 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
     ...standbys.flatMap((standby) =>
       preconditions(standby, isNew(standby.source) ? primary : standby.source, primary),
     ),
+    ...standbys
+      .filter(({ isReclone }) => !isReclone)
+      .map(({ node, upstream }) => requireWalFor(node.name, upstream.name, input.inventory)),
     ...roomChecks(waves[0] ?? [], replication.slots),
-    ...requireArchiveStream(input, primary.name),
-    ensurePassfile(primary.name, replication, primary.name),
-    // Before the role gets a new password, those who log in with it have it.
-    together(
-      running
-        .filter((name) => name !== primary.name)
-        .map((name) => ensurePassfile(name, replication, primary.name)),
-    ),
-    ensureReplicationRole(primary.name, replication),
+    ...(isLed
+      ? [
+          ...requireArchiveStream(input, primary.name),
+          ensurePassfile(primary.name, replication, primary.name),
+          // Before the role gets a new password, those who log in with it have it.
+          together(
+            running
+              .filter((name) => name !== primary.name)
+              .map((name) => ensurePassfile(name, replication, primary.name)),
+          ),
+          ensureReplicationRole(primary.name, replication),
+        ]
+      : []),
     together(running.map((name) => ensureHbaLines(name, input))),
+    ...(confirmingUntilNow.some((name) => !confirming.includes(name))
+      ? [
+          changeConfirming(
+            primary.name,
+            input,
+            confirmingUntilNow,
+            confirmingUntilNow.filter((name) => confirming.includes(name)),
+          ),
+        ]
+      : []),
     ...waves.flatMap((wave) => [
       ...(replication.slots
         ? wave.map(({ node, upstream }) => ensureReplicationSlot(upstream.name, node.slotName, node.name))
         : []),
       together(wave.map((standby) => inOrder(cloneSteps(input, wish, standby)))),
     ]),
-    ensureSettings(
-      primary.name,
-      input,
-      confirming.filter((name) => name !== primary.name),
-    ),
+    ...(isLed
+      ? [
+          ensureSettings(
+            primary.name,
+            input,
+            confirming.filter((name) => name !== primary.name),
+          ),
+        ]
+      : []),
+    together(everybody.map((name) => dropStaleSlots(name, input.inventory, roles))),
     // Last of all that may be taken back: a guard that asks for a node which was never built would wait for it.
     together(running.flatMap((name) => ensureStartGuard(name, input, members))),
     together(
-      [...new Set([...running, ...standbys.map(({ node }) => node.name)])].map((name) =>
-        ensureClusterRecord(name, { primary: primary.name, members }),
+      everybody.map((name) =>
+        ensureClusterRecord(name, { primary: wish.lastPrimary ?? primary.name, members }),
       ),
     ),
-    ...ensureArchiveStream(input, primary.name),
+    ...(isLed ? ensureArchiveStream(input, primary.name) : []),
   ])
 }
 
@@ -180,6 +214,7 @@ export function standbySteps(
   return [
     ...standbyConfiguration(input, primary, { node, upstream }, confirming),
     startInstance(name),
+    requireWalFor(name, upstream.name, input.inventory),
     awaitStreaming(name, upstream.name),
     ensureMarkedAsBuilt(name),
     ensureNoFenceMark(name),

@@ -1,5 +1,6 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
+import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, together } from '../engine/step.ts'
 import type { PromotionMethod } from '../postgres/versions.ts'
 import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
@@ -12,8 +13,9 @@ import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
 import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.ts'
+import { fetchMissingWal } from '../steps/fetch-missing-wal.ts'
 import { promoteInstance } from '../steps/promote-instance.ts'
-import { dropReplicationSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
+import { dropStaleSlots, ensureReplicationSlot } from '../steps/replication-slots.ts'
 import { requireMostAdvanced } from '../steps/require-most-advanced.ts'
 
 export interface PromoteWish {
@@ -29,10 +31,13 @@ export interface PromoteWish {
   readonly standbys: readonly { readonly node: NodeSettings; readonly upstream: NodeSettings }[]
   /** Standbys that are away now: the new primary keeps WAL for them, so that they can follow when they are back. */
   readonly away: readonly NodeSettings[]
+  /** Standbys that are not meant to lead, from which the candidate gets what it lacks; and whom it received from so far. */
+  readonly reserves: readonly NodeSettings[]
+  readonly former: NodeSettings | null
   /** Standbys that may have got WAL after the survey, so that the candidate is compared with them once more. */
   readonly rivals: readonly NodeName[]
-  /** Slots of replctl's own on standbys that no downstream uses any more. */
-  readonly leftOverSlots: readonly { readonly node: NodeName; readonly slot: string }[]
+  /** Whom everybody receives from afterwards: no slot of replctl's own is left that this does not want. */
+  readonly roles: Roles
   /** Nodes that are part of the cluster afterwards. */
   readonly members: readonly NodeName[]
   /** Members that shall confirm commits in sync and quorum mode. */
@@ -60,6 +65,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       }),
     ),
     ...wish.toFence.map(({ node, wasRunning }) => fenceInstance(node.name, candidate, input, wasRunning)),
+    ...(wish.reserves.length === 0 ? [] : [fetchMissingWal(candidate, wish.reserves, wish.former, input)]),
     ...(wish.rivals.length === 0 ? [] : [requireMostAdvanced(name, wish.rivals)]),
     // A commit confirmed right after the promotion must be as safe as one before it.
     ...(replication.mode === 'async' ? [] : [ensureSettings(name, input, wish.confirming)]),
@@ -87,7 +93,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       ]),
       ensureCheckpointOnTimeline(name),
     ]),
-    ...wish.leftOverSlots.map(({ node, slot }) => dropReplicationSlot(node, slot)),
+    together(witnesses.map((node) => dropStaleSlots(node, input.inventory, wish.roles))),
     together(witnesses.flatMap((node) => ensureStartGuard(node, input, wish.members))),
     ...archiveTimelineEnd(input, name),
     together(witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members }))),

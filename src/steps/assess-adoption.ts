@@ -66,7 +66,7 @@ export async function assessAdoption(
     readTextFile(node, `${facts.configDirectory}/postgresql.conf`),
     readTextFile(node, live.hbaFile),
   ])
-  const hbaLines = nodeHbaLines({ inventory, node: node.settings, templates })
+  const hbaLines = nodeHbaLines({ inventory, node: node.settings, templates, major: majorOf(facts) })
   const isIncluded = ensureLastInclude(mainText ?? '', ownedConfigFile) === mainText
   const hasBlock = ensureManagedBlock(hbaText ?? '', hbaLines, inventory.cluster) === hbaText
   return {

@@ -1,8 +1,8 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
-import { compareLsn } from '../postgres/lsn.ts'
-import { awaitState, look } from './look.ts'
+import { compareLsn, parseLsn } from '../postgres/lsn.ts'
+import { ask, awaitState, look } from './look.ts'
 
 /** Waits until the standby streams from its upstream, on the upstream's timeline, and has replayed what it had. */
 export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
@@ -14,22 +14,57 @@ export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
       if (state.isStreaming) return satisfied(state.because)
       return ctx.isDryRun ? unknownUntil('PostgreSQL is started') : pending(state.because)
     },
+    apply: async (ctx) => await untilStreaming(ctx, standby, upstream),
+    verify: async () => undefined,
+  }
+}
+
+/**
+ * The same, and proved: what the primary commits afterwards arrives at the standby by way of its upstream. A standby that
+ * replays late, or is paused, has received it; any other one has replayed it. `primary`: null where nobody leads.
+ */
+export function awaitFollowing(standby: NodeName, upstream: NodeName, primary: NodeName | null): Step {
+  const streaming = awaitStreaming(standby, upstream)
+  if (primary === null) return streaming
+  return {
+    ...streaming,
+    title: `wait until it streams from ${upstream} and gets what ${primary} writes`,
     apply: async (ctx) => {
+      await untilStreaming(ctx, standby, upstream)
+      const { sql } = await ask(ctx, primary)
+      // A transaction without a table: its commit is flushed, and the message moves the end of WAL.
+      await sql.value("SELECT pg_logical_emit_message(true, 'replctl', 'follow')::text")
+      const marker = parseLsn((await sql.value('SELECT pg_current_wal_flush_lsn()::text')) ?? '0/0')
       let last = ''
       await awaitState(
         ctx,
-        `${standby} streams from ${upstream}`,
+        `${standby} gets what ${primary} writes`,
         async () => {
-          const state = await streamingState(ctx, standby, upstream)
-          last = state.because
-          ctx.progress({ message: state.because })
-          return state.isStreaming ? true : undefined
+          const { instance } = await look(ctx)
+          const isLate = ctx.node.settings.delayMs > 0 || instance?.isReplayPaused === true
+          const reached = isLate ? instance?.receiveLsn : instance?.replayLsn
+          last = `${standby} has ${isLate ? 'received' : 'replayed'} ${reached} of ${marker}`
+          return reached && compareLsn(reached, marker) >= 0 ? true : undefined
         },
         { last: () => `Last seen: ${last}.`, everyMs: 30 },
       )
     },
-    verify: async () => undefined,
   }
+}
+
+async function untilStreaming(ctx: StepContext, standby: NodeName, upstream: NodeName): Promise<void> {
+  let last = ''
+  await awaitState(
+    ctx,
+    `${standby} streams from ${upstream}`,
+    async () => {
+      const state = await streamingState(ctx, standby, upstream)
+      last = state.because
+      ctx.progress({ message: state.because })
+      return state.isStreaming ? true : undefined
+    },
+    { last: () => `Last seen: ${last}.`, everyMs: 30 },
+  )
 }
 
 async function streamingState(

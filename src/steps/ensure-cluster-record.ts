@@ -14,17 +14,21 @@ export interface RecordWish {
 /** One node's copy of the record of who leads and who belongs to the cluster. The live cluster stays the truth. */
 export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
   const wanted = async (ctx: Parameters<Step['check']>[0]) => {
-    const [own, primary] = await Promise.all([look(ctx), look(ctx, wish.primary)])
-    const timeline = primary.instance?.timeline ?? 1
-    const systemIdentifier = primary.instance?.systemIdentifier ?? ''
-    const newest = commonRecord([own, primary])
+    // Who led may be gone: then what is on record of it stays.
+    const [own, primary] = await Promise.all([look(ctx), look(ctx, wish.primary).catch(() => null)])
+    const newest = commonRecord(primary === null ? [own] : [own, primary])
+    const leads = primary?.instance?.isInRecovery === false ? primary.instance : null
+    const timeline = leads?.timeline ?? newest?.timeline ?? own.instance?.timeline ?? 1
+    const systemIdentifier =
+      leads?.systemIdentifier ?? newest?.systemIdentifier ?? own.instance?.systemIdentifier ?? ''
+    const isPrimaryGuarded = primary?.isStartGuarded ?? newest?.isPrimaryGuarded ?? false
     const isSame =
       newest !== null &&
       newest.primary === wish.primary &&
       newest.timeline === timeline &&
       newest.systemIdentifier === systemIdentifier &&
       newest.members.join() === wish.members.join() &&
-      (newest.isPrimaryGuarded ?? false) === primary.isStartGuarded
+      (newest.isPrimaryGuarded ?? false) === isPrimaryGuarded
     const record: ClusterRecord = isSame
       ? newest
       : {
@@ -33,7 +37,7 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
           timeline,
           members: wish.members,
           generation: (newest?.generation ?? 0) + 1,
-          isPrimaryGuarded: primary.isStartGuarded,
+          isPrimaryGuarded,
         }
     return { record, isWritten: isSame && own.record?.generation === newest.generation }
   }

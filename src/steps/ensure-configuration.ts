@@ -156,7 +156,8 @@ export async function writeHbaLines(
   const facts = await look(ctx, name)
   const path = facts.instance?.settings.hba_file?.value ?? `${facts.configDirectory}/pg_hba.conf`
   const live = await readTextFile(node, path)
-  const lines = [...nodeHbaLines({ inventory, node: node.settings, templates }), ...(options.extra ?? [])]
+  const wish = { inventory, node: node.settings, templates, major: majorOf(facts) }
+  const lines = [...nodeHbaLines(wish), ...(options.extra ?? [])]
   const change = { path, live, wanted: ensureManagedBlock(live ?? '', lines, inventory.cluster) }
   if (options.isOnlyLook === true) return change
   await writeTextFile(node, path, change.wanted, live === null ? { mode: '0600' } : {})

@@ -124,12 +124,16 @@ export async function dropSlot(sql: SqlSession, slot: string): Promise<void> {
   await sql.execute(`SELECT pg_drop_replication_slot(${name})`)
 }
 
-/** There are walsenders and slots left for the base backups of new standbys, and for these standbys. */
+/**
+ * There are walsenders and slots left for these standbys, and for the base backups of new ones (`sendersEach`: 1 for a
+ * standby that only comes over).
+ */
 export function requireRoomForStandby(
   upstream: NodeName,
   source: NodeName,
   standbys: readonly NodeSettings[],
   hasSlots: boolean,
+  sendersEach = 2,
 ): Step {
   return {
     title: `require room for ${standbys.length === 1 ? 'a standby' : `${standbys.length} standbys`}: walsenders and slots`,
@@ -153,7 +157,7 @@ export function requireRoomForStandby(
       }
       const sender = source === upstream ? instance : (await ask(ctx, source)).facts.instance
       const usedSenders = sender?.replication.length ?? 0
-      const neededSenders = missing.length * 2
+      const neededSenders = missing.length * sendersEach
       const senderLimit = Number(sender?.settings.max_wal_senders?.value ?? 0)
       if (neededSenders > 0 && usedSenders + neededSenders > senderLimit) {
         return refused(tooLow(source, 'max_wal_senders', usedSenders, neededSenders, () => senderLimit))

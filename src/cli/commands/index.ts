@@ -4,6 +4,7 @@ import { archiveCheck, archivePrune, archiveStatus } from './archive.ts'
 import { backup, backupExpire, backupList, backupVerify } from './backup.ts'
 import { completion } from './completion.ts'
 import { doctor } from './doctor.ts'
+import { follow } from './follow.ts'
 import { initPrimary } from './init-primary.ts'
 import { newCluster, schema } from './new.ts'
 import { promote } from './promote.ts'
@@ -29,6 +30,7 @@ export const commands: readonly CommandSpec[] = [
   switchover,
   rejoin,
   salvage,
+  follow,
   removeStandby,
   backup,
   backupList,

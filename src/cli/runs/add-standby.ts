@@ -1,10 +1,13 @@
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
 import type { NodeName } from '../../cluster/names.ts'
+import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
+import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
 import { expectedUpstream, isRunningStandby } from '../../cluster/topology.ts'
 import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
+import { parseSynchronousStandbyNames } from '../../postgres/synchronous-standby-names.ts'
 import { addStandby, type NewStandby } from '../../runbooks/add-standby.ts'
 import { type ClusterSession, findNode, findNodes, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
@@ -42,8 +45,11 @@ function decide(
     targets.map((node) => node.name),
   )
   if (topology.writers.length > 1) throw twoWriters(topology)
-  const primary = inventory.nodes.find((node) => node.name === topology.primary)
+  const record = commonRecord(survey)
+  const led = inventory.nodes.find((node) => node.name === topology.primary)
+  const primary = led ?? standbyToCloneFrom(observation, inventory, { targets, from, isReclone })
   if (primary === undefined) throw noPrimary(observation)
+  const lastPrimary = led === undefined ? record?.primary : undefined
   const isTarget = targets.find((node) => node.name === primary.name)
   if (isTarget !== undefined) throw isThePrimary(primary)
   const primaryFacts = survey.find((facts) => facts.name === primary.name)
@@ -63,21 +69,46 @@ function decide(
     const isBuiltBefore = from === undefined && targets.includes(source) && source.name !== node.name
     if (!isBuiltBefore) refuseBadSource(observation, source, node, primary)
   }
-  const record = commonRecord(survey)
   const known =
     record?.members ?? inventory.nodes.filter((node) => isRunning(observation, node)).map((node) => node.name)
   const members = inventory.nodes
     .map((node) => node.name)
     .filter(
-      (name) => name === primary.name || known.includes(name) || targets.some((node) => node.name === name),
+      (name) =>
+        name === primary.name ||
+        name === lastPrimary ||
+        known.includes(name) ||
+        targets.some((node) => node.name === name),
     )
   const running = inventory.nodes
     .filter((node) => node.name === primary.name || (isRunning(observation, node) && !targets.includes(node)))
     .map((node) => node.name)
-  const isFenced = (name: string) => survey.some((facts) => facts.name === name && facts.fence !== null)
-  const confirming = members.filter((name) => targets.some((node) => node.name === name) || !isFenced(name))
+  const roles = liveRoles(
+    inventory,
+    topology,
+    lastPrimary ?? primary.name,
+    new Map(standbys.map(({ node, upstream }) => [node.name, upstream.name])),
+  )
+  const isTargetToo = (name: NodeName) => targets.some((node) => node.name === name)
+  const never = neverConfirming(topology)
+  const confirming = confirmingStandbys(
+    inventory,
+    roles,
+    never.filter((name) => !isTargetToo(name)),
+  )
+  const waitedFor = namesWaitedFor(observation, primary)
+  const confirmingUntilNow = inventory.nodes
+    .filter((node) => waitedFor.includes(node.applicationName))
+    .map((node) => node.name)
   return {
-    plan: addStandby({ inventory, templates }, { primary, standbys, members, confirming, running }),
+    plan: addStandby(
+      { inventory, templates },
+      {
+        ...{ primary, lastPrimary, standbys, members, confirming, running, roles },
+        confirmingUntilNow: led === undefined ? [] : confirmingUntilNow,
+      },
+    ),
+    problems: led === undefined ? [problemOf(noPrimary(observation), 'warning')] : [],
     result: (after) => ({
       nodes: after.topology.nodes
         .filter((node) => targets.some((target) => target.name === node.settings.name))
@@ -97,6 +128,34 @@ function decide(
         })
         .join(''),
   }
+}
+
+/**
+ * While nobody leads: the running standby that every target is to receive from, where the inventory wishes so. The
+ * replication role and its password are there already; nothing of the primary is needed.
+ */
+function standbyToCloneFrom(
+  observation: Observation,
+  inventory: ClusterSession['inventory'],
+  wish: {
+    readonly targets: readonly NodeSettings[]
+    readonly from: NodeSettings | undefined
+    readonly isReclone: boolean
+  },
+): NodeSettings | undefined {
+  if (wish.isReclone || commonRecord(observation.survey) === null) return undefined
+  const [upstream, ...others] = [...new Set(wish.targets.map((node) => node.upstream))]
+  const found = inventory.nodes.find((node) => node.name === upstream)
+  const canServe = [found, wish.from ?? found].every(
+    (node) => node !== undefined && isRunning(observation, node) && !wish.targets.includes(node),
+  )
+  return others.length === 0 && canServe ? found : undefined
+}
+
+/** Whom the primary waits for at this moment, by application_name. */
+function namesWaitedFor({ survey }: Observation, primary: NodeSettings): readonly string[] {
+  const settings = survey.find((facts) => facts.name === primary.name)?.instance?.settings
+  return parseSynchronousStandbyNames(settings?.synchronous_standby_names?.value ?? '')?.names ?? []
 }
 
 /** The wished upstream, also where it is built by the same command. */

@@ -5,7 +5,15 @@ import { judgePromotion, type PromotionDecision } from '../../cluster/judge-prom
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
-import { expectedUpstream, hasDiverged, isReceiving, isRunningStandby } from '../../cluster/topology.ts'
+import { confirmingStandbys, meantRoles } from '../../cluster/roles.ts'
+import {
+  configuredUpstream,
+  expectedUpstream,
+  hasDiverged,
+  isReceiving,
+  isRunningStandby,
+  nodeAt,
+} from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
@@ -69,6 +77,14 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
   const members = inventory.nodes
     .map((one) => one.name)
     .filter((name) => record === null || record.members.includes(name) || name === candidate.name)
+  const away = inventory.nodes.filter(
+    (one) => members.includes(one.name) && isAway(observation, one.name) && !fenced.includes(one.name),
+  )
+  const roles = meantRoles(inventory, {
+    primary: candidate.name,
+    running: following.map((one) => one.name),
+    away: away.map((one) => one.name),
+  })
   const plan = promote(
     { inventory, templates },
     {
@@ -86,14 +102,14 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         node: one,
         upstream: settingsOf(expectedUpstream(inventory, one, candidate.name, survey)),
       })),
+      reserves: judged.reserves.map(settingsOf),
+      former: formerUpstream(session, observation, candidate.name),
       rivals:
         wish.allowDataLoss || judged.isAlreadyPrimary ? [] : rivalsOf(observation, candidate.name, following),
-      leftOverSlots: leftOverSlots(session, observation, candidate, following),
+      roles,
       members,
-      away: inventory.nodes.filter(
-        (one) => members.includes(one.name) && isAway(observation, one.name) && !fenced.includes(one.name),
-      ),
-      confirming: members.filter((name) => ![candidate.name, ...fenced, ...astray].includes(name)),
+      away,
+      confirming: confirmingStandbys(inventory, roles, [...fenced, ...astray]),
     },
   )
   const oldPrimary = judged.oldPrimaries[0]?.node ?? record?.primary ?? null
@@ -137,24 +153,12 @@ function isSameCluster({ survey }: Observation, a: string, b: string): boolean {
   return one?.systemIdentifier === other?.systemIdentifier
 }
 
-/** Slots of replctl's own on standbys whose node will receive from somebody else. */
-function leftOverSlots(
-  { inventory }: ClusterSession,
-  { survey }: Observation,
-  candidate: NodeSettings,
-  following: readonly NodeSettings[],
-) {
-  return following.flatMap((standby) => {
-    const slots = survey.find((facts) => facts.name === standby.name)?.instance?.slots ?? []
-    return slots.flatMap((slot) => {
-      const owner = inventory.nodes.find((node) => node.slotName === slot.name)
-      if (owner === undefined || slot.type !== 'physical') return []
-      const isUsed =
-        owner.name !== candidate.name &&
-        expectedUpstream(inventory, owner, candidate.name, survey) === standby.name
-      return isUsed ? [] : [{ node: standby.name, slot: slot.name }]
-    })
-  })
+/** Whom the candidate is told to receive from until now. */
+function formerUpstream({ inventory }: ClusterSession, { survey }: Observation, candidate: NodeName) {
+  const facts = survey.find((one) => one.name === candidate)
+  const told = facts === undefined ? null : configuredUpstream(facts)
+  const name = told === null ? null : nodeAt(inventory, told.host, told.port)
+  return name === null ? null : findNode(inventory, name)
 }
 
 /** Standbys with WAL that the new primary does not have (`--allow-data-loss`), or that left its history already. */
@@ -166,7 +170,10 @@ function astrayFrom(
   const primary = survey.find((facts) => facts.name === candidate)
   if (!judged.isAlreadyPrimary) {
     // One that still streams may get the rest.
-    return primary && isReceiving(primary) ? [] : nodesAhead(topology, candidate).map(({ node }) => node)
+    if (primary && isReceiving(primary)) return []
+    return nodesAhead(topology, candidate).flatMap(({ node }) =>
+      judged.reserves.includes(node) ? [] : [node],
+    )
   }
   return survey.flatMap((facts) =>
     primary && isRunningStandby(facts) && hasDiverged(facts, primary) ? [facts.name] : [],

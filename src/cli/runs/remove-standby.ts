@@ -3,6 +3,7 @@ import type { NodeSettings } from '../../cluster/inventory.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
+import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
 import { isRunningStandby } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
 import { removeStandby } from '../../runbooks/remove-standby.ts'
@@ -42,14 +43,17 @@ export async function run(call: Call): Promise<Answer> {
           .filter((one) => one.name === primary || (one.name !== node.name && isRunningStandby(one)))
           .map((one) => one.name)
         // A fenced former primary is a member and confirms nothing: to wait for it would block every write.
-        const confirming = members.filter(
-          (name) => name !== primary && confirms(survey, primary, findNode(inventory, name)),
+        const roles = liveRoles(inventory, topology, primary)
+        const out = [node.name, ...neverConfirming(topology)]
+        const confirming = confirmingStandbys(inventory, roles, out).filter(
+          (name) => members.includes(name) && confirms(survey, primary, findNode(inventory, name)),
         )
         const followers = topology.nodes.filter((one) => one.upstream === node.name)
         if (followers.length > 0)
           throw hasFollowers(
             node.name,
             followers.map((one) => one.settings.name),
+            primary,
           )
         return {
           plan: removeStandby(
@@ -93,12 +97,14 @@ function cannotRemovePrimary(node: string): ReplctlError {
   })
 }
 
-function hasFollowers(node: string, followers: readonly string[]): ReplctlError {
+function hasFollowers(node: string, followers: readonly string[], primary: string): ReplctlError {
   return new ReplctlError(
     'wrong-upstream',
     `refused to remove ${node}: ${followers.join(', ')} receive from it`,
     {
-      hint: `Take "upstream: ${node}" out of the inventory and run "replctl add-standby ${followers.join(' ')}" first.`,
+      hint: `Take "upstream: ${node}" out of the inventory, and first: ${followers
+        .map((name) => `replctl follow ${name} --upstream ${primary}`)
+        .join(', ')}`,
       node,
     },
   )

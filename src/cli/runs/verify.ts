@@ -9,7 +9,14 @@ import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
 import type { Node } from '../../node/node.ts'
 import { proveArchive } from '../../node/prove-archive.ts'
 import { sqlEndpointOf, surveyNodes } from '../../node/survey.ts'
-import { awaitTestRow, cannotWrite, removeTestRow, writeTestRow } from '../../node/test-table.ts'
+import {
+  awaitReceipt,
+  awaitTestRow,
+  cannotWrite,
+  removeTestRow,
+  type TestRow,
+  writeTestRow,
+} from '../../node/test-table.ts'
 import { junitXml } from '../../report/junit.ts'
 import { verifyText } from '../../report/verify.ts'
 import { type ClusterSession, findNodes, openCluster } from '../cluster-session.ts'
@@ -21,6 +28,12 @@ interface VerifiedNode {
   readonly ok: boolean
   readonly latency_ms: number | null
   readonly timeline: number | null
+  /** How it was proved: the row was read there by SQL, or (replaying late on purpose) its commit was received there. */
+  readonly proof: 'read' | 'received' | null
+  /** Until the commit was received, where that is the proof. */
+  readonly received_ms: number | null
+  /** How late it replays, by wish. */
+  readonly delay_seconds: number
 }
 
 interface VerifyResult {
@@ -93,7 +106,7 @@ async function prove(
       const [nodes, archive] = await Promise.all([
         Promise.all(
           standbys.map((facts) =>
-            readOn(session.nodes, facts, row.token, writtenAt, timeoutMs, topology, problems),
+            readOn(session.nodes, facts, row, writtenAt, timeoutMs, topology, problems),
           ),
         ),
         proveArchive({ node, sql, inventory: session.inventory, facts: primary.facts, timeoutMs, problems }),
@@ -111,7 +124,7 @@ async function prove(
 async function readOn(
   nodes: ReadonlyMap<string, Node>,
   facts: NodeFacts,
-  token: string,
+  row: TestRow,
   writtenAt: number,
   timeoutMs: number,
   topology: Topology,
@@ -124,18 +137,26 @@ async function readOn(
   const known = problems.some((problem) => problem.node === name && problem.severity === 'error')
   // A standby that cannot get the row (paused, cut off, another timeline) is known to be ill: no need to wait long.
   const delayMs = observed?.settings.delayMs ?? 0
-  const limitMs = delayMs > 0 ? 0 : known ? Math.min(1_000, timeoutMs) : timeoutMs
+  const limitMs = known ? Math.min(1_000, timeoutMs) : timeoutMs
+  const common = { name, timeline, delay_seconds: delayMs / 1000 }
+  const nothing = { ...common, ok: false, latency_ms: null, proof: null, received_ms: null }
   try {
     if (node === undefined) throw new RangeError(`no connection to ${name}`)
     const sql = await node.sql(sqlEndpointOf(node, facts))
-    const latency = await awaitTestRow(sql, token, writtenAt, performance.now() + limitMs)
-    if (latency !== null) return { name, ok: !known, latency_ms: latency, timeline }
-    if (delayMs > 0) return { name, ok: !known, latency_ms: null, timeline }
+    const deadline = performance.now() + limitMs
+    if (delayMs > 0) {
+      const received = await awaitReceipt(sql, row.flushedLsn, writtenAt, deadline)
+      if (received !== null)
+        return { ...nothing, ok: !known, proof: 'received' as const, received_ms: received }
+    } else {
+      const latency = await awaitTestRow(sql, row.token, writtenAt, deadline)
+      if (latency !== null) return { ...nothing, ok: !known, proof: 'read' as const, latency_ms: latency }
+    }
     if (!known) problems.push(problemOf(rowMissing(name, limitMs)))
   } catch (thrown) {
     problems.push(problemOf(asReplctlError(thrown).with({ node: name })))
   }
-  return { name, ok: false, latency_ms: null, timeline }
+  return nothing
 }
 
 /** Nodes that could not even be asked are part of the answer, not ok. */
@@ -151,7 +172,12 @@ function withTheOthers(
     const known = result.nodes.find((one) => one.name === name)
     const isIll = problems.some((problem) => problem.node === name && problem.severity === 'error')
     if (known !== undefined) return [{ ...known, ok: known.ok && !isIll }]
-    return [{ name, ok: false, latency_ms: null, timeline: node.facts.instance?.timeline ?? null }]
+    return [
+      {
+        ...{ name, ok: false, latency_ms: null, timeline: node.facts.instance?.timeline ?? null },
+        ...{ proof: null, received_ms: null, delay_seconds: node.settings.delayMs / 1000 },
+      },
+    ]
   })
 }
 

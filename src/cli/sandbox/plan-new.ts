@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { meantRoles } from '../../cluster/roles.ts'
 import { Secret } from '../../command.ts'
 import type { StepReport } from '../../engine/events.ts'
 import { stepsOf } from '../../engine/step.ts'
@@ -63,7 +64,11 @@ async function standbySteps(call: Call): Promise<readonly Omit<StepReport, 'n'>[
     const members = inventory.nodes.map(({ name }) => name)
     const plan = addStandby(
       { inventory, templates },
-      { primary, standbys, members, confirming: members, running: [primary.name] },
+      {
+        ...{ primary, standbys, members, confirming: members, confirmingUntilNow: [] },
+        running: [primary.name],
+        roles: meantRoles(inventory, { primary: primary.name, running: members }),
+      },
     )
     return [role, ...(others.length === 0 ? [] : stepsOf(plan))].map(({ node, title, apply }) => ({
       ...{ node, title, state: apply === undefined ? 'satisfied' : 'planned', ms: 0 },

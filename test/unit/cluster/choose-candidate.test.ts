@@ -32,6 +32,18 @@ describe('the best candidate', () => {
       'pg3',
     ],
     [
+      'one that replays late on purpose comes last, whatever WAL and priority it has',
+      [standbyNode('pg2', '0/5000000'), standbyNode('pg3', '0/5000008')],
+      { pg3: { delayMs: 3_600_000, priority: 1000 } },
+      'pg2',
+    ],
+    [
+      'one that replays late on purpose leads where there is no other',
+      [standbyNode('pg2', '0/5000000'), standbyNode('pg3', '0/5000008')],
+      { pg3: { delayMs: 3_600_000 }, pg2: { promotable: false } },
+      'pg3',
+    ],
+    [
       'WAL is compared as a number, not as text',
       [standbyNode('pg2', 'F/FFFFFFFF'), standbyNode('pg3', '10/0')],
       {},

@@ -13,6 +13,7 @@ import {
   foreign,
   inventoryOf,
   lsn,
+  observed,
   postmaster,
   receivesFrom,
   recordOf,
@@ -241,7 +242,7 @@ describe('one thing that is wrong with a node is one problem, with what mends it
         }),
         pg3,
       ],
-      error('wrong-upstream', 'pg3', 'pg3 does not receive from pg1', /replctl add-standby pg3/),
+      error('wrong-upstream', 'pg3', 'pg3 does not receive from pg1', /replctl follow pg3 --upstream pg1/),
     ],
     [
       'it receives from somebody else',
@@ -312,6 +313,39 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       standbyNode('pg3', '0/1', receivesFrom('192.0.2.7', 5433)),
     ])
     expect(problem?.detail).toBe('Expected upstream: pg1; actual upstream: 192.0.2.7:5433.')
+  })
+
+  test('the middle node of a cascade is lost: what mends it is told; while the child still streams, as a warning', () => {
+    const wish = { pg3: { upstream: nodeName('pg2') } }
+    const leader = primary({ replication: [] })
+    const child = (isStreaming: boolean) => {
+      const node = standbyNode('pg3', '0/5000148', receivesFrom('10.0.0.12'))
+      return isStreaming ? node : { ...node, instance: { ...node.instance!, receiver: null } }
+    }
+    const of = (survey: readonly NodeFacts[]) => {
+      const { inventory, topology } = observed(survey, wish)
+      return diagnose(inventory, topology).filter((problem) => problem.code === 'wrong-upstream')
+    }
+    const hint = expect.stringContaining('replctl follow pg3 --upstream pg1')
+    const stopped = stoppedNode('pg2', '0/4000000', { hasStandbySignal: true })
+    expect(of([leader, stopped, child(false)])).toMatchObject([{ severity: 'error', node: 'pg3', hint }])
+    expect(of([leader, unreachableNode('pg2'), child(false)])).toMatchObject([{ severity: 'error', hint }])
+    expect(of([leader, unreachableNode('pg2'), child(true)])).toMatchObject([{ severity: 'warning', hint }])
+  })
+
+  test('a slot of its own that keeps WAL for nobody is told, with what drops it; foreign ones are not judged', () => {
+    const idle = (name: string) => slot(name, '0/1000000', { isActive: false })
+    const holder = standbyNode('pg2', '0/5000148', {
+      ...receivesFrom('10.0.0.11'),
+      slots: [idle('shop_pg3'), idle('shop_pg2'), idle('shop_pg3_backup'), idle('mine')],
+    })
+    const problems = problemsOf([primary(), holder, pg3])
+    expect(problems.map(({ code, severity, node, hint }) => [code, severity, node, hint])).toEqual([
+      ['slot-left-over', 'warning', 'pg2', 'Have it dropped: replctl add-standby pg3'],
+      ['slot-left-over', 'warning', 'pg2', 'Have it dropped: replctl add-standby pg2'],
+    ])
+    // While somebody is at work slots come and go.
+    expect(problemsOf([{ ...primary(), holder: '{}' }, holder, pg3])).toEqual([])
   })
 
   test('both system identifiers are told', () => {

@@ -123,12 +123,6 @@ describe('refusals, all of them before anything is changed', () => {
     ],
     ['another standby has more WAL', { survey: ahead, node: 'pg2' }, 'standby-ahead', /pg3 has more WAL/],
     [
-      'a standby that may not lead has more WAL',
-      { survey: ahead, nodes: { pg3: { promotable: false } } },
-      'standby-ahead',
-      /refused to promote pg2: pg3 has more WAL/,
-    ],
-    [
       'the wished node belongs to another cluster',
       {
         survey: [
@@ -142,6 +136,22 @@ describe('refusals, all of them before anything is changed', () => {
       /it belongs to another cluster/,
     ],
   ]
+  test.each([
+    ['may not lead', { promotable: false }],
+    ['replays late on purpose', { delayMs: 3_600_000 }],
+  ])(
+    'a standby that %s has more WAL: the candidate gets it from there before it is promoted',
+    (_, changes) => {
+      const nodes = { pg3: changes }
+      expect(judge({ survey: ahead, nodes })).toMatchObject({ candidate: 'pg2', reserves: ['pg3'] })
+      const wish = { allowDataLoss: true }
+      expect(judge({ survey: ahead, nodes, node: 'pg2', wish })).toMatchObject({
+        candidate: 'pg2',
+        reserves: [],
+      })
+    },
+  )
+
   test.each(cases)('%s', (_, given, code, message) => {
     const error = refusalOf(given)
     expect(error).toMatchObject({ code, message: expect.stringMatching(message) })
@@ -393,6 +403,32 @@ describe('confirmed commits that the candidate may lack', () => {
         replication: any2,
       },
       null,
+    ],
+    [
+      'quorum 2, one direct standby gone: the one that hangs below another never confirmed anything',
+      {
+        survey: [
+          pg1,
+          pg2,
+          standbyNode('pg3', '0/5000148', receivesFrom('10.0.0.12')),
+          unreachableNode('pg4'),
+        ],
+        replication: any2,
+      },
+      null,
+    ],
+    [
+      'quorum 2, the only direct standby gone: it alone confirmed',
+      {
+        survey: [
+          pg1,
+          standbyNode('pg2', '0/5000148', receivesFrom('10.0.0.14'), ledByPg1),
+          standbyNode('pg3', '0/5000148', receivesFrom('10.0.0.12')),
+          unreachableNode('pg4'),
+        ],
+        replication: any2,
+      },
+      'pg4',
     ],
     [
       'the record says who leads, although no standby does',

@@ -78,7 +78,7 @@ describe('replctl.conf', () => {
 test('pg_hba.conf is the same on every node: it lets each node in at its address', () => {
   const inventory = three({ pg3: { host: 'bastion', address: '10.9.9.9' } })
   const [first, ...others] = inventory.nodes.map((node) =>
-    nodeHbaLines({ inventory, node, templates }).join('\n'),
+    nodeHbaLines({ inventory, node, templates, major: 15 }).join('\n'),
   )
   for (const address of ['10.0.0.11', '10.0.0.12', '10.9.9.9']) expect(first).toContain(address)
   expect(first).not.toContain('bastion')

@@ -61,6 +61,19 @@ Everything is as the inventory wants it.
     )
   })
 
+  test('slots that somebody else made are told with what they keep', () => {
+    const foreignOnes = [
+      slot('app', '0/4000000', { type: 'logical' }),
+      slot('old_backup', '0/1000000', { isActive: false, walStatus: 'extended' }),
+    ]
+    const leader = runningNode('pg1', { currentLsn: lsn('0/5000000'), slots: foreignOnes })
+    expect(text([leader])).toContain(`
+Slots that replctl did not make, and keeps:
+  app on pg1 (logical, keeps 16 MiB)
+  old_backup on pg1 (physical, inactive, extended, keeps 64 MiB)
+`)
+  })
+
   test('a lost primary: standbys below it with what they have received, then the nodes that belong nowhere', () => {
     const survey = [
       stoppedNode('pg4', '0/3000028'),
@@ -267,6 +280,18 @@ describe('status as JSON', () => {
       slot_wal_status: null,
       retained_bytes: null,
       paused: false,
+      delay_seconds: 0,
+      promotable: true,
+      slots: [
+        {
+          ...{ name: 'shop_pg2', type: 'physical', for: 'pg2', active: true, restart_lsn: '0/5000148' },
+          ...{ wal_status: 'reserved', invalidation_reason: null, retained_bytes: 0 },
+        },
+        {
+          ...{ name: 'shop_pg1', type: 'physical', for: 'pg1', active: true, restart_lsn: '0/1000000' },
+          ...{ wal_status: 'reserved', invalidation_reason: null, retained_bytes: 67_109_192 },
+        },
+      ],
     })
     expect(status.nodes[2]).toEqual({
       name: 'pg3',
@@ -284,8 +309,12 @@ describe('status as JSON', () => {
       lag_seconds: 3_590,
       received_lsn: '0/4000148',
       slot_wal_status: 'reserved',
+      // The upstream keeps it: pg2 is at 0/5000148.
       retained_bytes: 16_777_544,
       paused: false,
+      delay_seconds: 3_600,
+      promotable: true,
+      slots: [],
     })
   })
 

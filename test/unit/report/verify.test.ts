@@ -25,6 +25,14 @@ Test row f3a9 at 0/5000148.
   )
 })
 
+test('a standby that replays late on purpose proves that it has received the row', () => {
+  const late = { name: 'pg4', ok: true, latency_ms: null, timeline: 3 }
+  const proof = { proof: 'received' as const, received_ms: 12, delay_seconds: 3_600 }
+  const text = verifyText({ ...good, nodes: [...good.nodes, { ...late, ...proof }] }, [], plain)
+  expect(text).toContain('✓ pg4      row received after 12 ms, replay delayed by 1 h')
+  expect(text).toContain('3 of 3 standbys replicated the row')
+})
+
 test('what failed is told with its problem', () => {
   const bad: VerifyResult = {
     token: 'f3a9',

@@ -1,0 +1,53 @@
+import { capabilitiesOf } from '../postgres/versions.ts'
+import type { Inventory, NodeSettings } from './inventory.ts'
+import type { NodeName } from './names.ts'
+
+/**
+ * Whether logical slots made with `failover = true` are to survive a change of roles: from PostgreSQL 17 on, where the
+ * inventory sets wal_level to logical. Below that level slot synchronisation must stay off: the server raises an error.
+ * @see https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS-SYNCHRONIZATION
+ */
+export function keepsLogicalSlots(inventory: Inventory, node: NodeSettings, major: number): boolean {
+  return inventory.replication.slots && capabilitiesOf(major).slotSynchronisation && isLogical(node)
+}
+
+/**
+ * Whether this standby holds copies of them: one that could take over, and receives from the primary. A cascaded one
+ * cannot, for slots are not synchronised from a standby; a delayed one would be late with them, too.
+ */
+export function copiesLogicalSlots(inventory: Inventory, node: NodeSettings, major: number): boolean {
+  return (
+    keepsLogicalSlots(inventory, node, major) &&
+    node.promotable &&
+    node.delayMs === 0 &&
+    node.upstream === undefined
+  )
+}
+
+/**
+ * Value of synchronized_standby_slots for a node, should it lead: subscribers get nothing that these standbys do not have
+ * yet, or they would be ahead of the next primary. Like synchronous_standby_names it makes them wait for a standby that is
+ * away, until `remove-standby` takes it out. Undefined: not to be rendered.
+ */
+export function synchronizedStandbySlots(
+  inventory: Inventory,
+  node: NodeSettings,
+  standbys: readonly NodeName[],
+  major: number,
+): string | undefined {
+  if (!keepsLogicalSlots(inventory, node, major)) return undefined
+  return inventory.nodes
+    .filter((one) => one.name !== node.name && standbys.includes(one.name))
+    .filter((one) => copiesLogicalSlots(inventory, one, major))
+    .map((one) => one.slotName)
+    .join(', ')
+}
+
+/** Whether any change of who follows whom changes what the primary waits for, whatever its version. */
+export function primaryWaitsForStandbys({ replication, nodes }: Inventory): boolean {
+  return replication.mode !== 'async' || nodes.some(isLogical)
+}
+
+function isLogical({ postgres }: NodeSettings): boolean {
+  return postgres.parameters.wal_level?.toLowerCase() === 'logical'
+}

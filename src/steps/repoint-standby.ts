@@ -1,0 +1,42 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
+import type { Step } from '../engine/step.ts'
+import type { ClusterInput } from './cluster-input.ts'
+import { ensureSettings } from './ensure-configuration.ts'
+import { ensureStandbySettings } from './ensure-standby-settings.ts'
+
+/**
+ * Points a running standby at another upstream; taken back by pointing it at the former one. Where that is not known
+ * (somebody emptied its settings, say) there is no way back.
+ */
+export function repointStandby(
+  node: NodeName,
+  upstream: NodeSettings,
+  former: NodeSettings | null,
+  input: ClusterInput,
+): Step {
+  const step = ensureStandbySettings(node, upstream, input)
+  if (former === null) return { ...step, pointOfNoReturn: true }
+  return takenBackBy(step, ensureStandbySettings(node, former, input))
+}
+
+/** Who confirms commits from now on; taken back by waiting for those who did before. */
+export function changeConfirming(
+  primary: NodeName,
+  input: ClusterInput,
+  before: readonly NodeName[],
+  after: readonly NodeName[],
+): Step {
+  return takenBackBy(ensureSettings(primary, input, after), ensureSettings(primary, input, before))
+}
+
+/** A step whose undo is that another one, on the same node, is applied. */
+function takenBackBy(step: Step, back: Step): Step {
+  return {
+    ...step,
+    undo: async (ctx) => {
+      await back.apply?.(ctx)
+      await back.verify?.(ctx)
+    },
+  }
+}

@@ -1,0 +1,177 @@
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { describeOnHosts } from '../kit/describe-on-hosts.ts'
+import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
+import { type InventoryPart, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
+import { fingerprints } from '../kit/observe.ts'
+
+const tell = ({ exitCode, json }: ReplctlResult) => ({
+  exit: exitCode,
+  changed: json?.changed,
+  found: json?.problems.map((one: { node: string; code: string }) => `${one.node} ${one.code}`),
+})
+/** As `expect`, with replctl's own words where it fails. */
+const told = (result: ReplctlResult) =>
+  expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
+
+describeOnHosts('follow, and cascades', () => {
+  let hosts: TestHosts
+  let cluster: TestCluster
+  // Under load a login takes its time; nothing here is about that.
+  const patient: InventoryPart = { ssh: { connect_timeout: '20s' } }
+  const cascade: InventoryPart = { ...patient, nodes: { pg3: { upstream: 'pg2' } } }
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({
+      hosts: [
+        { name: 'pg1' },
+        { name: 'pg2', login: 'admin' },
+        { name: 'pg3', login: 'root' },
+        { name: 'pg4' },
+      ],
+    })
+    cluster = await TestCluster.create(hosts, { nodes: ['pg1', 'pg2', 'pg3'], inventory: patient })
+    await cluster.init()
+    await cluster.addStandbys()
+    await cluster.server('pg1').sql('CREATE TABLE ledger (id bigint)')
+    await saveHosts(hosts)
+  })
+  afterAll(() => hosts?.destroy())
+  beforeEach(async () => {
+    await restoreHosts(hosts)
+    await cluster.writeInventory(patient)
+    await cluster
+      .server('pg1')
+      .awaitSql("SELECT count(*) = 2 FROM pg_stat_replication WHERE state = 'streaming'")
+  })
+
+  const follow = (node: string, upstream: string, ...more: string[]) =>
+    cluster.replctl(['follow', node, '--upstream', upstream, ...more, '--json'])
+  const status = () => cluster.replctl(['status', '--json'])
+  const slots = (node: string): Promise<string[]> =>
+    cluster
+      .server(node)
+      .sqlValue(
+        'SELECT coalesce(array_agg(slot_name::text ORDER BY slot_name), $${}$$) FROM pg_replication_slots',
+      )
+  const senders = (node: string): Promise<string[]> =>
+    cluster
+      .server(node)
+      .sqlValue('SELECT coalesce(array_agg(application_name ORDER BY 1), $${}$$) FROM pg_stat_replication')
+  const startedAt = (node: string) => cluster.server(node).sqlValue('SELECT pg_postmaster_start_time()::text')
+  const hintFor = ({ json }: ReplctlResult, node: string, code: string): string =>
+    json.problems.find((one: { node: string; code: string }) => one.node === node && one.code === code)?.hint
+
+  it('P-23: a standby is pointed at another one without a restart, its slot moves with it, and status shows the tree', async () => {
+    const before = await startedAt('pg3')
+    const planned = await follow('pg3', 'pg2', '--dry-run')
+    told(planned).toMatchObject({ exit: 0, changed: false })
+    expect(await senders('pg1')).toEqual(['shop_pg2', 'shop_pg3'])
+    const done = await follow('pg3', 'pg2')
+    told(done).toMatchObject({ exit: 0, changed: true, found: ['pg3 wrong-upstream'] })
+    expect(done.json.result).toMatchObject({ node: 'pg3', upstream: 'pg2', former_upstream: 'pg1' })
+    expect(planned.json.result.steps.map((step: { title: string }) => step.title)).toEqual(
+      done.json.result.steps.map((step: { title: string }) => step.title),
+    )
+    expect(await startedAt('pg3')).toBe(before)
+    expect([await senders('pg1'), await senders('pg2')]).toEqual([['shop_pg2'], ['shop_pg3']])
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg2'], ['shop_pg3']])
+    await cluster.server('pg1').sql('INSERT INTO ledger VALUES (1)')
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 1 FROM ledger')
+    // The inventory wishes otherwise, and status goes on to say so, until it is changed.
+    const wrong = await status()
+    told(wrong).toMatchObject({ exit: 9, found: ['pg3 wrong-upstream'] })
+    expect(hintFor(wrong, 'pg3', 'wrong-upstream')).toContain('replctl follow pg3 --upstream pg1')
+    await cluster.writeInventory(cascade)
+    told(await status()).toMatchObject({ exit: 0, found: [] })
+    const text = (await cluster.replctl(['status'])).stdout
+    expect(text).toMatch(/pg1 .*\n.*└─ pg2 .*\n.* {3}└─ pg3 /)
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: false, found: [] })
+    told(await cluster.replctl(['verify', '--json'])).toMatchObject({ exit: 0, found: [] })
+  })
+
+  it('P-23: clones come from the standby that they will follow, also while the primary is down', async () => {
+    const wider = await TestCluster.create(hosts, {
+      inventory: { ...patient, nodes: { pg3: { upstream: 'pg2' }, pg4: { upstream: 'pg2' } } },
+    })
+    const [pg1, pg2, pg4] = ['pg1', 'pg2', 'pg4'].map((name) => cluster.server(name))
+    await hosts.exec('pg2', ['touch', `${pg2!.dataDir}/label`], { user: 'postgres' })
+    const add = (...args: string[]) => wider.replctl(['add-standby', ...args, '--json'])
+    told(await add('pg3', '--reclone')).toMatchObject({ exit: 0, found: [] })
+    await hosts.exec('pg3', ['test', '-f', `${pg2!.dataDir}/label`])
+    expect([await senders('pg1'), await senders('pg2')]).toEqual([['shop_pg2'], ['shop_pg3']])
+    await pg1!.stop()
+    told(await add('pg4')).toMatchObject({ exit: 0, changed: true, found: ['null no-primary'] })
+    await hosts.exec('pg4', ['test', '-f', `${pg2!.dataDir}/label`])
+    expect(await slots('pg2')).toEqual(['shop_pg3', 'shop_pg4'])
+    await pg1!.start()
+    await pg2!.awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+    await pg1!.sql('INSERT INTO ledger VALUES (1)')
+    await pg4!.awaitSql('SELECT count(*) = 1 FROM ledger')
+    told(await wider.replctl(['status', '--json'])).toMatchObject({ exit: 0, found: [] })
+  })
+
+  it('the middle node of a cascade is lost: status names the command that mends it, and nothing is lost', async () => {
+    await cluster.writeInventory(cascade)
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, found: [] })
+    await cluster.server('pg2').kill9()
+    await cluster
+      .server('pg1')
+      .sql('INSERT INTO ledger SELECT generate_series(1, 1000); SELECT pg_switch_wal()')
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+    const lost = await status()
+    told(lost).toMatchObject({ exit: 9, found: ['pg2 instance-stopped', 'pg3 wrong-upstream'] })
+    expect(hintFor(lost, 'pg3', 'wrong-upstream')).toContain('replctl follow pg3 --upstream pg1')
+    told(await follow('pg3', 'pg1')).toMatchObject({ exit: 0, changed: true })
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 1000 FROM ledger')
+    told(await status()).toMatchObject({ exit: 9, found: ['pg2 instance-stopped'] })
+    expect(await slots('pg1')).toEqual(['shop_pg2', 'shop_pg3'])
+    // The middle node is back: the wish holds again, its left-over slot goes with the way back.
+    told(await cluster.replctl(['add-standby', 'pg2', '--json'])).toMatchObject({ exit: 0 })
+    expect(hintFor(await status(), 'pg3', 'wrong-upstream')).toContain('replctl follow pg3 --upstream pg2')
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: true, found: [] })
+    told(await status()).toMatchObject({ exit: 0, found: [] })
+    expect([await slots('pg1'), await slots('pg2'), await slots('pg3')]).toEqual([
+      ['shop_pg2'],
+      ['shop_pg3'],
+      [],
+    ])
+  })
+
+  it('refusals name their reason and change nothing', async () => {
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0 })
+    const before = await fingerprints(hosts)
+    told(await follow('pg2', 'pg3')).toMatchObject({ exit: 3, changed: false, found: ['pg2 wrong-upstream'] })
+    told(await follow('pg1', 'pg2')).toMatchObject({ exit: 3, changed: false, found: ['pg1 primary-alive'] })
+    told(await follow('pg2', 'pg2')).toMatchObject({ exit: 2, changed: false })
+    told(await follow('pg2', 'pg9')).toMatchObject({ exit: 2, changed: false })
+    expect((await cluster.replctl(['follow', 'pg2', '--json'])).exitCode).toBe(2)
+    expect(await fingerprints(hosts)).toEqual(before)
+    // A login that fails is found before anything is changed.
+    const pg2 = cluster.server('pg2')
+    const { stdout: hba } = await hosts.exec('pg2', ['cat', `${pg2.dataDir}/pg_hba.conf`])
+    await hosts.exec('pg2', ['sed', '-i', '1i host replication all all reject', `${pg2.dataDir}/pg_hba.conf`])
+    await pg2.sql('SELECT pg_reload_conf(); SELECT pg_terminate_backend(pid) FROM pg_stat_replication')
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 3, changed: false })
+    expect(hba).toContain('replctl')
+    await hosts.powerOff('pg2')
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 4, changed: false })
+    told(await follow('pg3', 'pg1')).toMatchObject({ exit: 0, changed: true })
+  })
+
+  it('WAL that the new upstream no longer has is found out before anything is changed', async () => {
+    const [pg1, pg3] = [cluster.server('pg1'), cluster.server('pg3')]
+    await pg3.sql("ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()")
+    await pg3.awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+    await pg1.sql(
+      "SELECT pg_drop_replication_slot('shop_pg3'); ALTER SYSTEM SET wal_keep_size = 0; SELECT pg_reload_conf()",
+    )
+    for (let n = 0; n < 3; n += 1) await pg1.sql('INSERT INTO ledger VALUES (7); SELECT pg_switch_wal()')
+    await cluster.server('pg2').awaitCatchup(pg1)
+    await pg1.sql('CHECKPOINT')
+    const refused = await follow('pg3', 'pg1')
+    told(refused).toMatchObject({ exit: 3, changed: false, found: ['pg3 wal-removed'] })
+    expect(refused.json.problems[0].hint).toContain('replctl add-standby pg3 --reclone')
+    expect(await slots('pg1')).toEqual(['shop_pg2'])
+  })
+})
