@@ -100,3 +100,25 @@ export function parseHistoryFileName(name: string): TimelineId {
 
 const segmentsPerLog = (segmentSizeBytes: number) => 0x1_0000_0000n / BigInt(segmentSizeBytes)
 const hex8 = (value: bigint) => value.toString(16).toUpperCase().padStart(8, '0')
+
+/**
+ * Where a standby's own WAL ends: the place of the last of the segments that follow `from` without a gap. Segments that
+ * are kept for reuse stand behind it under names to come; they are older than the one before them. A place is a segment's
+ * name without its timeline, e.g. `0000000000000003`; `segments`: place and time of the last change, by place.
+ */
+export function endOfLocalWal(
+  segments: readonly (readonly [place: string, modified: number])[],
+  from: string,
+  segmentSizeBytes: number,
+): string {
+  const perLog = 0x1_0000_0000 / segmentSizeBytes
+  const numberOf = (place: string) =>
+    Number.parseInt(place.slice(0, 8), 16) * perLog + Number.parseInt(place.slice(8), 16)
+  let [end, time] = [from, segments.find(([place]) => place === from)?.[1]]
+  for (const [place, modified] of segments) {
+    if (time === undefined || numberOf(place) !== numberOf(end) + 1 || modified < time) continue
+    end = place
+    time = modified
+  }
+  return end
+}

@@ -214,7 +214,6 @@ export function standbySteps(
   return [
     ...standbyConfiguration(input, primary, { node, upstream }, confirming),
     startInstance(name),
-    requireWalFor(name, upstream.name, input.inventory),
     awaitStreaming(name, upstream.name),
     ensureMarkedAsBuilt(name),
     ensureNoFenceMark(name),

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { parseLsn } from '../../../src/postgres/lsn.ts'
 import {
+  endOfLocalWal,
   historyFileName,
   isArchivableFile,
   isBackupHistoryFile,
@@ -88,4 +89,47 @@ test('history files carry their timeline in hexadecimal', () => {
 
 test('a name that is no segment is refused', () => {
   expect(() => parseWalFileName('00000002.history')).toThrow(RangeError)
+})
+
+describe('where a standby’s own WAL ends', () => {
+  const mib = 1024 * 1024
+  const place = (log: number, segment: number) =>
+    [log, segment].map((part) => part.toString(16).toUpperCase().padStart(8, '0')).join('')
+  const cases: readonly (readonly [string, readonly (readonly [string, number])[], string, string])[] = [
+    ['it has nothing there', [], place(0, 5), place(0, 5)],
+    [
+      'the last one without a gap',
+      [
+        [place(0, 4), 1],
+        [place(0, 5), 2],
+        [place(0, 6), 3],
+        [place(0, 8), 4],
+      ],
+      place(0, 5),
+      place(0, 6),
+    ],
+    [
+      'not one that is kept for reuse: it is older',
+      [
+        [place(0, 5), 20],
+        [place(0, 6), 21],
+        [place(0, 7), 3],
+        [place(0, 8), 4],
+      ],
+      place(0, 5),
+      place(0, 6),
+    ],
+    [
+      'over the end of a log',
+      [
+        [place(0, 255), 1],
+        [place(1, 0), 2],
+      ],
+      place(0, 255),
+      place(1, 0),
+    ],
+  ]
+  test.each(cases)('%s', (_, segments, from, end) => {
+    expect(endOfLocalWal(segments, from, 16 * mib)).toBe(end)
+  })
 })
