@@ -34,10 +34,10 @@ describeOnHosts('base backups on an archive host', () => {
     })
     cluster = await TestCluster.create(hosts, { nodes: ['pg1', 'pg2'], inventory: inventory() })
     for (const host of ['pg1', 'pg2']) await shell(host, 'install -d -o postgres -m 700 /data/fast', 'root')
-    await succeed(['init', 'primary'])
+    await setUp(['init', 'primary'])
     await run('pg1', "CREATE TABLESPACE fast LOCATION '/data/fast'")
     await run('pg1', 'CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS n')
-    await succeed(['add-standby', 'pg2'])
+    await setUp(['add-standby', 'pg2'])
     const identifier = await cluster
       .server('pg1')
       .sqlValue('SELECT system_identifier::text FROM pg_control_system()')
@@ -49,6 +49,16 @@ describeOnHosts('base backups on an archive host', () => {
   const patience = { timeoutMs: 600_000 }
   const succeed = (args: readonly string[]) => cluster.succeed(args, patience)
   const replctl = (args: readonly string[]) => cluster.replctl(args, patience)
+  /** Both can be repeated: on a machine that is too busy to answer in time they are. */
+  const setUp = async (args: readonly string[]) => {
+    await awaitCondition(
+      args.join(' '),
+      async () => (await replctl([...args, '--json'])).exitCode === 0 || undefined,
+      {
+        timeoutMs: 280_000,
+      },
+    )
+  }
   const run = (node: string, statement: string) => cluster.server(node).sql(statement)
   const shell = async (host: string, script: string, user = 'postgres') =>
     (await hosts.exec(host, script, { user })).stdout.trim()
@@ -186,7 +196,7 @@ describeOnHosts('base backups on an archive host', () => {
     expect([changed.exitCode, ...codes(changed.json)]).toEqual([4, 'host-key-changed'])
     await hosts.writeKnownHosts()
     await shell('pg1', `rm -f ${stateDir}/archive_known_hosts`)
-    await succeed(['init', 'primary'])
+    await setUp(['init', 'primary'])
     expect((await list()).map(({ id }) => id)).toEqual(before.map(({ id }) => id))
     expect(await leftovers()).toBe('')
   })

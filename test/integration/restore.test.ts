@@ -31,10 +31,10 @@ describeOnHosts('restore', () => {
       },
     })
     for (const host of ['pg1', 'pg2']) await shell(host, 'install -d -o postgres -m 700 /data/fast', 'root')
-    await succeed(['init', 'primary'])
+    await setUp(['init', 'primary'])
     await run("CREATE TABLESPACE fast LOCATION '/data/fast'")
     await run('CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS n')
-    await succeed(['add-standby', 'pg2'])
+    await setUp(['add-standby', 'pg2'])
     targets.before = String(await value('SELECT now()::text'))
     await succeed(['backup'])
     const identifier = await value('SELECT system_identifier::text FROM pg_control_system()')
@@ -56,6 +56,16 @@ describeOnHosts('restore', () => {
   const patience = { timeoutMs: 600_000 }
   const succeed = (args: readonly string[]) => cluster.succeed(args, patience)
   const replctl = (args: readonly string[]) => cluster.replctl(args, patience)
+  /** Both can be repeated: on a machine that is too busy to answer in time they are. */
+  const setUp = async (args: readonly string[]) => {
+    await awaitCondition(
+      args.join(' '),
+      async () => (await replctl([...args, '--json'])).exitCode === 0 || undefined,
+      {
+        timeoutMs: 280_000,
+      },
+    )
+  }
   const run = (statement: string, node = 'pg1') => cluster.server(node).sql(statement)
   const value = (query: string, node = 'pg1') => cluster.server(node).sqlValue(query)
   const shell = async (host: string, script: string, user = 'postgres') =>
