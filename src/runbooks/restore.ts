@@ -1,4 +1,5 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
+import { needsReclone } from '../cluster/judge-restore.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
@@ -91,6 +92,8 @@ export interface DisasterWish {
   readonly unreachable: readonly NodeSettings[]
   readonly fence: FenceCommand | null
   readonly allowSplitBrain: boolean
+  /** Nodes that cannot follow the restored one: told at the end. */
+  readonly toReclone: readonly NodeName[]
   /** The other nodes that answer. */
   readonly others: readonly NodeName[]
 }
@@ -127,6 +130,9 @@ export function restoreCluster(input: ClusterInput, wish: DisasterWish): Plan {
     ensureNoFenceMark(name),
     together([name, ...others].map((one) => ensureClusterRecord(one, { primary: name, members: [name] }))),
     awaitHistoryArchived(name, restore.archive),
-    forgetRestore(restore),
+    forgetRestore(
+      restore,
+      wish.toReclone.map((other) => needsReclone(other, name)),
+    ),
   ])
 }

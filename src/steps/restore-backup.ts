@@ -414,7 +414,7 @@ function fetchFailed(restore: Restore, job: JobState): ReplctlError {
 }
 
 /** Nobody's any more: what was restored beside a node belongs to the operator. The record of it stays as restored.json. */
-export function forgetRestore(restore: Restore): Step {
+export function forgetRestore(restore: Restore, warnings: readonly ReplctlError[] = []): Step {
   return {
     title: 'note what was restored',
     node: restore.at,
@@ -429,6 +429,7 @@ export function forgetRestore(restore: Restore): Step {
         'mv -f "$state/restore.json" "$state/restored.json" && rm -f "$state/tablespaces" "$state/pg_wal_link"'
       await ctx.node.output(stateScript(ctx.node, 'note what was restored', script))
       if (!restore.isMember) await removeStateFile(ctx, restore.at, 'node.json')
+      for (const warning of warnings) ctx.warn(warning)
     },
   }
 }

@@ -197,6 +197,7 @@ describeOnHosts('base backups on an archive host', () => {
     await hosts.writeKnownHosts()
     await shell('pg1', `rm -f ${stateDir}/archive_known_hosts`)
     await setUp(['init', 'primary'])
+    await setUp(['add-standby', 'pg2'])
     expect((await list()).map(({ id }) => id)).toEqual(before.map(({ id }) => id))
     expect(await leftovers()).toBe('')
   })

@@ -146,6 +146,10 @@ describeOnHosts('restore', () => {
     expect(await isThere('pg2', '/data/no')).toBe(false)
     expect(await hosts.pids('pg2', 'postgres .*-D /data/no')).toEqual([])
     // A gap in the archive must not be taken for its end.
+    for (const word of ['one', 'two']) {
+      await run(`SELECT pg_logical_emit_message(true, 'test', '${word}')`)
+      await archived()
+    }
     const gap = await shell(
       'backup1',
       `cd ${folder}/wal && ls [0-9A-F]* | grep -v history | tail -n 2 | head -n 1`,
@@ -238,7 +242,7 @@ describeOnHosts('restore', () => {
     await cluster.server('pg2').kill9()
     await shell(
       'pg2',
-      `rm -rf ${dataDir}/* /data/fast/* && mkdir /data/wal && rmdir ${dataDir} && mkdir -m 700 ${dataDir} && ln -s /data/wal ${dataDir}/pg_wal`,
+      `rm -rf ${dataDir} /data/fast/* && mkdir /data/wal && mkdir -m 700 ${dataDir} && ln -s /data/wal ${dataDir}/pg_wal`,
     )
     const unproven = await restore('pg2', '--to-name', 'before the migration')
     expect([unproven.exitCode, ...codes(unproven.json)]).toEqual([3, 'primary-unproven'])

@@ -2,9 +2,8 @@ import { createHash } from 'node:crypto'
 import { chooseBackup, type RestoreChoice } from '../../cluster/choose-backup.ts'
 import type { Survey } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
-import { judgeRestore, needsReclone } from '../../cluster/judge-restore.ts'
+import { judgeRestore } from '../../cluster/judge-restore.ts'
 import { besideNode } from '../../cluster/names.ts'
-import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { shellScript } from '../../command.ts'
 import { ReplctlError } from '../../errors.ts'
 import { listenScript } from '../../node/listen-script.ts'
@@ -128,12 +127,12 @@ async function restoreNode(
             others: verdict.others,
             allowSplitBrain: asked.allowSplitBrain,
           },
+          toReclone: verdict.toReclone,
           unreachable: verdict.unreachable.map((name) => findNode(inventory, name)),
           fence: fenceCommandOf(inventory, call),
         },
       )
-      const warnings = verdict.toReclone.map((name) => problemOf(needsReclone(name, node.name), 'warning'))
-      return decision(restore, own, plan, warnings)
+      return decision(restore, own, plan)
     },
   })
 }
@@ -178,7 +177,7 @@ async function restoreAside(
           ...{ archive: archive.settings, node: asked.node, at: beside.name, choice, target: asked.target },
           isMember: false,
         }
-        return decision(restore, beside, restoreBeside({ inventory, templates }, restore), [])
+        return decision(restore, beside, restoreBeside({ inventory, templates }, restore))
       },
     })
     return ofNode(answer, beside.name, asked.node.name)
@@ -267,15 +266,9 @@ function wishOf(asked: Asked): Record<string, unknown> {
   }
 }
 
-function decision(
-  restore: Restore,
-  on: Node,
-  plan: Decision['plan'],
-  problems: readonly Problem[],
-): Decision {
+function decision(restore: Restore, on: Node, plan: Decision['plan']): Decision {
   return {
     plan,
-    problems,
     result: async () => {
       const record = (await readRestoreRecord(on, 'restored.json')) ?? null
       return {
