@@ -29,6 +29,7 @@ export interface IncomingBackup {
 
 /** What a backup was begun with: `request.json` in its folder. */
 export interface BackupRequest {
+  readonly cluster: string
   readonly source: string
   readonly label: string
   readonly parent: string | null

@@ -157,7 +157,8 @@ async function beginBackup(ctx: StepContext, backup: ArchiveBackup): Promise<voi
   const compression = chooseStoredCompression(archive.compression, major, configure ?? '', programs.packers)
   const incoming = `${folderOf(backup)}/.incoming-${backup.id}`
   const request = {
-    ...{ source: source.name, label, parent: backup.parent, startedAt: new Date().toISOString() },
+    ...{ cluster: inventory.cluster, source: source.name, label, parent: backup.parent },
+    startedAt: new Date().toISOString(),
     ...{ postgresVersion: (await sql.value('SHOW server_version'))?.split(' ')[0] ?? String(major), major },
   }
   const prepare = `

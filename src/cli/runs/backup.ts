@@ -1,7 +1,9 @@
 import { type BackupCatalog, byStop, judgeBackups } from '../../cluster/backup-catalog.ts'
 import { chooseBackupSource } from '../../cluster/choose-backup-source.ts'
+import type { NodeName } from '../../cluster/names.ts'
 import { clusterIdentifier } from '../../cluster/record.ts'
-import { ReplctlError } from '../../errors.ts'
+import type { Topology } from '../../cluster/topology.ts'
+import { asReplctlError, ReplctlError } from '../../errors.ts'
 import { lookAtJob } from '../../node/jobs.ts'
 import { readCatalog, readCatalogs } from '../../node/read-catalog.ts'
 import { backupId, isBackupId } from '../../postgres/backup-metadata.ts'
@@ -60,7 +62,8 @@ async function chooseId(call: Call, archive: ArchiveAccess): Promise<string> {
   if (typeof call.options.id === 'string') return call.options.id
   const catalogs = await readCatalogs(archive.host, archive.settings.dir)
   const job = await lookAtJob(archive.host, backupJob)
-  const incoming = catalogs.flatMap((catalog) => catalog.incoming).find(({ request }) => request !== null)
+  const { cluster } = archive.host
+  const incoming = catalogs.flatMap((one) => one.incoming).find(({ request }) => request?.cluster === cluster)
   const isFresh = Date.now() - Date.parse(incoming?.request?.startedAt ?? '') < freshMs
   if (incoming !== undefined && isBackupId(incoming.id) && (job.isRunning || isFresh)) return incoming.id
   const taken = new Set(catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => id)))
@@ -89,9 +92,10 @@ async function decide(
   const catalog = await readCatalog(archive.host, archive.settings.dir, systemIdentifier)
   const begun = catalog.incoming.find(({ id }) => id === wish.id)?.request ?? null
   const named = begun?.source ?? wish.from ?? undefined
-  const source = chooseBackupSource(
+  const source = sourceOf(
     topology,
     named === undefined ? undefined : findNode(inventory, named).name,
+    begun !== null,
   )
   const facts = survey.find((one) => one.name === source)
   const major = Math.floor((facts?.instance?.serverVersionNumber ?? 0) / 10_000)
@@ -117,6 +121,16 @@ async function decide(
     result: async (_after, outcome) =>
       outcome.steps.some((step) => step.state === 'planned') ? {} : await listed(),
     text: (_after, _outcome, paint, result) => takenText(result as never, paint),
+  }
+}
+
+function sourceOf(topology: Topology, named: NodeName | undefined, isBegun: boolean): NodeName {
+  try {
+    return chooseBackupSource(topology, named)
+  } catch (thrown) {
+    const error = asReplctlError(thrown)
+    const hint = `A backup of ${named} was begun and interrupted. To give it up and begin anew: replctl abort`
+    throw isBegun ? error.with({ hint }) : error
   }
 }
 

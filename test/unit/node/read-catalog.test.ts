@@ -6,7 +6,7 @@ import { someBackup, systemIdentifier } from '../some-backup.ts'
 const metadata = someBackup('20261126T061500Z')
 const output = `@@system ${systemIdentifier}
 @@incoming 20261126T070000Z
-{"source":"pg2","label":"x","parent":null,"startedAt":"2026-11-26T07:00:00Z","postgresVersion":"15.18","major":15}
+{"cluster":"shop","source":"pg2","label":"x","parent":null,"startedAt":"2026-11-26T07:00:00Z","postgresVersion":"15.18","major":15}
 @@backup ${metadata.id}
 @@files
 total 8
