@@ -315,6 +315,21 @@ describe('the lock while it is held', () => {
     await lock.release()
   })
 
+  test('one message writes the journal and proves the lock on the nodes that matter; the others are not waited for', async () => {
+    const journal: Journal = { text: null }
+    const silent: Act = (process) => process.print('locked\n')
+    const { nodes, log, options } = scene({ pg1: [free(journal)], pg2: [free()], pg3: [silent] })
+    const lock = await acquireClusterLock(nodes, options)
+    await lock.writeJournal('crossing', [nodeName('pg1'), nodeName('pg2')])
+    expect(journal.text).toBe('crossing')
+    expect(log.filter((line) => line.endsWith('beat'))).toEqual([])
+    ;(nodes[1]!.transport as ReturnType<typeof createRecordingTransport>).loseConnection()
+    await expect(lock.writeJournal('again', [nodeName('pg1'), nodeName('pg2')])).rejects.toMatchObject({
+      code: 'lock-lost',
+      node: 'pg2',
+    })
+  })
+
   test('is confirmed on the node that is about to be changed', async () => {
     const { nodes, log, options } = scene({ pg1: [free()], pg2: [free()] })
     const lock = await acquireClusterLock(nodes, options)

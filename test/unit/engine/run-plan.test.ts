@@ -424,6 +424,90 @@ describe('the point of no return', () => {
   })
 })
 
+describe('a step that must not stand alone', () => {
+  const stop = { mustNotStandAlone: true } as const
+  const promote = { pointOfNoReturn: true } as const
+  const stopped = (last: Fake) => (log: Log) =>
+    inOrder([fake(log, 'prepare'), fake(log, 'stop', stop), fake(log, 'promote', last)])
+
+  test('is taken back with all before it, also where only a deadline passed: exit 5', async () => {
+    for (const code of ['remote-command-failed', 'timeout'] as const) {
+      const ran = await run(stopped({ refuses: code }))
+      expect(changes(ran)).toEqual(['apply prepare', 'apply stop', 'undo stop', 'undo prepare'])
+      expect(ran).toMatchObject({ exitCode: 5, hasChanged: false })
+      expect(ran.error?.detail).toBe('Everything was taken back: the cluster is as before.')
+      expect(ran.log.at(-1)).toBe('clear')
+    }
+  })
+
+  test('is taken back by the run that goes on with it and fails, whoever began it', async () => {
+    const ran = await run(
+      (log) =>
+        inOrder([
+          fake(log, 'prepare', { isDone: true }),
+          fake(log, 'stop', { ...stop, isDone: true }),
+          fake(log, 'promote', { refuses: 'not-answering' }),
+        ]),
+      { journal: { begun: ['pg1: prepare', 'pg1: stop'] } },
+    )
+    expect(changes(ran)).toEqual(['undo stop', 'undo prepare'])
+    expect(ran).toMatchObject({ exitCode: 5, hasChanged: false })
+    expect(ran.log.at(-1)).toBe('clear')
+  })
+
+  test('cannot be taken back: it stands, and the journal says so', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'stop', { ...stop, undoFails: true }),
+        fake(log, 'promote', { refuses: 'not-answering' }),
+      ]),
+    )
+    expect(ran).toMatchObject({ exitCode: 6, hasChanged: true })
+    expect(ran.log).not.toContain('clear')
+  })
+
+  test('a crossing that one of its nodes does not confirm is not crossed: its journals say so, and all is taken back', async () => {
+    const ran = await run(
+      (log) =>
+        inOrder([
+          fake(log, 'stop', stop),
+          fake(log, 'promote', { ...promote, crossesWith: [nodeName('pg2')] }),
+        ]),
+      {
+        lock: {
+          confirm: async (node) => {
+            if (node === 'pg2') throw new ReplctlError('lock-lost', 'the cluster lock on pg2 was lost')
+          },
+        },
+      },
+    )
+    expect(changes(ran)).toEqual(['apply stop', 'undo stop'])
+    expect(ran.log.filter((line) => line.startsWith('journal')).at(-1)).toBe('journal stop')
+    expect(ran).toMatchObject({ exitCode: 5, error: { code: 'lock-lost' } })
+  })
+
+  test('without the lock on its own node it is left as it is: somebody else may be at work', async () => {
+    const ran = await run(stopped(promote), {
+      lock: { confirm: () => Promise.reject(new ReplctlError('lock-lost', 'lost')) },
+    })
+    expect(changes(ran)).toEqual(['apply prepare', 'apply stop'])
+    expect(ran.exitCode).toBe(6)
+  })
+
+  test('behind the point of no return only what surely was not crossed is taken back', async () => {
+    const failing = { ...promote, fails: 'not-answering' } as const
+    const not = await run(stopped({ ...failing, hasCrossed: async () => false }))
+    expect(changes(not).slice(3)).toEqual(['undo promote', 'undo stop', 'undo prepare'])
+    expect(not.log).toContain('journal prepare stop promote')
+    expect(not.exitCode).toBe(5)
+    for (const hasCrossed of [async () => true, () => Promise.reject(new Error('who knows'))]) {
+      const may = await run(stopped({ ...failing, hasCrossed }))
+      expect(changes(may)).toEqual(['apply prepare', 'apply stop', 'apply promote'])
+      expect(may.exitCode).toBe(6)
+    }
+  })
+})
+
 describe('the journal', () => {
   test('a change that cannot be announced is not made', async () => {
     const ran = await run((log) => fake(log, 'a'), {
