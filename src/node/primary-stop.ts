@@ -19,6 +19,8 @@ is_ours() {
 tell() { printf '%s\\n%s\\n@@\\n' "$1" "$2"; exit 0; }
 is_ours || tell stranger ''
 if [ -n "$prepared" ] && [ ! -f "$state/$prepared" ] && [ ! -f "$data/recovery.conf" ]; then tell unprepared ''; fi
+# A trigger file that an earlier promotion left would promote it again as soon as it starts.
+rm -f -- "$state/promote"
 echo ready
 IFS= read -r word
 [ "$word" = go ] || exit 0
