@@ -1,6 +1,5 @@
 import { type ArchiveMeasure, type ArchiveState, observeArchive } from '../cluster/archive-state.ts'
 import type { Survey } from '../cluster/facts.ts'
-import type { ArchiveSettings } from '../cluster/inventory.ts'
 import { archiveHost } from '../cluster/names.ts'
 import type { Problem } from '../cluster/problem.ts'
 import { clusterIdentifier } from '../cluster/record.ts'
@@ -10,25 +9,6 @@ import { measureArchive } from '../node/measure-archive.ts'
 import type { Node } from '../node/node.ts'
 import { archivedClusters } from '../node/read-archive.ts'
 import type { ClusterSession } from './cluster-session.ts'
-
-/** The archive host, logged into. @throws {ReplctlError} `usage` where there is no archive, or why it cannot be reached */
-export async function reachArchive(
-  session: ClusterSession,
-): Promise<{ readonly settings: ArchiveSettings; readonly host: Node }> {
-  const settings = session.inventory.archive
-  const host = session.hosts.get(archiveHost)
-  if (settings === undefined || host === undefined) {
-    throw new ReplctlError('usage', 'the inventory names no archive', {
-      hint: `Add an "archive" block with host and dir to ${session.inventory.path}.`,
-    })
-  }
-  try {
-    await host.transport.connect()
-  } catch (thrown) {
-    throw asReplctlError(thrown).with({ node: archiveHost })
-  }
-  return { settings, host }
-}
 
 /**
  * The system identifier of the cluster whose archive is meant: the nodes' own, else that of the only one which lies there.

@@ -62,7 +62,18 @@ export function archiveConnection(cluster: string, facts: NodeFacts) {
 }
 
 function judgeStream(cluster: string, facts: NodeFacts): readonly (readonly [ReplctlError, 'error'])[] {
-  if (facts.instance === null || archiveConnection(cluster, facts) !== undefined) return []
+  if (facts.instance === null) return []
+  const waiting = facts.instance.archiver?.readyCount ?? 0
+  if (waiting > 0) {
+    // archive_mode was on before, and goes off at a restart only: without a command nothing is ever archived.
+    const error = new ReplctlError('archive-failing', `WAL piles up on ${facts.name}`, {
+      detail: `archive_mode is still on there, without a command: ${waiting} finished WAL files wait for nobody.`,
+      hint: `WAL is streamed to the archive now; restart ${facts.name}: replctl restart ${facts.name}`,
+      node: facts.name,
+    })
+    return [[error, 'error']]
+  }
+  if (archiveConnection(cluster, facts) !== undefined) return []
   const { slot } = archiveStreamNames(cluster)
   const keeps = facts.instance.slots.some((one) => one.name === slot && one.restartLsn !== null)
   const error = new ReplctlError('archive-failing', `no WAL is streamed from ${facts.name} to the archive`, {

@@ -15,11 +15,12 @@ describeOnHosts('a cluster whose WAL is streamed to its archive', () => {
     cluster = await TestCluster.create(hosts, {
       nodes: ['pg1', 'pg2'],
       inventory: {
+        ssh: { connect_timeout: '10s' },
         archive: { host: hosts.addressOf('backup1'), user: 'postgres', dir: archiveDir, mode: 'stream' },
       },
     })
-    await cluster.init()
-    await cluster.addStandbys()
+    await cluster.succeed(['init', 'primary', 'pg1'], { timeoutMs: 280_000 })
+    await cluster.succeed(['add-standby', 'pg2'], { timeoutMs: 280_000 })
   })
   afterAll(() => hosts?.destroy())
 

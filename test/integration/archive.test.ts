@@ -15,6 +15,7 @@ describeOnHosts('a cluster with a WAL archive', () => {
     cluster = await TestCluster.create(hosts, {
       nodes: ['pg1', 'pg2'],
       inventory: {
+        ssh: { connect_timeout: '10s' },
         archive: {
           host: hosts.addressOf('backup1'),
           user: 'postgres',
@@ -23,8 +24,8 @@ describeOnHosts('a cluster with a WAL archive', () => {
         },
       },
     })
-    await cluster.init()
-    await cluster.addStandbys()
+    await cluster.succeed(['init', 'primary', 'pg1'], { timeoutMs: 280_000 })
+    await cluster.succeed(['add-standby', 'pg2'], { timeoutMs: 280_000 })
   })
   afterAll(() => hosts?.destroy())
 

@@ -280,7 +280,7 @@ Subsystem sftp internal-sftp
     child.stderr!.setEncoding('utf8').on('data', (chunk: string) => {
       stderr += chunk
     })
-    const timer = setTimeout(() => killQuietly(-child.pid!), options.timeoutMs ?? 60_000)
+    const timer = setTimeout(() => killQuietly(-child.pid!), options.timeoutMs ?? 120_000)
     return await new Promise((resolve, reject) => {
       child.once('error', reject)
       child.once('close', (status, signal) => {

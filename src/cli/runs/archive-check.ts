@@ -4,7 +4,8 @@ import { exitCodes } from '../../errors.ts'
 import { readArchive } from '../../node/read-archive.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { archiveCheckJson, archiveCheckText } from '../../report/archive.ts'
-import { archivedIdentifier, reachArchive } from '../archive-access.ts'
+import { archivedIdentifier } from '../archive-access.ts'
+import { openArchive } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { paintOf } from '../operation.ts'
@@ -15,7 +16,7 @@ export async function run(call: Call): Promise<Answer> {
   try {
     const { inventory } = session
     const [{ settings, host }, survey] = await Promise.all([
-      reachArchive(session),
+      openArchive(session),
       surveyNodes([...session.nodes.values()], { isBrief: true }),
     ])
     const { primary } = observeTopology(inventory, survey)

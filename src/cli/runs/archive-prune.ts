@@ -5,7 +5,8 @@ import { surveyNodes } from '../../node/survey.ts'
 import { compareLsn, type Lsn, parseLsn } from '../../postgres/lsn.ts'
 import { walFileName, walFileStart } from '../../postgres/wal-file.ts'
 import { formatBytes } from '../../report/bytes.ts'
-import { archivedIdentifier, reachArchive } from '../archive-access.ts'
+import { archivedIdentifier } from '../archive-access.ts'
+import { openArchive } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 
@@ -14,7 +15,7 @@ export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
     const [{ settings, host }, survey] = await Promise.all([
-      reachArchive(session),
+      openArchive(session),
       surveyNodes([...session.nodes.values()], { isBrief: true }),
     ])
     const { dir } = settings

@@ -4,7 +4,8 @@ import { observeTopology } from '../../cluster/topology.ts'
 import { exitCodes } from '../../errors.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { archiveStatusText } from '../../report/archive.ts'
-import { lookAtArchive, reachArchive } from '../archive-access.ts'
+import { lookAtArchive } from '../archive-access.ts'
+import { openArchive } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { paintOf } from '../operation.ts'
@@ -15,7 +16,7 @@ export async function run(call: Call): Promise<Answer> {
   try {
     const { inventory } = session
     const [, survey] = await Promise.all([
-      reachArchive(session),
+      openArchive(session),
       surveyNodes([...session.nodes.values()], { isBrief: true }),
     ])
     const topology = observeTopology(inventory, survey)

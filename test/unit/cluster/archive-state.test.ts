@@ -77,17 +77,23 @@ describe('what is wrong on the archive host is told', () => {
 describe('WAL that is streamed', () => {
   const receiver = connection('archive', 'async', { flushLsn: lsn('0/6000000') })
 
+  const quiet = { ...archiver, readyCount: 0, oldestReady: null }
+
   test('is behind by what is not yet on disk there', () => {
     const { state } = observe(measure, primary({ replication: [receiver] }), 'stream')
     expect(state).toMatchObject({ ok: true, mode: 'stream', lag_bytes: 0x100, lag_segments: 0 })
   })
 
   test('is missed when nobody receives it, with what its slot keeps', () => {
-    expect(judgeArchiving(inventory('stream'), primary({ replication: [receiver] }))).toEqual([])
-    const told = (changes: object) => judgeArchiving(inventory('stream'), primary(changes))[0]?.[0]
+    const judge = (changes: object) =>
+      judgeArchiving(inventory('stream'), primary({ archiver: quiet, ...changes }))
+    expect(judge({ replication: [receiver] })).toEqual([])
+    const told = (changes: object) => judge(changes)[0]?.[0]
     expect(told({})).toMatchObject({ code: 'archive-failing', node: 'pg1' })
     expect(told({})?.detail).toContain('There is no slot')
     expect(told({ slots: [slot('shop_archive', '0/5000000')] })?.detail).toContain('keeps the WAL')
     expect(observe(measure, primary(), 'stream').state?.ok).toBe(false)
+    // archive_mode was on before: until a restart WAL piles up.
+    expect(told({ archiver, replication: [receiver] })?.message).toContain('piles up')
   })
 })
