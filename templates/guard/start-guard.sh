@@ -98,26 +98,35 @@ fork_of() {
 }
 
 # Asks one node; prints one line: NAME|primary, standby, foreign or silent|timeline|fork or -|what it said.
-# SHOW transaction_read_only tells a standby on every version, once the default is known to be off.
+# SHOW transaction_read_only tells a standby on every version, once the default is known to be off. One whose replay is
+# delayed or paused shows an older timeline than it follows; but it has the history file of the newer one.
 ask() {
-  said=$(query "$2" IDENTIFY_SYSTEM 'SHOW transaction_read_only')
-  identifier=${said%%|*}
-  its_timeline=${said#*|}
+  next=$((timeline + 1))
+  said=$(query "$2" IDENTIFY_SYSTEM 'SHOW transaction_read_only' "TIMELINE_HISTORY $next")
+  identity=${said%%"$newline"*} rest=${said#*"$newline"}
+  read_only=${rest%%"$newline"*} history=${rest#*"$newline"}
+  identifier=${identity%%|*} its_timeline=${identity#*|}
   its_timeline=${its_timeline%%|*}
   role=silent fork=
-  case $identifier in '' | *[!0-9]*) its_timeline=0 ;; esac
-  case $its_timeline in '' | *[!0-9]*) its_timeline=0 ;; esac
-  if [ "$its_timeline" != 0 ]; then
-    case $said in
-      *"${newline}on") role=standby ;;
-      *"${newline}off") role=primary ;;
-    esac
-    [ "$identifier" = "$system" ] || role=foreign
-    if [ "$role" != foreign ] && [ "$role" != silent ] && [ "$its_timeline" -gt "$timeline" ]; then
-      fork=$(query "$2" "TIMELINE_HISTORY $its_timeline" | fork_of)
-    fi
-    said=
-  fi
+  case $identifier in '' | *[!0-9]*) its_timeline= ;; esac
+  case $its_timeline in
+    '' | *[!0-9]*) its_timeline=0 ;;
+    *)
+      case $read_only in on) role=standby ;; off) role=primary ;; esac
+      [ "$identifier" = "$system" ] || role=foreign
+      said=
+      ;;
+  esac
+  case $role in
+    primary | standby)
+      if [ "$its_timeline" -gt "$timeline" ]; then
+        fork=$(query "$2" "TIMELINE_HISTORY $its_timeline" | fork_of)
+      elif [ "$role" = standby ]; then
+        fork=$(printf '%s\n' "$history" | fork_of)
+        [ -z "$fork" ] || its_timeline=$next
+      fi
+      ;;
+  esac
   printf '%s|%s|%s|%s|%s\n' "$1" "$role" "$its_timeline" "${fork:--}" "$(printf %s "${said:--}" | tr '|\n\t' '   ' | cut -c 1-300)"
 }
 

@@ -48,14 +48,20 @@ Min recovery ending loc's timeline:   ${reached}
 const answers = {
   standby: (timeline: number, history = '') => speak(timeline, 'on', history),
   primary: (timeline: number, history = '') => speak(timeline, 'off', history),
+  /** Replays an old timeline and has the history of a newer one. */
+  delayed: (timeline: number, historyOf: number, history: string) =>
+    speak(timeline, 'on', history, historyOf),
   stranger: 'printf "7999|9|0/1|\\noff\\n"',
   refused: 'echo "psql: error: connection to server failed: Connection refused" >&2; exit 2',
   booting: 'echo "psql: error: FATAL:  the database system is starting up" >&2; exit 2',
   noise: 'printf "Welcome|to|the|machine\\n"',
   hangs: 'exec sleep 60',
 }
-const speak = (timeline: number, readOnly: string, history: string) =>
-  `case "$*" in *TIMELINE_HISTORY*) printf '%08X.history|${history}\\n' ${timeline} ;; *) printf '7411|${timeline}|0/5000148|\\n${readOnly}\\n' ;; esac`
+/** As psql does: an answer for each `-c`, an error for a timeline without a history. */
+const speak = (timeline: number, readOnly: string, history: string, historyOf = timeline) => `
+case "$*" in *IDENTIFY_SYSTEM*) printf '7411|${timeline}|0/5000148|\\n${readOnly}\\n' ;; esac
+case "$*" in *'TIMELINE_HISTORY ${historyOf}') printf '%08X.history|${history}\\n' ${historyOf} ;;
+  *TIMELINE_HISTORY*) echo 'ERROR:  could not open file "pg_wal/00000009.history": No such file or directory'; exit 1 ;; esac`
 const fromOne = '1\\t0/3000000\\tno recovery target specified\\n'
 
 describe.each(shells)('the start guard under %s', (shell) => {
@@ -188,6 +194,13 @@ for word; do case $word in host=*) host=\${word#host=}; host=\${host%% *} ;; esa
     const refused = await guard({ pg2: answers.refused, pg3: answers.standby(3, history) })
     expect(refused.status).toBe(1)
     expect(refused.err).toContain('pg3 is a standby on timeline 3')
+    expect(isFenced()).toBe(true)
+  })
+
+  test('a standby that is behind by its delay, and has the history of another timeline, bears witness as well', async () => {
+    const refused = await guard({ pg2: answers.refused, pg3: answers.delayed(1, 2, fromOne) })
+    expect(refused.status).toBe(1)
+    expect(refused.err).toContain('left timeline 1 of this node at 0/3000000')
     expect(isFenced()).toBe(true)
   })
 
