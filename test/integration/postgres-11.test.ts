@@ -71,6 +71,12 @@ describeOnHosts('PostgreSQL 11, beside 15 on every host', () => {
     await cluster.succeed(['promote', 'pg2', '--method', 'trigger-file'])
     await cluster.server('pg2').awaitStreaming('shop_pg3')
     expect(await cluster.server('pg2').isInRecovery()).toBe(false)
+    // Its standby mode taken away by hand, the old primary is fenced again by its start guard.
+    await hosts.exec('pg1', ['rm', `${dataDir}/recovery.conf`])
+    const start = await hosts.exec('pg1', '.replctl/shop/start-guard', { user: 'postgres', check: false })
+    expect(start.exitCode).toBe(1)
+    expect(start.stderr).toContain('pg2 is a primary on timeline 2 of cluster shop')
+    expect(await hosts.readFile('pg1', `${dataDir}/recovery.conf`)).toBe("standby_mode = 'on'\n")
     await cluster.server('pg2').sql('INSERT INTO t VALUES (2)')
     await cluster.server('pg3').awaitCatchup(cluster.server('pg2'))
     await cluster.server('pg2').kill9()
