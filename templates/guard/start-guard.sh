@@ -212,8 +212,8 @@ value() { printf '%s\n' "$control" | sed -n "s/^$1: *//p" | tr -d ' \t'; }
 system=$(value 'Database system identifier')
 timeline=$(value "Latest checkpoint's TimeLineID")
 reached=$(value "Min recovery ending loc's timeline")
-case $system$timeline in
-  '' | *[!0-9]*)
+case ${system:--}${timeline:--} in
+  *[!0-9]*)
     say "could not read pg_control with $bin/pg_controldata: $control"
     [ "$mode" = --check ] && exit 3
     exit 1
