@@ -127,10 +127,12 @@ function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
 /** It stands still, cannot come up read-write, and what only it has is saved, before anything of it is touched. */
 function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
   const { node, primary } = wish
-  if (wish.isContinued) return []
+  // Where an earlier run stopped a standby, this one may have to start it again: it is taken back by `abort`.
+  const stop = wish.runsAs === 'writer' ? [] : [stopStandbyForRejoin(node)]
+  if (wish.isContinued) return stop
   return [
     ...(wish.isToBeFenced ? [keepFenced(fenceInstance(node.name, primary, input, false), wish)] : []),
-    ...(wish.runsAs === 'standby' ? [stopStandbyForRejoin(node)] : []),
+    ...stop,
     ...wish.salvage,
   ]
 }

@@ -35,7 +35,7 @@ fi
 /** A node without data is no member any more, unless its old data directory is about to be put back. */
 const forgetDirectoryScript = `
 rmdir "$dir" 2>/dev/null
-[ -e "$dir.replctl-old" ] || rm -f "$state/cluster.json"
+[ -e "$dir.replctl-old" ] || [ -e "$state/rejoin.json" ] || rm -f "$state/cluster.json"
 `
 
 const makeDirectoryScript = `
