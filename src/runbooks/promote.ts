@@ -74,10 +74,12 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       inOrder([
         ...(replication.slots
           ? [
-              ...standbys.map(({ node, upstream }) =>
-                ensureReplicationSlot(upstream.name, node.slotName, node.name),
-              ),
-              ...wish.away.map((node) => ensureReplicationSlot(name, node.slotName, node.name)),
+              together([
+                ...standbys.map(({ node, upstream }) =>
+                  ensureReplicationSlot(upstream.name, node.slotName, node.name),
+                ),
+                ...wish.away.map((node) => ensureReplicationSlot(name, node.slotName, node.name)),
+              ]),
             ]
           : []),
         ...(replication.mode === 'async' ? [ensureSettings(name, input, wish.confirming)] : []),

@@ -37,6 +37,12 @@ export async function sqlOf(ctx: StepContext, facts: NodeFacts): Promise<SqlSess
   return await node.sql(sqlEndpointOf(node, facts))
 }
 
+/** SQL on the node without a look at its host: the session that is open, else one that a look opens. */
+export async function sqlNow(ctx: StepContext): Promise<SqlSession> {
+  const open = await ctx.node.openSql()
+  return open?.sql ?? (await ask(ctx)).sql
+}
+
 /** Folder of the node's programs. @throws {ReplctlError} `binaries-missing` */
 export function binDirectoryOf(facts: NodeFacts): string {
   if (facts.binaries === null) throw binariesMissing(facts)

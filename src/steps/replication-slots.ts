@@ -7,7 +7,7 @@ import { pending, refused, type Step, type StepContext, satisfied, unknownUntil 
 import { ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
-import { ask, look } from './look.ts'
+import { ask, look, sqlNow } from './look.ts'
 
 /** The upstream keeps WAL for this standby from now on. An inactive slot that lost its WAL is made anew. */
 export function ensureReplicationSlot(upstream: NodeName, slot: string, standby: NodeName): Step {
@@ -26,11 +26,12 @@ export function ensureReplicationSlot(upstream: NodeName, slot: string, standby:
       return satisfied(`it is there, restart_lsn ${found.restartLsn ?? 'not set yet'}`)
     },
     apply: async (ctx) => {
-      const { facts, sql } = await ask(ctx)
+      const sql = await sqlNow(ctx)
       const name = quoteLiteral(slot)
-      if (
+      const isLost = (facts: NodeFacts) =>
         facts.instance?.slots.some((one) => one.name === slot && !one.isActive && one.walStatus === 'lost')
-      ) {
+      if (await sql.value(`SELECT 1 FROM pg_replication_slots WHERE slot_name = ${name}`)) {
+        if (!isLost((await ask(ctx)).facts)) return
         await sql.execute(`SELECT pg_drop_replication_slot(${name})`)
       }
       await sql.execute(`SELECT pg_create_physical_replication_slot(${name}, true)`)
