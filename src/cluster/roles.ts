@@ -47,9 +47,15 @@ export function liveRoles(
 ): Roles {
   const survey = topology.nodes.map((node) => node.facts)
   const members = commonRecord(survey)?.members
-  const running = survey.filter((facts) => isRunningStandby(facts)).map((facts) => facts.name)
-  const isAway = ({ facts, settings }: ObservedNode) =>
-    facts.instance === null && facts.fence === null && (members?.includes(settings.name) ?? true)
+  const isMember = (name: NodeName) => members?.includes(name) ?? true
+  const running = survey
+    .filter((facts) => isRunningStandby(facts) && isMember(facts.name))
+    .map((facts) => facts.name)
+  // A fenced one comes back by a rejoin: it has no place yet, but a slot that was made for that is left to it.
+  const isAway = (node: ObservedNode) =>
+    node.facts.instance === null &&
+    isMember(node.settings.name) &&
+    (node.facts.fence === null || slotHolder(topology, node) !== null)
   const away = topology.nodes.filter(isAway)
   const live = topology.nodes.flatMap((node) => {
     const { settings, upstream } = node

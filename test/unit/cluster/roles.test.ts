@@ -1,14 +1,27 @@
 import { describe, expect, test } from 'vitest'
+import type { NodeFacts } from '../../../src/cluster/facts.ts'
 import type { NodeSettings } from '../../../src/cluster/inventory.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
 import {
   confirmingStandbys,
+  liveRoles,
   meantRoles,
   ownSlots,
   staleSlots,
   wantedSlots,
 } from '../../../src/cluster/roles.ts'
-import { inventoryOf, runningNode, slot } from '../some-cluster.ts'
+import {
+  fenceMark,
+  inventoryOf,
+  observed,
+  receivesFrom,
+  recordOf,
+  runningNode,
+  slot,
+  standbyNode,
+  stoppedNode,
+  unreachableNode,
+} from '../some-cluster.ts'
 
 const names = (...list: string[]) => list.map(nodeName)
 const [pg1, pg2, pg3, pg4] = ['pg1', 'pg2', 'pg3', 'pg4'].map(nodeName) as [
@@ -51,6 +64,42 @@ describe('whom each standby receives from', () => {
     const except = new Map([[pg4, pg3]])
     const roles = meantRoles(four(cascade), { primary: pg1, running: names('pg2', 'pg3', 'pg4'), except })
     expect(roles.upstreams.get(pg4)).toBe('pg3')
+  })
+})
+
+describe('the roles as they are now', () => {
+  const roles = (survey: readonly NodeFacts[]) => {
+    const { inventory, topology } = observed(survey)
+    return Object.fromEntries(liveRoles(inventory, topology, pg1).upstreams)
+  }
+  const leader = (slots: string[] = []) =>
+    runningNode(
+      'pg1',
+      { slots: slots.map((name) => slot(name, '0/5000000', { isActive: false })) },
+      { record: recordOf('pg1', ['pg1', 'pg2', 'pg3']) },
+    )
+
+  test('everybody receives from where it does; one that is away from where a slot waits for it', () => {
+    const child = standbyNode('pg3', '0/1', receivesFrom('10.0.0.12'))
+    const middle = standbyNode('pg2', '0/1', receivesFrom('10.0.0.11'))
+    expect(roles([leader(), middle, child])).toEqual({ pg2: 'pg1', pg3: 'pg2' })
+    const holder = { ...middle, instance: { ...middle.instance!, slots: [slot('shop_pg3', '0/1')] } }
+    expect(roles([leader(), holder, unreachableNode('pg3')])).toEqual({ pg2: 'pg1', pg3: 'pg2' })
+    expect(roles([leader(), middle, unreachableNode('pg3')])).toEqual({ pg2: 'pg1', pg3: 'pg1' })
+  })
+
+  test('one that was removed has no place, whatever it does', () => {
+    const survey = [leader(), standbyNode('pg2', '0/1'), standbyNode('pg3', '0/1'), standbyNode('pg4', '0/1')]
+    expect(roles(survey)).toEqual({ pg2: 'pg1', pg3: 'pg1' })
+  })
+
+  test('a slot that was made for the rejoin of a fenced one is left to it; without one it has no place', () => {
+    const fenced = stoppedNode('pg3', '0/1', { fence: fenceMark('pg1') })
+    expect(roles([leader(['shop_pg3']), standbyNode('pg2', '0/1'), fenced])).toEqual({
+      pg2: 'pg1',
+      pg3: 'pg1',
+    })
+    expect(roles([leader(), standbyNode('pg2', '0/1'), fenced])).toEqual({ pg2: 'pg1' })
   })
 })
 
