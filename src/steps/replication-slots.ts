@@ -38,6 +38,11 @@ export function ensureReplicationSlot(upstream: NodeName, slot: string, standby:
     },
     // By now nobody uses it any more, but a walsender may not have noticed that yet.
     undo: async (ctx) => {
+      // Where PostgreSQL has died meanwhile nothing can be dropped; that must not keep anything else from being taken back.
+      if ((await look(ctx)).instance === null) {
+        ctx.warn(slotStays(upstream, slot))
+        return
+      }
       const { facts, sql } = await ask(ctx)
       if (facts.instance?.slots.some((one) => one.name === slot)) await dropSlot(sql, slot)
     },
@@ -180,6 +185,17 @@ function tooLow(
     hint: `Free one, or raise ${setting} on ${node} (it needs a restart).`,
     node,
   })
+}
+
+function slotStays(node: NodeName, slot: string): ReplctlError {
+  return new ReplctlError(
+    'slot-left-over',
+    `slot "${slot}" stays on ${node}, where PostgreSQL does not run`,
+    {
+      hint: `When it runs again: SELECT pg_drop_replication_slot('${slot}');`,
+      node,
+    },
+  )
 }
 
 function foreignSlot(node: NodeName, slot: string): ReplctlError {
