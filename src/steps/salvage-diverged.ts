@@ -53,7 +53,7 @@ export function requireSalvaged(node: NodeName, primary: NodeName, allowDataLoss
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
-      if (facts.hasRewindInProgress || facts.dataDirectoryState !== 'instance')
+      if (facts.hasRewindInProgress || facts.rejoin !== null || facts.dataDirectoryState !== 'instance')
         return satisfied('it was before')
       if (facts.postmaster?.isAlive === true) return unknownUntil(`PostgreSQL on ${node} is stopped`)
       const divergence = await findDivergence(ctx, facts, primary)
@@ -88,7 +88,7 @@ async function checkSalvage(ctx: StepContext, primary: NodeName): Promise<Findin
   const facts = await look(ctx)
   const { name } = ctx.node
   if (facts.dataDirectoryState !== 'instance') return satisfied('it has no data')
-  if (facts.hasRewindInProgress) return satisfied('a rewind has begun: what it had was saved before')
+  if (facts.hasRewindInProgress || facts.rejoin !== null) return satisfied('a rewind has begun: what it had was saved before')
   if (facts.postmaster?.isAlive === true) {
     return isIsolated(ctx.node, facts)
       ? pending('an earlier run stopped while it was read')
