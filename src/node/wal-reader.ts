@@ -16,6 +16,12 @@ export async function listWalFiles(node: Node): Promise<ReadonlyMap<string, numb
   return new Map(lines.flatMap((match) => (match === null ? [] : [[match[2] ?? '', Number(match[1])]])))
 }
 
+/**
+ * Who gathers WAL, each in a folder of its own: a check, which another operator's --dry-run may run at the same time, must
+ * not take the links away from under a salvage.
+ */
+export type WalViewName = 'wal-view' | 'wal-check'
+
 /** A run of WAL segments in order, which may belong to several timelines: name to read it by → its file in pg_wal. */
 export type WalView = ReadonlyMap<string, string>
 
@@ -23,24 +29,24 @@ export type WalView = ReadonlyMap<string, string>
  * Makes links to the segments of pg_wal in a folder of ours, all named as of one timeline, so that pg_waldump reads
  * through a change of timelines: it takes the names, and asks of the pages only that their timeline never falls.
  */
-export async function makeWalView(node: Node, view: WalView): Promise<void> {
+export async function makeWalView(node: Node, view: WalView, name: WalViewName = 'wal-view'): Promise<void> {
   const script = `
-rm -rf -- "$state/wal-view" && mkdir "$state/wal-view" && cd "$state/wal-view" || exit 74
+rm -rf -- "$state/$3" && mkdir "$state/$3" && cd "$state/$3" || exit 74
 while read -r name file; do ln -s "$2/pg_wal/$file" "$name" || exit 74; done
 `
   const lines = [...view].map(([name, file]) => `${name} ${file}\n`).join('')
   await node.output(
-    stateScript(node, 'gather the WAL', script, [node.settings.postgres.dataDir], lines || '\n'),
+    stateScript(node, 'gather the WAL', script, [node.settings.postgres.dataDir, name], lines || '\n'),
   )
 }
 
-export async function removeWalView(node: Node): Promise<void> {
-  await node.output(stateScript(node, 'put the gathered WAL away', 'rm -rf -- "$state/wal-view"'))
+export async function removeWalView(node: Node, name: WalViewName = 'wal-view'): Promise<void> {
+  await node.output(stateScript(node, 'put the gathered WAL away', 'rm -rf -- "$state/$2"', [name]))
 }
 
 const readScript = `
-cd "$state/wal-view" || exit 74
-bin=$2 start=$3 first=$4 last=$5 useful=$6; shift 6
+cd "$state/$2" || exit 74
+bin=$3 start=$4 first=$5 last=$6 useful=$7; shift 7
 [ -x "$bin/pg_waldump" ] || exit 69
 { "$bin/pg_waldump" -p . -s "$start" "$@" "$first" "$last" 2>complaint; echo $? >status; } | grep -E "$useful"
 cat complaint >&2
@@ -51,6 +57,7 @@ export interface WalReading {
   readonly binDirectory: string
   readonly view: WalView
   readonly start: string
+  readonly name?: WalViewName
   /** Reads no further than so many records. */
   readonly limit?: number
 }
@@ -61,13 +68,13 @@ export interface WalReading {
  */
 export async function readWal(
   node: Node,
-  { binDirectory, view, start, limit }: WalReading,
+  { binDirectory, view, start, limit, name = 'wal-view' }: WalReading,
   take: (record: WalRecord) => void,
 ): Promise<WalEnd> {
   const names = [...view.keys()]
   const useful = limit === undefined ? `^rmgr: (${usefulResourceManagers.join('|')}) ` : '^rmgr: '
   const command = stateScript(node, `pg_waldump from ${start}`, readScript, [
-    ...[binDirectory, start, names[0] ?? '', names.at(-1) ?? '', useful],
+    ...[name, binDirectory, start, names[0] ?? '', names.at(-1) ?? '', useful],
     ...(limit === undefined ? [] : ['-n', String(limit)]),
   ])
   const running = await node.start(command)

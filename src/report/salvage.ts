@@ -3,13 +3,19 @@ import type { Paint } from './paint.ts'
 import { columns } from './table.ts'
 
 /** What was saved of a node, table by table, and what is to be done with it. */
-export function salvageText(node: string, record: SalvageRecord | null, paint: Paint): string {
+export function salvageText(
+  node: string,
+  record: SalvageRecord | null,
+  isNew: boolean,
+  paint: Paint,
+): string {
   if (record === null || (record.transactions === 0 && record.isComplete)) {
     return `${paint.good('✓')} ${paint.name(node)} has nothing that the primary lacks.\n`
   }
   const { rows, transactions, dir, conflicts } = record
   const mark = record.isComplete ? paint.good('✓') : paint.warn('!')
   return [
+    isNew ? '' : `${paint.name(node)} has nothing that was not saved before:\n`,
     `${mark} ${paint.strong(`${rows} rows of ${transactions} transactions`)} that only ${paint.name(node)} had are saved on it, in\n`,
     `  ${dir}\n`,
     columns(

@@ -38,7 +38,9 @@ export function salvageDiverged(node: NodeName, primary: NodeName, _input: Clust
       const facts = await look(ctx)
       await stopIsolated(ctx.node, isolatedPlaceOf(facts, 1 as TimelineId))
       const divergence = await findDivergence(ctx, facts, primary)
-      if (divergence !== null) await makeSalvage(ctx, facts, primary, divergence)
+      if (divergence === null) return
+      const record = await makeSalvage(ctx, facts, primary, divergence)
+      if (!record.isComplete) ctx.warn(notAllSaved(record))
     },
   }
 }
@@ -67,6 +69,14 @@ export function requireSalvaged(node: NodeName, primary: NodeName, allowDataLoss
   }
 }
 
+function notAllSaved({ node, dir, unsalvaged }: SalvageRecord): ReplctlError {
+  return new ReplctlError('salvage-incomplete', `not all of what only ${node} has could be saved`, {
+    detail: `Not saved: ${unsalvaged.join('; ')}.`,
+    hint: `What was saved, and the WAL, is in ${dir} on ${node}. Nothing was discarded.`,
+    node,
+  })
+}
+
 function incomplete({ node, dir, unsalvaged, transactions }: SalvageRecord): ReplctlError {
   return new ReplctlError(
     'salvage-incomplete',
@@ -88,7 +98,8 @@ async function checkSalvage(ctx: StepContext, primary: NodeName): Promise<Findin
   const facts = await look(ctx)
   const { name } = ctx.node
   if (facts.dataDirectoryState !== 'instance') return satisfied('it has no data')
-  if (facts.hasRewindInProgress || facts.rejoin !== null) return satisfied('a rewind has begun: what it had was saved before')
+  if (facts.hasRewindInProgress || facts.rejoin !== null)
+    return satisfied('a rewind has begun: what it had was saved before')
   if (facts.postmaster?.isAlive === true) {
     return isIsolated(ctx.node, facts)
       ? pending('an earlier run stopped while it was read')
@@ -128,7 +139,7 @@ async function isStillTheEnd(
   const from = endLsn ?? divergence.fork
   const view = viewFrom(wal, segmentNumber(from, wal.segmentSizeBytes))
   if (view.size === 0) return endLsn === null
-  await makeWalView(ctx.node, view)
+  await makeWalView(ctx.node, view, 'wal-check')
   const found: Lsn[] = []
   try {
     await readWal(
@@ -139,7 +150,7 @@ async function isStillTheEnd(
       },
     )
   } finally {
-    await removeWalView(ctx.node)
+    await removeWalView(ctx.node, 'wal-check')
   }
   return found.every((lsn) => lsn === endLsn)
 }

@@ -38,7 +38,7 @@ export async function run(call: Call): Promise<Answer> {
             record = node === undefined ? null : await readSalvage(node)
             return { node: name, salvage: record }
           },
-          text: (_after, _outcome, paint) => salvageText(name, record, paint),
+          text: (_after, { hasChanged }, paint) => salvageText(name, record, hasChanged, paint),
           problems: [],
         }
       },

@@ -5,7 +5,7 @@ import type { StepContext } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
 import { readTextFile } from '../../node/files.ts'
 import { listWalFiles, type WalView } from '../../node/wal-reader.ts'
-import type { TimelineId } from '../../postgres/lsn.ts'
+import { compareLsn, type TimelineId } from '../../postgres/lsn.ts'
 import {
   commonAncestor,
   parseTimelineHistory,
@@ -17,6 +17,8 @@ import { ask } from '../look.ts'
 export interface FoundDivergence extends Divergence {
   readonly history: TimelineHistory
   readonly segmentSizeBytes: number
+  /** By its pg_control alone it reached beyond the fork. */
+  readonly isPastFork: boolean
 }
 
 /**
@@ -45,6 +47,9 @@ export async function findDivergence(
     fork: common.lsn,
     history,
     segmentSizeBytes: control.walSegmentSizeBytes,
+    isPastFork: [control.checkpointLsn, control.minRecoveryEndLsn].some(
+      (lsn) => lsn !== null && compareLsn(lsn, common.lsn ?? lsn) > 0,
+    ),
   }
 }
 

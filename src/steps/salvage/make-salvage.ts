@@ -41,7 +41,7 @@ export async function makeSalvage(
   facts: NodeFacts,
   primary: NodeName,
   divergence: FoundDivergence,
-): Promise<void> {
+): Promise<SalvageRecord> {
   const { node } = ctx
   const place = isolatedPlaceOf(facts, divergence.timeline)
   const wal = await findDivergedWal(ctx, divergence)
@@ -68,9 +68,10 @@ export async function makeSalvage(
       endLsn: found.end,
       createdAt: new Date().toISOString(),
       dir: `${stateDirectoryOf(facts.home, node.settings)}/salvage/${id}`,
-      isComplete: true,
+      isComplete: found.missing === null,
       transactions: 0,
       ...nothingSaved,
+      unsalvaged: found.missing === null ? [] : [found.missing],
       conflicts: 0,
       aborted: 0,
       prepared: [],
@@ -80,6 +81,7 @@ export async function makeSalvage(
       found.lost === null ? blank : await fill(ctx, { blank, found, folder, place, primary, divergence, wal })
     await folder.write('salvage.json', `${JSON.stringify(record, null, 2)}\n`)
     await folder.finish()
+    return record
   } finally {
     await removeWalView(node)
   }

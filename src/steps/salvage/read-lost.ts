@@ -2,7 +2,7 @@ import type { StepContext } from '../../engine/step.ts'
 import { makeWalView, readWal } from '../../node/wal-reader.ts'
 import { LostChanges, type LostTransaction, LostTransactions } from '../../postgres/lost-transactions.ts'
 import { compareLsn, type Lsn } from '../../postgres/lsn.ts'
-import { segmentNumber, walFileNameOf } from '../../postgres/wal-file.ts'
+import { segmentNumber, walFileName, walFileNameOf } from '../../postgres/wal-file.ts'
 import type { WalEnd } from '../../postgres/waldump.ts'
 import { type DivergedWal, type FoundDivergence, viewFrom } from './divergence.ts'
 
@@ -24,9 +24,11 @@ export interface DivergedEnd {
   readonly end: Lsn | null
   /** Where the one after it would begin, as far as pg_waldump tells. */
   readonly next: Lsn | null
+  /** Why nothing can be read, although something was written. */
+  readonly missing: string | null
 }
 
-const nothingWritten: DivergedEnd = { lost: null, end: null, next: null }
+const nothingWritten: DivergedEnd = { lost: null, end: null, next: null, missing: null }
 
 /** Reads a diverged node's WAL to its end. */
 export async function findEnd(
@@ -36,7 +38,11 @@ export async function findEnd(
   wal: DivergedWal,
 ): Promise<DivergedEnd> {
   const view = viewFrom(wal, wal.forkSegment)
-  if (view.size === 0) return nothingWritten
+  if (view.size === 0) {
+    const file = walFileName(divergence.timeline, divergence.fork, wal.segmentSizeBytes)
+    const missing = `all that was changed: WAL segment ${file}, in which the fork lies, is not there any more`
+    return { ...nothingWritten, missing: divergence.isPastFork ? missing : null }
+  }
   await makeWalView(ctx.node, view)
   let isAny = false
   const take = ({ lsn }: { lsn: Lsn }) => {
@@ -45,7 +51,7 @@ export async function findEnd(
   await readWal(ctx.node, { binDirectory, view, start: divergence.fork, limit: 1 }, take)
   if (!isAny) return nothingWritten
   const lost = await readTransactions(ctx, binDirectory, divergence, wal)
-  return { lost, end: lost.lost.lastLsn, next: lost.next }
+  return { lost, end: lost.lost.lastLsn, next: lost.next, missing: null }
 }
 
 /**

@@ -1,10 +1,11 @@
-import type { SalvageRecord } from '../../cluster/salvage.ts'
+import type { SalvagedTable, SalvageRecord } from '../../cluster/salvage.ts'
 import type { TextWriter } from '../../node/salvage-folder.ts'
 import type { SqlSession } from '../../node/sql-session.ts'
 import { fileNumberOf, type LostChanges, type LostTransactions } from '../../postgres/lost-transactions.ts'
 import { type CatalogTable, tablesByFileQuery, tablesByOidQuery } from '../../postgres/salvage-queries.ts'
 import { asComment, type SalvageTable, setSalvageSettings } from '../../postgres/salvage-sql.ts'
 import { xidPrecedes } from '../../postgres/xid-set.ts'
+import { type SavedObjects, saveLargeObjects } from './save-large-objects.ts'
 import { type LostTable, saveRows } from './save-rows.ts'
 import { saveSequences } from './save-sequences.ts'
 import { findSchemaChanges } from './schema-changes.ts'
@@ -79,18 +80,20 @@ export async function saveDatabase(task: DatabaseTask): Promise<SalvagePart> {
   const triggers = triggersOf(lostTables, there)
   await sql.write(triggerText(triggers, 'DISABLE'))
   const saved = await saveRows({ ...task, tables: lostTables })
+  const objectTable = tables.find(isLargeObjects)
+  const objects = objectTable === undefined ? noObjects : await saveLargeObjects(task, objectTable.file)
   const sequences = await saveSequences(task, tables)
   await sql.write(sequences.sql)
   await sql.write(`\nSET CONSTRAINTS ALL IMMEDIATE;\n${triggerText(triggers, 'ENABLE')}COMMIT;\n`)
   const isTouched = (one: { inserted: number; updated: number; deleted: number }) =>
     one.inserted + one.updated + one.deleted > 0
   return {
-    tables: saved.tables.filter(isTouched),
+    tables: [...saved.tables.filter(isTouched), ...objectsAsTable(database, objects)],
     sequences: sequences.found,
     schemaChanges,
-    unsalvaged: [...unsalvaged, ...saved.unsalvaged],
-    notes,
-    rows: saved.rows,
+    unsalvaged: [...unsalvaged, ...saved.unsalvaged, ...objects.unsalvaged],
+    notes: [...notes, ...objects.notes],
+    rows: saved.rows + objects.rows,
   }
 }
 
@@ -137,6 +140,17 @@ async function tablesByOid(sql: SqlSession, oids: readonly string[]): Promise<Ma
     timeoutMs: readTimeoutMs,
   })
   return new Map(Object.entries(rows))
+}
+
+const isLargeObjects = ({ schema, name }: CatalogTable): boolean =>
+  schema === 'pg_catalog' && name === 'pg_largeobject'
+
+const noObjects: SavedObjects = { rows: 0, conflicts: 0, unsalvaged: [], notes: [] }
+
+function objectsAsTable(database: string, { rows, conflicts }: SavedObjects): readonly SalvagedTable[] {
+  const place = { database, schema: 'pg_catalog', table: 'pg_largeobject' }
+  const counts = { inserted: rows, updated: 0, deleted: 0, conflicts, alreadyThere: 0 }
+  return rows === 0 ? [] : [{ ...place, ...counts, hasKey: true }]
 }
 
 const isUserTable = ({ kind, schema }: CatalogTable): boolean =>

@@ -12,7 +12,15 @@ import {
 import { isOfFork, type RowChange, writeChange } from '../../postgres/salvage-change.ts'
 import { allStandingQuery, standingQuery } from '../../postgres/salvage-queries.ts'
 import type { SalvageTable } from '../../postgres/salvage-sql.ts'
-import { batchBytes, mostRowBytes, type ReadRow, readTimeoutMs, rowsAt, rowsWithKeys } from './table-rows.ts'
+import {
+  batchBytes,
+  batchRows,
+  mostRowBytes,
+  type ReadRow,
+  readTimeoutMs,
+  rowsAt,
+  rowsWithKeys,
+} from './table-rows.ts'
 
 /** A table that lost transactions changed, as both sides know it. */
 export interface LostTable {
@@ -155,7 +163,7 @@ function* batchesOf(list: ChangeList): Generator<readonly ListedChange[]> {
   let bytes = 0
   for (const change of list.inOrder()) {
     const size = change.bytes * 2 + 200
-    if (batch.length > 0 && (bytes + size > batchBytes || batch.length >= 1000)) {
+    if (batch.length > 0 && (bytes + size > batchBytes || batch.length >= batchRows)) {
       yield batch
       batch = []
       bytes = 0

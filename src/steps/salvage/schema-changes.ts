@@ -1,5 +1,5 @@
 import type { SchemaChange } from '../../cluster/salvage.ts'
-import type { SqlSession } from '../../node/sql-session.ts'
+import { type SqlSession, sqlStateOf } from '../../node/sql-session.ts'
 import { fileNumberOf } from '../../postgres/lost-transactions.ts'
 import { tupleText } from '../../postgres/relation-changes.ts'
 import type { CatalogTable } from '../../postgres/salvage-queries.ts'
@@ -9,14 +9,7 @@ import { readTimeoutMs } from './table-rows.ts'
 
 /** Catalogs that follow from others, or say nothing of the schema. */
 const silent = [
-  ...[
-    'pg_statistic',
-    'pg_statistic_ext_data',
-    'pg_depend',
-    'pg_shdepend',
-    'pg_largeobject',
-    'pg_largeobject_metadata',
-  ],
+  ...['pg_statistic', 'pg_statistic_ext_data', 'pg_depend', 'pg_shdepend', 'pg_largeobject'],
   ...[
     'pg_init_privs',
     'pg_shdescription',
@@ -60,8 +53,14 @@ export async function findSchemaChanges(
   }
   for (const catalog of catalogs) {
     if (catalog.schema !== 'pg_catalog' || catalog.kind !== 'r' || silent.includes(catalog.name)) continue
-    add(await writtenObjects(task, catalog))
-    add(await droppedObjects(task, catalog))
+    try {
+      add(await writtenObjects(task, catalog))
+      add(await droppedObjects(task, catalog))
+    } catch (thrown) {
+      // Not every catalog has objects of its own that can be named.
+      if (sqlStateOf(thrown) === undefined) throw thrown
+      add([{ database: task.database, change: 'changed', kind: 'catalog', identity: catalog.ident }])
+    }
   }
   const all = [...seen.values()]
   return all.filter((one) => !followsAnother(one, all))

@@ -12,7 +12,10 @@ export interface ReadRow extends SalvageRow {
 export const readTimeoutMs = 600_000
 
 /** About how much text is asked for at a time: it bounds the memory of this process. */
-export const batchBytes = 2 * 1024 * 1024
+export const batchBytes = 1024 * 1024
+
+/** Rows that are asked for at a time, however small they are. */
+export const batchRows = 500
 
 /** A row of more than this is not written out: no server would hand its text over in one piece. */
 export const mostRowBytes = 64 * 1024 * 1024
@@ -75,7 +78,7 @@ function pieces(keys: readonly TupleKey[], sizes: ReadonlyMap<TupleKey, number>)
   let bytes = 0
   for (const key of keys) {
     const size = (sizes.get(key) ?? 0) * 2 + 200
-    if (piece.length > 0 && (bytes + size > batchBytes || piece.length >= 1000)) {
+    if (piece.length > 0 && (bytes + size > batchBytes || piece.length >= batchRows)) {
       all.push(piece)
       piece = []
       bytes = 0
