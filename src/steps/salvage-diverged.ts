@@ -144,7 +144,7 @@ async function isStillTheEnd(
   try {
     await readWal(
       ctx.node,
-      { binDirectory: binDirectoryOf(facts), view, start: from, limit: 2 },
+      { name: 'wal-check', binDirectory: binDirectoryOf(facts), view, start: from, limit: 2 },
       ({ lsn }) => {
         if (compareLsn(lsn, from) >= 0) found.push(lsn)
       },
