@@ -64,7 +64,7 @@ export class Operator {
     const deadline = Date.now() + limitMs
     for (let turn = 0; ; turn += 1) {
       const status = await this.call('status')
-      if (status.exitCode === 0) return
+      if (status.exitCode === 0 && !codesOf(status).includes('operation-unfinished')) return
       if (Date.now() > deadline) {
         const last = JSON.stringify(status.json?.problems, null, 1)
         throw new Error(`the cluster could not be mended in ${limitMs} ms; status says\n${last}`)
@@ -73,9 +73,9 @@ export class Operator {
     }
   }
 
-  async #mendOnce({ json }: ReplctlResult, turn: number): Promise<void> {
-    const codes: string[] = (json?.problems ?? []).map((one: { code: string }) => one.code)
-    if (codes.includes('operation-unfinished')) {
+  async #mendOnce(status: ReplctlResult, turn: number): Promise<void> {
+    const { json } = status
+    if (codesOf(status).includes('operation-unfinished')) {
       const resumed = await this.call('resume')
       if (resumed.exitCode === 0) return
     }
@@ -103,4 +103,8 @@ export class Operator {
       `${line}: ${exitCode === null ? 'killed' : `exit ${exitCode}`}${codes.length > 0 ? ` (${codes.join(', ')})` : ''}`,
     )
   }
+}
+
+function codesOf({ json }: ReplctlResult): readonly string[] {
+  return (json?.problems ?? []).map((one: { code: string }) => one.code)
 }
