@@ -39,20 +39,26 @@ describeOnHosts("README.md's commands", () => {
     })
   })
 
-  it('take three empty hosts to a proven cluster, word for word', async () => {
+  it('take three empty hosts to a proven cluster, and through the loss of its primary, word for word', async () => {
     const commands = (await readmeCommands()).filter((command) => command.startsWith('replctl '))
     expect(commands.map((command) => command.split(' ')[1])).toEqual([
-      ...['new', 'doctor', 'init', 'add-standby', 'verify', 'status'],
+      ...['new', 'doctor', 'init', 'add-standby', 'verify', 'status', 'rejoin', 'switchover'],
     ])
+    const primary = new PostgresServer(hosts, 'pg1', { dataDir: '/var/lib/postgresql/15/shop' })
     for (const command of commands) {
       const words = command.split(' ').slice(1)
       const addresses = ['pg1', 'pg2', 'pg3'].map((name) => hosts.addressOf(name))
       const args = words.map((word) => (/^[\d.]+(,[\d.]+)+$/.test(word) ? addresses.join() : word))
+      // What README.md tells in between: the primary's PostgreSQL dies, and "replctl promote" follows.
+      if (words[0] === 'rejoin') {
+        await primary.kill9()
+        const promoted = await runReplctl(['promote'], { cwd: folder })
+        expect(promoted.exitCode, promoted.stderr).toBe(0)
+      }
       const result = await runReplctl(args, { cwd: folder })
       expect(result.exitCode, `${command}\n${result.stdout}\n${result.stderr}`).toBe(0)
       if (words[0] === 'new') await useTestKeys()
     }
-    const primary = new PostgresServer(hosts, 'pg1', { dataDir: '/var/lib/postgresql/15/shop' })
     expect(
       await primary.sqlValue('SELECT count(*)::int FROM pg_stat_replication WHERE state = $$streaming$$'),
     ).toBe(2)
