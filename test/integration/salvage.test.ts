@@ -1,0 +1,407 @@
+import { connect } from 'node:net'
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { describeOnHosts } from '../kit/describe-on-hosts.ts'
+import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
+import { awaitCondition, TestCluster, TestHosts } from '../kit/index.ts'
+import { fingerprint, openToControlHost } from '../kit/observe.ts'
+
+const state = '/var/lib/postgresql/.replctl/shop'
+
+describeOnHosts('salvage: what only a former primary has is written out', () => {
+  let hosts: TestHosts
+  let cluster: TestCluster
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({
+      hosts: [{ name: 'pg1' }, { name: 'pg2', login: 'root' }, { name: 'pg3', login: 'admin' }],
+    })
+    const parameters = { max_prepared_transactions: '10' }
+    cluster = await TestCluster.create(hosts, {
+      inventory: {
+        postgres: { ...openToControlHost.postgres, parameters },
+        ssh: { connect_timeout: '20s' },
+      },
+    })
+    await cluster.init()
+    await cluster.addStandbys()
+    await run('pg1', 'CREATE DATABASE "Other Shop"')
+    await run('pg1', schema)
+    await run('pg1', 'CREATE TABLE "it" (n int PRIMARY KEY); INSERT INTO it VALUES (1)', 'Other Shop')
+    for (const name of ['pg2', 'pg3']) await cluster.server(name).awaitCatchup(cluster.server('pg1'))
+    await saveHosts(hosts)
+  })
+  afterAll(() => hosts?.destroy())
+  beforeEach(async () => {
+    await restoreHosts(hosts)
+    for (const name of ['pg2', 'pg3']) {
+      await cluster
+        .server(name)
+        .awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+    }
+  })
+
+  const run = (node: string, statement: string, database = 'postgres') =>
+    cluster.server(node).sql(statement, { database, timeoutMs: 120_000 })
+  const value = (node: string, query: string, database = 'postgres') =>
+    cluster.server(node).sqlValue(query, { database })
+  const salvage = (node: string, ...more: string[]) => cluster.replctl(['salvage', node, '--json', ...more])
+
+  /** Nothing of what pg1 writes from now on reaches anybody. */
+  async function cutOff(...standbys: string[]): Promise<void> {
+    for (const name of standbys) {
+      const [receiver] = await hosts.pids(name, 'walreceiver')
+      await hosts.kill(name, receiver!, 'SIGSTOP')
+      await run(
+        'pg1',
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'shop_${name}'`,
+      )
+      const gone = `SELECT count(*) = 0 FROM pg_stat_replication WHERE application_name = 'shop_${name}'`
+      await cluster.server('pg1').awaitSql(gone)
+    }
+  }
+
+  async function reconnect(...standbys: string[]): Promise<void> {
+    for (const name of standbys) {
+      for (const receiver of await hosts.pids(name, 'walreceiver'))
+        await hosts.kill(name, receiver, 'SIGCONT')
+      await cluster.server(name).awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+    }
+  }
+
+  /** pg1 does what `statements` say, all alone, crashes, and pg2 leads; `theirs` is what happens there then. */
+  async function loseAfter(statements: string, theirs = 'SELECT 1'): Promise<void> {
+    await cutOff('pg2', 'pg3')
+    await run('pg1', statements)
+    await cluster.server('pg1').kill9()
+    await reconnect('pg2', 'pg3')
+    await cluster.succeed(['promote', 'pg2'])
+    await run('pg2', theirs)
+  }
+
+  /** The folder that a salvage made on a node. */
+  const folderOf = async (node: string) => (await hosts.exec(node, `ls -d ${state}/salvage/*`)).stdout.trim()
+  const lines = async (node: string, name: string) =>
+    (await hosts.readFile(node, `${await folderOf(node)}/${name}`))
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line))
+
+  /** Applies a node's salvage.sql to the primary, as an operator would. */
+  async function apply(from: string, to = 'pg2'): Promise<void> {
+    const text = await hosts.readFile(from, `${await folderOf(from)}/salvage.sql`)
+    await hosts.writeFile(to, '/tmp/salvage.sql', text, { owner: 'postgres' })
+    await hosts.exec(to, 'psql -X -q -d postgres -f /tmp/salvage.sql', { user: 'postgres' })
+  }
+
+  const digests = async (node: string): Promise<Record<string, string>> => {
+    const found: Record<string, string> = {}
+    for (const table of tables) {
+      const text = `SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), 'empty') FROM ${table} t`
+      found[table] = await value(node, text)
+    }
+    const objects =
+      "SELECT string_agg(oid || '=' || encode(lo_get(oid), 'hex'), ' ' ORDER BY oid) FROM pg_largeobject_metadata"
+    found.objects = await value(node, objects)
+    found['Other Shop'] = await value(
+      node,
+      "SELECT string_agg(n::text, ',' ORDER BY n) FROM it",
+      'Other Shop',
+    )
+    return found
+  }
+
+  it('salvage.sql brings the new primary to what the old one had, for every kind of row, and may be applied twice', async () => {
+    // Begun before the fork, committed after it.
+    await run('pg1', straddling)
+    for (const name of ['pg2', 'pg3']) await cluster.server(name).awaitCatchup(cluster.server('pg1'))
+    await cutOff('pg2', 'pg3')
+    await run('pg1', `COMMIT PREPARED 'straddler'; ${lost}`)
+    await run('pg1', 'INSERT INTO it VALUES (2), (3); DELETE FROM it WHERE n = 1', 'Other Shop')
+    const wanted = await digests('pg1')
+    await cluster.server('pg1').kill9()
+    await reconnect('pg2', 'pg3')
+    await cluster.succeed(['promote', 'pg2'])
+    await run('pg2', "ROLLBACK PREPARED 'straddler'")
+    expect(await digests('pg2')).not.toEqual(wanted)
+
+    const before = await fingerprint(hosts, 'pg1')
+    const planned = await salvage('pg1', '--dry-run')
+    expect([planned.exitCode, planned.json.changed]).toEqual([0, false])
+    expect(await fingerprint(hosts, 'pg1')).toBe(before)
+    const door = new DoorWatch(hosts.addressOf('pg1'))
+    const done = await salvage('pg1')
+    expect([done.exitCode, done.json.changed, done.json.problems], done.stderr).toEqual([0, true, []])
+    expect(await door.stop()).toEqual({ opened: 0, wasAsked: true })
+    const record = done.json.result.salvage
+    expect(record).toMatchObject({
+      node: 'pg1',
+      isComplete: true,
+      conflicts: 0,
+      unsalvaged: [],
+      aborted: 1,
+      prepared: ['left open'],
+    })
+    expect(record.rows).toBe((await lines('pg1', 'rows.jsonl')).length)
+    expect(record.transactions).toBe((await lines('pg1', 'transactions.jsonl')).length)
+    expect(
+      record.schemaChanges.map(
+        ({ change, kind, identity }: Record<string, string>) => `${change} ${kind} ${identity}`,
+      ),
+    ).toEqual(
+      expect.arrayContaining([
+        'created table public.fresh',
+        'dropped table public.doomed',
+        'created function public.added()',
+      ]),
+    )
+    expect(record.sequences[0]).toMatchObject({ sequence: 'public.item_id_seq' })
+    expect(record.notes.join('\n')).toMatch(/emptied .*truncated/)
+    expect(record.notes.join('\n')).toContain('large objects that were deleted in postgres: 4712')
+
+    await apply('pg1')
+    const after = await digests('pg2')
+    // What is only proposed in a comment is not applied.
+    const applied = { emptied: '', objects: wanted.objects }
+    expect({ ...after, emptied: '', objects: after.objects?.replace(/ 4712=\w+/, '') }).toEqual({
+      ...wanted,
+      ...applied,
+    })
+    const keyless = ['nokey']
+    await run('pg2', 'DROP TABLE fresh')
+    await apply('pg1')
+    const again = await digests('pg2')
+    for (const table of tables.filter((name) => !keyless.includes(name)))
+      expect(again[table], table).toBe(after[table])
+
+    const mode = 'find "$1" -type d ! -perm 0700 -o -type f ! -perm 0600'
+    expect((await hosts.exec('pg1', ['sh', '-c', mode, 'sh', `${state}/salvage`])).stdout).toBe('')
+    const segments = (await hosts.exec('pg1', `ls ${record.dir}/wal`)).stdout.trim().split('\n')
+    expect(segments).toEqual(record.walSegments)
+    const repeated = await salvage('pg1')
+    expect([repeated.exitCode, repeated.json.changed]).toEqual([0, false])
+    expect(repeated.json.result.salvage).toEqual(record)
+  })
+
+  it('marks what the new primary changed as well, and leaves that alone when the rest is applied', async () => {
+    await loseAfter(
+      `UPDATE item SET v = 'mine' WHERE id IN (1, 2, 3, 4);
+       DELETE FROM item WHERE id = 5;
+       INSERT INTO item (id, v) VALUES (900, 'mine'), (901, 'mine');
+       UPDATE item SET v = 'changed twice' WHERE id = 4;`,
+      `UPDATE item SET v = 'theirs' WHERE id = 1;
+       UPDATE item SET v = 'mine' WHERE id = 2;
+       DELETE FROM item WHERE id = 3;
+       UPDATE item SET v = 'theirs' WHERE id = 5;
+       INSERT INTO item (id, v) VALUES (900, 'theirs');
+       VACUUM item;`,
+    )
+    const done = await salvage('pg1')
+    expect(done.json.result.salvage.tables).toMatchObject([
+      { table: 'item', inserted: 2, updated: 4, deleted: 1, conflicts: 4, alreadyThere: 1, hasKey: true },
+    ])
+    const states = (await lines('pg1', 'rows.jsonl')).map(
+      ({ op, state: is, new: row }) => `${op} ${row?.id} ${is}`,
+    )
+    expect(states.toSorted()).toEqual([
+      ...['delete undefined conflict', 'insert 900 conflict', 'insert 901 clean'],
+      ...['update 1 conflict', 'update 2 already-there', 'update 3 conflict', 'update 4 clean'],
+    ])
+    const text = await hosts.readFile('pg1', `${done.json.result.salvage.dir}/salvage.sql`)
+    expect(text.match(/^-- CONFLICT: .*$/gm)).toHaveLength(4)
+    expect(text).toContain('the new primary has {"id":1,"v":"theirs"')
+    await apply('pg1')
+    const rows = `SELECT string_agg(id || '=' || v, ' ' ORDER BY id) FROM item WHERE id IN (1, 2, 3, 4, 5, 900, 901)`
+    expect(await value('pg2', rows)).toBe('1=theirs 2=mine 4=changed twice 5=theirs 900=theirs 901=mine')
+  })
+
+  it('saves a standby that received more than the one which was promoted', async () => {
+    await cutOff('pg2')
+    await run(
+      'pg1',
+      "INSERT INTO item (id, v) VALUES (700, 'only pg3 has it'); DELETE FROM item WHERE id = 7",
+    )
+    await cluster.server('pg3').awaitCatchup(cluster.server('pg1'))
+    await cluster.server('pg1').kill9()
+    await reconnect('pg2')
+    await cluster.succeed(['promote', 'pg2', '--allow-data-loss', '--timeout', '5s'])
+    const refused = await salvage('pg3')
+    expect([refused.exitCode, refused.json.problems[0].code]).toEqual([3, 'data-directory-in-use'])
+    await cluster.server('pg3').stop()
+    const done = await salvage('pg3')
+    expect([done.exitCode, done.json.changed], done.stderr).toEqual([0, true])
+    expect((await lines('pg3', 'rows.jsonl')).map(({ op, old, new: row }) => [op, old?.id, row?.id])).toEqual(
+      [
+        ['insert', undefined, 700],
+        ['delete', 7, undefined],
+      ],
+    )
+    await cluster.server('pg3').start()
+    expect(await cluster.server('pg3').isInRecovery()).toBe(true)
+  })
+
+  it('gets to the same end after a kill at any moment, and leaves no instance running', async () => {
+    await loseAfter("INSERT INTO item (id, v) SELECT g, 'v' FROM generate_series(1000, 3000) g")
+    for (const moment of ['keeping', 'starting the old instance', 'saved']) {
+      const started = cluster.startReplctl(['salvage', 'pg1', '--verbose'])
+      await awaitCondition(`it is at: ${moment}`, () => started.stderr().includes(moment), {
+        timeoutMs: 60_000,
+      })
+      started.kill()
+      await started.finished
+      expect(
+        await hosts.exec('pg1', `ls ${state}/salvage | grep -v partial`, { check: false }),
+      ).toMatchObject({ stdout: '' })
+    }
+    const done = await salvage('pg1', '--timeout', '90s')
+    expect([done.exitCode, done.json.result?.salvage.rows], done.stderr).toEqual([0, 2001])
+    expect(await hosts.pids('pg1', 'bin/postgres')).toEqual([])
+    expect(
+      (
+        await hosts.exec('pg1', `ls -A ${state}/salvage; ls -d ${state}/isolated ${state}/wal-view`, {
+          check: false,
+        })
+      ).stdout.trim(),
+    ).toMatch(/^tl1-[\w-]+$/)
+  })
+
+  it('keeps the WAL and lists the transactions of an instance that cannot be started, and says what is missing', async () => {
+    await loseAfter("INSERT INTO item (id, v) VALUES (800, 'x')")
+    const { dataDir } = cluster.server('pg1')
+    await hosts.exec('pg1', `echo 'nonsense = here' >> ${dataDir}/postgresql.conf`)
+    const done = await salvage('pg1')
+    expect([done.exitCode, done.json.problems.map((one: { code: string }) => one.code)]).toEqual([
+      0,
+      ['salvage-incomplete'],
+    ])
+    expect(done.json.result.salvage).toMatchObject({ isComplete: false, transactions: 1, rows: 0 })
+    expect(done.json.result.salvage.unsalvaged[0]).toMatch(/nonsense/)
+    expect(await lines('pg1', 'transactions.jsonl')).toMatchObject([{ changes: 1 }])
+    expect((await hosts.exec('pg1', `ls ${done.json.result.salvage.dir}/wal`)).stdout).toMatch(/^0000000100/)
+    // Once it can be started, the same command gets the rest.
+    await hosts.exec('pg1', `sed -i '/^nonsense/d' ${dataDir}/postgresql.conf`)
+    const mended = await salvage('pg1')
+    expect(mended.json.result.salvage).toMatchObject({ isComplete: true, rows: 1 })
+  })
+})
+
+/** Knocks at a server's port all the time. */
+class DoorWatch {
+  #isOver = false
+  #opened = 0
+  #asked = 0
+  readonly #loop: Promise<void>
+  constructor(host: string) {
+    this.#loop = this.#knock(host)
+  }
+
+  async stop(): Promise<{ opened: number; wasAsked: boolean }> {
+    this.#isOver = true
+    await this.#loop
+    return { opened: this.#opened, wasAsked: this.#asked > 5 }
+  }
+
+  async #knock(host: string): Promise<void> {
+    while (!this.#isOver) {
+      const isOpen = await new Promise<boolean>((resolve) => {
+        const socket = connect({ host, port: 5432, timeout: 1000 })
+        socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
+        socket.once('timeout', () => resolve(false)).once('close', () => socket.destroy())
+      })
+      this.#asked += 1
+      if (isOpen) this.#opened += 1
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+  }
+}
+
+const tables = [
+  ...[
+    'item',
+    'nokey',
+    '"Weird ""Name"""."Tab le"',
+    'kinds',
+    'part',
+    'parent',
+    'child',
+    'wide',
+    'audit',
+    'emptied',
+  ],
+  'fresh',
+]
+
+const schema = `
+CREATE TABLE item (id serial PRIMARY KEY, v text, "Big One" text, gone int, n numeric);
+INSERT INTO item (v, n) SELECT 'v' || g, g FROM generate_series(1, 300) g;
+ALTER TABLE item DROP COLUMN gone;
+SELECT setval('item_id_seq', 500);
+CREATE TABLE nokey (a int, b text);
+INSERT INTO nokey SELECT g % 3, 'x' FROM generate_series(1, 9) g;
+CREATE SCHEMA "Weird ""Name""";
+CREATE TABLE "Weird ""Name"""."Tab le" ("Key'1" text, "k 2" date, "select" int, PRIMARY KEY ("Key'1", "k 2"));
+INSERT INTO "Weird ""Name"""."Tab le" VALUES ('a', '2020-01-01', 1), (E'b\\\\''"', 'infinity', 2);
+CREATE TYPE mood AS ENUM ('sad', 'so so', 'ha''ppy');
+CREATE TYPE pair AS (x int, y text);
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+CREATE TABLE kinds (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, doubled int GENERATED ALWAYS AS (i * 2) STORED, i int,
+  f float8, r real, n numeric, t timestamptz, s timestamp, d interval, b bytea, j json, jb jsonb, a text[], m int[], e mood,
+  p pair, o positive, c char(5), bo boolean, u uuid, ip inet, x xml, bits bit varying, rg int4range, mo money, ch "char", na name);
+CREATE TABLE part (id int, region text, v text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE part_eu PARTITION OF part FOR VALUES IN ('eu');
+CREATE TABLE part_us PARTITION OF part FOR VALUES IN ('us');
+INSERT INTO part SELECT g, 'eu', 'v' FROM generate_series(1, 10) g;
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent);
+INSERT INTO parent VALUES (1), (2); INSERT INTO child VALUES (1, 1), (2, 2);
+CREATE TABLE wide (id int PRIMARY KEY, big text);
+ALTER TABLE wide ALTER big SET STORAGE EXTERNAL;
+INSERT INTO wide SELECT g, (SELECT string_agg(md5(g::text || h::text), '') FROM generate_series(1, 200) h) FROM generate_series(1, 5) g;
+CREATE TABLE audit (id bigserial PRIMARY KEY, what text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit (what) VALUES (TG_OP || NEW.id); RETURN NULL; END $$;
+CREATE TRIGGER noted AFTER INSERT OR UPDATE ON item FOR EACH ROW EXECUTE FUNCTION note();
+CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied VALUES (1), (2);
+CREATE TABLE doomed (id int);
+SELECT lo_from_bytea(4711, 'of before'), lo_from_bytea(4712, 'deleted');
+`
+
+const straddling = `
+BEGIN; INSERT INTO item (id, v) VALUES (650, 'straddles'); UPDATE item SET v = 'straddled' WHERE id = 50;
+DELETE FROM item WHERE id = 51; PREPARE TRANSACTION 'straddler';
+`
+
+const lost = `
+BEGIN; INSERT INTO item (id, v) VALUES (1001, 'a'); SAVEPOINT s; INSERT INTO item (id, v, n) VALUES (1002, E'it''s \\\\ b\\nnext line', 'NaN'); RELEASE s;
+UPDATE item SET v = 'upd' WHERE id = 1001; COMMIT;
+UPDATE item SET v = 'changed', n = 12345678901234567890.12345678900 WHERE id = 5;
+UPDATE item SET v = 'and again' WHERE id = 5;
+DELETE FROM item WHERE id = 6;
+UPDATE item SET id = 2008 WHERE id = 8;
+UPDATE item SET "Big One" = repeat('long', 5000) WHERE id = 9;
+BEGIN; INSERT INTO item (id, v) VALUES (1003, 'rolled back'); ROLLBACK;
+BEGIN; DELETE FROM item WHERE id = 20; PREPARE TRANSACTION 'left open';
+BEGIN; INSERT INTO item (id, v) VALUES (1004, 'prepared'); PREPARE TRANSACTION 'done';
+COMMIT PREPARED 'done';
+INSERT INTO item (id, v) VALUES (1005, 'gone'); DELETE FROM item WHERE id = 1005; VACUUM item;
+INSERT INTO item (id, v) VALUES (1006, 'in a place of before');
+INSERT INTO item (v) VALUES ('by the sequence');
+INSERT INTO item (id, v) VALUES (12, 'z') ON CONFLICT (id) DO UPDATE SET v = 'upsert';
+COPY nokey FROM PROGRAM 'printf "7\\tcopied\\n8\\tcopied\\n9\\tcopied\\n"';
+DELETE FROM nokey WHERE ctid = (SELECT min(ctid) FROM nokey WHERE a = 2);
+UPDATE nokey SET b = 'y' WHERE ctid = (SELECT min(ctid) FROM nokey WHERE a = 1);
+INSERT INTO "Weird ""Name"""."Tab le" VALUES ('c', '-infinity', NULL);
+UPDATE "Weird ""Name"""."Tab le" SET "select" = 7 WHERE "k 2" = 'infinity';
+DELETE FROM "Weird ""Name"""."Tab le" WHERE "Key'1" = 'a';
+INSERT INTO kinds (i, f, r, n, t, s, d, b, j, jb, a, m, e, p, o, c, bo, u, ip, x, bits, rg, mo, ch, na) VALUES
+ (1, 0.1, 1e-30, 1.10, '2024-02-29 12:34:56.789012+05', 'infinity', '1 mon -2 days 03:04:05.000006', '\\x00ff', E'{"a":\\n 1.10}', '{"z": 1e3, "a": null}', ARRAY['q"', NULL, 'a,b', E'\\\\'], '[2:3][1:2]={{1,2},{3,4}}',
+  'ha''ppy', ROW(NULL, 'x,"y'), 5, 'ab', true, '0b3b4d3a-0000-4000-8000-000000000001', '10.0.0.1/8', '<a>&amp;</a>', B'101', '[1,5)', '1234.50', 'x', 'a name'),
+ (2, 'NaN', '-Infinity', 'NaN', '-infinity', '0044-03-15 00:00:00 BC', '-1 year', '', '[]', '"x"', '{}', NULL, 'sad', ROW(NULL, NULL), 1, '', false, NULL, '::1', NULL, B'', 'empty', NULL, '', '');
+INSERT INTO part VALUES (11, 'us', 'new'); UPDATE part SET region = 'us' WHERE id = 3; DELETE FROM part WHERE id = 4;
+DELETE FROM child WHERE id = 1; DELETE FROM parent WHERE id = 1; INSERT INTO parent VALUES (3); INSERT INTO child VALUES (3, 3);
+UPDATE parent SET id = 33 WHERE id = 3 AND false; UPDATE child SET parent = 3 WHERE id = 2; DELETE FROM parent WHERE id = 2;
+UPDATE wide SET big = big || 'x' WHERE id = 1; DELETE FROM wide WHERE id = 2; UPDATE wide SET id = 30 WHERE id = 3;
+CREATE TABLE fresh (x int PRIMARY KEY, y jsonb DEFAULT '{}'); INSERT INTO fresh VALUES (1, '{"a": 1.10}'), (2, NULL);
+CREATE FUNCTION added() RETURNS int LANGUAGE sql AS 'SELECT 1';
+DROP TABLE doomed;
+TRUNCATE emptied; INSERT INTO emptied VALUES (9);
+SELECT lo_from_bytea(4800, repeat('large', 2000)::bytea), lo_unlink(4712);
+`
