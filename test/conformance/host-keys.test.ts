@@ -165,7 +165,7 @@ describe.skipIf(!hasSshd)("the host's key", () => {
     const file = join(sshd.folder, 'learnt')
     const settings = { knownHosts: file, hostKeyPolicy: 'accept-new', identityFile: '/nonexistent' } as const
     await expect(logIn(settings)).rejects.toMatchObject({ code: 'auth-refused' })
-    await until('it is learnt', 1000, () => existsSync(file))
+    await until('it is learnt', 20_000, () => existsSync(file))
   })
 
   test('is looked up in the files that ssh_config names, under its HostKeyAlias', async () => {

@@ -338,7 +338,7 @@ async function startAgent(socket: string): Promise<Agent> {
       ...args,
     ])
   }
-  await until('the agent answers', 5000, () => {
+  await until('the agent answers', 20_000, () => {
     try {
       call(['-D'])
       return true

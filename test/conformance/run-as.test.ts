@@ -116,11 +116,11 @@ describe.skipIf(!canTest)('who a command runs as', () => {
     const transport = ssh(login === 'root' ? 'root' : users.name(login))
     const script = 'trap "" TERM; sleep 300 & echo $! $$; while :; do sleep 1; done'
     const pids: number[] = []
-    const running = await transport.start(shellScript('a test', script), { timeoutMs: 700 })
+    const running = await transport.start(shellScript('a test', script), { timeoutMs: 3_000 })
     running.onStdout((text) => pids.push(...text.trim().split(' ').map(Number)))
     await expect(running.finished).rejects.toMatchObject({ code: 'timeout' })
     expect(pids).toHaveLength(2)
-    await until('all are gone', 2000, () => !pids.some(isAlive))
+    await until('all are gone', 20_000, () => !pids.some(isAlive))
     await transport.close()
   })
 })

@@ -175,14 +175,14 @@ describe.each(subjects)('$name', ({ open }) => {
     const file = scratchFile()
     const script = 'sleep 300 & echo $! $$ > "$1.new"; mv "$1.new" "$1"; wait; sleep 300'
     const startedAt = performance.now()
-    const error = await transport.run(sh(script, [file]), { timeoutMs: 800 }).catch((e: unknown) => e)
+    const error = await transport.run(sh(script, [file]), { timeoutMs: 3_000 }).catch((e: unknown) => e)
     expect(error).toBeInstanceOf(ReplctlError)
     expect(error).toMatchObject({ code: 'timeout', message: expect.stringContaining('a test') })
     expect((error as ReplctlError).detail).not.toMatch(/still/)
-    expect(performance.now() - startedAt).toBeLessThan(4000)
+    expect(performance.now() - startedAt).toBeLessThan(30_000)
     const pids = readFileSync(file, 'utf8').trim().split(' ').map(Number)
     expect(pids).toHaveLength(2)
-    await until('both are gone', 2000, () => !pids.some(isAlive))
+    await until('both are gone', 20_000, () => !pids.some(isAlive))
   })
 
   test('a command that ignores SIGTERM is killed for good', async () => {
@@ -191,7 +191,7 @@ describe.each(subjects)('$name', ({ open }) => {
     await expect(transport.run(sh(script, [file]), { timeoutMs: 500 })).rejects.toMatchObject({
       code: 'timeout',
     })
-    await until('it is gone', 2000, () => !isAlive(Number(readFileSync(file, 'utf8'))))
+    await until('it is gone', 20_000, () => !isAlive(Number(readFileSync(file, 'utf8'))))
   })
 
   test('an abort signal kills the command', async () => {
@@ -201,10 +201,10 @@ describe.each(subjects)('$name', ({ open }) => {
       signal: aborter.signal,
     })
     running.catch(() => {})
-    await until('it runs', 5000, () => existsSync(file))
+    await until('it runs', 20_000, () => existsSync(file))
     aborter.abort()
     await expect(running).rejects.toMatchObject({ code: 'interrupted' })
-    await until('it is gone', 2000, () => !isAlive(Number(readFileSync(file, 'utf8'))))
+    await until('it is gone', 20_000, () => !isAlive(Number(readFileSync(file, 'utf8'))))
     const late = transport.run(sh('touch "$1"', [`${file}.late`]), { signal: aborter.signal })
     await expect(late).rejects.toMatchObject({ code: 'interrupted' })
     expect(existsSync(`${file}.late`)).toBe(false)
@@ -220,7 +220,7 @@ describe.each(subjects)('$name', ({ open }) => {
     const startedAt = performance.now()
     const { stdout, status } = await transport.run(sh('sleep 20 & echo $!; exit 3'))
     expect(status).toBe(3)
-    expect(performance.now() - startedAt).toBeLessThan(5000)
+    expect(performance.now() - startedAt).toBeLessThan(15_000)
     await transport.run(sh('kill "$1"', [stdout.trim()]))
   })
 
@@ -234,7 +234,7 @@ describe.each(subjects)('$name', ({ open }) => {
       seen.err += text
     })
     await running.write('one\n')
-    await until('the first answer', 5000, () => seen.out === '<one>\n')
+    await until('the first answer', 20_000, () => seen.out === '<one>\n')
     await running.write('élan\n')
     running.endInput()
     expect(await running.finished).toEqual({ status: 4, signal: null })
@@ -249,7 +249,7 @@ describe.each(subjects)('$name', ({ open }) => {
     running.onStdout((text) => {
       seen += text
     })
-    await until('all of it', 5000, () => seen === 'early\nfirst\n')
+    await until('all of it', 20_000, () => seen === 'early\nfirst\n')
     running.endInput()
     await running.finished
   })
@@ -260,7 +260,7 @@ describe.each(subjects)('$name', ({ open }) => {
     running.onStdout((text) => {
       pid += text
     })
-    await until('it runs', 5000, () => pid.endsWith('\n'))
+    await until('it runs', 20_000, () => pid.endsWith('\n'))
     running.kill()
     expect(await running.finished).toEqual({ status: 9, signal: null })
     expect(isAlive(Number(pid))).toBe(false)
@@ -309,6 +309,6 @@ describe.each(subjects)('$name', ({ open }) => {
     await expect(running.write('x\n')).rejects.toMatchObject({ code: 'connection-lost' })
     await expect(other.run(sh('true'))).rejects.toMatchObject({ code: 'connection-lost' })
     await expect(other.start(sh('true'))).rejects.toMatchObject({ code: 'connection-lost' })
-    await until('it saw the end of its input', 2000, () => existsSync(file))
+    await until('it saw the end of its input', 20_000, () => existsSync(file))
   })
 })

@@ -108,7 +108,7 @@ function inventoryFor(hosts: Hosts, nodes: readonly string[]): InventoryPart {
     ssh: {
       identity_file: hosts.identityFile,
       known_hosts: hosts.knownHostsFile,
-      connect_timeout: '2s',
+      connect_timeout: '6s',
     },
     nodes: Object.fromEntries(nodes.map((name) => [name, node(name)])),
   }
