@@ -129,10 +129,15 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
   it('P-20: one that was killed under load is recovered and rewound without ever accepting a client that could write', async () => {
     const client = new Client(hosts, 'pg1')
     await awaitCondition('the client writes', () => client.confirmed.length > 20)
-    await hosts.cutLink('pg1', 'pg2')
+    const writesOn = async () => {
+      const seen = client.confirmed.length
+      await awaitCondition('the client writes on', () => client.confirmed.length > seen + 20)
+    }
+    // pg2 goes on receiving for a while, so that it is ahead of pg3.
     await hosts.cutLink('pg1', 'pg3')
-    const seen = client.confirmed.length
-    await awaitCondition('the client writes on', () => client.confirmed.length > seen + 20)
+    await writesOn()
+    await hosts.cutLink('pg1', 'pg2')
+    await writesOn()
     await cluster.server('pg1').kill9()
     const confirmed = await client.stop()
     await cluster.succeed(['promote', 'pg2'])
