@@ -39,7 +39,9 @@ while alive "$@" && [ $tries -lt 10 ]; do tries=$((tries + 1)); sleep 0.1 || sle
 if alive "$@"; then signal KILL "$@"; fi; } 2>/dev/null`
 
 /** How long a killed command may take to be gone before we return without that knowledge. */
-const killPatienceMs = 3000
+const killPatienceMs = 8000
+/** How long one that is to be killed may take to say by which ids it can be. */
+const beginPatienceMs = 4000
 
 /** Launches a command: framing, who it runs as, standard input. The same for every transport. */
 export async function launchCommand(
@@ -79,7 +81,7 @@ async function killCommand(
   process: PipedProcess,
   session: CommandSession,
 ): Promise<boolean> {
-  if (!(await settlesWithin(session.begun, 1000))) process.terminate()
+  if (!(await settlesWithin(session.begun, beginPatienceMs))) process.terminate()
   const isOver = await settlesWithin(session.ended, 0)
   if (!isOver && session.processIds.length > 0) await killGroups(pad, runAs, session.processIds)
   const isGone = isOver || (await settlesWithin(process.exited, killPatienceMs))

@@ -228,6 +228,9 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
     await cluster
       .server('pg1')
       .awaitSql("SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = 'shop_pg2'")
+    // The clone takes more WAL than that to copy the instance.
+    await run('pg1', "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'")
+    await cluster.server('pg1').reload()
     const done = await rejoin('pg2')
     told(done).toMatchObject({ exit: 0, changed: true, method: 'reclone', codes: [] })
     expect(done.json.result.salvage).toBeNull()
