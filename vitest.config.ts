@@ -2,8 +2,8 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
-    // The integration tests wait more than they compute: three files at a time keep two cores busy.
-    maxWorkers: 3,
+    // The integration tests start many processes: more files at a time than cores only make each wait longer.
+    maxWorkers: 2,
     projects: [
       // Pure code: nothing a test does can reach another, so that one worker may serve many files.
       {
