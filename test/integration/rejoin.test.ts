@@ -82,7 +82,7 @@ describeOnHosts('rejoin', () => {
     await hosts.exec(
       'pg1',
       `cd ${data()}; echo certificate >server.crt; echo key >server.key; chmod 600 server.key
-mkdir own; echo mine >own/file; echo "work_mem = '7MB'" >>postgresql.conf; echo 'host own own 192.0.2.1/32 reject' >>pg_hba.conf
+mkdir own; echo mine >own/file; sed -i "1i work_mem = '7MB'" postgresql.conf; echo 'host own own 192.0.2.1/32 reject' >>pg_hba.conf
 mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
       { user: 'postgres' },
     )
