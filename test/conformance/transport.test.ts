@@ -218,9 +218,9 @@ describe.each(subjects)('$name', ({ open }) => {
 
   test('a daemon left behind that holds the pipes open does not hold us', async () => {
     const startedAt = performance.now()
-    const { stdout, status } = await transport.run(sh('sleep 20 & echo $!; exit 3'))
+    const { stdout, status } = await transport.run(sh('sleep 300 & echo $!; exit 3'))
     expect(status).toBe(3)
-    expect(performance.now() - startedAt).toBeLessThan(15_000)
+    expect(performance.now() - startedAt).toBeLessThan(100_000)
     await transport.run(sh('kill "$1"', [stdout.trim()]))
   })
 
