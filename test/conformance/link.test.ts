@@ -86,7 +86,7 @@ describe.skipIf(!hasSshd)('the link', () => {
     await transport.close()
   })
 
-  test('dead without a word is noticed within 15 s', async () => {
+  test('dead without a word is noticed within 20 s', async () => {
     const broken = await other({})
     const transport = open(broken)
     const running = transport.run(sh('sleep 60'))
@@ -96,7 +96,7 @@ describe.skipIf(!hasSshd)('the link', () => {
     broken.signalSessions('SIGSTOP')
     const startedAt = performance.now()
     await rejection
-    expect(performance.now() - startedAt).toBeLessThan(15_000)
+    expect(performance.now() - startedAt).toBeLessThan(20_000)
     await transport.close()
   }, 30_000)
 
