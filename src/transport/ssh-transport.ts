@@ -136,7 +136,7 @@ class SshTransport implements Transport {
     const script =
       'if [ ! -e "$1" ]; then echo ENOENT; elif [ ! -S "$1" ]; then echo ENOTSOCK; elif [ ! -w "$1" ]; then echo EACCES; fi'
     const look = shellScript(`look at ${path}`, script, [path], { runAs: 'login' })
-    const said = await this.run(look, { timeoutMs: 5000 }).catch(() => undefined)
+    const said = await this.run(look, { timeoutMs: 15_000 }).catch(() => undefined)
     const isKnown = said?.status === 0 && said.stdout !== ''
     if (isKnown) return said.stdout.trim()
     const message = error instanceof Error ? error.message : String(error)
