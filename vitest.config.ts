@@ -13,6 +13,7 @@ export default defineConfig({
           pool: 'threads',
           isolate: false,
           testTimeout: 60_000, // a few start a shell, or the bundler: on a busy machine that takes its time
+          hookTimeout: 60_000,
         },
       },
       {
@@ -27,8 +28,8 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
-          testTimeout: 300_000,
-          hookTimeout: 300_000,
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
         },
       },
     ],
