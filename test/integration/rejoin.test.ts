@@ -246,10 +246,6 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
   it.each([
     ['after the fence', /fence the old primary/],
     ['after the salvage', /save what only pg1 has/],
-    ['after pg_rewind was tried', /try pg_rewind/],
-    ['in the middle of pg_rewind', null],
-    ['after pg_rewind', /rewind it with pg_rewind/],
-    ['after the own files were put back', /put the node's own files back/],
   ] as const)('killed %s, it gets to the end from another control host', async (_, step) => {
     await divergePg1()
     await cluster.server('pg1').kill9()
@@ -264,21 +260,10 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
         .stderr()
         .split('\n')
         .some((line) => /^[✓·] /.test(line) && title.test(line))
-    if (step === null) {
-      await awaitCondition('pg_rewind is about to start', () => isOver || hasEnded(/try pg_rewind/), {
-        timeoutMs: 300_000,
-        everyMs: 2,
-      })
-      await awaitCondition('pg_rewind was killed', async () => isOver || (await killRewind()), {
-        timeoutMs: 60_000,
-        everyMs: 2,
-      })
-    } else {
-      await awaitCondition(`${step} ended`, () => isOver || hasEnded(step), {
-        timeoutMs: 300_000,
-        everyMs: 2,
-      })
-    }
+    await awaitCondition(`${step} ended`, () => isOver || hasEnded(step), {
+      timeoutMs: 300_000,
+      everyMs: 2,
+    })
     started.kill()
     await started.finished
     expect(await writersNow(hosts)).toEqual(['pg2'])
@@ -294,14 +279,4 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
     const saved = await hosts.exec('pg1', `cat ${state}/salvage/*/rows.jsonl`)
     expect(saved.stdout).toContain('"new":{"id":1}')
   })
-
-  /** What stopped in the middle of it cannot be started, by nobody. */
-  async function killRewind(): Promise<boolean> {
-    const pids = await hosts.pids('pg1', 'bin/pg_rewind -D .*--no-ensure-shutdown$')
-    if (pids.length === 0) return false
-    for (const pid of pids) await hosts.kill('pg1', pid).catch(() => undefined)
-    if ((await hosts.exec('pg1', `stat -c %a ${data()}`)).stdout.trim() !== '701') return false
-    await expect(cluster.server('pg1').start()).rejects.toThrow()
-    return true
-  }
 })
