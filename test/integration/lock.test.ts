@@ -52,7 +52,11 @@ describeOnHosts('P-51: one operation at a time', () => {
     expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
   const promote = (...args: string[]) => cluster.replctl(['promote', 'pg2', ...args, '--json'])
   const isHeld = () => hosts.pids('pg1', 'hold the cluster lock|journal.new').then((pids) => pids.length > 0)
-  const isCloning = () => hosts.pids('pg3', 'pg_basebackup').then((pids) => pids.length > 0)
+  /** Seen by the server: a pg_basebackup process on pg3 may be one that only tells its version. */
+  const isCloning = async () =>
+    (await cluster
+      .server('pg1')
+      .sqlValue("SELECT count(*) > 0 FROM pg_stat_replication WHERE state = 'backup'")) === true
 
   /** A slow add-standby: its base backup trickles. */
   async function startSlowClone() {
