@@ -4,7 +4,7 @@ import type { NodeFacts, ReplicationSlot } from './facts.ts'
 import type { Inventory } from './inventory.ts'
 import { commonRecord } from './record.ts'
 import { ownSlots } from './roles.ts'
-import type { ObservedNode, Topology } from './topology.ts'
+import { expectedUpstream, type ObservedNode, type Topology } from './topology.ts'
 
 /** What is wrong with the slot that a standby should use; null where all is well, or nobody can tell. */
 export function slotFinding(
@@ -51,10 +51,23 @@ export function leftOverSlots(inventory: Inventory, topology: Topology): readonl
       const owner = topology.nodes.find((one) => one.settings.slotName === slotName)
       if (slot === undefined || owner === undefined || slot.isActive) return []
       const isMember = members === undefined || members.includes(owner.settings.name)
-      if (isMember && !receivesElsewhere(owner, holder)) return []
+      if (isMember && (!receivesElsewhere(owner, holder) || isWaitedFor(inventory, topology, owner, holder)))
+        return []
       return [leftOver(holder, owner, slot, isMember)]
     })
   })
+}
+
+/** It ought to receive from here, and is told so as wrong-upstream: the slot is what it will come back to. */
+function isWaitedFor(
+  inventory: Inventory,
+  { primary, nodes }: Topology,
+  owner: ObservedNode,
+  holder: ObservedNode,
+): boolean {
+  if (primary === null || owner === holder || owner.settings.name === primary) return false
+  const survey = nodes.map((node) => node.facts)
+  return expectedUpstream(inventory, owner.settings, primary, survey) === holder.settings.name
 }
 
 function receivesElsewhere(owner: ObservedNode, holder: ObservedNode): boolean {

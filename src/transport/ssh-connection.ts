@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream'
 import type { Client } from 'ssh2'
 import { ReplctlError } from '../errors.ts'
 import { defer, settlesWithin } from './deferred.ts'
+import { createGate } from './gate.ts'
 import { dial, dialThrough } from './ssh-dial.ts'
 import { connectTimedOut, hostUnreachable } from './ssh-errors.ts'
 import { EarlyCloseError, logIn, prepareLogin } from './ssh-handshake.ts'
@@ -29,13 +30,20 @@ interface Journey {
 
 const mostTries = 3
 
+// sshd and bastions drop logins at random when more than ten are under way (MaxStartups), and a hundred key exchanges at
+// once starve each other. Who takes longer than the patience makes room: dead hosts must not hold up the others.
+const logins = createGate(8)
+const patienceMs = 300
+
 /**
- * Logs into a host, through the hosts before it; the time limit covers the whole way.
+ * Logs into a host, through the hosts before it; the time limit covers the whole way. Only a few logins begin at once.
  * @throws {ReplctlError} `host-unreachable`, `host-key-…`, `auth-refused`
  */
 export async function openSshConnection(request: RouteRequest): Promise<SshConnection> {
   const { connectTimeoutMs } = request.settings
   const aborter = new AbortController()
+  const leave = await logins.enter('short', aborter.signal)
+  const impatience = setTimeout(leave, patienceMs)
   const journey: Journey = { request, aborter, sockets: [], clients: [], hop: undefined, stage: '' }
   const late = defer<never>()
   const timer = setTimeout(() => late.reject(timedOut(journey)), connectTimeoutMs)
@@ -47,6 +55,8 @@ export async function openSshConnection(request: RouteRequest): Promise<SshConne
     tearDown(journey)
     throw onTheWay(journey, error)
   } finally {
+    leave()
+    clearTimeout(impatience)
     clearTimeout(timer)
   }
 }

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
-import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
+import { type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
 import { fingerprint, openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
+import { disturbAt, killAt } from '../reliability/kill-points.ts'
 
 describeOnHosts('promote, interrupted', () => {
   let hosts: TestHosts
@@ -38,27 +39,7 @@ describeOnHosts('promote, interrupted', () => {
   const told = (result: ReplctlResult) =>
     expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
 
-  /** Starts promote and does `deed` right after its k-th step ended; gives how many steps had ended by then. */
-  async function interruptAfterStep(
-    k: number,
-    deed: (kill: () => void) => unknown,
-    args: string[] = [],
-  ): Promise<number> {
-    const started = cluster.startReplctl(['promote', 'pg2', ...args])
-    const ended = () =>
-      started
-        .stderr()
-        .split('\n')
-        .filter((line) => /^[✓·] /.test(line)).length
-    let isOver = false
-    void started.finished.then(() => {
-      isOver = true
-    })
-    await awaitCondition(`step ${k} of promote ended`, () => isOver || ended() >= k, { everyMs: 2 })
-    await deed(() => started.kill())
-    await started.finished
-    return ended()
-  }
+  const promote = (...args: string[]) => ['promote', 'pg2', ...args]
 
   async function expectOneGoodCluster(): Promise<void> {
     expect(await writersNow(hosts)).toEqual(['pg2'])
@@ -75,7 +56,7 @@ describeOnHosts('promote, interrupted', () => {
     async (k) => {
       const watch = new WriterWatch(hosts)
       await cluster.server('pg1').kill9()
-      await interruptAfterStep(k, (kill) => kill())
+      await killAt(cluster, promote(), { kind: 'step', n: k })
       const elsewhere = join(hosts.directory, `elsewhere-${k}`)
       await mkdir(elsewhere, { recursive: true })
       const isResume = k % 2 === 1
@@ -91,9 +72,11 @@ describeOnHosts('promote, interrupted', () => {
   )
 
   it('killed before the promotion, it can be taken back: the old primary is in service again', async () => {
-    const before = await fingerprint(hosts, 'pg2')
-    await interruptAfterStep(1, (kill) => kill(), ['--allow-split-brain'])
-    if ((await writersNow(hosts)).includes('pg2')) return // It was quicker than the kill.
+    // Which operations are over is told on each node.
+    const look = async () => (await fingerprint(hosts, 'pg2')).replace(/^.*\/ended$/m, '')
+    const before = await look()
+    const killed = await killAt(cluster, promote('--allow-split-brain'), { kind: 'step', n: 1 })
+    expect(killed.wasEarlier).toBe(false)
     expect(await writersNow(hosts)).toEqual([])
     const aborted = await cluster.replctl(['abort', '--json'])
     told(aborted).toMatchObject({ exit: 0 })
@@ -102,14 +85,14 @@ describeOnHosts('promote, interrupted', () => {
       'standby.signal',
     )
     await streams('pg2')
-    expect(await fingerprint(hosts, 'pg2')).toBe(before)
+    expect(await look()).toBe(before)
     told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
   })
 
   it('a dead old primary that was fenced is unfenced by abort, and stays stopped', async () => {
     await cluster.server('pg1').kill9()
-    await interruptAfterStep(1, (kill) => kill())
-    if ((await writersNow(hosts)).includes('pg2')) return
+    expect((await killAt(cluster, promote(), { kind: 'step', n: 1 })).wasEarlier).toBe(false)
+    expect(await writersNow(hosts)).toEqual([])
     told(await cluster.replctl(['abort', '--json'])).toMatchObject({ exit: 0 })
     expect(await writersNow(hosts)).toEqual([])
     await cluster.server('pg1').start() // by hand
@@ -123,7 +106,8 @@ describeOnHosts('promote, interrupted', () => {
     const watch = new WriterWatch(hosts)
     await cluster.server('pg1').kill9()
     const startedAt = performance.now()
-    await interruptAfterStep(2, () => hosts.cutLink('pg2', 'control', { port: 22 }), ['--timeout', '10s'])
+    const cut = () => hosts.cutLink('pg2', 'control', { port: 22 })
+    await disturbAt(cluster, promote('--timeout', '10s'), { kind: 'step', n: 2 }, cut)
     expect(performance.now() - startedAt).toBeLessThan(60_000)
     await hosts.restoreLink('pg2')
     told(await cluster.replctl(['resume', '--json', '--timeout', '90s'])).toMatchObject({ exit: 0 })

@@ -60,7 +60,7 @@ describeOnHosts('verify', () => {
     expect(token).toMatch(/^[\w-]{16,}$/)
     expect(lsn).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/)
     for (const node of nodes)
-      expect(node).toEqual({ name: node.name, ok: true, latency_ms: expect.any(Number), timeline: 1 })
+      expect(node).toMatchObject({ name: node.name, ok: true, latency_ms: expect.any(Number), timeline: 1 })
     expect(archive).toBe(null)
     expect(await schemas()).toBe(before)
     const xml = await readFile(report, 'utf8')
@@ -97,9 +97,8 @@ describeOnHosts('verify', () => {
     told(await verify('pg2')).toMatchObject({ exit: 0, ok: { pg2: true }, found: [] })
 
     // The command that its hint names mends it.
-    expect(ofUpstream(none).hint).toContain('replctl add-standby pg3')
-    const mended = await cluster.replctl(['add-standby', 'pg3', '--json'])
-    told(mended).toMatchObject({ exit: 0 })
+    expect(ofUpstream(none).hint).toContain('replctl follow pg3 --upstream pg1')
+    told(await cluster.replctl(['follow', 'pg3', '--upstream', 'pg1', '--json'])).toMatchObject({ exit: 0 })
     told(await verify()).toMatchObject({ exit: 0, found: [] })
   })
 

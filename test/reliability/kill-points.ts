@@ -4,8 +4,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { awaitCondition } from '../kit/await-condition.ts'
 import type { TestCluster } from '../kit/test-cluster.ts'
 
-/** What replctl just did when something happens to it: ended a remote command, or handed a piece to the network. */
-export type PointKind = 'command' | 'message'
+/** What replctl just did when something happens to it: ended a remote command or a step, or handed a piece to the network. */
+export type PointKind = 'command' | 'step' | 'message'
 
 /** The n-th such moment of a run, from 1. */
 export interface KillPoint {
