@@ -344,6 +344,13 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       ['slot-left-over', 'warning', 'pg2', 'Have it dropped: replctl add-standby pg3'],
       ['slot-left-over', 'warning', 'pg2', 'Have it dropped: replctl add-standby pg2'],
     ])
+    // One that ought to receive from the holder will come back to its slot.
+    const misled = standbyNode('pg3', '0/5000148', receivesFrom('192.0.2.7', 5433))
+    const leader = primary({
+      slots: [slot('shop_pg2', '0/5000148'), idle('shop_pg3')],
+      replication: [connection('pg2')],
+    })
+    expect(problemsOf([leader, pg2, misled]).map(({ code }) => code)).toEqual(['wrong-upstream'])
     // While somebody is at work slots come and go.
     expect(problemsOf([{ ...primary(), holder: '{}' }, holder, pg3])).toEqual([])
   })
