@@ -66,7 +66,7 @@ function addCommand(program: Command, spec: CommandSpec, options: ProgramOptions
   // A group may be a command as well: `backup`, and `backup list`.
   const command = (parent.commands.find((one) => one.name() === name) ?? parent.command(name))
     .summary(spec.summary)
-    .description(`${spec.summary}\n\n${spec.description}`)
+    .description(`${spec.summary}\n\n${asParagraphs(spec.description)}`)
   for (const arg of spec.args) command.addArgument(new Argument(arg.syntax, arg.summary))
   for (const option of spec.options) {
     const made = new Option(option.flags, option.summary).makeOptionMandatory(option.isRequired === true)
@@ -79,6 +79,11 @@ function addCommand(program: Command, spec: CommandSpec, options: ProgramOptions
     const all = { ...program.opts(), ...definedOf(command) }
     await options.run(spec, { command: spec.name, args, options: all, flags: readFlags(all) })
   })
+}
+
+/** Lines of a paragraph as one: the terminal's width breaks them. Indented lines (lists) stay as they are. */
+function asParagraphs(text: string): string {
+  return text.replace(/(?<=^\S.*)\n(?=\S)/gm, ' ')
 }
 
 /** Options of the command itself; those that were not given must not hide the program's. */
