@@ -115,7 +115,7 @@ function diagnoseStandby(
   const actual = node.upstream ?? node.foreignUpstream
   if (actual !== expected) findings.push(wrongUpstream(node, expected, survey))
   else if (node.state === 'disconnected' || node.state === 'archive')
-    findings.push([notStreaming(node, expected)])
+    findings.push(notStreaming(node, expected))
   const primaryTimeline = survey.find((one) => one.name === topology.primary)?.instance?.timeline
   if (
     primaryTimeline !== undefined &&
@@ -230,13 +230,22 @@ function wrongUpstream(
   ]
 }
 
-function notStreaming(node: ObservedNode, expected: NodeName): ReplctlError {
-  const { name } = node.settings
-  return new ReplctlError('not-streaming', `${name} does not stream from ${expected}`, {
-    detail: `Its state is ${node.state}; it has replayed ${node.facts.instance?.replayLsn}.`,
+function notStreaming(node: ObservedNode, expected: NodeName): Finding {
+  const { name, delayMs } = node.settings
+  const { instance } = node.facts
+  const error = new ReplctlError('not-streaming', `${name} does not stream from ${expected}`, {
+    detail: `Its state is ${node.state}; it has replayed ${instance?.replayLsn}.`,
     hint: `The reason stands in the log of ${name}. "replctl doctor ${name}" tries the login for real.`,
     node: name,
   })
+  if (instance?.isAwaitingDelay !== true) return [error]
+  return [
+    error.with({
+      detail: `It holds a transaction back on purpose (delay of ${delayMs / 1000} s). PostgreSQL asks ${expected} for more WAL only after that.`,
+      hint: `Nothing is to be done: its slot on ${expected} keeps the WAL.`,
+    }),
+    'warning',
+  ]
 }
 
 function foreignDirectory(node: ObservedNode): ReplctlError {

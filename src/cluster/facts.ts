@@ -163,6 +163,8 @@ export interface InstanceFacts {
   /** Age of the last replayed transaction; 0 when everything received is replayed. */
   readonly replayLagSeconds: number | null
   readonly isReplayPaused: boolean
+  /** It holds a commit back for recovery_min_apply_delay. Until then it asks nobody for WAL if its walreceiver ended. */
+  readonly isAwaitingDelay: boolean
   readonly receiver: WalReceiver | null
   readonly replication: readonly ReplicationConnection[]
   readonly slots: readonly ReplicationSlot[]

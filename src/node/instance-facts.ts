@@ -58,6 +58,7 @@ const instanceQuery = `SELECT json_build_object(
     CASE WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
          ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END END,
   'paused', CASE WHEN r.in_recovery THEN pg_is_wal_replay_paused() ELSE false END,
+  'awaits_delay', r.in_recovery AND EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'RecoveryApplyDelay'),
   'receiver', (SELECT to_jsonb(w) - 'conninfo' || jsonb_build_object('silence',
        extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time)) FROM pg_stat_wal_receiver w
        WHERE w.pid IS NOT NULL LIMIT 1),
@@ -99,6 +100,7 @@ interface RawInstance {
   readonly replay_lsn: string | null
   readonly replay_lag: number | null
   readonly paused: boolean
+  readonly awaits_delay: boolean
   readonly receiver: RawRow | null
   readonly replication: readonly RawRow[]
   readonly slots: readonly RawRow[]
@@ -125,6 +127,7 @@ export async function readInstanceFacts(sql: SqlSession, timeoutMs = 10_000): Pr
     replayLsn: lsnOrNull(raw.replay_lsn),
     replayLagSeconds: raw.replay_lag,
     isReplayPaused: raw.paused,
+    isAwaitingDelay: raw.awaits_delay,
     receiver: readReceiver(raw.receiver),
     replication: raw.replication.map(readConnection),
     slots: raw.slots.map(readSlot),

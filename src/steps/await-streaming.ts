@@ -1,6 +1,8 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { configuredUpstream } from '../cluster/topology.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import type { Node } from '../node/node.ts'
 import { compareLsn, parseLsn } from '../postgres/lsn.ts'
 import { ask, awaitState, look } from './look.ts'
 
@@ -41,6 +43,7 @@ export function awaitFollowing(standby: NodeName, upstream: NodeName, primary: N
         `${standby} gets what ${primary} writes`,
         async () => {
           const { instance } = await look(ctx)
+          if (instance?.isAwaitingDelay === true && instance.receiver === null) return true
           const isLate = ctx.node.settings.delayMs > 0 || instance?.isReplayPaused === true
           const reached = isLate ? instance?.receiveLsn : instance?.replayLsn
           last = `${standby} has ${isLate ? 'received' : 'replayed'} ${reached} of ${marker}`
@@ -76,6 +79,12 @@ async function streamingState(
   const no = (because: string) => ({ isStreaming: false, because })
   if (own.instance === null) return no('PostgreSQL does not answer yet')
   if (!own.instance.isInRecovery) return no('it is not in recovery')
+  if (own.instance.isAwaitingDelay && own.instance.receiver === null && isPointedAt(own, ctx.on(upstream))) {
+    return {
+      isStreaming: true,
+      because: `it holds a transaction back on purpose, and asks ${upstream} for WAL after that`,
+    }
+  }
   const connection = connectionOf(there, ctx.on(standby).settings.applicationName)
   if (connection === undefined) return no(`${upstream} has no connection of it`)
   if (connection.state !== 'streaming') return no(`its state is ${connection.state}`)
@@ -96,6 +105,12 @@ async function streamingState(
     isStreaming: true,
     because: `streaming on timeline ${own.instance.timeline}, replayed ${replayLsn}`,
   }
+}
+
+/** PostgreSQL starts no walreceiver while it waits for recovery_min_apply_delay: all that can be seen is what it will do. */
+function isPointedAt(own: NodeFacts, { settings }: Node): boolean {
+  const target = configuredUpstream(own)
+  return target?.host === settings.address && target.port === settings.postgres.port
 }
 
 function connectionOf(upstream: NodeFacts, applicationName: string) {

@@ -141,6 +141,7 @@ function instance(changes: Partial<InstanceFacts>): InstanceFacts {
     replayLsn: null,
     replayLagSeconds: null,
     isReplayPaused: false,
+    isAwaitingDelay: false,
     receiver: null,
     replication: [],
     slots: [],

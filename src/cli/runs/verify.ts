@@ -137,7 +137,9 @@ async function readOn(
   const known = problems.some((problem) => problem.node === name && problem.severity === 'error')
   // A standby that cannot get the row (paused, cut off, another timeline) is known to be ill: no need to wait long.
   const delayMs = observed?.settings.delayMs ?? 0
-  const limitMs = known ? Math.min(1_000, timeoutMs) : timeoutMs
+  // One that holds back a transaction on purpose, and lost its upstream meanwhile, asks for WAL only after that.
+  const isDeaf = facts.instance?.isAwaitingDelay === true && facts.instance.receiver === null
+  const limitMs = known || isDeaf ? Math.min(1_000, timeoutMs) : timeoutMs
   const common = { name, timeline, delay_seconds: delayMs / 1000 }
   const nothing = { ...common, ok: false, latency_ms: null, proof: null, received_ms: null }
   try {

@@ -196,6 +196,19 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       ),
     ],
     [
+      'it holds a transaction back on purpose, and its walreceiver ended meanwhile',
+      [
+        primary({ replication: [connection('pg2')] }),
+        pg2,
+        standbyNode('pg3', '0/1', {
+          ...receivesFrom('10.0.0.11'),
+          receiver: null,
+          isAwaitingDelay: true,
+        }),
+      ],
+      warning('not-streaming', 'pg3', 'pg3 does not stream from pg1', /keeps the WAL/),
+    ],
+    [
       'its replay is paused',
       [primary(), pg2, standbyNode('pg3', '0/1', { isReplayPaused: true })],
       error('replay-paused', 'pg3', 'replay is paused on pg3', /pg_wal_replay_resume/),
