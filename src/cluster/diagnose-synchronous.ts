@@ -6,6 +6,7 @@ import {
 import type { InstanceFacts, ReplicationConnection } from './facts.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
+import { confirmingArchive } from './roles.ts'
 import type { Topology } from './topology.ts'
 
 /** A healthy standby confirms within milliseconds. Whoever waited this long waits for one that is cut off. */
@@ -21,7 +22,7 @@ export function diagnoseSynchronous(inventory: Inventory, topology: Topology): R
   if (primary === undefined || instance === null) return null
   const { mode, syncStandbys } = inventory.replication
   const live = parseSynchronousStandbyNames(instance.settings.synchronous_standby_names?.value ?? '')
-  const isSilent = silentStandbys(topology, instance)
+  const isSilent = silentStandbys(topology, confirmingArchive(inventory), instance)
   const confirming = instance.replication.filter(
     (one) => (one.syncState === 'sync' || one.syncState === 'quorum') && !isSilent(one),
   )
@@ -37,13 +38,15 @@ export function diagnoseSynchronous(inventory: Inventory, topology: Topology): R
 /** A standby whose link is cut stays in pg_stat_replication for up to wal_sender_timeout: it is known by its own silence. */
 function silentStandbys(
   topology: Topology,
+  archive: string | null,
   { waitingForSyncSeconds }: InstanceFacts,
 ): (connection: ReplicationConnection) => boolean {
   if ((waitingForSyncSeconds ?? 0) < patienceSeconds) return () => false
   return ({ applicationName, sentLsn, flushLsn }) => {
     if (flushLsn !== null && flushLsn === sentLsn) return false
     const node = topology.nodes.find((one) => one.settings.applicationName === applicationName)
-    if (node === undefined) return false
+    // The archive cannot be asked here; who has not confirmed for so long does not.
+    if (node === undefined) return applicationName === archive
     const receiver = node.facts.instance?.receiver ?? null
     return receiver === null || (receiver.silenceSeconds ?? 0) >= patienceSeconds
   }
@@ -61,6 +64,15 @@ function blocked(
   const missing = inventory.nodes
     .filter((node) => live.names.includes(node.applicationName) && !isHere(node.applicationName))
     .map((node) => node.name)
+  const archive = confirmingArchive(inventory)
+  const isArchiveMissing = archive !== null && live.names.includes(archive) && !isHere(archive)
+  const partners = [...missing, ...(isArchiveMissing ? [`the archive on ${inventory.archive?.host}`] : [])]
+  const waysOut = [
+    ...missing.map((node) => `replctl remove-standby ${node}`),
+    ...(isArchiveMissing
+      ? [`archive.synchronous: false in the inventory, then replctl init primary ${primary}`]
+      : []),
+  ]
   const since = instance.waitingForSyncSeconds
   const waiting =
     instance.waitingForSync === 0
@@ -75,11 +87,9 @@ function blocked(
     {
       detail: `${waiting} synchronous_standby_names is ${value}.`,
       hint:
-        missing.length === 0
+        partners.length === 0
           ? `Correct synchronous_standby_names on ${primary}: it names nobody who streams.`
-          : `Bring ${missing.join(', ')} back; or, to set writes free without: ${missing
-              .map((node) => `replctl remove-standby ${node}`)
-              .join(', ')}`,
+          : `Bring ${partners.join(', ')} back; or, to set writes free without: ${waysOut.join(', ')}`,
       node: primary,
     },
   )

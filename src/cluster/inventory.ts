@@ -92,6 +92,8 @@ export interface ArchiveSettings {
   readonly port: number
   readonly dir: string
   readonly mode: 'push' | 'stream'
+  /** With `stream`, in sync and quorum mode: the archive confirms commits as a standby does. */
+  readonly synchronous: boolean
   readonly compression: Compression
   readonly ssh: SshSettings
 }

@@ -58,7 +58,9 @@ export function judgeArchiving(
 /** pg_receivewal's connection to a node that leads; undefined: it has none. */
 export function archiveConnection(cluster: string, facts: NodeFacts) {
   const { application } = archiveStreamNames(cluster)
-  return facts.instance?.replication.find((one) => one.applicationName === application)
+  return facts.instance?.replication.find(
+    (one) => one.applicationName === application && one.state !== 'startup',
+  )
 }
 
 function judgeStream(cluster: string, facts: NodeFacts): readonly (readonly [ReplctlError, 'error'])[] {

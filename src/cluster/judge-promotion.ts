@@ -10,6 +10,7 @@ import {
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf, isForeign } from './record.ts'
+import { confirmingArchive } from './roles.ts'
 import {
   configuredUpstream,
   isReceiving,
@@ -44,6 +45,8 @@ export interface PromotionDecision {
   readonly oldPrimaries: readonly OldPrimary[]
   /** Standbys that are not meant to lead: the candidate gets from them what it lacks. */
   readonly reserves: readonly NodeName[]
+  /** `needed`: an archive that confirms commits may hold one that no standby has; else what it has is worth having. */
+  readonly archivedEnd: 'needed' | 'wanted'
   /** What the candidate is known to lack; null where nothing is known. */
   readonly lostBytes: number | null
 }
@@ -68,6 +71,7 @@ export function judgePromotion(
       isAlreadyPrimary: true,
       oldPrimaries: formerPrimaries(inventory, topology, wish.node),
       reserves: [],
+      archivedEnd: 'wanted',
       lostBytes: null,
     }
   }
@@ -89,6 +93,8 @@ export function judgePromotion(
     isAlreadyPrimary: false,
     oldPrimaries: formerPrimaries(inventory, topology, candidate),
     reserves,
+    archivedEnd:
+      !wish.allowDataLoss && mayArchiveAloneHaveCommits(inventory, topology, candidate) ? 'needed' : 'wanted',
     lostBytes: knownGap(topology, candidate, reserves),
   }
 }
@@ -181,6 +187,35 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
   candidate: NodeName,
 ): void {
   if (inventory.replication.mode === 'async') return
+  const { missing, needed } = confirmers(inventory, topology, candidate)
+  if (missing.length === 0 || missing.length < needed) return
+  const names = missing.map((node) => node.settings.name).join(', ')
+  const archive =
+    confirmingArchive(inventory) === null ? '' : ' (the archive counts as one, and will be asked)'
+  throw new ReplctlError(
+    'confirmed-commits-at-risk',
+    `refused to promote ${candidate}: ${names} may hold confirmed commits that it lacks`,
+    {
+      detail: `In mode ${inventory.replication.mode} a commit is confirmed once ${inventory.replication.syncStandbys} standby(s) have it${archive}, and ${names} cannot be asked now.`,
+      hint: `Bring ${names} back and run promote again. To go on without it and lose such commits: --allow-data-loss.`,
+      node: candidate,
+    },
+  )
+}
+
+/** Whether a commit may have been confirmed by the archive, and by nobody else who can be asked now. */
+function mayArchiveAloneHaveCommits(inventory: Inventory, topology: Topology, candidate: NodeName): boolean {
+  if (confirmingArchive(inventory) === null) return false
+  const { missing, needed } = confirmers(inventory, topology, candidate)
+  return missing.length + 1 >= needed
+}
+
+/** Standbys that may have confirmed commits and cannot be asked now, and how many confirm one, an archive among them. */
+function confirmers(
+  inventory: Inventory,
+  topology: Topology,
+  candidate: NodeName,
+): { readonly missing: readonly ObservedNode[]; readonly needed: number } {
   const led = ledUntilNow(inventory, topology, candidate)
   const recorded = commonRecord(topology.nodes.map((node) => node.facts))?.primary
   // The lost middle node of a cascade is told to have led, too, by the standby below it: the record knows better.
@@ -193,18 +228,9 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
   // A commit is confirmed by so many standbys, which ones nobody knows: if that many are not missing, one that can be seen
   // has it, and nobody who can be seen has more than the candidate. `FIRST` and `ANY` are alike in this: who is first
   // changes with every broken connection.
-  const needed = Math.min(inventory.replication.syncStandbys, missing.length + confirmed.length)
-  if (missing.length === 0 || missing.length < needed) return
-  const names = missing.map((node) => node.settings.name).join(', ')
-  throw new ReplctlError(
-    'confirmed-commits-at-risk',
-    `refused to promote ${candidate}: ${names} may hold confirmed commits that it lacks`,
-    {
-      detail: `In mode ${inventory.replication.mode} a commit is confirmed once ${inventory.replication.syncStandbys} standby(s) have it, and ${names} cannot be asked now.`,
-      hint: `Bring ${names} back and run promote again. To go on without it and lose such commits: --allow-data-loss.`,
-      node: candidate,
-    },
-  )
+  const archives = confirmingArchive(inventory) === null ? 0 : 1
+  const all = missing.length + confirmed.length + archives
+  return { missing, needed: Math.min(inventory.replication.syncStandbys, all) }
 }
 
 /** A running standby that received from the lost primary itself: only those confirm commits to it. */

@@ -12,6 +12,7 @@ import { capabilitiesOf } from '../postgres/versions.ts'
 import { copiesLogicalSlots, keepsLogicalSlots, synchronizedStandbySlots } from './failover-slots.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
+import { confirmingArchive } from './roles.ts'
 import { stateDirectoryOf } from './state-directory.ts'
 
 /** The templates that make up an instance's configuration. */
@@ -75,7 +76,7 @@ export function nodeConfigText(wish: ConfigurationWish): string {
 
 /**
  * Value of synchronous_standby_names for a node, should it lead: these standbys, never itself. Those that could take over
- * come first, then the larger priority. Who they are to be says `confirmingStandbys`.
+ * come first, then the larger priority. Who they are to be says `confirmingStandbys`. A synchronous archive is one more, the last.
  */
 export function synchronousNamesFor(
   inventory: Inventory,
@@ -86,10 +87,11 @@ export function synchronousNamesFor(
     .filter((one) => one.name !== node && standbys.includes(one.name))
     .toSorted((a, b) => Number(canTakeOver(b)) - Number(canTakeOver(a)) || b.priority - a.priority)
     .map((one) => one.applicationName)
+  const archive = confirmingArchive(inventory)
   return synchronousStandbyNames({
     mode: inventory.replication.mode,
     count: inventory.replication.syncStandbys,
-    names,
+    names: archive === null ? names : [...names, archive],
   })
 }
 

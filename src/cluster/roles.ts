@@ -2,6 +2,7 @@ import type { NodeFacts } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord } from './record.ts'
+import { archiveStreamNames } from './replication-names.ts'
 import { isRunningStandby, type ObservedNode, type Topology } from './topology.ts'
 
 /** Who leads, and whom every standby receives from: as it is meant to be, which may not be as it is. */
@@ -88,17 +89,26 @@ function slotHolder({ nodes }: Topology, { settings }: ObservedNode): NodeName |
 }
 
 /**
- * Names of the slots of replctl's own that a node is to have: one for each standby that receives from it. Exactly these:
- * a slot that nobody uses keeps WAL until the disk is full.
+ * Names of the slots of replctl's own that a node is to have: one for each standby that receives from it, and on the primary
+ * one for an archive to which WAL is streamed. Exactly these: a slot that nobody uses keeps WAL until the disk is full.
  */
 export function wantedSlots(inventory: Inventory, roles: Roles, node: NodeName): readonly string[] {
-  if (!inventory.replication.slots) return []
-  return inventory.nodes.filter(({ name }) => roles.upstreams.get(name) === node).map((one) => one.slotName)
+  const archive = roles.primary === node ? archiveSlot(inventory) : null
+  const standbys = inventory.nodes.filter(({ name }) => roles.upstreams.get(name) === node)
+  return [
+    ...(inventory.replication.slots ? standbys.map((one) => one.slotName) : []),
+    ...(archive === null ? [] : [archive]),
+  ]
 }
 
-/** Slots of replctl's own that stand on a node: physical, and named for a node of the inventory. All others are foreign. */
+/** The slot of an archive to which WAL is streamed; null where it is pushed, or there is none. */
+export function archiveSlot({ archive, cluster }: Inventory): string | null {
+  return archive?.mode === 'stream' ? archiveStreamNames(cluster).slot : null
+}
+
+/** Slots of replctl's own on a node: physical, and named for a node of the inventory or its archive. All others are foreign. */
 export function ownSlots(inventory: Inventory, facts: NodeFacts): readonly string[] {
-  const names = inventory.nodes.map((node) => node.slotName)
+  const names = [...inventory.nodes.map((node) => node.slotName), archiveStreamNames(inventory.cluster).slot]
   return (facts.instance?.slots ?? [])
     .filter((slot) => slot.type === 'physical' && !slot.isTemporary && names.includes(slot.name))
     .map((slot) => slot.name)
@@ -124,7 +134,7 @@ export function confirmingStandbys(
   const direct = inventory.nodes.filter(
     ({ name }) => roles.upstreams.get(name) === roles.primary && !except.includes(name),
   )
-  const enough = inventory.replication.syncStandbys
+  const enough = inventory.replication.syncStandbys - (confirmingArchive(inventory) === null ? 0 : 1)
   const chosen = direct.filter((node) => node.promotable && node.delayMs === 0)
   const spare = [
     ...direct.filter((node) => !node.promotable && node.delayMs === 0),
@@ -132,4 +142,13 @@ export function confirmingStandbys(
   ]
   const added = spare.slice(0, Math.max(0, enough - chosen.length))
   return [...chosen, ...added].map((node) => node.name)
+}
+
+/**
+ * The application_name of an archive that confirms commits in sync and quorum mode, as one of `sync_standbys`; null: it does
+ * not. It is as good as a standby: a candidate gets from it what it lacks before it is promoted.
+ */
+export function confirmingArchive({ archive, cluster, replication }: Inventory): string | null {
+  if (archive?.mode !== 'stream' || !archive.synchronous || replication.mode === 'async') return null
+  return archiveStreamNames(cluster).application
 }

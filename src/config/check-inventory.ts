@@ -3,8 +3,8 @@ import { archiveStreamNames, slotNameFor } from '../cluster/replication-names.ts
 import { checkNodes } from './check-nodes.ts'
 import { checkParameters } from './check-parameters.ts'
 import { checkUpstreams } from './check-upstreams.ts'
-import type { InventoryProblem } from './inventory-problem.ts'
-import { asText, type RawInventory, type RawMap, rawInventory } from './raw-inventory.ts'
+import type { InventoryProblem, YamlPath } from './inventory-problem.ts'
+import { asMap, asText, type RawInventory, type RawMap, rawInventory } from './raw-inventory.ts'
 
 /** Everything about the inventory that one value alone does not show. */
 export function checkInventory(root: RawMap): InventoryProblem[] {
@@ -16,6 +16,7 @@ export function checkInventory(root: RawMap): InventoryProblem[] {
     ...checkSyncStandbys(raw),
     ...checkArchiveHost(raw),
     ...checkArchiveMode(raw),
+    ...checkSynchronousArchive(raw),
   ]
 }
 
@@ -23,12 +24,15 @@ export function checkInventory(root: RawMap): InventoryProblem[] {
  * With more confirmations wanted than there are other nodes, every commit would wait for ever.
  * One node alone is allowed: it is where a cluster starts, and its standbys are added later.
  */
-function checkSyncStandbys({ replication, nodes }: RawInventory): InventoryProblem[] {
+function checkSyncStandbys({ replication, nodes, archive }: RawInventory): InventoryProblem[] {
   const { mode, sync_standbys: wanted } = replication
-  const others = nodes.length - 1
+  const isWithArchive = archive?.mode === 'stream' && archive.synchronous === true
+  const others = nodes.length - 1 + (isWithArchive ? 1 : 0)
   if (mode !== 'sync' && mode !== 'quorum') return []
-  if (typeof wanted !== 'number' || others < 1 || wanted <= others) return []
-  const message = `${wanted} standbys cannot confirm, the cluster has only ${others} besides the primary`
+  if (typeof wanted !== 'number' || nodes.length < 2 || wanted <= others) return []
+  const message = isWithArchive
+    ? `${wanted} cannot confirm, the cluster has only ${others - 1} standbys and the archive besides the primary`
+    : `${wanted} standbys cannot confirm, the cluster has only ${others} besides the primary`
   const hint = `Set it to ${others} or less, or add nodes.`
   return [{ path: ['replication', 'sync_standbys'], at: 'value', message, hint }]
 }
@@ -63,4 +67,29 @@ function checkArchiveMode({ archive, cluster, nodes }: RawInventory): InventoryP
     problems.push({ path: ['nodes', taken.name], at: 'key', message, hint: 'Rename the node.' })
   }
   return problems
+}
+
+/** Only what is streamed can confirm a commit, and pg_receivewal never applies anything: such commits would wait for ever. */
+function checkSynchronousArchive(raw: RawInventory): InventoryProblem[] {
+  const { archive, nodes, postgres } = raw
+  if (archive?.synchronous !== true) return []
+  if (archive.mode !== 'stream') {
+    const message = 'only WAL that is streamed to the archive can confirm commits'
+    const hint = 'Set archive.mode to stream, or leave synchronous out.'
+    return [{ path: ['archive', 'synchronous'], at: 'value', message, hint }]
+  }
+  const maps: [YamlPath, RawMap][] = [
+    [['postgres', 'parameters'], asMap(postgres.parameters)],
+    ...nodes.flatMap(({ name, map }): [YamlPath, RawMap][] => [
+      [['nodes', name, 'postgres', 'parameters'], asMap(asMap(map.postgres).parameters)],
+      [['nodes', name, 'parameters'], asMap(map.parameters)],
+    ]),
+  ]
+  return maps.flatMap(([path, parameters]) =>
+    Object.entries(parameters).flatMap(([name, value]): InventoryProblem[] => {
+      if (name.toLowerCase() !== 'synchronous_commit' || value !== 'remote_apply') return []
+      const message = 'the archive applies nothing: with archive.synchronous commits would wait for ever'
+      return [{ path: [...path, name], at: 'value', message, hint: 'Set it to on, or leave it out.' }]
+    }),
+  )
 }

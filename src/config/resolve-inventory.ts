@@ -134,6 +134,7 @@ function resolveArchive(
     port: archive.port ?? ssh.port ?? 22,
     dir: archive.dir,
     mode: archive.mode ?? 'push',
+    synchronous: archive.synchronous ?? false,
     compression: archive.compression ?? 'auto',
     ssh,
   }

@@ -129,6 +129,10 @@ export const archiveSchema = z.strictObject({
   mode: z.enum(['push', 'stream']).optional().meta({
     description: 'push: archive_command over SSH; stream: pg_receivewal on the archive host. Default: push.',
   }),
+  synchronous: z.boolean().optional().meta({
+    description:
+      'mode: stream only: in sync and quorum mode the archive confirms commits as a standby does, as one of sync_standbys. Default: false.',
+  }),
   compression: z
     .enum(compressions)
     .optional()

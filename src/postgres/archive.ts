@@ -80,15 +80,18 @@ export interface ArchiveStreamValues {
   /** One for each node, wanting a standby. */
   readonly standbyConninfos: readonly string[]
   readonly slot: string
+  /** Of the cluster: what another one writes is not received. */
+  readonly systemIdentifier: string
 }
 
 /** The text of archive-stream, which keeps pg_receivewal running on the archive host. */
 export function renderArchiveStream(template: string, values: ArchiveStreamValues): string {
-  const { cluster, walDirectory, conninfo, standbyConninfos, slot } = values
+  const { cluster, walDirectory, conninfo, standbyConninfos, slot, systemIdentifier } = values
+  requireSystemIdentifier(systemIdentifier)
   return renderTemplate(
     template,
     {
-      ...{ cluster, wal_directory: walDirectory, conninfo, slot },
+      ...{ cluster, wal_directory: walDirectory, conninfo, slot, system_identifier: systemIdentifier },
       standby_conninfos: standbyConninfos.join('\n'),
     },
     'templates/archive/archive-stream.sh',

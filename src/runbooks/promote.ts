@@ -13,9 +13,11 @@ import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
 import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.ts'
+import { type ArchivedEnd, fetchArchivedEnd, requireArchivedEnd } from '../steps/fetch-archived-end.ts'
 import { fetchMissingWal } from '../steps/fetch-missing-wal.ts'
+import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import { promoteInstance } from '../steps/promote-instance.ts'
-import { dropStaleSlots, ensureReplicationSlot } from '../steps/replication-slots.ts'
+import { dropStaleSlots, ensureArchiveSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
 import { requireMostAdvanced } from '../steps/require-most-advanced.ts'
 
 export interface PromoteWish {
@@ -36,6 +38,8 @@ export interface PromoteWish {
   readonly former: NodeSettings | null
   /** Standbys that may have got WAL after the survey, so that the candidate is compared with them once more. */
   readonly rivals: readonly NodeName[]
+  /** Whether the promotion depends on what an archive received to which WAL is streamed. */
+  readonly archivedEnd: ArchivedEnd
   /** Whom everybody receives from afterwards: no slot of replctl's own is left that this does not want. */
   readonly roles: Roles
   /** Nodes that are part of the cluster afterwards. */
@@ -56,6 +60,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
   const { replication } = input.inventory
   return inOrder([
     // First those that may be refused: nothing has been changed then.
+    ...requireArchivedEnd(name, input.inventory, wish.archivedEnd),
     ...wish.unreachable.map((oldPrimary) =>
       fenceUnreachable({
         oldPrimary,
@@ -67,8 +72,10 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     ...wish.toFence.map(({ node, wasRunning }) => fenceInstance(node.name, candidate, input, wasRunning)),
     ...(wish.reserves.length === 0 ? [] : [fetchMissingWal(candidate, wish.reserves, wish.former, input)]),
     ...(wish.rivals.length === 0 ? [] : [requireMostAdvanced(name, wish.rivals)]),
+    ...fetchArchivedEnd(name, input.inventory, wish.archivedEnd),
     // A commit confirmed right after the promotion must be as safe as one before it.
     ...(replication.mode === 'async' ? [] : [ensureSettings(name, input, wish.confirming)]),
+    ...ensureArchiveSlot(name, input.inventory),
     promoteInstance(name, wish.method),
     together([
       inOrder([
@@ -94,6 +101,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
         ),
       ]),
       ensureCheckpointOnTimeline(name),
+      ...followWithArchive(input.inventory, name),
     ]),
     together(witnesses.map((node) => dropStaleSlots(node, input.inventory, wish.roles))),
     together(witnesses.flatMap((node) => ensureStartGuard(node, input, wish.members))),

@@ -10,6 +10,7 @@ import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
+import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import type { Handover } from '../steps/hand-over.ts'
 import { prepareDemotion } from '../steps/prepare-demotion.ts'
 import { dropStaleSlots, ensureWantedSlots } from '../steps/replication-slots.ts'
@@ -91,6 +92,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       ),
       comeBack(input, order.returning),
       ensureCheckpointOnTimeline(candidate.name),
+      ...followWithArchive(input.inventory, candidate.name),
     ]),
     // Those who receive from others again, the old primary among them.
     ...inWaves(

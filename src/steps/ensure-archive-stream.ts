@@ -1,5 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { ArchiveSettings } from '../cluster/inventory.ts'
+import { archiveConnection } from '../cluster/judge-archiving.ts'
 import { archiveHost, type NodeName } from '../cluster/names.ts'
 import { archiveStreamNames } from '../cluster/replication-names.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
@@ -82,6 +83,7 @@ function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, pri
         }),
       ),
       slot: names.slot,
+      systemIdentifier,
     })
     const line = passfileLine({
       ...{ host: '*', port: '*', database: '*', user: replication.user },
@@ -94,10 +96,7 @@ function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, pri
       text: `${line}\n`,
     }
   }
-  const isReceiving = (facts: NodeFacts) =>
-    facts.instance?.replication.some(
-      (one) => one.applicationName === names.application && one.state === 'streaming',
-    ) ?? false
+  const isReceiving = (facts: NodeFacts) => archiveConnection(cluster, facts)?.state === 'streaming'
   return {
     title: `receive WAL on the archive host ${archive.host} as it is written`,
     node: primary,
@@ -114,7 +113,8 @@ function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, pri
       ])
       if (script !== wanted.script || passfile !== wanted.text)
         return pending('its files are missing or older')
-      if (running.trim() !== 'running') return pending('it does not run')
+      if (running.includes('gap')) return pending('WAL that it needs is gone from the primary')
+      if (!running.includes('running')) return pending('it does not run')
       return isReceiving(facts) ? satisfied('it streams') : pending('it runs and does not stream')
     },
     apply: async (ctx) => {
@@ -125,7 +125,12 @@ function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, pri
       await writeTextFile(host, wanted.passfile, new Secret(wanted.text), { mode: '0600' })
       await writeTextFile(host, wanted.scriptPath, wanted.script, { mode: '0700' })
       const mark = `replctl:${cluster}:archive-stream`
-      const begun = await host.output(stateScript(host, 'start the archive stream', startScript, [mark]))
+      const seen = await host.output(stateScript(host, 'look at the archive stream', lookScript))
+      const hasGap = seen.includes('gap')
+      if (hasGap) ctx.warn(walIsMissing(archive, seen))
+      const begun = await host.output(
+        stateScript(host, 'start the archive stream', startScript, [mark, hasGap ? '--leap' : '']),
+      )
       if (!begun.includes('at boot')) ctx.warn(startsNotAtBoot(archive, primary))
     },
     verify: async (ctx) => {
@@ -135,7 +140,7 @@ function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, pri
           stateScript(
             host,
             'read its log',
-            'tail -n 3 "$state/stream.log" "$state/stream.err" 2>/dev/null; :',
+            'tail -n 3 "$state/stream.log" "$state/stream.said" "$state/stream.err" 2>/dev/null; :',
           ),
         )
       let said = ''
@@ -162,24 +167,35 @@ function startsNotAtBoot(archive: ArchiveSettings, primary: NodeName): ReplctlEr
     'archive-unattended',
     `nothing starts the archive stream when ${archive.host} boots`,
     {
-      detail: 'There is no crontab for its user there.',
+      detail: 'There is no cron that runs there for its user.',
       hint: `Have ~/.replctl/CLUSTER/archive-stream started at boot there, or run "replctl init primary ${primary}" after it: until then the slot keeps WAL.`,
       node: archiveHost,
     },
   )
 }
 
+/** The slot could keep no more than max_slot_wal_keep_size while the archive was away. */
+function walIsMissing(archive: ArchiveSettings, seen: string): ReplctlError {
+  return new ReplctlError('archive-gap', `WAL is missing for ever in the archive on ${archive.host}`, {
+    detail: `The primary removed it before the archive had it. It goes on behind the gap. ${seen.replace(/^(gap|running)$/gm, '').trim()}`,
+    hint: 'Take a new base backup now: no recovery gets across the gap. replctl backup',
+    node: archiveHost,
+  })
+}
+
 const findScript = `
 command -v flock >/dev/null 2>&1 || { echo 'there is no flock' >&2; exit 69; }
 for directory in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/pgsql/bin $(printf %s "$PATH" | tr : ' '); do
-  if [ -x "$directory/pg_receivewal" ]; then echo "$directory/pg_receivewal"; exit 0; fi
+  if [ -x "$directory/pg_receivewal" ] && [ -x "$directory/psql" ]; then echo "$directory/pg_receivewal"; exit 0; fi
 done
-echo 'there is no pg_receivewal' >&2
+echo 'there is no pg_receivewal with a psql beside it' >&2
 exit 69
 `
 
 const lookScript = `
 if [ -f "$state/stream.lock" ] && ! flock -n "$state/stream.lock" true; then echo running; fi
+if [ -f "$state/stream.gap" ]; then echo gap; cat "$state/stream.gap"; fi
+:
 `
 
 const stopScript = `
@@ -201,14 +217,14 @@ fi
 const startScript = `
 launch=
 command -v setsid >/dev/null 2>&1 && launch=setsid
-$launch "$state/archive-stream" </dev/null >/dev/null 2>"$state/stream.err" &
+$launch "$state/archive-stream" \${3:+"$3"} </dev/null >/dev/null 2>"$state/stream.err" &
 n=0
 while [ ! -f "$state/stream.lock" ] || flock -n "$state/stream.lock" true; do
   n=$((n + 1))
   [ $n -lt 100 ] || { cat "$state/stream.err" >&2; exit 70; }
   sleep 0.05 2>/dev/null || sleep 1
 done
-if command -v crontab >/dev/null 2>&1; then
+if command -v crontab >/dev/null 2>&1 && ps -e -o comm= | grep -Eq '^(cron|crond|fcron|busybox)$'; then
   { crontab -l 2>/dev/null; echo "@reboot '$state/archive-stream' # $2"; } | crontab - 2>/dev/null && echo 'at boot'
 fi
 :

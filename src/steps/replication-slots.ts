@@ -1,7 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { type Roles, staleSlots, wantedSlots } from '../cluster/roles.ts'
+import { archiveSlot, type Roles, staleSlots, wantedSlots } from '../cluster/roles.ts'
 import { isReceivingFrom } from '../cluster/topology.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -10,7 +10,7 @@ import { quoteLiteral } from '../postgres/sql.ts'
 import { ask, look, sqlNow } from './look.ts'
 
 /** The upstream keeps WAL for this standby from now on. An inactive slot that lost its WAL is made anew. */
-export function ensureReplicationSlot(upstream: NodeName, slot: string, standby: NodeName): Step {
+export function ensureReplicationSlot(upstream: NodeName, slot: string, standby: string): Step {
   const missing = 'there is no such slot'
   return {
     title: `have the replication slot "${slot}" for ${standby}`,
@@ -73,9 +73,18 @@ export function dropReplicationSlot(node: NodeName, slot: string): Step {
  */
 export function ensureWantedSlots(node: NodeName, inventory: Inventory, roles: Roles): Step[] {
   const wanted = wantedSlots(inventory, roles, node)
-  return inventory.nodes
-    .filter((one) => wanted.includes(one.slotName))
-    .map((one) => ensureReplicationSlot(node, one.slotName, one.name))
+  return [
+    ...inventory.nodes
+      .filter((one) => wanted.includes(one.slotName))
+      .map((one) => ensureReplicationSlot(node, one.slotName, one.name)),
+    ...(roles.primary === node ? ensureArchiveSlot(node, inventory) : []),
+  ]
+}
+
+/** With `mode: stream` the node that is to lead keeps WAL for the archive from before it leads: nothing of it is missing there. */
+export function ensureArchiveSlot(node: NodeName, inventory: Inventory): Step[] {
+  const slot = archiveSlot(inventory)
+  return slot === null ? [] : [ensureReplicationSlot(node, slot, 'the archive')]
 }
 
 /**

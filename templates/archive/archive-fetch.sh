@@ -1,5 +1,11 @@
 #!/bin/sh
 # Brings one WAL file back from the archive host. PostgreSQL runs it: restore_command = 'archive-fetch %f %p'.
+# "archive-fetch --compare SEGMENT FOLDER" changes nothing and prints "ahead" if the archive has more of the timeline, from this
+# segment on, than the folder (pg_wal), else "level".
+#
+# WAL that is streamed to the archive is there up to its last byte: of the segment under way as SEGMENT.partial, filled up with
+# zeros. A server that replays gets that one for the full name, while no newer timeline is known, unless it has as much itself.
+# Which one it got so is noted in "fetched_partial": it is no finished segment, and is asked for again.
 # Written by replctl, which overwrites it: change the inventory, not this file.
 cluster={{ cluster | shell }}
 state_directory={{ state_directory | shell }}
@@ -32,6 +38,7 @@ path=${2-}
 log=$state_directory/fetch.$$.log
 messages=$log
 unreachable=$state_directory/archive_unreachable
+fetched_partial=$state_directory/fetched_partial
 # One name for all: PostgreSQL restores one file at a time, so the next one replaces what a killed run left.
 case $path in
 */*) temporary=${path%/*}/replctl-fetch.tmp ;;
@@ -137,8 +144,9 @@ unpack() {
 # Reads "replctl-archive SUFFIX BYTES" and the file that follows, past whatever a login shell's start-up files print.
 # read takes one byte at a time from a pipe, so no data is lost.
 receive() {
-  while IFS=' ' read -r mark suffix bytes && [ "$mark" != replctl-archive ]; do :; done
+  while IFS=' ' read -r mark suffix bytes kind && [ "$mark" != replctl-archive ]; do :; done
   [ "$mark" = replctl-archive ] || return 0
+  [ "$kind" != partial ] || echo "kind=partial." >&3
   unpack "$suffix" >"$temporary" || return 1
   if [ "$suffix" = none ] && [ "$bytes" != - ]; then
     received=$(($(wc -c <"$temporary")))
@@ -159,6 +167,9 @@ fetch() {
   for pair in gz:gzip lz4:lz4 zst:zstd; do
     command -v "${pair#*:}" >/dev/null 2>&1 && accepted="$accepted ${pair%:*}"
   done
+  case $path in
+  pg_wal/RECOVERYXLOG | pg_xlog/RECOVERYXLOG | -) accepted="$accepted partial" ;;
+  esac
   # shellcheck disable=SC2086
   ended=$({
     {
@@ -198,10 +209,69 @@ fetch() {
   if [ -n "$fault" ]; then
     say "the archived $name was not restored: $fault"
     status=8
+    return
+  fi
+  case $ended in
+  *kind=partial.*) is_partial=yes ;;
+  *) is_partial=no ;;
+  esac
+  [ "$path" != - ] || return
+  if [ $is_partial = yes ] && has_as_much "${path%/*}/$name"; then
+    status=1
+  elif [ $is_partial = yes ] && ! { echo "$name" >"$fetched_partial"; } 2>/dev/null; then
+    say "cannot write to $fetched_partial"
+    status=5
   elif ! mv -f "$temporary" "$path"; then
     say "cannot rename $temporary to $path"
     status=5
+  elif [ $is_partial = no ] && [ -f "$fetched_partial" ] && read -r noted <"$fetched_partial" && [ "$noted" = "$name" ]; then
+    rm -f "$fetched_partial"
   fi
+}
+
+# Whether file $1 has all that the segment in $temporary has. Behind the end of either stand zeros, or what the file held
+# before it was used again: the archive has more where it has something at or behind the first difference.
+has_as_much() {
+  [ -f "$1" ] || return 1
+  command -v cmp >/dev/null 2>&1 || return 0
+  difference=$(cmp "$temporary" "$1" 2>/dev/null) && return 0
+  difference=${difference##*differ: }
+  difference=${difference#* }
+  difference=${difference%%,*}
+  case $difference in
+  '' | *[!0-9]*) return 1 ;;
+  esac
+  [ "$(tail -c "+$difference" "$temporary" | tr -d '\000' | head -c 1 | wc -c)" -eq 0 ]
+}
+
+# "--compare SEGMENT FOLDER"
+compare() {
+  folder=$path
+  path=-
+  temporary=$state_directory/fetch.$$.segment.log
+  command -v cmp >/dev/null 2>&1 || {
+    echo "archive-fetch: $cluster: there is no cmp on this host" >&2
+    exit 6
+  }
+  while :; do
+    fetch
+    [ -s "$messages" ] && cat "$messages" >&2
+    [ $status -ne 1 ] || break
+    [ $status -eq 0 ] || exit $status
+    if ! has_as_much "$folder/$name"; then
+      echo ahead
+      exit 0
+    fi
+    [ $is_partial = no ] || break
+    size=$(($(wc -c <"$temporary")))
+    low=${name#????????????????}
+    high=${name#????????}
+    high=${high%????????}
+    place=$(((0x$high << 32) + 0x$low * size + size))
+    name=${name%????????????????}$(printf %08X%08X $((place >> 32)) $(((place & 0xffffffff) / size)))
+  done
+  echo level
+  exit 0
 }
 
 # Whether the server is in a recovery that ends where the archive ends. pg_rewind names another target.
@@ -236,6 +306,7 @@ has_its_own() {
   esac
   own=${path%/*}
   [ -f "$own/$name" ] || return 1
+  [ -f "$fetched_partial" ] && read -r noted <"$fetched_partial" && [ "$noted" = "$name" ] && return 1
   [ -f "$own/archive_status/$name.done" ] || [ -f "$own/archive_status/$name.ready" ] || return 1
   [ -z "$(segment_outline "$own/$name" | segment_fault "$name" "$system_identifier")" ]
 }
@@ -243,6 +314,12 @@ has_its_own() {
 if [ -z "$name" ] || [ -z "$path" ]; then
   echo "archive-fetch: usage: archive-fetch NAME PATH" >&2
   exit 2
+fi
+comparing=no
+if [ "$name" = --compare ]; then
+  comparing=yes
+  name=$path
+  path=${3-}
 fi
 has_its_own && exit 1
 trap clean EXIT
@@ -252,9 +329,10 @@ for signal in HUP INT TERM; do
 done
 for old in "$state_directory"/fetch.*.log; do
   owner=${old#"$state_directory"/fetch.}
-  [ -f "$old" ] && ! kill -0 "${owner%.log}" 2>/dev/null && rm -f "$old"
+  [ -f "$old" ] && ! kill -0 "${owner%%.*}" 2>/dev/null && rm -f "$old"
 done
 
+[ $comparing = no ] || compare
 while :; do
   if ! ends_with_the_archive && failed_just_now; then
     echo "archive-fetch: $cluster: the archive host $archive_host could not be reached $age s ago" >&2

@@ -8,7 +8,9 @@
 #                                                     for each that is in the archive, durably
 #   has SYSTEM_IDENTIFIER NAME                        prints "replctl-archive SUFFIX BYTES" of the stored file
 #   get SYSTEM_IDENTIFIER NAME [SUFFIX...]            prints the same line, then the stored file: as it is if its
-#                                                     SUFFIX is among those, else unpacked (SUFFIX none, BYTES -)
+#                                                     SUFFIX is among those, else unpacked (SUFFIX none, BYTES -).
+#                                                     With the further word "partial": where there is only NAME.partial and no
+#                                                     newer timeline, that one, packed on its way, after "... SUFFIX - partial"
 #   backup SYSTEM_IDENTIFIER ID FILE [SUFFIX...]      the same for a file of a base backup
 #   probe                                             prints "replctl-archive 1 SUFFIX... [batch]"
 # with SUFFIX one of none, gz, lz4, zst. Written by replctl, which overwrites it.
@@ -411,7 +413,12 @@ get() {
   set_file "$@"
   shift 2
   require_store
-  find_stored || exit 1
+  if ! find_stored; then
+    case " $* " in
+    *" partial "*) [ ${#name} -ne 24 ] || get_partial "$@" ;;
+    esac
+    exit 1
+  fi
   require_one_content
   for accepted in none "$@"; do
     if [ "$accepted" = "$stored_suffix" ]; then
@@ -423,6 +430,35 @@ get() {
   require_unpacker "$stored_suffix"
   echo "replctl-archive none -"
   unpack "$stored_suffix" <"$stored" || fail 5 "$stored is damaged"
+  exit 0
+}
+
+# What was streamed of a segment under way. It ends in zeros mostly. Once there is a newer timeline, what the old one holds of it
+# may lie behind the point where the new one began, and is nobody's WAL any more.
+get_partial() {
+  stored=$wal/$name.partial
+  [ -s "$stored" ] || return
+  set +f
+  for history in "$wal"/????????.history*; do
+    [ -e "$history" ] || continue
+    history=${history##*/}
+    history=${history%%.*}
+    is_word "$history" 0-9A-F 8 8 && [ $((0x$history)) -gt $((0x${name%????????????????})) ] && return
+  done
+  set -f
+  for accepted in "$@"; do
+    can_unpack "$accepted" 2>/dev/null || continue
+    echo "replctl-archive $accepted - partial"
+    case $accepted in
+    zst) zstd -1 -q -c ;;
+    lz4) lz4 -1 -q -c ;;
+    gz) gzip -1 -c ;;
+    *) cat ;;
+    esac <"$stored" || exit 5
+    exit 0
+  done
+  echo "replctl-archive none $(($(wc -c <"$stored"))) partial"
+  cat "$stored" || exit 5
   exit 0
 }
 

@@ -1,27 +1,38 @@
 #!/bin/sh
 # Receives the WAL of a cluster on its archive host, up to the last byte that the primary has written. Runs for ever:
 # keeps one pg_receivewal connected to whichever node accepts writes, and starts it again when it ends.
+# SIGUSR1: look for that node again, now. "--check" prints which pg_receivewal would be used. "--leap": where the primary has
+# removed WAL that the archive lacks, go on behind the gap.
 # Written by replctl, which overwrites it: change the inventory, not this file.
 cluster={{ cluster | shell }}
+system_identifier={{ system_identifier | shell }}
 wal={{ wal_directory | shell }}
 conninfo={{ conninfo | shell }}
 standby_conninfos={{ standby_conninfos | shell }}
 slot={{ slot | shell }}
 
-# In the state directory: stream.lock is held while this runs, stream.pid says as whom, stream.log what happened.
+# In the state directory: stream.lock is held while this runs, stream.pid says as whom, stream.log what happened, stream.gap
+# that the primary has removed WAL which the archive lacks.
 set -u
 LC_ALL=C
 PATH=${PATH:-/usr/bin:/bin}:/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin
 export LC_ALL PATH
 umask 077
 # Nothing of the environment decides where this connects to.
-unset PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE PGOPTIONS PGTARGETSESSIONATTRS 2>/dev/null
+unset PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE PGOPTIONS PGTARGETSESSIONATTRS PGAPPNAME 2>/dev/null
 case $0 in
 */*) cd "${0%/*}" || exit 70 ;;
 esac
 
 say() {
-  printf '%s %s\n' "$(date -u '+%Y-%m-%d %H:%M:%S')" "$*" >>stream.log
+  printf '%s %s\n' "$(date -u '+%Y-%m-%d %H:%M:%S')" "$*" 2>/dev/null >>stream.log
+}
+
+# What goes on for hours is said once.
+last_said=
+say_once() {
+  [ "$*" = "$last_said" ] || say "$*"
+  last_said=$*
 }
 
 # The newest pg_receivewal there is: it serves older servers, never newer ones.
@@ -30,105 +41,205 @@ find_program() {
   newest=0
   for directory in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/pgsql/bin \
     $(printf '%s' "$PATH" | tr : ' '); do
-    [ -x "$directory/pg_receivewal" ] || continue
+    [ -x "$directory/pg_receivewal" ] && [ -x "$directory/psql" ] || continue
     version=$("$directory/pg_receivewal" --version 2>/dev/null)
     version=${version##* }
     version=${version%%[!0-9]*}
     if [ "${version:-0}" -gt "$newest" ]; then
       newest=$version
       program=$directory/pg_receivewal
+      psql=$directory/psql
     fi
   done
   [ -n "$program" ]
 }
 
 find_program || {
-  echo "archive-stream: there is no pg_receivewal on this host" >&2
+  echo "archive-stream: there is no pg_receivewal with a psql beside it on this host" >&2
   exit 69
 }
 [ "${1-}" = --check ] && {
   echo "$program"
   exit 0
 }
+leap=no
+[ "${1-}" = --leap ] && leap=yes
 
 exec 9>>stream.lock
 # Whoever looks whether this runs holds the lock for a moment.
 flock -w 10 9 2>/dev/null || flock -n 9 || exit 0
 echo $$ >stream.pid
-receiver=
+child=
 # One that a killed predecessor left would hold the slot.
 if [ -f stream.child ] && read -r left <stream.child &&
   ps -p "$left" -o args= 2>/dev/null | grep -q "pg_receivewal.*--slot=$slot"; then
   kill -TERM "$left" 2>/dev/null
 fi
 stop() {
-  trap '' HUP INT TERM
-  if [ -n "$receiver" ]; then
-    kill -TERM "$receiver" 2>/dev/null
-    wait "$receiver"
+  trap '' HUP INT TERM USR1
+  if [ -n "$child" ]; then
+    kill -TERM "$child" 2>/dev/null
+    wait "$child"
   fi
   say "stopped"
   exit 0
 }
+poked=no
+poke() {
+  poked=yes
+  [ -z "$child" ] || kill -TERM "$child" 2>/dev/null
+}
 trap stop INT TERM
+trap poke USR1
 trap '' HUP
 
-# Ends after the program; a signal reaches it at once.
+# Runs a program that a signal to this script ends at once: "run OUTPUT PROGRAM...". What it complains of is in stream.said.
 run() {
-  "$program" --no-password "$@" >/dev/null 2>>stream.log 9>&- &
-  receiver=$!
-  echo "$receiver" >stream.child
-  wait "$receiver"
+  output=$1
+  shift
+  "$@" </dev/null >"$output" 2>stream.said 9>&- &
+  child=$!
+  echo "$child" >stream.child
+  wait "$child"
   run_status=$?
-  receiver=
+  # A signal ends the wait, not yet the program.
+  while [ $run_status -gt 128 ] && kill -0 "$child" 2>/dev/null; do
+    wait "$child"
+    run_status=$?
+  done
+  child=
   return $run_status
+}
+
+receive() {
+  run /dev/null "$program" --no-password -d "$conninfo host=$host port=$port" --slot="$slot" "$@"
+}
+
+# Finds the node that accepts writes: sets $host, $port, $identified, $timeline and $position.
+find_primary() {
+  printf '%s\n' '\echo replctl :HOST :PORT' 'IDENTIFY_SYSTEM;' >stream.ask
+  run stream.found "$psql" -XAtqw -F ' ' -v ON_ERROR_STOP=1 -f stream.ask "$conninfo replication=true application_name=$slot-look" || return
+  { read -r word host port && read -r identified timeline position rest; } <stream.found || return
+  [ "$word" = replctl ] && [ -n "$position" ]
+}
+
+# Sets $last_timeline to the newest that the archive has, in hexadecimal digits, and $last_file to the WAL file from which
+# pg_receivewal goes on: the one with the highest position, on the newest timeline there, whole rather than partial.
+find_end() {
+  last_timeline=00000000
+  last_file=
+  # shellcheck disable=SC2012
+  set -- $(ls "$wal" | awk '
+    { name = $0; sub(/\.(partial|history)$/, "", name) }
+    name ~ /[^0-9A-F]/ { next }
+    length(name) == 8 || length(name) == 24 { if (substr(name, 1, 8) > newest) newest = substr(name, 1, 8) }
+    length(name) == 24 {
+      key = substr(name, 9) substr(name, 1, 8) (name == $0)
+      if ((key "") > last) { last = key ""; file = $0 }
+    }
+    END { if (newest != "") print newest, file }')
+  [ $# -ge 1 ] && last_timeline=$1
+  [ $# -ge 2 ] && last_file=$2
 }
 
 # A node that no longer leads keeps no WAL for the archive. One that leads holds the slot in use, so it cannot be lost.
 drop_left_slots() {
   [ "$newest" -ge 14 ] || return
-  printf '%s\n' "$standby_conninfos" | while IFS= read -r other; do
-    [ -n "$other" ] || continue
-    "$program" --no-password -d "$other" --slot="$slot" --drop-slot >/dev/null 2>&1 9>&-
-  done
+  printf '%s\n' "$standby_conninfos" >stream.standbys
+  while IFS= read -r other <&8; do
+    [ -n "$other" ] && run /dev/null "$program" --no-password -d "$other" --slot="$slot" --drop-slot 8<&-
+  done 8<stream.standbys
 }
 
 # What the archive has of a timeline beyond the point where the new primary left it is nobody's WAL any more. It is moved
-# aside, the newest first, until the primary can go on from what is left; it may hold transactions that were lost.
+# aside, the newest first, until the primary can go on from what is left; it may hold transactions that were lost. A server on
+# no newer timeline is not believed: it may be an old primary.
 move_diverged() {
-  tail -n 3 stream.log | grep -q "is not in this server's history" || return
-  last=
-  for file in "$wal"/????????????????????????; do
-    [ -f "$file" ] && last=$file
-  done
-  [ -n "$last" ] || return
+  find_end
+  file_timeline=${last_file%"${last_file#????????}"}
+  [ -n "$last_file" ] && [ "$timeline" -gt $((0x$file_timeline)) ] || return
+  move_aside "$last_file"
+}
+
+move_aside() {
   aside=${wal%/wal}/diverged
-  mkdir -p "$aside" && mv "$last" "$aside/${last##*/}.$(date +%s)" && say "moved ${last##*/} to $aside"
+  mkdir -p "$aside" && mv "$wal/$1" "$aside/$1.$(date +%s)" && say "moved $1 to $aside"
+}
+
+# On a full disk pg_receivewal leaves a file that it had not filled with zeros to its end, and then complains of it for ever.
+remove_torn() {
+  torn=$(sed -n 's/.*write-ahead log file "\([^"]*\)" has .*/\1/p' stream.said | tail -n 1)
+  torn=${torn##*/}
+  [ -n "$torn" ] && [ -f "$wal/$torn" ] || return
+  if [ "$(tr -d '\000' <"$wal/$torn" | head -c 1 | wc -c)" -eq 0 ]; then
+    rm -f "$wal/$torn" && say "removed $torn: the disk was full before it held any WAL"
+  else
+    move_aside "$torn"
+  fi
+}
+
+# The primary has removed what comes next. Only when told to, go on where it is now: an empty file there makes pg_receivewal
+# begin with it.
+leap_gap() {
+  if [ $leap = no ]; then
+    [ -f stream.gap ] || say "the primary has removed WAL that the archive lacks; see stream.gap"
+    find_end
+    echo "$last_file $(cat stream.said)" >stream.gap
+    return 1
+  fi
+  find_end
+  size=$(wc -c <"$wal/$last_file")
+  [ "$size" -ge 1048576 ] || return
+  low=${position#*/}
+  place=$(((0x${position%/*} << 32) + 0x$low))
+  first=$(printf %08X%08X%08X "$timeline" $((place >> 32)) $(((place & 0xffffffff) / size)))
+  receive --drop-slot
+  receive --create-slot --if-not-exists || return
+  : >"$wal/$first.partial" && rm -f stream.gap && say "WAL between $last_file and $first is missing for ever"
+  leap=no
+}
+
+# What ended pg_receivewal, where something can be done about it.
+mend() {
+  if grep -q "is not in this server's history" stream.said; then
+    move_diverged
+  elif grep -q 'should be 0 or' stream.said; then
+    remove_torn
+  elif grep -q 'has already been removed' stream.said; then
+    leap_gap
+  else
+    return 1
+  fi
 }
 
 say "started, $program"
-delay=1
-slots_dropped=no
 while :; do
+  poked=no
+  delay=2
   if [ ! -d "$wal" ] || [ ! -w "$wal" ]; then
-    say "the directory $wal is missing or not writable: is its file system mounted?"
+    say_once "the directory $wal is missing or not writable: is its file system mounted?"
+  elif ! find_primary; then
+    say_once "no node accepts writes: $(tail -n 1 stream.said)"
+  elif [ "$identified" != "$system_identifier" ]; then
+    say_once "$host:$port belongs to another cluster: its system identifier is $identified, not $system_identifier"
   else
-    began=$(date +%s)
-    if run -d "$conninfo" --slot="$slot" --create-slot --if-not-exists; then
+    find_end
+    if [ "$timeline" -lt $((0x$last_timeline)) ]; then
+      say_once "$host:$port is on timeline $timeline, the archive on a newer one (0x$last_timeline): an old primary is not believed"
+    elif ! receive --create-slot --if-not-exists; then
+      say_once "$host:$port keeps no WAL for the archive: $(tail -n 1 stream.said)"
+    else
       drop_left_slots
-      run -d "$conninfo" --slot="$slot" -D "$wal" --no-loop --synchronous
-      say "pg_receivewal ended with status $run_status"
-      move_diverged
+      say_once "receives from $host:$port, timeline $timeline"
+      receive -D "$wal" --no-loop --synchronous
+      say "pg_receivewal ended with status $run_status: $(cat stream.said)"
+      last_said=
+      delay=1
+      mend && delay=0
     fi
-    [ $(($(date +%s) - began)) -lt 30 ] || delay=1
   fi
   if [ "$(wc -c <stream.log)" -gt 1000000 ]; then
     tail -c 200000 stream.log >stream.log.new && mv stream.log.new stream.log
   fi
-  sleep "$delay" 9>&- &
-  receiver=$!
-  wait "$receiver"
-  receiver=
-  delay=$((delay * 2))
-  [ "$delay" -le 8 ] || delay=8
+  [ $poked = yes ] || [ $delay = 0 ] || run /dev/null sleep $delay
 done

@@ -7,7 +7,7 @@ import { archiveHost, type NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { observeTopology, type Topology } from '../../cluster/topology.ts'
 import { asReplctlError, exitCodes } from '../../errors.ts'
-import { examineArchive } from '../../node/examine-archive.ts'
+import { examineArchive, examineArchiveStream } from '../../node/examine-archive.ts'
 import type { Node } from '../../node/node.ts'
 import { readPrimaryNeeds } from '../../node/primary-needs.ts'
 import { probeHost } from '../../node/probe-host.ts'
@@ -135,10 +135,24 @@ async function checkArchive({ inventory, hosts }: ClusterSession): Promise<reado
   const { fine, bad } = checksOf(archiveHost)
   try {
     const found = await examineArchive(host, inventory.archive.dir)
-    return 'error' in found
-      ? [fine('ssh', `logged in to ${host.settings.host}`), bad('archive', found.error)]
-      : [fine('ssh', `logged in to ${host.settings.host}`), fine('archive', found.detail)]
+    return [
+      fine('ssh', `logged in to ${host.settings.host}`),
+      'error' in found ? bad('archive', found.error) : fine('archive', found.detail),
+      ...(inventory.archive.mode === 'stream' ? await checkStream(host) : []),
+    ]
   } catch (thrown) {
     return [bad('ssh', asReplctlError(thrown).with({ node: archiveHost }))]
   }
+}
+
+/** What receives the WAL there, and what starts it after a reboot. */
+async function checkStream(host: Node): Promise<readonly DoctorCheck[]> {
+  const { fine, bad, doubtful } = checksOf(archiveHost)
+  const { missing, atBoot } = await examineArchiveStream(host)
+  return [
+    missing === null ? fine('stream', 'pg_receivewal, psql and flock are there') : bad('stream', missing),
+    atBoot === null
+      ? fine('stream at boot', "the user's crontab starts it after a reboot")
+      : doubtful('stream at boot', atBoot),
+  ]
 }

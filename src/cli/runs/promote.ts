@@ -106,6 +106,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       former: formerUpstream(session, observation, candidate.name),
       rivals:
         wish.allowDataLoss || judged.isAlreadyPrimary ? [] : rivalsOf(observation, candidate.name, following),
+      archivedEnd: judged.archivedEnd,
       roles,
       members,
       away,

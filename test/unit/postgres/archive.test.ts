@@ -60,6 +60,7 @@ connection='${archiveConnectionName(client)}'
       cluster: 'shop',
       walDirectory: "/a b/o'neil/7123456789012345678/wal",
       conninfo: 'host=a,b passfile=/x',
+      systemIdentifier: '7300000000000000001',
       standbyConninfos: ['host=a', 'host=b'],
       slot: 'shop_archive',
     })
