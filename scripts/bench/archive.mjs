@@ -1,5 +1,5 @@
-import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { ensureRequirements } from '../lib/requirements.mjs'
 import { kit } from './lib/cluster.mjs'
 import { row } from './lib/report.mjs'
 
@@ -17,13 +17,7 @@ let hosts
  * replctl, none, scp, rsync, pgbackrest, async, cp.
  */
 export async function bench() {
-  for (const [program, name] of [
-    ['/usr/bin/pgbackrest', 'pgbackrest'],
-    ['/usr/bin/rsync', 'rsync'],
-  ]) {
-    if (spawnSync('test', ['-x', program]).status !== 0)
-      spawnSync('apt-get', ['install', '-y', '-qq', name], { stdio: 'ignore' })
-  }
+  ensureRequirements('archive-bench')
   hosts = await kit.TestHosts.create({ hosts: [{ name: 'pg1' }, { name: 'backup1' }] })
   try {
     await compare()
@@ -44,7 +38,7 @@ async function compare() {
   await cluster.init()
   const identifier = (await sql('SELECT system_identifier FROM pg_control_system()')).trim()
   await logInToEachOther()
-  await setUpPgBackRest()
+  if (isInstalled('pgbackrest')) await setUpPgBackRest()
   const command = (await sql('SHOW archive_command')).trim()
   await setCommand('')
   const segments = await makeSegments()
@@ -70,6 +64,7 @@ async function compare() {
   for (let round = 1; round <= rounds; round++) {
     for (const [name, contender] of Object.entries(contenders)) {
       if (chosen.length > 0 && !chosen.includes(name)) continue
+      if (!isInstalled(name === 'async' ? 'pgbackrest' : name)) continue
       const result = await push(name, contender, segments)
       results.push({ name, ...result })
       console.error(`${name}: ${result.perSecond.toFixed(1)} segments/s, ${result.cpu.toFixed(1)} CPU s`)
@@ -97,6 +92,11 @@ async function compare() {
       goal,
     )
   }
+}
+
+/** Of the contenders that are packages of their own; the others are always there. */
+function isInstalled(name) {
+  return !['pgbackrest', 'rsync'].includes(name) || existsSync(`/usr/bin/${name}`)
 }
 
 /** Makes the same segments ready again, and waits until the archiver has sent them all. */

@@ -20,6 +20,8 @@ const postgresql = {
   },
 }
 const needs = {
+  /** What the archive's bench compares with; without them the rest is measured. */
+  'archive-bench': ['pgbackrest', 'rsync', 'zstd'].map((name) => ({ ...same([name], name), optional: true })),
   quickstart: [postgresql],
   tests: [
     postgresql,
@@ -67,7 +69,7 @@ const managers = {
 }
 
 /**
- * Makes sure that all is there that `purpose` ('quickstart' or 'tests') needs: says what it installs and by which command,
+ * Makes sure that all is there that `purpose` ('quickstart', 'tests' or 'archive-bench') needs: says what it installs and by which command,
  * starts no service and no database of the distribution.
  * @throws {MissingRequirements} with the command to type, when it may not install or that failed
  */

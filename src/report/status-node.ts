@@ -1,4 +1,6 @@
 import { retainedBytes } from '../cluster/diagnose-slots.ts'
+import { archiveHost } from '../cluster/names.ts'
+import { archiveStreamNames } from '../cluster/replication-names.ts'
 import type { ObservedNode, Topology } from '../cluster/topology.ts'
 
 /** One node of `status`, as the public contract names it, with a few keys more. */
@@ -33,7 +35,7 @@ export interface StatusNode {
 export interface StatusSlot {
   readonly name: string
   readonly type: string
-  /** The node that replctl made it for; null: somebody else made it, and replctl never touches it. */
+  /** The node (or archive host) that replctl made it for; null: somebody else made it, and replctl never touches it. */
   readonly for: string | null
   readonly active: boolean
   readonly restart_lsn: string | null
@@ -83,10 +85,11 @@ function versionOf({ facts }: ObservedNode): string | null {
 function statusSlots({ facts }: ObservedNode, topology: Topology): StatusSlot[] {
   return (facts.instance?.slots ?? []).map((slot) => {
     const owner = topology.nodes.find((one) => one.settings.slotName === slot.name)
+    const ofArchive = slot.name === archiveStreamNames(topology.cluster).slot ? archiveHost : null
     return {
       name: slot.name,
       type: slot.type,
-      for: slot.type === 'physical' ? (owner?.settings.name ?? null) : null,
+      for: slot.type === 'physical' ? (owner?.settings.name ?? ofArchive) : null,
       active: slot.isActive,
       restart_lsn: slot.restartLsn,
       wal_status: slot.walStatus,

@@ -61,16 +61,17 @@ stop_by_signal() {
   kill -s "$1" $$
 }
 
-# Prints what is wrong with a WAL segment $1 of the cluster $2, nothing if all is well. Standard input says its first 40
-# bytes, as od prints them, and its size, or - where that is not known. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
-# remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's byte order.
+# Sets $fault to what is wrong with a WAL segment $1 of the cluster $2, to nothing if all is well. The words that follow are its
+# first 40 bytes, as od prints them, and its size, or - where that is not known. Its first page has the long header: magic 2,
+# info 2, timeline 4, address 8, remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's
+# byte order.
 segment_fault() {
+  fault=
   fault_name=${1%.partial}
   fault_identifier=$2
-  # shellcheck disable=SC2046
-  set -- $(cat)
+  shift 2
   if [ $# -ne 41 ]; then
-    echo "it is empty or shorter than a page header"
+    fault="it is empty or shorter than a page header"
     return
   fi
   fault_size=${41}
@@ -88,23 +89,24 @@ segment_fault() {
     fault_length=${33}${34}${35}${36}
     ;;
   *)
-    echo "it does not begin with a WAL page (magic number $1 $2)"
+    fault="it does not begin with a WAL page (magic number $1 $2)"
     return
     ;;
   esac
+  # One process for all segments of a run.
+  fault_wanted=${fault_wanted:-$(printf %016x "$fault_identifier")}
   if [ $((0x$fault_flags & 2)) -eq 0 ]; then
-    echo "its first page has no long header (flags $fault_flags)"
-  elif [ "$fault_owner" != "$(printf %016x "$fault_identifier")" ]; then
-    echo "it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier" \
-      "(0x$(printf %016x "$fault_identifier"))"
+    fault="its first page has no long header (flags $fault_flags)"
+  elif [ "$fault_owner" != "$fault_wanted" ]; then
+    fault="it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier (0x$fault_wanted)"
   elif [ "$fault_size" != - ] && [ $((0x$fault_length)) -ne "$fault_size" ]; then
-    echo "it has $fault_size bytes, its header says $((0x$fault_length))"
+    fault="it has $fault_size bytes, its header says $((0x$fault_length))"
   else
     fault_log=${fault_name#????????}
     fault_segment=${fault_log#????????}
     fault_log=${fault_log%????????}
-    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * 0x$fault_length)))" ]; then
-      echo "its header says it begins at 0x$fault_address, which is another segment"
+    if [ $((0x$fault_address)) -ne $(((0x$fault_log << 32) + 0x$fault_segment * 0x$fault_length)) ]; then
+      fault="its header says it begins at 0x$fault_address, which is another segment"
     fi
   fi
 }
@@ -204,7 +206,8 @@ fetch() {
   esac
   case $name in
   *.history | *.backup) [ -s "$temporary" ] || fault="it is empty" ;;
-  *) fault=$(segment_outline "$temporary" | segment_fault "$name" "$system_identifier") ;;
+  # shellcheck disable=SC2046
+  *) segment_fault "$name" "$system_identifier" $(segment_outline "$temporary") ;;
   esac
   if [ -n "$fault" ]; then
     say "the archived $name was not restored: $fault"
@@ -241,7 +244,7 @@ has_as_much() {
   case $difference in
   '' | *[!0-9]*) return 1 ;;
   esac
-  [ "$(tail -c "+$difference" "$temporary" | tr -d '\000' | head -c 1 | wc -c)" -eq 0 ]
+  [ "$({ tail -c "+$difference" "$temporary" | tr -d '\000' | head -c 1 | wc -c; } 2>/dev/null)" -eq 0 ]
 }
 
 # "--compare SEGMENT FOLDER"
@@ -308,7 +311,9 @@ has_its_own() {
   [ -f "$own/$name" ] || return 1
   [ -f "$fetched_partial" ] && read -r noted <"$fetched_partial" && [ "$noted" = "$name" ] && return 1
   [ -f "$own/archive_status/$name.done" ] || [ -f "$own/archive_status/$name.ready" ] || return 1
-  [ -z "$(segment_outline "$own/$name" | segment_fault "$name" "$system_identifier")" ]
+  # shellcheck disable=SC2046
+  segment_fault "$name" "$system_identifier" $(segment_outline "$own/$name")
+  [ -z "$fault" ]
 }
 
 if [ -z "$name" ] || [ -z "$path" ]; then

@@ -73,16 +73,17 @@ fail() {
   finish "$fail_status"
 }
 
-# Prints what is wrong with a WAL segment $1 of the cluster $2, nothing if all is well. Standard input says its first 40
-# bytes, as od prints them, and its size, or - where that is not known. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
-# remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's byte order.
+# Sets $fault to what is wrong with a WAL segment $1 of the cluster $2, to nothing if all is well. The words that follow are its
+# first 40 bytes, as od prints them, and its size, or - where that is not known. Its first page has the long header: magic 2,
+# info 2, timeline 4, address 8, remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's
+# byte order.
 segment_fault() {
+  fault=
   fault_name=${1%.partial}
   fault_identifier=$2
-  # shellcheck disable=SC2046
-  set -- $(cat)
+  shift 2
   if [ $# -ne 41 ]; then
-    echo "it is empty or shorter than a page header"
+    fault="it is empty or shorter than a page header"
     return
   fi
   fault_size=${41}
@@ -100,23 +101,24 @@ segment_fault() {
     fault_length=${33}${34}${35}${36}
     ;;
   *)
-    echo "it does not begin with a WAL page (magic number $1 $2)"
+    fault="it does not begin with a WAL page (magic number $1 $2)"
     return
     ;;
   esac
+  # One process for all segments of a run.
+  fault_wanted=${fault_wanted:-$(printf %016x "$fault_identifier")}
   if [ $((0x$fault_flags & 2)) -eq 0 ]; then
-    echo "its first page has no long header (flags $fault_flags)"
-  elif [ "$fault_owner" != "$(printf %016x "$fault_identifier")" ]; then
-    echo "it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier" \
-      "(0x$(printf %016x "$fault_identifier"))"
+    fault="its first page has no long header (flags $fault_flags)"
+  elif [ "$fault_owner" != "$fault_wanted" ]; then
+    fault="it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier (0x$fault_wanted)"
   elif [ "$fault_size" != - ] && [ $((0x$fault_length)) -ne "$fault_size" ]; then
-    echo "it has $fault_size bytes, its header says $((0x$fault_length))"
+    fault="it has $fault_size bytes, its header says $((0x$fault_length))"
   else
     fault_log=${fault_name#????????}
     fault_segment=${fault_log#????????}
     fault_log=${fault_log%????????}
-    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * 0x$fault_length)))" ]; then
-      echo "its header says it begins at 0x$fault_address, which is another segment"
+    if [ $((0x$fault_address)) -ne $(((0x$fault_log << 32) + 0x$fault_segment * 0x$fault_length)) ]; then
+      fault="its header says it begins at 0x$fault_address, which is another segment"
     fi
   fi
 }
@@ -243,13 +245,28 @@ send() {
 batch_size=4
 most_ahead=32
 
-# What a note says of file $1; nothing where this host cannot tell.
-mark_of() {
-  stat -c "$connection $system_identifier %d %i %s %y %z" -- "$1" 2>/dev/null
+# What a note says of these files, a line for each; it fails where this host cannot tell.
+marks_of() {
+  stat -c "$connection $system_identifier %d %i %s %y %z" -- "$@" 2>/dev/null
 }
 
-# Sets $next to the segment after $1; $2 is the size of a segment.
+# Sets $next to the segment after $1; $2 is the size of a segment. Mostly only the last digit changes: no process for that.
 set_next() {
+  next=${1%?}
+  case ${1#???????????????????????} in
+  [0-8]) next_digit=$((${1#???????????????????????} + 1)) ;;
+  9) next_digit=A ;;
+  A) next_digit=B ;;
+  B) next_digit=C ;;
+  C) next_digit=D ;;
+  D) next_digit=E ;;
+  E) next_digit=F ;;
+  *) next_digit= ;;
+  esac
+  if [ -n "$next_digit" ] && [ "$2" -le 268435456 ]; then
+    next=$next$next_digit
+    return
+  fi
   next_low=${1#????????????????}
   next_high=${1#????????}
   next_high=${next_high%????????}
@@ -264,23 +281,29 @@ is_segment() {
   esac
 }
 
-# Whether the file was sent ahead. A note is for one use.
+# Whether the file was sent ahead. A note is for one use: it is emptied, which takes no process.
 was_sent() {
-  [ -f "$sent/$name" ] || return 1
-  read -r noted <"$sent/$name"
-  rm -f "$sent/$name"
+  [ -s "$sent/$name" ] || return 1
+  IFS= read -r noted <"$sent/$name"
+  : >"$sent/$name"
   [ -n "$mark" ] && [ "$noted" = "$mark" ]
 }
 
 # Has the background process send what follows $name, if it is ready and two more are: one alone is not worth it. It
 # holds nothing of PostgreSQL's: neither its folder nor its log.
 start_ahead() {
+  # Where it runs it sees for itself what is ready.
+  if [ -f "$ahead.pid" ] && read -r busy <"$ahead.pid" && kill -0 "$busy" 2>/dev/null; then
+    # A number that was given to another process by now does not count.
+    busy_with=archive-push
+    [ ! -r "/proc/$busy/comm" ] || read -r busy_with <"/proc/$busy/comm"
+    [ "$busy_with" != archive-push ] || return 0
+  fi
   set_next "$name" "$size"
-  first_ahead=$next
+  [ -f "$status_directory/$next.ready" ] || return 0
   set_next "$next" "$size"
   # A note for the last but one means that there is enough for now.
-  [ -f "$status_directory/$first_ahead.ready" ] && [ -f "$status_directory/$next.ready" ] && [ ! -f "$sent/$next" ] ||
-    return 0
+  [ -f "$status_directory/$next.ready" ] && [ ! -s "$sent/$next" ] || return 0
   (
     cd "$state_directory" || exit
     trap - EXIT HUP INT TERM
@@ -299,6 +322,20 @@ await_batch() {
   done
 }
 
+# Sets $waiting to how many notes PostgreSQL has not come to yet, and removes those that were used.
+count_notes() {
+  waiting=0
+  set --
+  for one in "$sent"/*; do
+    if [ -s "$one" ]; then
+      waiting=$((waiting + 1))
+    elif [ -f "$one" ]; then
+      set -- "$@" "$one"
+    fi
+  done
+  [ $# -eq 0 ] || rm -f "$@"
+}
+
 # "--ahead NAME FOLDER SIZE": sends the ready segments after NAME until there are no more.
 send_ahead() {
   wal_directory=$2
@@ -307,9 +344,10 @@ send_ahead() {
   messages=/dev/null
   exec 9>>"$ahead.lock"
   flock -n 9 || exit 0
+  echo $$ >"$ahead.pid"
   mkdir -p "$sent"
   find "$sent" -type f -mmin +60 -exec rm -f {} +
-  trap 'cd / && rm -rf "$ahead".box.* "$ahead".names.*' EXIT
+  trap 'cd / && rm -rf "$ahead.pid" "$ahead".box.* "$ahead".names.*' EXIT
   for signal in HUP INT TERM; do
     # shellcheck disable=SC2064
     trap "exit 5" $signal
@@ -331,17 +369,23 @@ send_ahead() {
   [ "$suffix" = none ] || command -v "$(packer)" >/dev/null 2>&1 || suffix=none
   set_next "$name" "$size"
   turn=0
-  set -- "" ""
+  older=
+  newer=
   while :; do
     # Two batches at a time: one is packed while the other travels. The older one makes room for the next.
-    [ -z "$1" ] || wait "$1" || break
-    older=$2
+    [ -z "$older" ] || wait "$older" || break
     # What PostgreSQL has not come to yet, it need not be far ahead of.
-    set -- "$sent"/*
-    [ $# -lt $most_ahead ] || break
+    count_notes
+    patience=50
+    while [ $waiting -ge $most_ahead ] && [ $patience -gt 0 ]; do
+      sleep 0.1 2>/dev/null || sleep 1
+      patience=$((patience - 1))
+      count_notes
+    done
+    [ $patience -gt 0 ] || break
     set --
     while [ $# -lt $batch_size ] && [ -f "$status_directory/$next.ready" ]; do
-      [ -f "$sent/$next" ] || set -- "$@" "$next"
+      [ -s "$sent/$next" ] || set -- "$@" "$next"
       set_next "$next" "$size"
     done
     [ $# -gt 0 ] || break
@@ -350,7 +394,8 @@ send_ahead() {
     flock 8
     echo "$*" >"$ahead.new" && mv -f "$ahead.new" "$ahead.names.$turn"
     send_batch "$turn" "$@" &
-    set -- "$older" $!
+    older=$newer
+    newer=$!
     exec 8>&-
     turn=$((1 - turn))
   done
@@ -363,32 +408,37 @@ send_batch() {
   box=$ahead.box.$1
   shift
   rm -rf "$box"
-  mkdir "$box" && cd "$box" || return
-  # Read before the file is: what changes later is noticed.
-  for one in "$@"; do
-    mark_of "$wal_directory/$one" >"$one.note" && [ -s "$one.note" ] || return
+  mkdir -p "$box/notes" && cd "$box" || return
+  names=$*
+  for one in $names; do
+    set -- "$@" "$wal_directory/$one"
+    shift
   done
-  for one in "$@"; do
-    case $suffix in
-    none) ln -s "$wal_directory/$one" "$one.none" ;;
-    *) "$(packer)" -1 -q -c <"$wal_directory/$one" >"$one.$suffix" ;;
-    esac || return
-  done
-  {
-    for one in "$@"; do
+  # Read before the files are: what changes later is noticed.
+  marks_of "$@" >marks || return
+  if [ "$suffix" != none ]; then
+    set --
+    for one in $names; do
+      "$(packer)" -1 -q -c <"$wal_directory/$one" >"$one.$suffix" || return
       set -- "$@" "$one.$suffix"
-      shift
     done
-    hash_files "$@" | while read -r hash file; do
-      echo "${file%%.*} $(($(wc -c <"$file"))) $hash $suffix"
-      cat "$file"
-    done
+  fi
+  hash_files "$@" >hashes && wc -c "$@" >sizes || return
+  {
+    for one in $names; do
+      read -r hash rest <&3 && read -r bytes rest <&4 && IFS= read -r mark <&5 || exit
+      echo "$mark" >"notes/$one"
+      echo "$one $bytes $hash $suffix"
+    done 3<hashes 4<sizes 5<marks
+    cat "$@"
   } | ask batch "$system_identifier" $# >answer || return
+  set --
   while read -r word done one; do
-    if [ "$word $done" = "replctl-archive done" ] && is_segment "$one" && [ -f "$one.note" ]; then
-      mv "$one.note" "$sent/$one"
+    if [ "$word $done" = "replctl-archive done" ] && is_segment "$one" && [ -f "notes/$one" ]; then
+      set -- "$@" "notes/$one"
     fi
   done <answer
+  [ $# -eq 0 ] || mv "$@" "$sent/"
 }
 
 hash_files() {
@@ -406,7 +456,7 @@ fi
 # The quick way, and the way to be quicker: only for segments, and only where this host has what it takes.
 mark=
 if is_segment "$name" && [ -s "$path" ] && [ -d "$state_directory" ] && command -v flock >/dev/null 2>&1; then
-  mark=$(mark_of "$path")
+  mark=$(exec stat -c "$connection $system_identifier %d %i %s %y %z" -- "$path" 2>/dev/null)
   # Seconds are too coarse to tell whether a file was changed.
   case $mark in
   *.000000000*) mark= ;;
@@ -421,7 +471,7 @@ if is_segment "$name" && [ -s "$path" ] && [ -d "$state_directory" ] && command 
   size=${mark#* * * * }
   size=${size%% *}
   if was_sent || { await_batch && was_sent; }; then
-    [ -e "$state_directory/archive_error" ] && rm -f "$state_directory/archive_error"
+    [ ! -e "$state_directory/archive_error" ] || rm -f "$state_directory/archive_error"
     start_ahead
     exit 0
   fi
@@ -456,7 +506,8 @@ fi
 case $name in
 *.history | *.backup) suffix=none ;;
 *)
-  fault=$(segment_outline "$path" | segment_fault "$name" "$system_identifier")
+  # shellcheck disable=SC2046
+  segment_fault "$name" "$system_identifier" $(segment_outline "$path")
   [ -z "$fault" ] || fail 8 "$path was not archived as $name: $fault"
   case $compression in
   zstd) suffix=zst ;;

@@ -4,8 +4,8 @@
 # so a key reaches one cluster's archive and nothing else. A request is one of
 #   push SYSTEM_IDENTIFIER NAME BYTES SHA256 SUFFIX   stores standard input; BYTES and SHA256 are of what travels
 #   batch SYSTEM_IDENTIFIER COUNT                     stores COUNT segments: standard input is for each a line "NAME BYTES
-#                                                     SHA256 SUFFIX", then its bytes; prints "replctl-archive done NAME"
-#                                                     for each that is in the archive, durably
+#                                                     SHA256 SUFFIX", then the bytes of all in this order; prints
+#                                                     "replctl-archive done NAME" for each that is in the archive, durably
 #   has SYSTEM_IDENTIFIER NAME                        prints "replctl-archive SUFFIX BYTES" of the stored file
 #   get SYSTEM_IDENTIFIER NAME [SUFFIX...]            prints the same line, then the stored file: as it is if its
 #                                                     SUFFIX is among those, else unpacked (SUFFIX none, BYTES -).
@@ -37,16 +37,17 @@ fail() {
   exit "$fail_status"
 }
 
-# Prints what is wrong with a WAL segment $1 of the cluster $2, nothing if all is well. Standard input says its first 40
-# bytes, as od prints them, and its size, or - where that is not known. Its first page has the long header: magic 2, info 2, timeline 4, address 8,
-# remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's byte order.
+# Sets $fault to what is wrong with a WAL segment $1 of the cluster $2, to nothing if all is well. The words that follow are its
+# first 40 bytes, as od prints them, and its size, or - where that is not known. Its first page has the long header: magic 2,
+# info 2, timeline 4, address 8, remaining 4, padding 4, system identifier 8, segment size 4, block size 4 bytes, in its writer's
+# byte order.
 segment_fault() {
+  fault=
   fault_name=${1%.partial}
   fault_identifier=$2
-  # shellcheck disable=SC2046
-  set -- $(cat)
+  shift 2
   if [ $# -ne 41 ]; then
-    echo "it is empty or shorter than a page header"
+    fault="it is empty or shorter than a page header"
     return
   fi
   fault_size=${41}
@@ -64,23 +65,24 @@ segment_fault() {
     fault_length=${33}${34}${35}${36}
     ;;
   *)
-    echo "it does not begin with a WAL page (magic number $1 $2)"
+    fault="it does not begin with a WAL page (magic number $1 $2)"
     return
     ;;
   esac
+  # One process for all segments of a run.
+  fault_wanted=${fault_wanted:-$(printf %016x "$fault_identifier")}
   if [ $((0x$fault_flags & 2)) -eq 0 ]; then
-    echo "its first page has no long header (flags $fault_flags)"
-  elif [ "$fault_owner" != "$(printf %016x "$fault_identifier")" ]; then
-    echo "it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier" \
-      "(0x$(printf %016x "$fault_identifier"))"
+    fault="its first page has no long header (flags $fault_flags)"
+  elif [ "$fault_owner" != "$fault_wanted" ]; then
+    fault="it belongs to another cluster: its system identifier is 0x$fault_owner, not $fault_identifier (0x$fault_wanted)"
   elif [ "$fault_size" != - ] && [ $((0x$fault_length)) -ne "$fault_size" ]; then
-    echo "it has $fault_size bytes, its header says $((0x$fault_length))"
+    fault="it has $fault_size bytes, its header says $((0x$fault_length))"
   else
     fault_log=${fault_name#????????}
     fault_segment=${fault_log#????????}
     fault_log=${fault_log%????????}
-    if [ "$fault_address" != "$(printf %016x $(((0x$fault_log << 32) + 0x$fault_segment * 0x$fault_length)))" ]; then
-      echo "its header says it begins at 0x$fault_address, which is another segment"
+    if [ $((0x$fault_address)) -ne $(((0x$fault_log << 32) + 0x$fault_segment * 0x$fault_length)) ]; then
+      fault="its header says it begins at 0x$fault_address, which is another segment"
     fi
   fi
 }
@@ -289,7 +291,8 @@ push() {
   make_durable "$temporary" &
   case $name in
   *.history | *.backup) unpack "$suffix" <"$temporary" >/dev/null 2>&1 || fault="it cannot be unpacked" ;;
-  *) fault=$(segment_outline "$temporary" "$suffix" | segment_fault "$name" "$allowed") ;;
+  # shellcheck disable=SC2046
+  *) segment_fault "$name" "$allowed" $(segment_outline "$temporary" "$suffix") ;;
   esac
   wait $! || fail 5 "cannot make $temporary durable"
   [ -z "$fault" ] || fail 2 "$name was not archived: $fault"
@@ -337,6 +340,7 @@ batch() {
   rm -rf "$box"
   mkdir "$box" || fail 5 "cannot write to $incoming"
   expected=
+  lengths=
   set --
   while [ $# -lt "$count" ] && IFS=' ' read -r name bytes sha256 suffix; do
     is_word "$name" 0-9A-F 24 24 && is_word "$bytes" 0-9 1 10 && is_word "$sha256" 0-9a-f 64 64 ||
@@ -347,40 +351,85 @@ batch() {
     *) fail 2 "this is not a known suffix" ;;
     esac
     file=${place##*/}
-    [ ! -e "$box/$file" ] || fail 2 "$name is in the batch twice"
-    take_bytes "$bytes" >"$box/$file" || fail 5 "cannot write to $incoming"
+    case " $* " in
+    *" $name "* | *" $name."*) fail 2 "$name is in the batch twice" ;;
+    esac
     expected="$expected$sha256  $file$newline"
+    lengths="$lengths $bytes"
     set -- "$@" "$file"
   done
-  [ $# -eq "$count" ] || fail 4 "of $count files $# arrived"
+  [ $# -eq "$count" ] || fail 4 "of $count files $# were named"
   cd "$box" || fail 5 "cannot enter $box"
+  for file in "$@"; do
+    lengths=${lengths# }
+    take_bytes "${lengths%% *}" >"$file" || fail 5 "cannot write to $incoming"
+    lengths=${lengths#"${lengths%% *}"}
+  done
   arrived=$(hash_files "$@")
   [ "$arrived$newline" = "$expected" ] || fail 4 "a batch arrived damaged"
   sync "$@" 2>/dev/null &
-  for file in "$@"; do
-    name=${file%%.*}
-    set_suffix "$file"
-    fault=$({
-      unpack "$suffix" <"$file" 2>/dev/null | dd bs=40 count=1 2>/dev/null | od -A n -v -t x1
-      if [ "$suffix" = none ]; then wc -c <"$file"; else echo -; fi
-    } | segment_fault "$name" "$allowed")
-    [ -z "$fault" ] || fail 2 "$name was not archived: $fault"
-  done
+  require_segments "$@"
   wait $! || fail 5 "cannot make a batch durable"
-  for file in "$@"; do
-    name=${file%%.*}
-    set_suffix "$file"
-    temporary=$box/$file
-    if find_stored || ! publish; then
-      (compare_with_stored) || exit
-    fi
-  done
+  publish_together "$@" ||
+    for file in "$@"; do
+      name=${file%%.*}
+      set_suffix "$file"
+      temporary=$box/$file
+      if find_stored || ! publish; then
+        (compare_with_stored) || exit
+      fi
+    done
   sync "$wal" 2>/dev/null || fail 5 "cannot make $wal durable"
   for file in "$@"; do
     echo "replctl-archive done ${file%%.*}"
   done
   exit 0
 }
+
+# Ends the run unless each of these files is the segment that it is called. One od for all of them.
+require_segments() {
+  files=$*
+  # shellcheck disable=SC2046
+  set -- $(for file in "$@"; do
+    set_suffix "$file"
+    if [ "$suffix" = none ]; then
+      dd if="$file" bs=40 count=1 2>/dev/null
+    else
+      unpack "$suffix" <"$file" 2>/dev/null | dd bs=40 count=1 2>/dev/null
+    fi
+  done | od -A n -v -t x1)
+  for file in $files; do
+    size=-
+    case $file in
+    *.*) ;;
+    *) size=$(($(wc -c <"$file"))) ;;
+    esac
+    head=
+    turn=0
+    while [ $turn -lt 40 ] && [ $# -gt 0 ]; do
+      head="$head $1"
+      shift
+      turn=$((turn + 1))
+    done
+    # shellcheck disable=SC2086
+    segment_fault "${file%%.*}" "$allowed" $head $size
+    [ -z "$fault" ] || fail 2 "${file%%.*} was not archived: $fault"
+  done
+  [ $# -eq 0 ] || fail 2 "a batch was not archived: it holds what is no segment"
+}
+
+# Gives all of a batch their names at once, if the archive has none of them. Else, or where that fails, they go one by one.
+publish_together() (
+  command -v flock >/dev/null 2>&1 || exit 1
+  true 2>/dev/null >>"$incoming/lock" || fail 5 "cannot write to $incoming"
+  exec 9>>"$incoming/lock"
+  flock 9 || exit 1
+  for file in "$@"; do
+    name=${file%%.*}
+    find_stored && exit 1
+  done
+  ln "$@" "$wal/" 2>/dev/null
+)
 
 # SHA-256 of files, a line "HASH  FILE" for each.
 hash_files() {

@@ -171,7 +171,7 @@ remove_torn() {
   torn=$(sed -n 's/.*write-ahead log file "\([^"]*\)" has .*/\1/p' stream.said | tail -n 1)
   torn=${torn##*/}
   [ -n "$torn" ] && [ -f "$wal/$torn" ] || return
-  if [ "$(tr -d '\000' <"$wal/$torn" | head -c 1 | wc -c)" -eq 0 ]; then
+  if [ "$({ tr -d '\000' <"$wal/$torn" | head -c 1 | wc -c; } 2>/dev/null)" -eq 0 ]; then
     rm -f "$wal/$torn" && say "removed $torn: the disk was full before it held any WAL"
   else
     move_aside "$torn"
