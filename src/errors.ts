@@ -73,6 +73,7 @@ export const errorTable = {
   'no-archive': exitCodes.usage,
   'no-backup': exitCodes.refused,
   'backup-damaged': exitCodes.unhealthy,
+  'backup-too-old': exitCodes.unhealthy,
   'wal-gap': exitCodes.unhealthy,
   'incremental-unavailable': exitCodes.refused,
   'target-invalid': exitCodes.usage,

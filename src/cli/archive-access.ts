@@ -1,4 +1,5 @@
 import { type ArchiveMeasure, type ArchiveState, observeArchive } from '../cluster/archive-state.ts'
+import type { BackupCatalog } from '../cluster/backup-catalog.ts'
 import type { Survey } from '../cluster/facts.ts'
 import { archiveHost } from '../cluster/names.ts'
 import type { Problem } from '../cluster/problem.ts'
@@ -8,6 +9,7 @@ import { asReplctlError, ReplctlError } from '../errors.ts'
 import { measureArchive } from '../node/measure-archive.ts'
 import type { Node } from '../node/node.ts'
 import { archivedClusters } from '../node/read-archive.ts'
+import { readBackups } from '../node/read-catalog.ts'
 import type { ClusterSession } from './cluster-session.ts'
 
 /**
@@ -37,15 +39,20 @@ export async function lookAtArchive(
   const host = session.hosts.get(archiveHost)
   if (inventory.archive === undefined || host === undefined) return { state: null, problems: [] }
   const systemIdentifier = clusterIdentifier(survey)
+  const { dir } = inventory.archive
   let measured: ArchiveMeasure | ReplctlError
+  let catalog: BackupCatalog | null = null
   try {
     await connected
-    measured = await measureArchive(host, inventory.archive.dir, systemIdentifier ?? '')
+    const backups = systemIdentifier === null ? null : readBackups(host, dir, systemIdentifier)
+    backups?.catch(() => undefined)
+    measured = await measureArchive(host, dir, systemIdentifier ?? '')
+    catalog = await backups
   } catch (thrown) {
     measured = asReplctlError(thrown)
   }
   const primary = survey.find((facts) => facts.name === topology.primary)
-  return observeArchive({ inventory, primary, systemIdentifier, measured })
+  return observeArchive({ inventory, primary, systemIdentifier, measured, catalog, nowMs: Date.now() })
 }
 
 /** Begins to log into the archive host, beside the nodes; a failure is told by whoever uses it. */

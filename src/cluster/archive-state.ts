@@ -2,10 +2,12 @@ import { ReplctlError } from '../errors.ts'
 import { segmentEnd } from '../postgres/archive-content.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
 import { isSegmentFile, parseWalFileName } from '../postgres/wal-file.ts'
+import type { BackupCatalog } from './backup-catalog.ts'
 import type { NodeFacts } from './facts.ts'
 import type { Inventory } from './inventory.ts'
 import { archiveConnection } from './judge-archiving.ts'
 import { archiveHost } from './names.ts'
+import { type BackupState, observeBackups } from './observe-backups.ts'
 import { type Problem, problemOf } from './problem.ts'
 
 /** What was seen on the archive host. */
@@ -14,6 +16,8 @@ export interface ArchiveMeasure {
   readonly isWritable: boolean
   readonly files: number
   readonly sizeBytes: number
+  /** Since the last file came in; null: there is none. */
+  readonly newestSeconds: number | null
   /** By what came in within the last day; null: too early to tell. */
   readonly bytesPerDay: number | null
   readonly totalBytes: number | null
@@ -22,14 +26,16 @@ export interface ArchiveMeasure {
 }
 
 /** `archive` of `status`, and the result of `archive status`. */
-export interface ArchiveState {
+export interface ArchiveState extends BackupState {
   readonly host: string
   readonly dir: string
   readonly mode: 'push' | 'stream'
+  /** WAL reaches it. Whether there are backups is said by `last_backup`. */
   readonly ok: boolean
   readonly reachable: boolean
   readonly system_identifier: string | null
   readonly last_archived: string | null
+  /** By the primary's word; where it says nothing, since the last file came in on the archive host. */
   readonly last_archived_seconds: number | null
   /** Finished segments that wait, and WAL that would be lost with the primary's disk. */
   readonly lag_segments: number | null
@@ -56,6 +62,9 @@ export interface ArchiveObservation {
   readonly primary: NodeFacts | undefined
   readonly systemIdentifier: string | null
   readonly measured: ArchiveMeasure | ReplctlError
+  /** Null: it could not be read. */
+  readonly catalog: BackupCatalog | null
+  readonly nowMs: number
 }
 
 /** Below this the next segments do not fit. */
@@ -71,6 +80,7 @@ export function observeArchive(seen: ArchiveObservation): {
   const measure = seen.measured instanceof ReplctlError ? null : seen.measured
   const problems = problemsOf(seen, archive.dir)
   const instance = seen.primary?.instance
+  const backups = observeBackups(seen.catalog, archive.maxBackupAgeMs, seen.nowMs)
   const isStream = archive.mode === 'stream'
   const archiver = isStream ? null : (instance?.archiver ?? null)
   const stream =
@@ -107,7 +117,7 @@ export function observeArchive(seen: ArchiveObservation): {
     reachable: measure !== null,
     system_identifier: seen.systemIdentifier,
     last_archived: last,
-    last_archived_seconds: round(archiver?.lastArchivedSeconds),
+    last_archived_seconds: round(archiver?.lastArchivedSeconds ?? measure?.newestSeconds),
     lag_segments:
       lagOfStream !== null && segmentSize > 0
         ? Math.floor(lagOfStream / segmentSize)
@@ -130,8 +140,9 @@ export function observeArchive(seen: ArchiveObservation): {
     total_bytes: measure?.totalBytes ?? null,
     seconds_to_full:
       perDay === null || perDay === 0 || free === null ? null : Math.round((free / perDay) * 86_400),
+    ...backups.state,
   }
-  return { state, problems }
+  return { state, problems: [...problems, ...backups.problems] }
 }
 
 function problemsOf({ measured, systemIdentifier }: ArchiveObservation, dir: string): Problem[] {

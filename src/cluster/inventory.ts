@@ -95,6 +95,8 @@ export interface ArchiveSettings {
   /** With `stream`, in sync and quorum mode: the archive confirms commits as a standby does. */
   readonly synchronous: boolean
   readonly compression: Compression
+  /** An older newest backup is a problem of `status`; null: no limit. */
+  readonly maxBackupAgeMs: number | null
   readonly ssh: SshSettings
 }
 

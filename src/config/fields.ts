@@ -118,6 +118,19 @@ export const durationField = (plainUnit?: DurationUnit) =>
     }
   })
 
+/** How old something may be, read as milliseconds: no timer has to count it, but nothing is younger than it is. */
+export const ageField = () =>
+  textOrNumber('a duration').transform((value, context) => {
+    try {
+      const durationMs = parseDuration(String(value))
+      if (durationMs === 0)
+        addFault(context, value, { message: 'must be more than 0', hint: 'For example 25h.' })
+      return durationMs
+    } catch (thrown) {
+      return giveUp(context, value, thrown, typeof value === 'number' ? `Add a unit: ${value}h.` : undefined)
+    }
+  })
+
 /** A size, read as bytes. */
 export const sizeField = () =>
   textOrNumber('a size').transform((value, context) => {

@@ -64,6 +64,7 @@ ${nodes}\
 #   dir: /var/lib/replctl/${cluster}
 #   mode: push                       # push (archive_command over SSH), stream (pg_receivewal on the archive host)
 #   compression: auto                # auto, none, gzip, lz4, zstd
+#   max_backup_age: 25h              # status finds a problem when the newest verified backup is older
 
 # hooks:
 #   on_event: ./notify.sh            # on this host, with one JSON event on standard input

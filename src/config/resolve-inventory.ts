@@ -136,6 +136,7 @@ function resolveArchive(
     mode: archive.mode ?? 'push',
     synchronous: archive.synchronous ?? false,
     compression: archive.compression ?? 'auto',
+    maxBackupAgeMs: archive.max_backup_age ?? null,
     ssh,
   }
 }

@@ -2,6 +2,7 @@ import * as z from 'zod'
 import { supportedMajorVersions } from '../postgres/versions.ts'
 import {
   absolutePathField,
+  ageField,
   clusterNameField,
   durationField,
   hbaLineField,
@@ -137,6 +138,10 @@ export const archiveSchema = z.strictObject({
     .enum(compressions)
     .optional()
     .meta({ description: 'How segments are compressed. Default: auto.' }),
+  max_backup_age: ageField().optional().meta({
+    description:
+      'status finds a problem when the newest verified backup is older than this, e.g. 25h. Default: no limit.',
+  }),
   ssh: sshSchema.optional().meta({ description: 'How replctl logs into it, where that differs from ssh.' }),
 })
 

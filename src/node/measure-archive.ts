@@ -18,13 +18,14 @@ export async function measureArchive(
     result.stdout.split('\n').map((line) => [line.split(' ')[0] ?? '', line.split(' ').slice(1).map(Number)]),
   )
   const [total, used, free] = (words.get('disk') ?? []).map((kibibytes) => kibibytes * 1024)
-  const [files = 0, bytes = 0, recent = 0, oldest = 0] = words.get('wal') ?? []
+  const [files = 0, bytes = 0, recent = 0, oldest = 0, newest = 0] = words.get('wal') ?? []
   const seconds = Math.min(86_400, oldest)
   return {
     isThere: words.has('wal'),
     isWritable: words.has('writable'),
     files,
     sizeBytes: bytes,
+    newestSeconds: files === 0 ? null : Math.max(0, newest),
     // An archive that has just begun says nothing of a day.
     bytesPerDay: seconds < 600 ? null : Math.round((recent / seconds) * 86_400),
     totalBytes: total ?? null,
@@ -48,6 +49,6 @@ else
   list() { find . -maxdepth 1 -type f -exec stat -f '%z %m' {} +; }
 fi
 list | awk -v now="$(date +%s)" '
-  { files++; bytes += $1; age = now - $2; if (age < 86400) recent += $1; if (age > oldest) oldest = age }
-  END { printf "wal %d %.0f %.0f %d\\n", files, bytes, recent, oldest }'
+  { files++; bytes += $1; age = now - $2; if (age < 86400) recent += $1; if (age > oldest) oldest = age; if (newest == "" || age < newest) newest = age }
+  END { printf "wal %d %.0f %.0f %d %d\\n", files, bytes, recent, oldest, newest }'
 `

@@ -7,7 +7,7 @@ import type { Node } from './node.ts'
 /** Everything that can be known without reading a backup's own files; small texts come along. */
 const catalogScript = `
 cd "$1" 2>/dev/null || exit 0
-wanted=$2
+wanted=$2 part=$3
 show() { echo "@@$1"; cat "$2" 2>/dev/null; echo; }
 for system in *; do
   case $system in ''|*[!0-9]*) continue ;; esac
@@ -22,6 +22,7 @@ for system in *; do
     show metadata "$at/backup.json"
     show check "$at/check.json"
   done
+  [ "$part" = backups ] && continue
   echo "@@wal"; ls "$system/wal" 2>/dev/null
   for at in "$system"/wal/*.history; do [ -f "$at" ] && show "history \${at##*/}" "$at"; done
 done
@@ -34,7 +35,7 @@ export async function readCatalogs(
   dir: string,
   systemIdentifier = '',
 ): Promise<readonly BackupCatalog[]> {
-  const command = shellScript(`look at the backups in ${dir}`, catalogScript, [dir, systemIdentifier])
+  const command = shellScript(`look at the backups in ${dir}`, catalogScript, [dir, systemIdentifier, 'all'])
   return parseCatalogs(await archive.output(command, { timeoutMs: 120_000 }))
 }
 
@@ -45,8 +46,25 @@ export async function readCatalog(
   systemIdentifier: string,
 ): Promise<BackupCatalog> {
   const [found] = await readCatalogs(archive, dir, systemIdentifier)
-  return found ?? { systemIdentifier, backups: [], incoming: [], segments: new Set(), histories: new Map() }
+  return found ?? emptyCatalog(systemIdentifier)
 }
+
+/** The backups of one system identifier without the WAL, which may be many names: quick enough for `status`. */
+export async function readBackups(
+  archive: Node,
+  dir: string,
+  systemIdentifier: string,
+): Promise<BackupCatalog> {
+  const args = [dir, systemIdentifier, 'backups']
+  const command = shellScript(`look for backups in ${dir}`, catalogScript, args)
+  const [found] = parseCatalogs(await archive.output(command, { timeoutMs: 4_000 }))
+  return found ?? emptyCatalog(systemIdentifier)
+}
+
+const emptyCatalog = (systemIdentifier: string): BackupCatalog => ({
+  systemIdentifier,
+  ...{ backups: [], incoming: [], segments: new Set(), histories: new Map() },
+})
 
 interface Section {
   readonly name: string

@@ -58,7 +58,17 @@ export function archiveLine(state: ArchiveState | null, paint: Paint): string {
   if (!state.reachable) return `${place}: ${paint.bad('cannot be reached')}\n`
   const lag = lagText(state)
   const room = state.free_bytes === null ? '' : `, ${formatBytes(state.free_bytes)} free`
-  return `${place}: ${state.ok ? lag : paint.bad(`failing, ${lag}`)}${room}\n`
+  const backup = backupText(state)
+  const isLate = isBackupLate(state)
+  return `${place}: ${state.ok ? lag : paint.bad(`failing, ${lag}`)}, ${isLate ? paint.bad(backup) : backup}${room}\n`
+}
+
+function backupText({ last_backup: id, last_backup_seconds: age }: ArchiveState): string {
+  return id === null ? 'no backup' : `last backup ${formatDuration((age ?? 0) * 1000)} ago`
+}
+
+function isBackupLate({ last_backup_seconds: age, max_backup_age_seconds: limit }: ArchiveState): boolean {
+  return limit !== null && (age === null || age > limit)
 }
 
 function lagText(state: ArchiveState): string {
@@ -77,9 +87,10 @@ export function archiveStatusText(state: ArchiveState, problems: readonly Proble
   const rows = [
     ['place', `${state.host}:${state.dir}`],
     ['mode', state.mode],
-    ['last archived', state.last_archived ?? '-'],
+    ['last archived', lastArchivedText(state)],
     ['lag', lagText(state)],
     ['last failure', failureText(state)],
+    ['last backup', lastBackupText(state, paint)],
     ['size', state.files === null ? '-' : `${bytes(state.size_bytes)} in ${state.files} files`],
     ['growth', state.bytes_per_day === null ? '-' : `${bytes(state.bytes_per_day)} a day`],
     ['disk', `${bytes(state.free_bytes)} of ${bytes(state.total_bytes)} free`],
@@ -88,6 +99,19 @@ export function archiveStatusText(state: ArchiveState, problems: readonly Proble
   return `${columns(rows.map(([title = '', text = '']) => [paint.dim(title), text]))}${
     problems.length === 0 ? '' : `\n${problemsText(problems, paint)}`
   }`
+}
+
+function lastArchivedText({ last_archived: file, last_archived_seconds: age }: ArchiveState): string {
+  if (file === null && age === null) return '-'
+  return `${file ?? 'something'}${age === null ? '' : `, ${formatDuration(age * 1000)} ago`}`
+}
+
+function lastBackupText(state: ArchiveState, paint: Paint): string {
+  const { backups, last_backup: id, last_backup_seconds: age, max_backup_age_seconds: limit } = state
+  if (backups === null) return '-'
+  const is = id === null ? 'none' : `${id}, ${formatDuration((age ?? 0) * 1000)} ago, one of ${backups}`
+  const most = limit === null ? '' : ` (at most ${formatDuration(limit * 1000)})`
+  return `${isBackupLate(state) ? paint.bad(is) : is}${most}`
 }
 
 function failureText({ last_failure: failure }: ArchiveState): string {

@@ -4,6 +4,7 @@ import type { Archiver, NodeFacts } from '../../../src/cluster/facts.ts'
 import type { Inventory } from '../../../src/cluster/inventory.ts'
 import { judgeArchiving } from '../../../src/cluster/judge-archiving.ts'
 import { ReplctlError } from '../../../src/errors.ts'
+import { someCatalog } from '../some-backup.ts'
 import { connection, inventoryOf, lsn, ours, runningNode, setting, slot } from '../some-cluster.ts'
 
 const gigabyte = 2 ** 30
@@ -12,6 +13,7 @@ const measure: ArchiveMeasure = {
   isWritable: true,
   files: 10,
   sizeBytes: 5 * gigabyte,
+  newestSeconds: 30,
   bytesPerDay: 2 * gigabyte,
   totalBytes: 100 * gigabyte,
   usedBytes: 50 * gigabyte,
@@ -29,7 +31,10 @@ const archiver: Archiver = {
   lastArchivedSeconds: 31.25,
 }
 const inventory = (mode: 'push' | 'stream' = 'push') =>
-  ({ ...inventoryOf(['pg1']), archive: { host: 'backup1', dir: '/a', mode } }) as unknown as Inventory
+  ({
+    ...inventoryOf(['pg1']),
+    archive: { host: 'backup1', dir: '/a', mode, maxBackupAgeMs: 3_600_000 },
+  }) as unknown as Inventory
 const primary = (changes: object = {}): NodeFacts =>
   runningNode('pg1', {
     currentLsn: lsn('0/6000100'),
@@ -39,7 +44,14 @@ const primary = (changes: object = {}): NodeFacts =>
     ...changes,
   })
 const observe = (measured: ArchiveMeasure | ReplctlError, facts = primary(), mode?: 'stream') =>
-  observeArchive({ inventory: inventory(mode), primary: facts, systemIdentifier: ours, measured })
+  observeArchive({
+    inventory: inventory(mode),
+    primary: facts,
+    systemIdentifier: ours,
+    measured,
+    catalog: null,
+    nowMs: 0,
+  })
 
 test('lag is what would be lost with the disk of the primary, time to full by the pace of a day', () => {
   const { state, problems } = observe(measure)
@@ -55,6 +67,21 @@ test('lag is what would be lost with the disk of the primary, time to full by th
     last_failure: null,
     seconds_to_full: 25 * 86_400,
   })
+})
+
+test('P-38: without a word of the primary, the newest file there says when something was archived last', () => {
+  const away = observeArchive({
+    ...{ inventory: inventory(), primary: undefined, systemIdentifier: ours, measured: measure },
+    ...{ catalog: someCatalog([]), nowMs: 0 },
+  })
+  expect(away.state).toMatchObject({
+    last_archived: null,
+    last_archived_seconds: 30,
+    max_backup_age_seconds: 3600,
+  })
+  expect(away.problems.map(({ code }) => code)).toEqual(['backup-too-old'])
+  // WAL arrives all the same.
+  expect(away.state?.ok).toBe(true)
 })
 
 describe('what is wrong on the archive host is told', () => {

@@ -377,6 +377,21 @@ describe('WAL that is streamed to the archive', () => {
   })
 })
 
+describe('the age that the newest backup may have', () => {
+  const withAge = (age: string) => withMore(`archive: { host: b1, dir: /a, max_backup_age: ${age} }`)
+
+  test('is a duration of any length, and no limit unless it is given', async () => {
+    expect((await loadText(withAge('25h'))).archive?.maxBackupAgeMs).toBe(90_000_000)
+    expect((await loadText(withAge('60d'))).archive?.maxBackupAgeMs).toBe(60 * 86_400_000)
+    expect((await loadText(withMore('archive: { host: b1, dir: /a }'))).archive?.maxBackupAgeMs).toBeNull()
+  })
+
+  test('needs a unit, and is more than nothing', async () => {
+    expect(await problemsOf(withAge('25'))).toEqual([expect.stringContaining('Add a unit: 25h.')])
+    expect(await problemsOf(withAge('0'))).toEqual([expect.stringContaining('must be more than 0')])
+  })
+})
+
 describe("the archive's host", () => {
   test('that looks like a node is refused', async () => {
     expect(await problemsOf(withMore('archive: { host: pg3, dir: /a }'))).toEqual([

@@ -1,0 +1,52 @@
+import { expect, test } from 'vitest'
+import { observeBackups } from '../../../src/cluster/observe-backups.ts'
+import { foundBackup, someBackup, someCatalog } from '../some-backup.ts'
+
+const nowMs = Date.parse('2026-11-26T12:00:00Z')
+const hour = 3_600_000
+const backupAt = (at: string) => someBackup(at, { finishedAt: `2026-11-${at.slice(6, 8)}T06:00:00.000Z` })
+const young = backupAt('20261126T055900Z')
+const old = backupAt('20261124T055900Z')
+
+test('P-38: the age is that of the newest backup that can be relied on', () => {
+  const damaged = foundBackup(young, { check: { checkedAt: '', damage: ['base.tar.zst is damaged'] } })
+  const tiny = foundBackup(young, { files: new Map([['base.tar.zst', 0]]) })
+  expect(observeBackups(someCatalog([old, young]), null, nowMs)).toEqual({
+    state: {
+      ...{ backups: 2, last_backup: young.id, last_backup_seconds: 21_600 },
+      max_backup_age_seconds: null,
+    },
+    problems: [],
+  })
+  for (const bad of [damaged, tiny]) {
+    const { state, problems } = observeBackups(someCatalog([old, bad]), 25 * hour, nowMs)
+    expect(state).toMatchObject({ backups: 1, last_backup: old.id, last_backup_seconds: 194_400 })
+    expect(problems.map(({ code, severity }) => [code, severity])).toEqual([
+      ['backup-too-old', 'error'],
+      ['backup-damaged', 'warning'],
+    ])
+    expect(problems[0]?.message).toBe('the last verified backup is 54 h old')
+  }
+})
+
+test('P-38: an older one than the inventory allows is a problem, and so is none; without a limit neither is', () => {
+  const judge = (catalog: ReturnType<typeof someCatalog> | null, limit: number | null) =>
+    observeBackups(catalog, limit, nowMs).problems.map(({ code, message }) => `${code}: ${message}`)
+  expect(judge(someCatalog([young]), 6 * hour)).toEqual([])
+  expect(judge(someCatalog([young]), 6 * hour - 1000)).toEqual([
+    'backup-too-old: the last verified backup is 6 h old',
+  ])
+  expect(judge(someCatalog([]), 25 * hour)).toEqual(['backup-too-old: there is no verified backup'])
+  expect(judge(someCatalog([]), null)).toEqual([])
+  expect(judge(someCatalog([old]), null)).toEqual([])
+  // Where nobody could look, that is told elsewhere.
+  expect(judge(null, 25 * hour)).toEqual([])
+})
+
+test('clocks that differ make no backup of the future', () => {
+  const ahead = someBackup('20261126T120500Z', { finishedAt: '2026-11-26T12:05:00.000Z' })
+  expect(observeBackups(someCatalog([ahead]), hour, nowMs)).toMatchObject({
+    state: { last_backup_seconds: 0 },
+    problems: [],
+  })
+})
