@@ -13,7 +13,6 @@ export interface JobState {
 /** `$job` is the job's folder. Whether a job runs is told by the lock it holds, or by its pid where there is no flock. */
 const jobScript = `
 job="$state/job-$2"
-mkdir -p "$job"
 running() {
   if command -v flock >/dev/null 2>&1; then ! flock -n "$job/lock" true
   else [ -f "$job/pid" ] && kill -0 "$(cat "$job/pid")" 2>/dev/null; fi
@@ -22,6 +21,7 @@ running() {
 
 const startScript = `${jobScript}
 name=$2; shift 2
+mkdir -p "$job"
 touch "$job/lock"
 if running; then exit 0; fi
 rm -f "$job/status" "$job/output" "$job/pid"
@@ -41,6 +41,7 @@ while [ ! -f "$job/pid" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.02 2>/dev/
 `
 
 const lookScript = `${jobScript}
+if [ ! -d "$job" ]; then echo ended; echo none; exit 0; fi
 touch "$job/lock"
 if running; then echo running; else echo ended; fi
 cat "$job/status" 2>/dev/null || echo none
@@ -50,6 +51,7 @@ tail -c 3000 "$job/output" 2>/dev/null
 
 // dash (Debian's sh) knows no "--" after "kill -TERM"; a group is "-PID" in every shell.
 const stopScript = `${jobScript}
+[ -d "$job" ] || exit 0
 touch "$job/lock"
 n=0
 while running && [ $n -lt 200 ]; do

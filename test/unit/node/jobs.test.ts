@@ -55,6 +55,7 @@ test('one that ended can be started anew, and nothing is left of its last run', 
   expect(await ended()).toEqual({ isRunning: false, status: 0, output: 'again\n' })
 })
 
-test('one that never was is not running', async () => {
+test('one that never was is not running, and a look leaves no trace of it', async () => {
   expect(await lookAtJob(node, 'clone')).toEqual({ isRunning: false, status: null, output: '' })
+  expect(existsSync(join(home, '.replctl/shop/job-clone'))).toBe(false)
 })
