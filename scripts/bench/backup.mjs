@@ -16,7 +16,7 @@ const key = `${home}/.ssh/bench`
 export async function bench() {
   const archive = { host: 'pg3', dir: `${home}/archive` }
   await withCluster({ standbys: [], archive }, async ({ cluster, hosts }) => {
-    const as = { user: 'postgres' }
+    const as = { user: 'postgres', timeoutMs: 3_600_000 }
     await hosts.exec('pg1', `${bin}/pgbench -i -q -s ${scale} postgres`, as)
     await hosts.exec('pg1', `psql -qc 'VACUUM' -c CHECKPOINT postgres`, as)
     await replctl(cluster, ['backup', '--from', 'pg1'])

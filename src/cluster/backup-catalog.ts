@@ -125,6 +125,14 @@ export function chainOf(id: string, catalog: BackupCatalog): BackupChain {
     const metadata: BackupMetadata | null = found?.metadata ?? null
     const child = chain[0]
     if (metadata === null) return { is: 'broken', why: `backup ${next}, which it builds on, is missing` }
+    const isOther = metadata.id !== next || metadata.systemIdentifier !== catalog.systemIdentifier
+    if (child !== undefined && isOther) {
+      const whose = metadata.systemIdentifier === catalog.systemIdentifier ? '' : ' of another cluster'
+      return {
+        is: 'broken',
+        why: `in the place of backup ${next}, which it builds on, lies backup ${metadata.id}${whose}`,
+      }
+    }
     if (child !== undefined && (metadata.id >= child.id || metadata.major !== child.major)) {
       return { is: 'broken', why: `backup ${child.id} cannot build on ${metadata.id}` }
     }

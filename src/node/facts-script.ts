@@ -26,7 +26,11 @@ kind=missing inode=
 if [ -d "$data" ]; then
   if [ "$quick" != brief ]; then inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }; fi
   if [ -f "$data/PG_VERSION" ]; then kind=instance
-  elif ! [ -r "$data" ] || [ -n "$(ls -A -- "$data" | grep -v '^lost+found$')" ]; then kind=not-an-instance
+  elif ! [ -r "$data" ] || [ -n "$(ls -A -- "$data" | grep -v '^lost+found$')" ]; then
+    kind=not-an-instance
+    # Nothing but a link to where WAL is to lie, on another disk.
+    if [ -L "$data/pg_wal" ] && [ "$(ls -A -- "$data" | grep -v '^lost+found$')" = pg_wal ] &&
+      [ -d "$data/pg_wal/" ] && [ -z "$(ls -A -- "$data/pg_wal/" | grep -v '^lost+found$')" ]; then kind=empty; fi
   else kind=empty; fi
 elif [ -e "$data" ]; then kind=not-an-instance
 fi

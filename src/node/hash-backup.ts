@@ -1,13 +1,15 @@
 import { shellScript } from '../command.ts'
 import type { BackupFile } from '../postgres/backup-metadata.ts'
-import { checkFile, metadataFile } from '../postgres/backup-metadata.ts'
+import { checkFile, manifestFile, metadataFile } from '../postgres/backup-metadata.ts'
 import type { Node } from './node.ts'
 
-/** Every name in the folder, and the hash of every file that can be read; `-` where it cannot. */
+/** Every name in the folder, or that was asked for, and the hash of every file that can be read; `-` where it cannot. */
 const hashScript = `
 LC_ALL=C; export LC_ALL
 cd "$1" 2>/dev/null || exit 66
-for name in * .[!.]*; do
+shift
+[ $# -gt 0 ] || set -- * .[!.]*
+for name; do
   [ -e "$name" ] || [ -L "$name" ] || continue
   if [ ! -f "$name" ] || [ -L "$name" ]; then echo "- $name"; continue; fi
   if command -v sha256sum >/dev/null 2>&1; then hash=$(sha256sum < "$name" 2>/dev/null)
@@ -32,6 +34,18 @@ export async function readDamage(
     timeoutMs: fileMs,
   })
   return compareHashes(output, files)
+}
+
+/** Reads the manifest alone, which is small: by it a chain of backups is joined, so a wrong one ruins all of it. */
+export async function readManifestDamage(
+  archive: Node,
+  folder: string,
+  files: readonly BackupFile[],
+): Promise<readonly string[]> {
+  const manifest = files.filter(({ name }) => name === manifestFile)
+  if (manifest.length === 0) return []
+  const command = shellScript(`read the manifest in ${folder}`, hashScript, [folder, manifestFile])
+  return compareHashes(await archive.output(command, { timeoutMs: 600_000 }), manifest)
 }
 
 /** Compares what {@link hashScript} printed. */

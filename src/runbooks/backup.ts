@@ -1,17 +1,11 @@
 import { archiveHost } from '../cluster/names.ts'
 import { inOrder, type Plan } from '../engine/step.ts'
-import {
-  type ArchiveBackup,
-  awaitBackupWal,
-  proveArchiveBackup,
-  publishArchiveBackup,
-  requireRoomForBackup,
-  takeArchiveBackup,
-} from '../steps/archive-backup.ts'
+import { type ArchiveBackup, requireRoomForBackup, takeArchiveBackup } from '../steps/archive-backup.ts'
 import { requireBackupPrograms } from '../steps/backup-programs.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureHbaLines } from '../steps/ensure-configuration.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
+import { awaitBackupWal, proveArchiveBackup, publishArchiveBackup } from '../steps/prove-archive-backup.ts'
 
 /**
  * Takes a base backup into the archive. pg_basebackup runs on the archive host; the instance that is copied only gets a

@@ -9,20 +9,19 @@ import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureMarkedAsBuilt, ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
+import { ensureRestoreDirectory } from '../steps/ensure-restore-directory.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
 import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.ts'
+import { fetchBackup } from '../steps/fetch-backup.ts'
 import { recoverInstance } from '../steps/recover-instance.ts'
 import { requireFreePort } from '../steps/require-environment.ts'
 import {
-  ensureRestoreDirectory,
-  fetchBackup,
-  forgetRestore,
-  type Restore,
   requireRestorePrograms,
   requireRestoreTarget,
   requireRoomForRestore,
-} from '../steps/restore-backup.ts'
+} from '../steps/require-restore-place.ts'
+import { forgetRestore, type Restore } from '../steps/restore-record.ts'
 import {
   awaitHistoryArchived,
   openToCluster,

@@ -53,7 +53,7 @@ echo "$now" > "$into/taken.new" && mv "$into/taken.new" "$into/taken"
 `
 
 /**
- * The proof: unpacks everything and has PostgreSQL's own program compare it with the manifest, WAL included. Then the
+ * The proof: unpacks everything and has PostgreSQL's own program compare it with the manifest, WAL included. Beside that the
  * stored files are hashed, so that later their content can be proved by reading them alone. Arguments: folder of
  * programs, folder of this backup, and \`full\`, \`no-wal\` or \`none\`.
  */
@@ -61,10 +61,18 @@ export const proveBackupScript = `
 umask 077
 bin=$1 into=$2 how=$3 scratch=$2/scratch
 ${storedFileScript}
-rm -rf "$scratch" "$into/proved"
+rm -rf "$scratch" "$into/proved" "$into/sums"
 mkdir -p "$scratch/data" || exit 70
-trap 'rm -rf "$scratch"' EXIT
 cd "$into/new" || exit 66
+# It must not hold the job's lock: the job is over when its proof is.
+(
+  for file in *; do
+    hash=$(hash_of "$file") || exit 94
+    echo "$hash $(($(wc -c < "$file"))) $file"
+  done > "$into/sums"
+) 7>&- &
+hasher=$!
+trap 'kill "$hasher" 2>/dev/null; rm -rf "$scratch" "$into/sums"' EXIT
 for file in base.tar*; do echo "unpacking $file"; extract "$file" "$scratch/data"; done
 for file in [0-9]*.tar*; do
   [ -f "$file" ] || continue
@@ -92,10 +100,7 @@ esac
   done
   echo "@@bytes"; du -sk "$scratch" | awk '{ print $1 }'
   echo "@@sums"
-  for file in *; do
-    hash=$(hash_of "$file") || exit 94
-    echo "$hash $(($(wc -c < "$file"))) $file"
-  done
+  wait "$hasher" && cat "$into/sums" || exit 94
 } > "$into/proved.new" || exit 94
 mv "$into/proved.new" "$into/proved"
 `

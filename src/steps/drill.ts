@@ -6,9 +6,10 @@ import { countRows } from '../node/count-rows.ts'
 import { stateVariableScript } from '../node/node.ts'
 import { sqlEndpointOf } from '../node/survey.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
+import { emptyRestore } from './ensure-restore-directory.ts'
 import { ask, awaitState, look } from './look.ts'
 import { recoverySocketOf } from './recover-instance.ts'
-import { emptyRestore, ownRecord, type Restore } from './restore-backup.ts'
+import { ownRecord, type Restore } from './restore-record.ts'
 
 /** What a drill found out. */
 export interface DrillReport {

@@ -7,6 +7,7 @@ import { initdbArgs } from '../postgres/base-backup.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { binDirectoryOf, look, majorOf } from './look.ts'
 import { isOwn } from './require-data-directory.ts'
+import { forgetWalLink, noteWalLinkScript, restoreWalLinkScript, walLinkScript } from './wal-link.ts'
 
 /**
  * Mutating work on a data directory takes this lock on the host, so that a new run waits for what a killed one left
@@ -38,11 +39,11 @@ rmdir "$dir" 2>/dev/null
 [ -e "$dir.replctl-old" ] || [ -e "$state/rejoin.json" ] || rm -f "$state/cluster.json"
 `
 
-const makeDirectoryScript = `
-dir=$1
+const makeDirectoryScript = `${walLinkScript}
+dir=$2
 if [ ! -d "$dir" ]; then mkdir -p -- "$dir" || exit 73; fi
-[ "$(ls -A -- "$dir" | grep -v '^lost+found$')" = "" ] || exit 65
-chmod 0700 "$dir" || exit 73
+[ "$(ls -A -- "$dir" | grep -v '^lost+found$')" = "" ] || only_wal_link "$dir" || exit 65
+${noteWalLinkScript}chmod 0700 "$dir" || exit 73
 ls -di -- "$dir" | awk '{print $1}'
 `
 
@@ -62,7 +63,7 @@ export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'clo
     },
     apply: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
-      const command = shellScript(`make ${dataDir}`, makeDirectoryScript, [dataDir])
+      const command = stateScript(ctx.node, `make ${dataDir}`, makeDirectoryScript, [dataDir])
       const result = await ctx.node.run(command)
       if (result.status !== 0) throw cannotMake(node, dataDir, commandFailed(node, command, result))
       await removeStateFile(ctx, node, 'tablespaces')
@@ -76,7 +77,7 @@ export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'clo
         stateScript(
           ctx.node,
           `empty ${dataDir}`,
-          `${workLock}${emptyDirectoryScript}${forgetDirectoryScript}`,
+          `${walLinkScript}${workLock}${emptyDirectoryScript}${restoreWalLinkScript}${forgetDirectoryScript}`,
           [dataDir],
         ),
         { timeoutMs: 600_000 },
@@ -93,6 +94,15 @@ function cannotMake(node: NodeName, dataDir: string, failed: ReplctlError): Repl
     node,
   })
 }
+
+/** Where the directory had a link \`pg_wal\`, initdb makes it again. */
+const initialiseScript = `
+wal=
+empty_wal_folder
+shift 2
+if [ -n "$wal" ]; then set -- "$@" -X "$wal"; fi
+"$@" 8>&- </dev/null
+`
 
 /** Initialises the data directory with checksums, UTF-8 and a locale that is the same on every node. */
 export function ensureInitialised(node: NodeName): Step {
@@ -121,12 +131,13 @@ export function ensureInitialised(node: NodeName): Step {
       const command = stateScript(
         ctx.node,
         initdb.title,
-        `${workLock}${emptyDirectoryScript}shift 2\n"$@" 8>&- </dev/null`,
+        `${walLinkScript}${workLock}${emptyDirectoryScript}${initialiseScript}`,
         [dataDir, ...initdb.args],
       )
       await ctx.node.output(command, { timeoutMs: 300_000 })
       const made = await look(ctx)
       await writeMark(ctx, made, 'initialising', made.control?.systemIdentifier ?? 'unknown')
+      await forgetWalLink(ctx)
     },
   }
 }

@@ -21,7 +21,7 @@ import { historyFileName, walFileStart } from '../postgres/wal-file.ts'
 import { stopInstance } from './fence-instance.ts'
 import { look, sqlOf } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
-import { ownRecord, type Restore, writeRestoreRecord } from './restore-backup.ts'
+import { ownRecord, type Restore, writeRestoreRecord } from './restore-record.ts'
 
 /** Signal files of whatever the copied instance was are no longer true. */
 const clearSignalsScript = `
@@ -284,6 +284,19 @@ function recoveryEnded(restore: Restore, log: string): ReplctlError {
 }
 
 function standsStill(restore: Restore, patienceMs: number, log: string): ReplctlError {
+  const waits = [...log.matchAll(/archive-fetch: \S+ recovery waits for (\S+),/g)].at(-1)?.[1]
+  if (waits !== undefined) {
+    const said = [...log.matchAll(/^archive-fetch: [^:]+: (?!recovery waits)(.*)$/gm)].at(-1)?.[1]
+    return new ReplctlError(
+      'archive-failing',
+      `${restore.node.name} cannot fetch ${waits} from the archive`,
+      {
+        detail: `Nothing moved for ${Math.round(patienceMs / 1000)} s, so the recovery was given up; nothing was opened. ${said === undefined ? '' : `It was said: ${said}.`}`,
+        hint: 'Make the archive host reachable from there ("replctl archive check" names a segment that is damaged), then run the command again.',
+        node: restore.node.name,
+      },
+    )
+  }
   return new ReplctlError(
     'restore-failed',
     `the recovery stands still for ${Math.round(patienceMs / 1000)} s`,

@@ -43,7 +43,7 @@ receive() {
   while IFS=' ' read -r mark suffix bytes && [ "$mark" != replctl-archive ]; do :; done
   [ "$mark" = replctl-archive ] || return 1
   case $1 in
-    *.tar*) { unpack "$suffix" || echo "cannot unpack" >&3; } | tar -xf - -C "$2" ;;
+    *.tar*) { unpack "$suffix" || echo "cannot unpack" >&3; } | tar -xpf - -C "$2" ;;
     *) unpack "$suffix" > "$2/$1" ;;
   esac
 }
@@ -55,8 +55,11 @@ fetch() {
 if [ -L "$data/pg_wal" ]; then readlink "$data/pg_wal" > "$work/pg_wal_link" || exit 70; rm "$data/pg_wal" || exit 70; fi
 relink() {
   [ -f "$work/pg_wal_link" ] || return 0
-  there=$(cat "$work/pg_wal_link")
-  rm -rf "$data/pg_wal" && ln -s "$there" "$data/pg_wal" && mkdir -p "$data/pg_wal/archive_status"
+  mv "$data/pg_wal" "$data/pg_wal.unlinked" && ln -s "$(cat "$work/pg_wal_link")" "$data/pg_wal" || return 1
+  for one in "$data"/pg_wal.unlinked/*; do
+    [ ! -e "$one" ] || mv "$one" "$data/pg_wal/" || return 1
+  done
+  rmdir "$data/pg_wal.unlinked" && mkdir -p "$data/pg_wal/archive_status"
 }
 last=0
 rm -rf "$work/chain"
@@ -88,9 +91,11 @@ if [ "\${1-}" = -- ]; then
   while [ "$n" -ge 0 ]; do set -- "$work/chain/$n" "$@"; n=$((n - 1)); done
   echo "combining"
   "$bin/pg_combinebackup" --no-sync "$@" || exit 93
+  relink || exit 70
   rm -rf "$work/chain"
 fi
-chmod 0700 "$data"
+# As the server has it: for its owner alone, or its group too (initdb --allow-group-access).
+if [ -n "$(find "$data/PG_VERSION" -perm -040)" ]; then chmod 0750 "$data"; else chmod 0700 "$data"; fi
 echo "verifying"
 case $how in
   full) "$bin/pg_verifybackup" -q -i replctl_tablespaces "$data" || exit 92 ;;

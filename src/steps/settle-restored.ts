@@ -12,7 +12,7 @@ import { stopInstance } from './fence-instance.ts'
 import { ask, awaitState, look, sqlOf } from './look.ts'
 import { recoveryHbaFile, recoverySocketOf } from './recover-instance.ts'
 import { suitableBinaries } from './require-binaries.ts'
-import { ownRecord, type Restore, writeRestoreRecord } from './restore-backup.ts'
+import { ownRecord, type Restore, writeRestoreRecord } from './restore-record.ts'
 import { startInstance } from './start-instance.ts'
 
 const autoConf = 'postgresql.auto.conf'

@@ -20,6 +20,7 @@ import { writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, majorOf, sqlOf } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
 import { isOwn } from './require-data-directory.ts'
+import { claimWalFolder, forgetFoundWalScript, forgetWalLink, walFolderOf } from './wal-link.ts'
 
 const jobName = 'base-backup'
 
@@ -44,6 +45,8 @@ for at in "$data" "$data/pg_wal/" "$data"/pg_tblspc/*/; do
   [ -d "$at" ] || continue
   sync -f "$at" 2>/dev/null || sync
 done
+# Where the group may read the source (initdb --allow-group-access), it may read the copy.
+[ -z "$(find "$data/PG_VERSION" -perm -040 2>/dev/null)" ] || chmod g+rx "$data"
 echo 'replctl: on disk'
 `
 
@@ -81,10 +84,12 @@ export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupW
       const { facts: there } = await ask(ctx, source.name)
       await writeMark(ctx, facts, 'cloned', there.instance?.systemIdentifier ?? '')
       await stopJob(ctx.node, jobName)
+      await forgetWalLink(ctx)
     },
     undo: async (ctx) => {
       await stopJob(ctx.node, jobName)
-      await ctx.node.output(stateScript(ctx.node, 'empty the tablespace folders', forgetTablespacesScript), {
+      const script = `${forgetFoundWalScript}${forgetTablespacesScript}`
+      await ctx.node.output(stateScript(ctx.node, 'empty the folders of tablespaces and WAL', script), {
         timeoutMs: 600_000,
       })
     },
@@ -125,12 +130,14 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
     stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}`, [dataDir]),
     { timeoutMs: 600_000 },
   )
-  const walDirectory = facts.rejoin?.walDirectory ?? undefined
-  if (walDirectory !== undefined) {
+  const setAside = facts.rejoin?.walDirectory ?? undefined
+  if (setAside !== undefined) {
     // It was set aside with the old data directory: what is in it now is of this clone.
     const script = `${workLock}${emptyDirectoryScript}`
-    await ctx.node.output(stateScript(ctx.node, `empty ${walDirectory}`, script, [walDirectory]))
+    await ctx.node.output(stateScript(ctx.node, `empty ${setAside}`, script, [setAside]))
   }
+  const walDirectory =
+    setAside ?? (await claimWalFolder(ctx, await walFolderOf(ctx.on(source.name), source.postgres.dataDir)))
   const locations = (there.instance?.tablespaces ?? []).map((one) => one.location)
   if (locations.length > 0) {
     await ctx.node.output(

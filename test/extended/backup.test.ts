@@ -140,6 +140,8 @@ describeOnHosts('base backups on an archive host', () => {
         `printf x | dd of=${at}/${base} bs=1 seek=5000 conv=notrunc status=none`,
         base,
       ],
+      ['a file that cannot be read', `chmod 000 ${at}/${base}`, base],
+      ['an empty file', `: > ${at}/${base}`, base],
       ['an edited manifest', `sed -i s/base/bose/ ${at}/backup_manifest`, 'backup_manifest'],
       ['edited metadata', `sed -i 's/"timeline": 1/"timeline": 2/' ${at}/backup.json`, 'backup.json'],
       ['a link in the place of a file', `mv ${at}/${base} /tmp/b && ln -s /tmp/b ${at}/${base}`, base],
@@ -162,10 +164,9 @@ describeOnHosts('base backups on an archive host', () => {
     // What was found stays known without reading again.
     await shell('backup1', `printf x | dd of=${at}/${base} bs=1 seek=5000 conv=notrunc status=none`)
     await replctl(['backup', 'verify', id, '--json'])
-    expect((await list()).find((one) => one.id === id)).toMatchObject({
-      verified: false,
-      reason: expect.stringContaining(base),
-    })
+    const [damaged, sound] = await list()
+    expect(damaged).toMatchObject({ id, verified: false, reason: expect.stringContaining(base) })
+    expect(sound).toMatchObject({ verified: true, reason: null })
     const refused = await replctl(['restore', 'pg2', '--data-dir', '/data/no', '--backup', id, '--json'])
     expect([refused.exitCode, ...codes(refused.json)]).toEqual([3, 'no-backup'])
     await shell('backup1', `rm -rf ${folder}/backup ${folder}/wal && cp -a /tmp/copy/. ${folder}`, 'root')
@@ -194,7 +195,20 @@ describeOnHosts('base backups on an archive host', () => {
     await hosts.rotateHostKey('backup1')
     const changed = await replctl(['backup', '--json'])
     expect([changed.exitCode, ...codes(changed.json)]).toEqual([4, 'host-key-changed'])
+    const watched = { ...inventory(), archive: { ...inventory().archive, max_backup_age: '1s' } }
+    await cluster.writeInventory(watched)
+    const unknown = await replctl(['status', '--json'])
+    expect([unknown.exitCode, ...codes(unknown.json)]).toContain('host-key-changed')
     await hosts.writeKnownHosts()
+    const late = await replctl(['status', '--json'])
+    expect([late.exitCode, ...codes(late.json)]).toContain('backup-too-old')
+    expect(late.exitCode).toBe(9)
+    expect(late.json.result.archive).toMatchObject({
+      ...{ backups: before.length, last_backup: before.at(-1)?.id, max_backup_age_seconds: 1 },
+      ...{ last_backup_seconds: expect.any(Number), last_archived_seconds: expect.any(Number) },
+    })
+    expect(late.json.result.archive.last_backup_seconds).toBeGreaterThan(1)
+    await cluster.writeInventory(inventory())
     await shell('pg1', `rm -f ${stateDir}/archive_known_hosts`)
     await setUp(['init', 'primary'])
     await setUp(['add-standby', 'pg2'])
@@ -208,17 +222,28 @@ describeOnHosts('base backups on an archive host', () => {
     await succeed(['backup'])
     const [first, second, third] = await list()
     expect([first?.timeline, second?.timeline, third?.timeline]).toEqual([1, 1, 2])
+    // One that runs, and one that somebody copied there half: neither counts, neither is removed.
+    const running = '.incoming-20991231T000000Z'
+    const request = `cp -a ${folder}/backup/${first?.id}/backup.json ${folder}/backup/${running}/request.json`
+    await shell('backup1', `mkdir -p ${folder}/backup/${running}/new && ${request}`)
+    await shell(
+      'backup1',
+      `mkdir ${folder}/backup/20991230T000000Z && : > ${folder}/backup/20991230T000000Z/base.tar`,
+    )
     const files = () => shell('backup1', `cd ${folder} && find . -type f | sort`)
     const before = await files()
+    expect((await list()).find(({ id }) => id === '20991230T000000Z')).toMatchObject({ verified: false })
     const plan = await succeed(['backup', 'expire', '--keep-full', '2', '--dry-run'])
     expect(plan.json.result.removed).toEqual([first?.id])
     expect(await files()).toBe(before)
     const done = await succeed(['backup', 'expire', '--keep-full', '2'])
     expect(done.json.result).toMatchObject({
       removed: [first?.id],
-      kept: [second?.id, third?.id],
+      kept: [second?.id, third?.id, '20991230T000000Z'],
       wal: plan.json.result.wal,
     })
+    expect(await shell('backup1', `ls -A ${folder}/backup/${running}`)).toBe('new\nrequest.json')
+    await shell('backup1', `rm -rf ${folder}/backup/${running} ${folder}/backup/2099*`)
     expect((await list()).map(({ id }) => id)).toEqual([second?.id, third?.id])
     const gone = before.split('\n').filter((name) => name.startsWith('./wal/'))
     const left = (await files()).split('\n').filter((name) => name.startsWith('./wal/'))

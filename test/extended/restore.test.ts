@@ -247,6 +247,12 @@ describeOnHosts('restore', () => {
     const unproven = await restore('pg2', '--to-name', 'before the migration')
     expect([unproven.exitCode, ...codes(unproven.json)]).toEqual([3, 'primary-unproven'])
     await hosts.powerOn('pg1')
+    // P-35: what is left of the cluster is never overwritten, stopped and useless as it may be.
+    const old = `cd ${dataDir} && find . -type f -exec sha256sum {} + | sort | sha256sum`
+    const tree = await shell('pg1', old)
+    const kept = await restore('pg1', '--to-name', 'before the migration')
+    expect([kept.exitCode, ...codes(kept.json)]).toEqual([3, 'foreign-data-directory'])
+    expect(await shell('pg1', old)).toBe(tree)
     await shell('pg1', `rm -rf ${dataDir} && touch /data/fast/mine`)
     const full = await restore('pg1', '--to-name', 'before the migration')
     expect([full.exitCode, ...codes(full.json)]).toEqual([3, 'tablespace-unmapped'])

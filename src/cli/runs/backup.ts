@@ -1,5 +1,6 @@
 import { type BackupCatalog, byStop, judgeBackups } from '../../cluster/backup-catalog.ts'
 import { chooseBackupSource } from '../../cluster/choose-backup-source.ts'
+import type { NodeFacts } from '../../cluster/facts.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { clusterIdentifier } from '../../cluster/record.ts'
 import type { Topology } from '../../cluster/topology.ts'
@@ -100,6 +101,7 @@ async function decide(
   const facts = survey.find((one) => one.name === source)
   const major = Math.floor((facts?.instance?.serverVersionNumber ?? 0) / 10_000)
   const parent = begun === null ? parentOf(wish, major, catalog) : begun.parent
+  if (parent !== null && begun === null) requireSummaries(facts)
   const backup = {
     ...{ inventory, archive: archive.settings, id: wish.id, systemIdentifier, parent },
     source: findNode(inventory, source),
@@ -132,6 +134,17 @@ function sourceOf(topology: Topology, named: NodeName | undefined, isBegun: bool
     const hint = `A backup of ${named} was begun and interrupted. To give it up and begin anew: replctl abort`
     throw isBegun ? error.with({ hint }) : error
   }
+}
+
+/** Without them the server does not know what has changed. */
+function requireSummaries(facts: NodeFacts | undefined): void {
+  if (facts === undefined || facts.instance?.settings.summarize_wal?.value === 'on') return
+  throw new ReplctlError('incremental-unavailable', `${facts.name} keeps no summaries of its WAL`, {
+    detail:
+      'summarize_wal is off there. They begin when it is turned on: the first incremental backup needs a full one after that.',
+    hint: 'Set it in the inventory (postgres.parameters: { summarize_wal: on }), then: replctl config apply, replctl backup',
+    node: facts.name,
+  })
 }
 
 /** The backup that an incremental one builds on: the last good one, whatever its kind. */

@@ -6,12 +6,13 @@ import { surveyNodes } from '../../node/survey.ts'
 import { drillText } from '../../report/restore.ts'
 import { drill } from '../../runbooks/restore.ts'
 import type { DrillNotes } from '../../steps/drill.ts'
-import type { Restore } from '../../steps/restore-backup.ts'
+import type { Restore } from '../../steps/restore-record.ts'
 import { openArchive } from '../archive-session.ts'
 import { findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { operate, requireReachable } from '../operation.ts'
-import { choose, ofNode, openBeside } from './restore.ts'
+import { choose } from './choose-restore.ts'
+import { ofNode, openBeside } from './restore.ts'
 
 /** `replctl restore --drill [NODE] [--backup ID] [--data-dir DIR]`. */
 export async function run(call: Call): Promise<Answer> {

@@ -1,6 +1,4 @@
 import { createHash } from 'node:crypto'
-import { chooseBackup, type RestoreChoice } from '../../cluster/choose-backup.ts'
-import type { Survey } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { judgeRestore } from '../../cluster/judge-restore.ts'
 import { besideNode } from '../../cluster/names.ts'
@@ -11,12 +9,13 @@ import { createNode, type Node } from '../../node/node.ts'
 import { describeTarget, parseRecoveryTarget, type RecoveryTarget } from '../../postgres/recovery-target.ts'
 import { restoredText } from '../../report/restore.ts'
 import { restoreBeside, restoreCluster } from '../../runbooks/restore.ts'
-import { type Restore, readRestoreRecord, unfinishedRestore } from '../../steps/restore-backup.ts'
-import { type ArchiveAccess, catalogsOf, openArchive } from '../archive-session.ts'
+import { type Restore, readRestoreRecord, unfinishedRestore } from '../../steps/restore-record.ts'
+import { type ArchiveAccess, openArchive } from '../archive-session.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+import { choose } from './choose-restore.ts'
 
 /** What was asked for, as far as the command line says it. */
 interface Asked {
@@ -227,35 +226,6 @@ async function freePort(host: Node, from: number): Promise<number> {
     hint: 'Name one: --port P',
     node: host.name,
   })
-}
-
-/** The archive may hold several system identifiers; a backup that is named tells which is meant. */
-export async function choose(
-  session: ClusterSession,
-  archive: ArchiveAccess,
-  survey: Survey,
-  asked: Pick<Asked, 'target' | 'backup' | 'timeline'>,
-): Promise<RestoreChoice> {
-  const catalogs = await catalogsOf(session, archive, survey)
-  const fitting =
-    asked.backup === undefined
-      ? catalogs
-      : catalogs.filter(({ backups }) => backups.some(({ id }) => id === asked.backup))
-  const [first, ...more] = fitting.length === 0 ? catalogs : fitting
-  if (first === undefined) {
-    throw new ReplctlError('no-backup', 'the archive holds no backup of this cluster', {
-      detail: `Looked in ${archive.settings.dir} on ${archive.settings.host} for backups of "${session.inventory.cluster}".`,
-      hint: 'Take one: replctl backup',
-    })
-  }
-  if (more.length > 0) {
-    const list = fitting.map(({ systemIdentifier, backups }) => `${systemIdentifier}: ${backups.at(-1)?.id}`)
-    throw new ReplctlError('no-backup', 'the archive holds several clusters of this name', {
-      detail: `System identifiers with their newest backups: ${list.join(', ')}.`,
-      hint: 'Say which is meant: --backup ID',
-    })
-  }
-  return chooseBackup(first, { target: asked.target, backup: asked.backup, timeline: asked.timeline })
 }
 
 function wishOf(asked: Asked): Record<string, unknown> {

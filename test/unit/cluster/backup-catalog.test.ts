@@ -93,6 +93,14 @@ describe('the catalog of base backups', () => {
     if (last?.parent !== null) expect(verdict?.damage.join()).toContain(message)
   })
 
+  it('P-36: a link that lies in the place of another one is named with its place', () => {
+    const stranger = someBackup('20261126T220000Z', { systemIdentifier: '7' })
+    const catalog = someCatalog([full, foundBackup(stranger, { id: first.id }), second])
+    expect(damageOf(catalog, second.id)).toBe(
+      `in the place of backup ${first.id}, which it builds on, lies backup ${stranger.id} of another cluster`,
+    )
+  })
+
   it('P-36: damage of a full backup is damage of what builds on it', () => {
     const damaged = foundBackup(full, { files: new Map([['backup_manifest', 50]]) })
     expect(damageOf(someCatalog([damaged, first]), first.id)).toBe(
