@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
 import { type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
-import { fingerprint, openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
+import { openToControlHost, traceOf, WriterWatch, writersNow } from '../kit/observe.ts'
 import { disturbAt, killAt } from '../reliability/kill-points.ts'
 
 describeOnHosts('promote, interrupted', () => {
@@ -72,9 +72,7 @@ describeOnHosts('promote, interrupted', () => {
   )
 
   it('killed before the promotion, it can be taken back: the old primary is in service again', async () => {
-    // Which operations are over is told on each node.
-    const look = async () => (await fingerprint(hosts, 'pg2')).replace(/^.*\/ended$/m, '')
-    const before = await look()
+    const before = await traceOf(hosts, 'pg2')
     const killed = await killAt(cluster, promote('--allow-split-brain'), { kind: 'step', n: 1 })
     expect(killed.wasEarlier).toBe(false)
     expect(await writersNow(hosts)).toEqual([])
@@ -85,7 +83,7 @@ describeOnHosts('promote, interrupted', () => {
       'standby.signal',
     )
     await streams('pg2')
-    expect(await look()).toBe(before)
+    expect(await traceOf(hosts, 'pg2')).toBe(before)
     told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
   })
 

@@ -10,7 +10,7 @@ import {
   TestCluster,
   TestHosts,
 } from '../kit/index.ts'
-import { fingerprint, openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
+import { openToControlHost, traceOf, WriterWatch, writersNow } from '../kit/observe.ts'
 
 const dataDir = '/var/lib/postgresql/15/shop'
 
@@ -136,7 +136,7 @@ describeOnHosts('switchover, interrupted', () => {
   })
 
   it('killed while everything is being prepared, abort leaves no trace', async () => {
-    const before = await Promise.all(['pg1', 'pg2', 'pg3'].map((name) => fingerprint(hosts, name)))
+    const before = await Promise.all(['pg1', 'pg2', 'pg3'].map((name) => traceOf(hosts, name)))
     await killAfter(/have the replication slot "shop_pg3"/)
     const aborted = await elsewhere('abort')
     // It may have been quicker than the kill; then there is no way back.
@@ -146,7 +146,7 @@ describeOnHosts('switchover, interrupted', () => {
       return
     }
     told(aborted).toMatchObject({ exit: 0 })
-    expect(await Promise.all(['pg1', 'pg2', 'pg3'].map((name) => fingerprint(hosts, name)))).toEqual(before)
+    expect(await Promise.all(['pg1', 'pg2', 'pg3'].map((name) => traceOf(hosts, name)))).toEqual(before)
     await expectGoodCluster('pg1')
   })
 

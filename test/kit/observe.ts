@@ -37,6 +37,11 @@ ps -e -o args= | grep -c '[h]old the cluster' || :
   return stdout
 }
 
+/** What an operation that was taken back leaves as it was: all but the list of operations that are over. */
+export async function traceOf(hosts: Hosts, node: string): Promise<string> {
+  return (await fingerprint(hosts, node)).replace(/^.*\/ended\n/m, '')
+}
+
 /** The fingerprints of several nodes, to be compared before and after. */
 export async function fingerprints(
   hosts: Hosts,
