@@ -63,6 +63,7 @@ ${nodes}\
 #   host: backup1                    # a node's name or a host of its own
 #   dir: /var/lib/replctl/${cluster}
 #   mode: push                       # push (archive_command over SSH), stream (pg_receivewal on the archive host)
+#   synchronous: false               # stream only: in sync and quorum mode it confirms commits as a standby does
 #   compression: auto                # auto, none, gzip, lz4, zstd
 #   max_backup_age: 25h              # status finds a problem when the newest verified backup is older
 

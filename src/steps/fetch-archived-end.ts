@@ -53,7 +53,7 @@ export function fetchArchivedEnd(candidate: NodeName, inventory: Inventory, end:
         if (ctx.isDryRun) return unknownUntil('the old primary is stopped')
         const facts = await look(ctx)
         if (facts.instance?.isInRecovery !== true) return satisfied('it is no standby any more')
-        const compared = await compare(ctx, facts)
+        const compared = await compare(ctx, facts, end === 'wanted')
         if (compared.is === 'level') return satisfied('the archive has nothing that it lacks')
         if (compared.is === 'ahead') return pending('the archive has more')
         return end === 'needed' ? pending('the archive does not answer') : satisfied('it does not answer')
@@ -89,7 +89,8 @@ export function fetchArchivedEnd(candidate: NodeName, inventory: Inventory, end:
 
 type Compared = { readonly is: 'level' | 'ahead' } | { readonly is: 'unknown'; readonly why: string }
 
-async function compare(ctx: StepContext, facts: NodeFacts): Promise<Compared> {
+/** `soon`: an archive host that has just not answered is not waited for once more. */
+async function compare(ctx: StepContext, facts: NodeFacts, soon = false): Promise<Compared> {
   const received = receivedLsn(facts)
   const { instance } = facts
   if (instance === null || received === null) return { is: 'unknown', why: 'It has received nothing yet.' }
@@ -98,8 +99,8 @@ async function compare(ctx: StepContext, facts: NodeFacts): Promise<Compared> {
   const command = stateScript(
     ctx.node,
     'compare pg_wal with the archive',
-    '"$state/archive-fetch" --compare "$2" "$3"',
-    [walFileName(instance.timeline, received, size), `${dataDir}/pg_wal`],
+    '"$state/archive-fetch" --compare "$2" "$3" "$4"',
+    [walFileName(instance.timeline, received, size), `${dataDir}/pg_wal`, soon ? 'soon' : ''],
   )
   const { status, stdout, stderr } = await ctx.node.run(command, {
     timeoutMs: Math.max(ctx.timeoutMs, 20_000),

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Brings one WAL file back from the archive host. PostgreSQL runs it: restore_command = 'archive-fetch %f %p'.
-# "archive-fetch --compare SEGMENT FOLDER" changes nothing and prints "ahead" if the archive has more of the timeline, from this
-# segment on, than the folder (pg_wal), else "level".
+# "archive-fetch --compare SEGMENT FOLDER [soon]" changes nothing and prints "ahead" if the archive has more of the timeline, from
+# this segment on, than the folder (pg_wal), else "level". With "soon" an archive host that has just not answered is not asked.
 #
 # WAL that is streamed to the archive is there up to its last byte: of the segment under way as SEGMENT.partial, filled up with
 # zeros. A server that replays gets that one for the full name, while no newer timeline is known, unless it has as much itself.
@@ -256,8 +256,13 @@ compare() {
     echo "archive-fetch: $cluster: there is no cmp on this host" >&2
     exit 6
   }
+  if [ "$soon" = soon ] && failed_just_now; then
+    echo "archive-fetch: $cluster: the archive host $archive_host could not be reached $age s ago" >&2
+    exit 7
+  fi
   while :; do
     fetch
+    [ $status -ne 7 ] || date +%s >"$unreachable"
     [ -s "$messages" ] && cat "$messages" >&2
     [ $status -ne 1 ] || break
     [ $status -eq 0 ] || exit $status
@@ -325,6 +330,7 @@ if [ "$name" = --compare ]; then
   comparing=yes
   name=$path
   path=${3-}
+  soon=${4-}
 fi
 has_its_own && exit 1
 trap clean EXIT

@@ -38,6 +38,24 @@ sent=$state_directory/sent
 ahead=$state_directory/ahead
 known=$state_directory/archive_receiver
 
+# What most calls come to where many files wait: this one was sent ahead, and more are on their way. It is told before the rest
+# of this script is even read: the shell's own means, and one stat.
+if [ $# -eq 2 ] && [ -s "$sent/$name" ] && [ -f "$ahead.pid" ]; then
+  IFS= read -r noted <"$sent/$name"
+  mark=$(exec stat -c "$connection $system_identifier %d %i %s %y %z" -- "$path" 2>/dev/null)
+  # Seconds are too coarse to tell whether a file was changed.
+  case $mark in
+  '' | *.000000000*) ;;
+  "$noted")
+    if read -r busy <"$ahead.pid" && kill -0 "$busy" 2>/dev/null; then
+      : >"$sent/$name"
+      [ ! -e "$state_directory/archive_error" ] || rm -f "$state_directory/archive_error"
+      exit 0
+    fi
+    ;;
+  esac
+fi
+
 say() {
   line="archive-push: $cluster: $*"
   # On a full disk at least PostgreSQL's log has it.
@@ -241,8 +259,10 @@ send() {
   judge $asked
 }
 
-# How many segments travel together, and how many may wait for PostgreSQL to ask for them.
-batch_size=4
+# How many segments travel together at most (the first ones are fewer, so that PostgreSQL soon has something to go on with), and
+# how many may wait for PostgreSQL to ask for them.
+batch_size=2
+largest_batch=8
 most_ahead=32
 
 # What a note says of these files, a line for each; it fails where this host cannot tell.
@@ -366,7 +386,8 @@ send_ahead() {
   *" batch "*) ;;
   *) exit 0 ;;
   esac
-  [ "$suffix" = none ] || command -v "$(packer)" >/dev/null 2>&1 || suffix=none
+  packer=$(packer)
+  [ "$suffix" = none ] || command -v "$packer" >/dev/null 2>&1 || suffix=none
   set_next "$name" "$size"
   turn=0
   older=
@@ -398,6 +419,7 @@ send_ahead() {
     newer=$!
     exec 8>&-
     turn=$((1 - turn))
+    [ $batch_size -ge $largest_batch ] || batch_size=$((batch_size * 2))
   done
   wait
   exit 0
@@ -419,7 +441,7 @@ send_batch() {
   if [ "$suffix" != none ]; then
     set --
     for one in $names; do
-      "$(packer)" -1 -q -c <"$wal_directory/$one" >"$one.$suffix" || return
+      "$packer" -1 -q -c <"$wal_directory/$one" >"$one.$suffix" || return
       set -- "$@" "$one.$suffix"
     done
   fi

@@ -391,12 +391,12 @@ require_segments() {
   files=$*
   # shellcheck disable=SC2046
   set -- $(for file in "$@"; do
-    set_suffix "$file"
-    if [ "$suffix" = none ]; then
-      dd if="$file" bs=40 count=1 2>/dev/null
-    else
-      unpack "$suffix" <"$file" 2>/dev/null | dd bs=40 count=1 2>/dev/null
-    fi
+    case $file in
+    *.gz) gzip -d -c <"$file" | dd bs=40 count=1 ;;
+    *.lz4) lz4 -d -c -q <"$file" | dd bs=40 count=1 ;;
+    *.zst) zstd -d -c -q <"$file" | dd bs=40 count=1 ;;
+    *) dd if="$file" bs=40 count=1 ;;
+    esac 2>/dev/null
   done | od -A n -v -t x1)
   for file in $files; do
     size=-

@@ -30,7 +30,8 @@ import {
 import { awaitCondition } from '../kit/await-condition.ts'
 import { LocalInstance } from '../kit/local-instance.ts'
 
-const segmentSize = 16 * 1024 * 1024
+/** Small ones are quicker to pack and to send, and say as much. */
+const segmentSize = 4 * 1024 * 1024
 const foreignIdentifier = '7000000000000000001'
 const packings = ['none', 'gzip', 'lz4', 'zstd'] as const
 const suffixes = { none: '', gzip: '.gz', lz4: '.lz4', zstd: '.zst' } as const
@@ -54,7 +55,7 @@ let segments: readonly string[]
 beforeAll(async () => {
   kit = await ArchiveKit.start()
   instance = new LocalInstance(kit, 'primary')
-  await instance.init()
+  await instance.init(['--wal-segsize=4'])
   systemIdentifier = await instance.systemIdentifier()
   // An empty archive_command keeps every segment until it is archived.
   await instance.start({ archive_mode: 'on', archive_command: '', max_wal_size: '10GB' })
@@ -182,6 +183,61 @@ describe.each(shells)('with %s', (shell) => {
     expect((await node.push(other, '00000002.history')).status).toBe(archiveStatus.conflict)
   })
 
+  test('what was streamed of the segment under way is given to a server that replays, never in place of more', async () => {
+    const node = await freshNode({ shell, name: 'streamed' })
+    const segment = segments[0]!
+    const whole = contentOf(segment)
+    const part = (bytes: number, behind = 0) =>
+      Buffer.concat([whole.subarray(0, bytes), Buffer.alloc(segmentSize - bytes, behind)])
+    const data = kit.directory(`streamed-${shell}`)
+    const wal = kit.directory(`streamed-${shell}`, 'pg_wal')
+    const own = join(wal, segment)
+    const restored = join(wal, 'RECOVERYXLOG')
+    const replay = async () => (await node.fetch(segment, 'pg_wal/RECOVERYXLOG', { cwd: data })).status
+    const compare = async () => {
+      const { status, stdout } = await kit.run(node.fetchPath, ['--compare', segment, wal])
+      return `${status} ${stdout.trim()}`
+    }
+    kit.write(join(node.walDir, `${segment}.partial`), part(300_001))
+    kit.write(join(data, 'standby.signal'), '')
+
+    expect((await node.fetch(segment, join(kit.root, 'absent'))).status).toBe(1)
+    expect(await compare()).toBe('0 ahead')
+    expect(await replay()).toBe(0)
+    expect(sha256(readFileSync(restored))).toBe(sha256(part(300_001)))
+    // As PostgreSQL keeps it. It is marked as finished, and is none.
+    kit.write(own, readFileSync(restored))
+    kit.directory(`streamed-${shell}`, 'pg_wal', 'archive_status')
+    kit.write(join(wal, 'archive_status', `${segment}.done`), '')
+    rmSync(restored)
+    expect(await compare()).toBe('0 level')
+    expect(await replay()).toBe(1)
+    kit.write(join(node.walDir, `${segment}.partial`), part(400_001))
+    expect(await compare()).toBe('0 ahead')
+    expect(await replay()).toBe(0)
+    rmSync(join(wal, 'archive_status', `${segment}.done`))
+
+    // The server has more, or less and what an older segment left behind it.
+    kit.write(own, part(500_001, 7))
+    expect(await compare()).toBe('0 level')
+    expect(await replay()).toBe(1)
+    kit.write(own, part(200_001, 7))
+    expect(await compare()).toBe('0 ahead')
+    expect(await replay()).toBe(0)
+    expect(sha256(readFileSync(restored))).toBe(sha256(part(400_001)))
+
+    // Behind the point where a newer timeline began it is nobody's WAL any more.
+    kit.write(join(node.walDir, '00000002.history'), '1\t0/3000148\tno recovery target specified\n')
+    expect(await replay()).toBe(1)
+    expect(await compare()).toBe('0 level')
+    // The finished segment is what it always was.
+    kit.write(join(node.walDir, segment), whole)
+    expect(await compare()).toBe('0 ahead')
+    expect(await replay()).toBe(0)
+    expect(sha256(readFileSync(restored))).toBe(sha256(whole))
+    expect(existsSync(join(node.stateDirectory, 'fetched_partial'))).toBe(false)
+  })
+
   test('what is not the segment it claims to be is refused before anything is sent', async () => {
     const node = await freshNode({ shell })
     const [segment, next] = [segments[0]!, segments[1]!]
@@ -192,7 +248,11 @@ describe.each(shells)('with %s', (shell) => {
     shortHeader.writeUInt16LE(shortHeader.readUInt16LE(2) & ~2, 2)
     const cases: readonly (readonly [Uint8Array, string, RegExp])[] = [
       [Buffer.alloc(0), segment, /is empty/],
-      [good.subarray(0, segmentSize - 1), segment, /16777215 bytes, its header says 16777216/],
+      [
+        good.subarray(0, segmentSize - 1),
+        segment,
+        new RegExp(`${segmentSize - 1} bytes, its header says ${segmentSize}`),
+      ],
       [Buffer.concat([good, Buffer.alloc(1)]), segment, /16777217 bytes/],
       [good.subarray(0, 20), segment, /shorter than a page header/],
       [Buffer.alloc(segmentSize), segment, /does not begin with a WAL page/],
@@ -322,7 +382,7 @@ describe.each(shells)('with %s', (shell) => {
     expect((await node.fetch(segment, target)).status).toBe(archiveStatus.unreachable)
     const soonAfter = await node.fetch(segment, target)
     expect(soonAfter.status).toBe(archiveStatus.unreachable)
-    expect(soonAfter.stderr).toContain('could not be reached 0 s ago')
+    expect(soonAfter.stderr).toMatch(/could not be reached \d s ago/)
   })
 
   test('a file archived damaged is not handed out', async () => {

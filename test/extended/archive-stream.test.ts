@@ -45,7 +45,9 @@ describeOnHosts('a cluster whose WAL is streamed to an archive that confirms com
   const slots = (node: string) =>
     cluster
       .server(node)
-      .sqlValue("SELECT coalesce(string_agg(slot_name, ' ' ORDER BY 1), '') FROM pg_replication_slots")
+      .sqlValue(
+        "SELECT coalesce(string_agg(slot_name, ' ' ORDER BY slot_name), '') FROM pg_replication_slots",
+      )
   const awaitNoLag = async () =>
     await awaitCondition(
       'the archive has everything',

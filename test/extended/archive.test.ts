@@ -1,8 +1,11 @@
+import { readFileSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
 
-const archiveDir = '/var/lib/postgresql/archive'
+const archiveDisk = '/archive'
+const archiveDir = `${archiveDisk}/shop`
+const slow = { timeoutMs: 120_000 }
 
 describeOnHosts('a cluster with a WAL archive', () => {
   let hosts: TestHosts
@@ -10,12 +13,18 @@ describeOnHosts('a cluster with a WAL archive', () => {
 
   beforeAll(async () => {
     hosts = await TestHosts.create({
-      hosts: [{ name: 'pg1' }, { name: 'pg2', login: 'admin' }, { name: 'backup1', login: 'root' }],
+      hosts: [
+        { name: 'pg1' },
+        { name: 'pg2', login: 'admin' },
+        { name: 'backup1', login: 'root', smallDisk: { path: archiveDisk, sizeMb: 400 } },
+      ],
     })
     cluster = await TestCluster.create(hosts, {
       nodes: ['pg1', 'pg2'],
       inventory: {
         ssh: { connect_timeout: '10s' },
+        // As little as there can be: a slot is lost soon.
+        replication: { max_slot_wal_keep_size: '32MB' },
         archive: {
           host: hosts.addressOf('backup1'),
           user: 'postgres',
@@ -87,6 +96,128 @@ describeOnHosts('a cluster with a WAL archive', () => {
         (await cluster.replctl(['verify', '--json', '--timeout', '20s'])).exitCode === 0 || undefined,
       { timeoutMs: 150_000 },
     )
+  })
+
+  /** Finishes a segment: PostgreSQL's archiver, which else tries again after a minute, looks at once. */
+  const switchSegment = async () => {
+    const pg1 = cluster.server('pg1')
+    await pg1.sql('CREATE TABLE IF NOT EXISTS switched (at timestamptz)')
+    await pg1.sql('INSERT INTO switched VALUES (now())')
+    return String(await pg1.sqlValue('SELECT pg_walfile_name(pg_switch_wal())'))
+  }
+  const awaitFailing = async () => {
+    let seen: ReplctlResult | undefined
+    await awaitCondition(
+      'status says that archiving fails',
+      async () => {
+        await switchSegment()
+        seen = await cluster.replctl(['status', '--json'])
+        return seen.exitCode === 9 && problemsOf(seen).some(([code]) => code === 'archive-failing')
+      },
+      slow,
+    )
+    return seen!
+  }
+  const awaitAllArchived = async () =>
+    await awaitCondition(
+      'the archive has caught up',
+      async () => {
+        const last = await switchSegment()
+        const query = `SELECT last_archived_wal >= '${last}' FROM pg_stat_archiver`
+        await awaitCondition('it is archived', async () => (await pg1Value(query)) === true, {
+          timeoutMs: 5_000,
+        }).catch(() => undefined)
+        return (await pg1Value(query)) === true
+      },
+      slow,
+    )
+  const pg1Value = (query: string) => cluster.server('pg1').sqlValue(query)
+
+  it('keeps its WAL while the disk of the archive is full, and catches up when there is room', async () => {
+    await hosts.fillDisk('backup1', archiveDisk)
+    const seen = await awaitFailing()
+    expect(problemsOf(seen)).toContainEqual(['disk-full', 'archive host'])
+    const waiting = Number(
+      await pg1Value("SELECT count(*)::int FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"),
+    )
+    expect(waiting).toBeGreaterThan(0)
+    await hosts.freeDisk('backup1', archiveDisk)
+    await awaitAllArchived()
+    await cluster.succeed(['archive', 'check'])
+    await awaitCondition('all is well', async () => (await cluster.replctl(['status'])).exitCode === 0, slow)
+  })
+
+  it('keeps its WAL when the key of the archive host has changed, and goes on once that key is accepted', async () => {
+    await hosts.rotateHostKey('backup1')
+    await hosts.stopSshd('backup1', { sessions: true })
+    await hosts.startSshd('backup1')
+    const seen = await awaitFailing()
+    expect(problemsOf(seen)).toContainEqual(['host-key-changed', 'archive host'])
+    expect(seen.json.problems.find((one: { code: string }) => one.code === 'archive-failing').detail).toMatch(
+      /REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed/,
+    )
+    const keys = await hosts.exec('backup1', 'cat /etc/ssh/ssh_host_*_key.pub')
+    const known = await hosts.exec('pg1', 'cat ~/.replctl/shop/archive_known_hosts', { user: 'postgres' })
+    expect(known.stdout).not.toContain(keys.stdout.split(' ')[1])
+    const address = hosts.addressOf('backup1')
+    const lines = readFileSync(hosts.knownHostsFile, 'utf8').split('\n')
+    writeFileSync(
+      hosts.knownHostsFile,
+      [
+        ...lines.filter((line) => line !== '' && !line.startsWith(`${address} `)),
+        ...keys.stdout
+          .trim()
+          .split('\n')
+          .map((key) => `${address} ${key.split(' ').slice(0, 2).join(' ')}`),
+        '',
+      ].join('\n'),
+    )
+    await cluster.succeed(['init', 'primary', 'pg1'])
+    await cluster.succeed(['add-standby', 'pg2'])
+    await awaitAllArchived()
+    await awaitCondition('all is well', async () => (await cluster.replctl(['status'])).exitCode === 0, slow)
+  })
+
+  it('lets a standby whose slot has lost its WAL catch up from the archive by itself, as soon as it can be asked', async () => {
+    const [pg1, pg2] = [cluster.server('pg1'), cluster.server('pg2')]
+    const needed = String(await pg1.sqlValue('SELECT pg_walfile_name(pg_current_wal_lsn())'))
+    await pg2.awaitCatchup(pg1)
+    await pg2.stop()
+    await pg1.sql('CREATE TABLE meanwhile AS SELECT n FROM generate_series(1, 1000) n')
+    await awaitCondition(
+      'the slot is lost',
+      async () => {
+        await switchSegment()
+        await pg1.sql('CHECKPOINT')
+        const status = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'shop_pg2'"
+        return (await pg1.sqlValue(status)) === 'lost'
+      },
+      slow,
+    )
+    await awaitAllArchived()
+    expect(await pg1.sqlValue(`SELECT count(*)::int FROM pg_ls_waldir() WHERE name = '${needed}'`)).toBe(0)
+    await hosts.stopSshd('backup1', { sessions: true })
+    await pg2.start()
+    // Unreachable is not missing: it waits, and neither gives up nor ends its recovery.
+    await awaitCondition(
+      'it asks in vain',
+      async () => {
+        const seen = await cluster.replctl(['status', '--json'])
+        const node = seen.json.result.nodes.find((one: { name: string }) => one.name === 'pg2')
+        return seen.exitCode === 9 && node.role === 'standby' && node.state !== 'streaming'
+      },
+      slow,
+    )
+    expect(await pg2.isInRecovery()).toBe(true)
+    await hosts.startSshd('backup1')
+    await awaitCondition(
+      'it streams again',
+      async () => (await cluster.replctl(['status', '--json'])).exitCode === 0,
+      slow,
+    )
+    expect(await pg2.sqlValue('SELECT count(*)::int FROM meanwhile')).toBe(1000)
+    const slot = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'shop_pg2'"
+    expect(await pg1.sqlValue(slot)).toBe('reserved')
   })
 
   it('tells a conflict by its name, leaves the archived file alone, and goes on once it is removed (P-29)', async () => {

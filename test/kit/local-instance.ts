@@ -22,8 +22,8 @@ export class LocalInstance {
     return join(this.dataDir, 'pg_wal')
   }
 
-  async init(): Promise<void> {
-    await this.#program('initdb', ['-D', this.dataDir, '-A', 'trust', '-N', '-U', 'postgres'])
+  async init(options: readonly string[] = []): Promise<void> {
+    await this.#program('initdb', ['-D', this.dataDir, '-A', 'trust', '-N', '-U', 'postgres', ...options])
   }
 
   /** Copies a running instance, without its WAL: a standby or a restore that lives from the archive alone. */

@@ -392,6 +392,35 @@ describe('the age that the newest backup may have', () => {
   })
 })
 
+describe('an archive that confirms commits', () => {
+  const streamed = 'archive: { host: b1, dir: /a, mode: stream, synchronous: true }\n'
+
+  test('has to be streamed to', async () => {
+    expect(await problemsOf(withMore('archive: { host: b1, dir: /a, synchronous: true }'))).toEqual([
+      expect.stringContaining(
+        'archive.synchronous: only WAL that is streamed to the archive can confirm commits',
+      ),
+    ])
+    expect((await loadText(withMore(streamed))).archive?.synchronous).toBe(true)
+    expect((await loadText(withMore('archive: { host: b1, dir: /a }'))).archive?.synchronous).toBe(false)
+  })
+
+  test('is one of those that may be wanted', async () => {
+    const wanting = (count: number) => `${streamed}replication: { mode: sync, sync_standbys: ${count} }\n`
+    expect((await loadText(withMore(wanting(2)))).replication.syncStandbys).toBe(2)
+    expect(await problemsOf(withMore(wanting(3)))).toEqual([
+      expect.stringContaining('3 cannot confirm, the cluster has only 1 standbys and the archive'),
+    ])
+  })
+
+  test('applies nothing, so that commits must not wait for that', async () => {
+    const text = `${streamed}replication: { mode: sync }\n`
+    const applied = 'postgres: { data_dir: /d, parameters: { Synchronous_Commit: remote_apply } }\n'
+    const problems = await problemsOf(withMore(text).replace(/^postgres:.*\n/m, applied))
+    expect(problems).toEqual([expect.stringContaining('the archive applies nothing')])
+  })
+})
+
 describe("the archive's host", () => {
   test('that looks like a node is refused', async () => {
     expect(await problemsOf(withMore('archive: { host: pg3, dir: /a }'))).toEqual([
