@@ -77,7 +77,7 @@ export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'clo
         stateScript(
           ctx.node,
           `empty ${dataDir}`,
-          `${walLinkScript}${workLock}${emptyDirectoryScript}${restoreWalLinkScript}${forgetDirectoryScript}`,
+          `${walLinkScript}${workLock}empty_wal_folder "$2"${emptyDirectoryScript}${restoreWalLinkScript}${forgetDirectoryScript}`,
           [dataDir],
         ),
         { timeoutMs: 600_000 },
@@ -97,8 +97,6 @@ function cannotMake(node: NodeName, dataDir: string, failed: ReplctlError): Repl
 
 /** Where the directory had a link \`pg_wal\`, initdb makes it again. */
 const initialiseScript = `
-wal=
-empty_wal_folder
 shift 2
 if [ -n "$wal" ]; then set -- "$@" -X "$wal"; fi
 "$@" 8>&- </dev/null
@@ -131,7 +129,7 @@ export function ensureInitialised(node: NodeName): Step {
       const command = stateScript(
         ctx.node,
         initdb.title,
-        `${walLinkScript}${workLock}${emptyDirectoryScript}${initialiseScript}`,
+        `${walLinkScript}${workLock}empty_wal_folder "$2"${emptyDirectoryScript}${initialiseScript}`,
         [dataDir, ...initdb.args],
       )
       await ctx.node.output(command, { timeoutMs: 300_000 })

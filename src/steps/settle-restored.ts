@@ -153,7 +153,7 @@ export function requireNoOtherPrimary(node: NodeName, others: readonly NodeName[
  * whoever comes after an interruption never takes it for something that may be removed.
  */
 export function openToCluster(restore: Restore): Step {
-  const start = startInstance(restore.at)
+  const start = startInstance(restore.at, { isToLead: true })
   return {
     ...start,
     title: 'start PostgreSQL as the primary of the cluster',

@@ -2,10 +2,14 @@ import type { NodeName } from '../cluster/names.ts'
 import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
+import { runUnasked } from '../node/start-guard.ts'
 import { awaitState, binDirectoryOf, look } from './look.ts'
 
-/** Starts the instance and waits until it answers. */
-export function startInstance(node: NodeName): Step {
+/**
+ * Starts the instance and waits until it answers. `isToLead`: that it is the one to lead has just been proved, under the
+ * lock; the start guard then makes do with fewer answers, for the others may be lost.
+ */
+export function startInstance(node: NodeName, { isToLead = false } = {}): Step {
   return {
     title: 'start PostgreSQL',
     node,
@@ -28,7 +32,9 @@ export function startInstance(node: NodeName): Step {
       const facts = await look(ctx)
       if (facts.postmaster?.isAlive !== true) {
         const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
-        const result = await ctx.node.run(service.start, { timeoutMs: ctx.timeoutMs })
+        const result = isToLead
+          ? await runUnasked(ctx.node, facts, service.start, { timeoutMs: ctx.timeoutMs })
+          : await ctx.node.run(service.start, { timeoutMs: ctx.timeoutMs })
         if (result.status !== 0) throw startFailed(node, service, result.stderr || result.stdout)
       }
       await awaitState(ctx, `PostgreSQL on ${node} answers`, async () => {

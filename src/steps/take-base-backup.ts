@@ -89,9 +89,14 @@ export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupW
     undo: async (ctx) => {
       await stopJob(ctx.node, jobName)
       const script = `${forgetFoundWalScript}${forgetTablespacesScript}`
-      await ctx.node.output(stateScript(ctx.node, 'empty the folders of tablespaces and WAL', script), {
-        timeoutMs: 600_000,
-      })
+      await ctx.node.output(
+        stateScript(ctx.node, 'empty the folders of tablespaces and WAL', script, [
+          ctx.node.settings.postgres.dataDir,
+        ]),
+        {
+          timeoutMs: 600_000,
+        },
+      )
     },
   }
 }
@@ -126,18 +131,17 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
   const binaries = suitableBinaries(facts, majorOf(there))
   const directory = binaries?.directory ?? binDirectoryOf(facts)
   await stopJob(ctx.node, jobName)
+  const setAside = facts.rejoin?.walDirectory ?? undefined
+  const walDirectory = setAside ?? (await claimWalFolder(ctx, dataDir, await placeOfSource(ctx, wish)))
   await ctx.node.output(
     stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}`, [dataDir]),
     { timeoutMs: 600_000 },
   )
-  const setAside = facts.rejoin?.walDirectory ?? undefined
   if (setAside !== undefined) {
     // It was set aside with the old data directory: what is in it now is of this clone.
     const script = `${workLock}${emptyDirectoryScript}`
     await ctx.node.output(stateScript(ctx.node, `empty ${setAside}`, script, [setAside]))
   }
-  const walDirectory =
-    setAside ?? (await claimWalFolder(ctx, await walFolderOf(ctx.on(source.name), source.postgres.dataDir)))
   const locations = (there.instance?.tablespaces ?? []).map((one) => one.location)
   if (locations.length > 0) {
     await ctx.node.output(
@@ -158,6 +162,16 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
     noSync: true,
   })
   await startJob(ctx.node, jobName, jobScript, [directory, dataDir, ...args])
+}
+
+/** Where the source has its pg_wal, if that is elsewhere; null also where two nodes of one machine would want the same place. */
+async function placeOfSource(
+  ctx: StepContext,
+  { standby, source, inventory }: BaseBackupWish,
+): Promise<string | null> {
+  const { host } = ctx.on(standby).settings
+  if (inventory.nodes.filter((one) => one.host === host).length > 1) return null
+  return await walFolderOf(ctx.on(source.name), source.postgres.dataDir)
 }
 
 /** Compressed where both ends can, by how far apart they are. */

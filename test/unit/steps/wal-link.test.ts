@@ -3,7 +3,6 @@ import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { StepContext } from '../../../src/engine/step.ts'
 import { createNode, type Node, stateScript } from '../../../src/node/node.ts'
 import {
   claimWalFolder,
@@ -33,25 +32,30 @@ afterEach(() => rm(home, { recursive: true, force: true }))
 
 const run = (script: string, ...args: string[]) => node.output(stateScript(node, 'try', script, args))
 const note = () => run(`${walLinkScript}${noteWalLinkScript}`, data)
-const claim = (ofSource: string | null) => claimWalFolder({ node } as unknown as StepContext, ofSource)
+const claim = (ofSource: string | null) => claimWalFolder({ node }, data, ofSource)
+/** As pg_basebackup does, at its beginning. */
+const link = () => symlink(wal, join(data, 'pg_wal'))
 
 describe('a link pg_wal that was made before there is data', () => {
-  beforeEach(() => symlink(wal, join(data, 'pg_wal')))
+  beforeEach(() => link())
 
   test('says where WAL goes, and what a failed try put there is removed', async () => {
     await note()
-    await rm(join(data, 'pg_wal'))
     expect(await claim(null)).toBe(wal)
     await writeFile(join(wal, '000000010000000000000001'), 'x')
     expect(await claim('/somewhere/else')).toBe(wal)
     expect(readdirSync(wal)).toEqual([])
+    // Nothing of ours links to it any more: it may be another node's by now.
+    await rm(join(data, 'pg_wal'))
+    await writeFile(join(wal, 'precious'), 'x')
+    await expect(claim(null)).rejects.toThrow(/find the place of pg_wal/)
+    expect(readdirSync(wal)).toEqual(['precious'])
   })
 
   test('returns when all is taken back, and its folder is empty again', async () => {
     await note()
-    await rm(join(data, 'pg_wal'))
     await writeFile(join(wal, '000000010000000000000001'), 'x')
-    await run(`${walLinkScript}${restoreWalLinkScript}:`, data)
+    await run(`${walLinkScript}empty_wal_folder "$2"; rm "$2/pg_wal"${restoreWalLinkScript}:`, data)
     expect([readlinkSync(join(data, 'pg_wal')), readdirSync(wal)]).toEqual([wal, []])
   })
 
@@ -67,9 +71,11 @@ describe('without a link', () => {
   test('WAL goes where the source has it, if an empty folder stands there', async () => {
     await note()
     expect(await claim(wal)).toBe(wal)
+    await link()
     await writeFile(join(wal, '000000010000000000000001'), 'x')
-    await run(forgetFoundWalScript)
+    await run(forgetFoundWalScript, data)
     expect(readdirSync(wal)).toEqual([])
+    await rm(join(data, 'pg_wal'))
     await run(`${walLinkScript}${restoreWalLinkScript}:`, data)
     expect(existsSync(join(data, 'pg_wal'))).toBe(false)
   })
@@ -80,7 +86,7 @@ describe('without a link', () => {
     expect(await claim(wal)).toBeUndefined()
     expect(await claim(join(home, 'nowhere'))).toBeUndefined()
     expect(await claim(null)).toBeUndefined()
-    await run(forgetFoundWalScript)
+    await run(forgetFoundWalScript, data)
     expect(readdirSync(wal)).toEqual(['precious'])
   })
 
