@@ -11,6 +11,7 @@ import { emptyDirectoryScript, emptyTablespacesScript, workLock } from './ensure
 import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
 import { binDirectoryOf, look } from './look.ts'
+import { asideSuffix, deleteAsideScript, moveAsideScript, putAsideBackScript } from './reclone-scripts.ts'
 
 /** A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. */
 export function stopStandby(node: NodeName, primary: NodeName): Step {
@@ -146,7 +147,6 @@ export function requireReplaceableDataDirectory(node: NodeName, primary: NodeNam
 /** Puts a data directory that is to be replaced aside, under a name that says why; restores it if the clone fails. */
 export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step {
   const purge = purgeDataDirectory(node, primary)
-  const aside = (dataDir: string) => `${dataDir}.replctl-old`
   return {
     title: 'stop the old standby and move its data directory aside',
     node,
@@ -165,18 +165,14 @@ export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step 
     apply: async (ctx) => {
       await stopInstance(ctx, node)
       const { dataDir } = ctx.node.settings.postgres
-      const script = 'rm -rf -- "$2" && mv -- "$1" "$2"'
-      const moved = await ctx.node.run(
-        shellScript(`move ${dataDir} aside`, script, [dataDir, aside(dataDir)]),
-      )
+      const moved = await ctx.node.run(shellScript(`move ${dataDir} aside`, moveAsideScript, [dataDir]))
       if (moved.status === 0) return
       // A mount point cannot be renamed: its content, proved to be a stopped standby's, is removed in place.
       await purge.apply?.(ctx)
     },
     undo: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
-      const script = 'if [ -d "$2" ]; then rmdir -- "$1" 2>/dev/null; [ -e "$1" ] || mv -- "$2" "$1"; fi'
-      await ctx.node.output(shellScript(`put ${dataDir} back`, script, [dataDir, aside(dataDir)]))
+      await ctx.node.output(shellScript(`put ${dataDir} back`, putAsideBackScript, [dataDir]))
       const facts = await look(ctx)
       if (facts.dataDirectoryState !== 'instance' || facts.postmaster?.isAlive === true) return
       if (facts.mark === null) await writeMark(ctx, facts, 'done', facts.control?.systemIdentifier ?? '')
@@ -192,15 +188,15 @@ export function deleteDataDirectoryAside(node: NodeName): Step {
     title: 'delete the old data directory that was moved aside',
     node,
     check: async (ctx) => {
-      const path = `${ctx.node.settings.postgres.dataDir}.replctl-old`
+      const path = `${ctx.node.settings.postgres.dataDir}${asideSuffix}`
       const command = shellScript(`look for ${path}`, '[ -e "$1" ] && echo there; :', [path])
       return (await ctx.node.output(command)).trim() === ''
         ? satisfied('there is none')
         : pending(`${path} is there`)
     },
     apply: async (ctx) => {
-      const path = `${ctx.node.settings.postgres.dataDir}.replctl-old`
-      await ctx.node.output(shellScript(`delete ${path}`, 'rm -rf -- "$1"', [path]), { timeoutMs: 600_000 })
+      const path = `${ctx.node.settings.postgres.dataDir}${asideSuffix}`
+      await ctx.node.output(shellScript(`delete ${path}`, deleteAsideScript, [path]), { timeoutMs: 600_000 })
     },
   }
 }

@@ -1,0 +1,55 @@
+/** What a data directory that is replaced, and a folder that its pg_wal links to, are called until the new one streams. */
+export const asideSuffix = '.replctl-old'
+
+/**
+ * Moves the data directory `$1` aside. Where pg_wal is a link, its folder goes along, and an empty directory with the same
+ * link, to a new empty folder, takes the place: the new clone's WAL lies where the old one's did. A folder that cannot be
+ * renamed (a mount point) keeps its content, and the new pg_wal is a plain folder.
+ */
+export const moveAsideScript = `
+old=$1${asideSuffix} wal=
+rm -rf -- "$old" || exit 74
+if [ -L "$1/pg_wal" ]; then
+  wal=$(readlink -f -- "$1/pg_wal")
+  # Already renamed by a run that was killed.
+  wal=\${wal%${asideSuffix}}
+  if [ ! -d "$wal${asideSuffix}" ] || [ "$(readlink -f -- "$1/pg_wal")" = "$wal" ]; then
+    rm -rf -- "$wal${asideSuffix}"
+    mv -- "$wal" "$wal${asideSuffix}" 2>/dev/null || wal=
+  fi
+  if [ -n "$wal" ]; then
+    ln -sfn -- "$wal${asideSuffix}" "$1/pg_wal" && mkdir -p -m 0700 -- "$wal" || exit 74
+  fi
+fi
+if ! mv -- "$1" "$old"; then
+  if [ -n "$wal" ]; then rmdir -- "$wal" && mv -- "$wal${asideSuffix}" "$wal" && ln -sfn -- "$wal" "$1/pg_wal"; fi
+  exit 1
+fi
+[ -z "$wal" ] || { mkdir -m 0700 -- "$1" && ln -s -- "$wal" "$1/pg_wal"; }
+`
+
+/** Takes {@link moveAsideScript} back, where nothing stands in the place but what it left there. */
+export const putAsideBackScript = `
+old=$1${asideSuffix}
+[ -d "$old" ] || exit 0
+if [ -L "$1/pg_wal" ] && [ "$(ls -A -- "$1")" = pg_wal ]; then rm -f -- "$1/pg_wal"; fi
+rmdir -- "$1" 2>/dev/null
+[ ! -e "$1" ] || exit 0
+mv -- "$old" "$1" || exit 74
+[ -L "$1/pg_wal" ] || exit 0
+aside=$(readlink -f -- "$1/pg_wal")
+case $aside in *${asideSuffix}) ;; *) exit 0 ;; esac
+wal=\${aside%${asideSuffix}}
+rmdir -- "$wal" 2>/dev/null
+[ ! -e "$wal" ] || exit 0
+mv -- "$aside" "$wal" && ln -sfn -- "$wal" "$1/pg_wal"
+`
+
+/** Deletes what was moved aside, the WAL behind its link too. */
+export const deleteAsideScript = `
+if [ -L "$1/pg_wal" ]; then
+  aside=$(readlink -f -- "$1/pg_wal")
+  case $aside in /?*${asideSuffix}) rm -rf -- "$aside" ;; esac
+fi
+rm -rf -- "$1"
+`
