@@ -103,7 +103,7 @@ export function archiveStatusText(state: ArchiveState, problems: readonly Proble
 
 function lastArchivedText({ last_archived: file, last_archived_seconds: age }: ArchiveState): string {
   if (file === null && age === null) return '-'
-  return `${file ?? 'something'}${age === null ? '' : `, ${formatDuration(age * 1000)} ago`}`
+  return `${file ?? 'a file'}${age === null ? '' : `, ${formatDuration(age * 1000)} ago`}`
 }
 
 function lastBackupText(state: ArchiveState, paint: Paint): string {
