@@ -7,7 +7,7 @@ import { initdbArgs } from '../postgres/base-backup.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { binDirectoryOf, look, majorOf } from './look.ts'
 import { isOwn } from './require-data-directory.ts'
-import { forgetWalLink, noteWalLinkScript, restoreWalLinkScript, walLinkScript } from './wal-link.ts'
+import { noteWalLinkScript, restoreWalLinkScript, walLinkScript } from './wal-link.ts'
 
 /**
  * Mutating work on a data directory takes this lock on the host, so that a new run waits for what a killed one left
@@ -135,7 +135,6 @@ export function ensureInitialised(node: NodeName): Step {
       await ctx.node.output(command, { timeoutMs: 300_000 })
       const made = await look(ctx)
       await writeMark(ctx, made, 'initialising', made.control?.systemIdentifier ?? 'unknown')
-      await forgetWalLink(ctx)
     },
   }
 }

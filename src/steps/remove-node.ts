@@ -62,7 +62,15 @@ export function forgetNode(node: NodeName): Step {
       const facts = await look(ctx)
       await removeStartGuard(ctx.node, facts, ctx.node.cluster)
       const fence = isStillFenced(facts) ? [] : ['fenced.json']
-      const files = ['pgpass', 'node.json', 'cluster.json', 'archive_key', 'archive_key.pub', ...fence]
+      const files = [
+        'pgpass',
+        'node.json',
+        'cluster.json',
+        'archive_key',
+        'archive_key.pub',
+        'wal_link',
+        ...fence,
+      ]
       const script = 'for name in "$@"; do rm -f "$state/$name"; done'
       await ctx.node.output(
         stateScript(ctx.node, 'remove the passfile and the mark', `shift\n${script}`, files),

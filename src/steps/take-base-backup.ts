@@ -20,7 +20,7 @@ import { writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, majorOf, sqlOf } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
 import { isOwn } from './require-data-directory.ts'
-import { claimWalFolder, forgetFoundWalScript, forgetWalLink, walFolderOf } from './wal-link.ts'
+import { claimWalFolder, forgetFoundWalScript, walFolderOf } from './wal-link.ts'
 
 const jobName = 'base-backup'
 
@@ -84,7 +84,6 @@ export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupW
       const { facts: there } = await ask(ctx, source.name)
       await writeMark(ctx, facts, 'cloned', there.instance?.systemIdentifier ?? '')
       await stopJob(ctx.node, jobName)
-      await forgetWalLink(ctx)
     },
     undo: async (ctx) => {
       await stopJob(ctx.node, jobName)

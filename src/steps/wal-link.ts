@@ -4,7 +4,7 @@ import { type Node, stateScript } from '../node/node.ts'
 
 /**
  * pg_wal may lie on another disk, behind a link. Where a data directory holds nothing but such a link, to an empty folder, it
- * counts as empty, and the link is kept. `wal_link` in the state directory says, while the directory is being filled, where
+ * counts as empty, and the link is kept. `wal_link` in the state directory says, from when the directory is made our own, where
  * WAL goes, and whether the link was there before. What stands in that folder is removed only while the data directory `$2`
  * still links to it: two nodes of one machine may have been given the same folder.
  */
@@ -68,11 +68,6 @@ export async function claimWalFolder(
 export async function walFolderOf(node: Node, dataDirectory: string): Promise<string | null> {
   const script = '[ -L "$1/pg_wal" ] && readlink -f -- "$1/pg_wal"; :'
   return (await node.output(shellScript('look where pg_wal lies', script, [dataDirectory]))).trim() || null
-}
-
-/** The copy is complete: what stands in the folder is data from now on. */
-export async function forgetWalLink(ctx: StepContext): Promise<void> {
-  await ctx.node.output(stateScript(ctx.node, 'forget the place of pg_wal', 'rm -f "$state/wal_link"'))
 }
 
 /** Before the directory itself is emptied: takes back what {@link claimWalFolder} found by itself. */
