@@ -244,6 +244,15 @@ make_durable() {
   dd if=/dev/null of="$1" conv=notrunc,fsync 2>/dev/null
 }
 
+# Whether process $1 may be a receiver: numbers are given again.
+may_be_receiver() {
+  [ -r "/proc/$1/comm" ] && read -r command <"/proc/$1/comm" || return 0
+  case $command in
+  archive-receive | sh | dash | bash | ash | busybox) ;;
+  *) return 1 ;;
+  esac
+}
+
 # What a killed push left behind: its process is gone, or is another one by now.
 remove_stale() {
   set +f
@@ -252,7 +261,7 @@ remove_stale() {
     owner=${owner##*.}
     if [ ! -e "$old" ] || [ "$owner" = $$ ]; then
       continue
-    elif kill -0 "$owner" 2>/dev/null; then
+    elif kill -0 "$owner" 2>/dev/null && may_be_receiver "$owner"; then
       find "$old" -prune -mtime +0 -exec rm -rf {} \;
     else
       rm -rf "$old"

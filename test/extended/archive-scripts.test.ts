@@ -638,7 +638,7 @@ describe('what follows is sent ahead', () => {
   /** Asks for one file as PostgreSQL does, and takes it as archived if that succeeds. */
   async function archiveOne(node: ArchiveNode, { data, status }: ReturnType<typeof ready>, name: string) {
     const done = await kit.run(node.pushPath, [`pg_wal/${name}`, name], { cwd: data })
-    if (done.status === 0) rmSync(join(status, `${name}.ready`))
+    if (done.status === 0) rmSync(join(status, `${name}.ready`), { force: true })
     return done
   }
   const notes = (node: ArchiveNode) =>
