@@ -57,7 +57,7 @@ describeOnHosts('switchover, interrupted', () => {
     expect(await writersNow(hosts)).toEqual([primary])
     const standbys = ['pg1', 'pg2', 'pg3'].filter((name) => name !== primary)
     for (const name of standbys) await cluster.server(primary).awaitStreaming(`shop_${name}`)
-    const slots = "SELECT coalesce(string_agg(slot_name, ',' ORDER BY 1), '') FROM pg_replication_slots"
+    const slots = "SELECT coalesce(string_agg(slot_name, ',' ORDER BY slot_name), '') FROM pg_replication_slots"
     expect(await cluster.server(primary).sqlValue(slots)).toBe(standbys.map((name) => `shop_${name}`).join())
     for (const name of standbys) expect(await cluster.server(name).sqlValue(slots)).toBe('')
     told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
@@ -93,6 +93,8 @@ describeOnHosts('switchover, interrupted', () => {
   async function holdInStop(
     ...args: string[]
   ): Promise<{ started: StartedReplctl; release: () => Promise<void> }> {
+    // The switchover itself finds nothing to be checkpointed then.
+    await cluster.server('pg1').sql('CHECKPOINT')
     const [checkpointer] = await hosts.pids('pg1', 'checkpointer')
     await hosts.kill('pg1', checkpointer!, 'SIGSTOP')
     const started = cluster.startReplctl(['switchover', 'pg2', '--json', ...args])
@@ -109,7 +111,7 @@ describeOnHosts('switchover, interrupted', () => {
     ...args: string[]
   ): Promise<{ started: StartedReplctl; release: () => Promise<void> }> {
     const { started, release } = await holdInStop(...args)
-    const [startup] = await hosts.pids('pg2', 'startup')
+    const [startup] = await hosts.pids('pg2', 'postgres:.*startup')
     await hosts.kill('pg2', startup!, 'SIGSTOP')
     await release()
     await awaitCondition(
