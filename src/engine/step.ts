@@ -64,7 +64,7 @@ export interface Step {
    * failure takes everything back, also what an earlier run began, and also where only a deadline passed.
    */
   readonly mustNotStandAlone?: true
-  /** Its apply acts outside of the cluster (a fence command): a failure leaves the cluster unchanged. */
+  /** Its apply acts outside of the cluster (a fence command), or only waits: a failure leaves the cluster unchanged. */
   readonly leavesClusterAlone?: true
 }
 

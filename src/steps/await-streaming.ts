@@ -11,6 +11,8 @@ export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
   return {
     title: `wait until it streams from ${upstream}`,
     node: standby,
+    // To wait is no change, and there is nothing to be finished or taken back.
+    leavesClusterAlone: true,
     check: async (ctx) => {
       const state = await streamingState(ctx, standby, upstream)
       if (state.isStreaming) return satisfied(state.because)
