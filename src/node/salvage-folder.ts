@@ -56,6 +56,11 @@ sync -f "$dir/wal" 2>/dev/null || sync`
     return await this.#run(title, script, args)
   }
 
+  /** Gives up what was made; a complete salvage under this name stays. */
+  async drop(): Promise<void> {
+    await this.#run('drop an incomplete salvage', 'rm -rf -- "$dir"')
+  }
+
   /** Makes everything durable, and gives the folder its name. */
   async finish(): Promise<void> {
     const script = `

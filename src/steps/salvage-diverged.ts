@@ -39,8 +39,13 @@ export function salvageDiverged(node: NodeName, primary: NodeName, _input: Clust
       await stopIsolated(ctx.node, isolatedPlaceOf(facts, 1 as TimelineId))
       const divergence = await findDivergence(ctx, facts, primary)
       if (divergence === null) return
-      const record = await makeSalvage(ctx, facts, primary, divergence)
+      const before = await findSalvage(ctx, divergence)
+      const record = await makeSalvage(ctx, facts, primary, divergence, before)
       if (!record.isComplete) ctx.warn(notAllSaved(record))
+    },
+    verify: async (ctx) => {
+      const divergence = await findDivergence(ctx, await look(ctx), primary)
+      if (divergence !== null && (await findSalvage(ctx, divergence)) === null) throw notThere(node)
     },
   }
 }
@@ -67,6 +72,14 @@ export function requireSalvaged(node: NodeName, primary: NodeName, allowDataLoss
       return refused(incomplete(done))
     },
   }
+}
+
+function notThere(node: NodeName): ReplctlError {
+  return new ReplctlError('salvage-incomplete', `what only ${node} has is not written out`, {
+    detail: 'No salvage of this divergence is found where it was written.',
+    hint: 'Nothing was discarded. Run the command again.',
+    node,
+  })
 }
 
 function notAllSaved({ node, dir, unsalvaged }: SalvageRecord): ReplctlError {
@@ -109,7 +122,9 @@ async function checkSalvage(ctx: StepContext, primary: NodeName): Promise<Findin
   if (divergence === null) return satisfied(`it has no WAL that ${primary} lacks`)
   const done = await findSalvage(ctx, divergence)
   if (done !== null && (await isStillTheEnd(ctx, facts, divergence, done))) {
-    return satisfied(`${done.rows} rows of ${done.transactions} transactions lie in ${done.dir}`)
+    return done.isComplete
+      ? satisfied(`${done.rows} rows of ${done.transactions} transactions lie in ${done.dir}`)
+      : pending(`not all could be saved before: ${done.unsalvaged.join('; ')}`)
   }
   return pending(
     `its WAL leaves that of ${primary} at ${divergence.fork}, on timeline ${divergence.timeline}`,

@@ -34,13 +34,14 @@ export function isolatedPlaceOf(facts: NodeFacts, timeline: FoundDivergence['tim
 
 /**
  * Makes the salvage of a stopped node: the WAL from the fork on first, then what its transactions did. It is made under
- * another name and renamed when it is whole.
+ * another name and renamed when it is whole. `before`: an earlier try, which is not replaced by one that saved less.
  */
 export async function makeSalvage(
   ctx: StepContext,
   facts: NodeFacts,
   primary: NodeName,
   divergence: FoundDivergence,
+  before: SalvageRecord | null = null,
 ): Promise<SalvageRecord> {
   const { node } = ctx
   const place = isolatedPlaceOf(facts, divergence.timeline)
@@ -79,6 +80,11 @@ export async function makeSalvage(
     }
     const record =
       found.lost === null ? blank : await fill(ctx, { blank, found, folder, place, primary, divergence, wal })
+    const isLess = !record.isComplete && before !== null && before.rows > record.rows
+    if (isLess && before.dir === record.dir) {
+      await folder.drop()
+      return before
+    }
     await folder.write('salvage.json', `${JSON.stringify(record, null, 2)}\n`)
     await folder.finish()
     return record
