@@ -47,7 +47,11 @@ export async function bench() {
     }
     return measured
   })
-  if (!hasRepmgr()) return
+  if (hasRepmgr()) await besideRepmgr(ours)
+}
+
+/** `ours`: the outage of replctl's switchover, ms, by load. */
+export async function besideRepmgr(ours) {
   await withCluster({}, async (it) => {
     await prepare(it)
     await setUpRepmgr(it)

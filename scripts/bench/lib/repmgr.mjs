@@ -34,7 +34,8 @@ export async function setUpRepmgr({ hosts }) {
       '/var/lib/postgresql/repmgr.conf',
       [
         `node_id=${index + 1}`,
-        `node_name='${name}'`,
+        // repmgr looks for its standbys by application_name.
+        `node_name='shop_${name}'`,
         `conninfo='${conninfo}'`,
         `data_directory='/var/lib/postgresql/15/shop'`,
         `pg_bindir='/usr/lib/postgresql/15/bin'`,
