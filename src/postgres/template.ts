@@ -4,20 +4,21 @@ import { ReplctlError } from '../errors.ts'
 import { quoteConfigValue } from './config-file.ts'
 import { quoteHbaField } from './hba.ts'
 
-/** Nothing is found by accident: no file is included, no name or filter may be missing. */
-const liquid = new Liquid({
-  strictVariables: true,
-  strictFilters: true,
-  ownPropertyOnly: true,
-  templates: {},
-})
+let engine: Liquid | undefined
 
-/** For postgresql.conf: `{{ name | config_value }}`. */
-liquid.registerFilter('config_value', (value: unknown) => quoteConfigValue(String(value)))
-/** For a word of a shell command: `{{ path | shell }}`. */
-liquid.registerFilter('shell', (value: unknown) => quoteForShell(String(value)))
-/** For a database, role or address of pg_hba.conf that is no keyword: `{{ user | hba_field }}`. */
-liquid.registerFilter('hba_field', (value: unknown) => quoteHbaField(String(value)))
+/** Made when the first template is filled: commands that only look have no use for it. */
+function liquid(): Liquid {
+  if (engine !== undefined) return engine
+  // Nothing is found by accident: no file is included, no name or filter may be missing.
+  engine = new Liquid({ strictVariables: true, strictFilters: true, ownPropertyOnly: true, templates: {} })
+  // For postgresql.conf: `{{ name | config_value }}`.
+  engine.registerFilter('config_value', (value: unknown) => quoteConfigValue(String(value)))
+  // For a word of a shell command: `{{ path | shell }}`.
+  engine.registerFilter('shell', (value: unknown) => quoteForShell(String(value)))
+  // For a database, role or address of pg_hba.conf that is no keyword: `{{ user | hba_field }}`.
+  engine.registerFilter('hba_field', (value: unknown) => quoteHbaField(String(value)))
+  return engine
+}
 
 /**
  * Fills a Liquid template. A value that may be absent is given as null and asked for with `{% if %}`.
@@ -31,7 +32,7 @@ export function renderTemplate(
   name = 'template',
 ): string {
   try {
-    return liquid.parseAndRenderSync(text, values)
+    return liquid().parseAndRenderSync(text, values)
   } catch (error) {
     throw invalidTemplate(name, error as Error)
   }
