@@ -57,7 +57,8 @@ describeOnHosts('switchover, interrupted', () => {
     expect(await writersNow(hosts)).toEqual([primary])
     const standbys = ['pg1', 'pg2', 'pg3'].filter((name) => name !== primary)
     for (const name of standbys) await cluster.server(primary).awaitStreaming(`shop_${name}`)
-    const slots = "SELECT coalesce(string_agg(slot_name, ',' ORDER BY slot_name), '') FROM pg_replication_slots"
+    const slots =
+      "SELECT coalesce(string_agg(slot_name, ',' ORDER BY slot_name), '') FROM pg_replication_slots"
     expect(await cluster.server(primary).sqlValue(slots)).toBe(standbys.map((name) => `shop_${name}`).join())
     for (const name of standbys) expect(await cluster.server(name).sqlValue(slots)).toBe('')
     told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })

@@ -70,7 +70,8 @@ describeOnHosts('switchover in the modes sync and quorum, and in a cascade, with
     expect(await writersNow(hosts)).toEqual(['First'])
     await cluster.server('First').awaitStreaming('shop_any')
     await cluster.server('any').awaitStreaming('shop_n-2')
-    const slots = "SELECT coalesce(string_agg(slot_name, ',' ORDER BY slot_name), '') FROM pg_replication_slots"
+    const slots =
+      "SELECT coalesce(string_agg(slot_name, ',' ORDER BY slot_name), '') FROM pg_replication_slots"
     expect(await Promise.all(names.map((name) => value(name, slots)))).toEqual(['shop_n_2', 'shop_any', ''])
     expect((await cluster.replctl(['status', '--json'])).json.problems).toEqual([])
     // Only who receives from the primary itself can be handed over to.
