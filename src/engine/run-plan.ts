@@ -265,7 +265,8 @@ class Run {
       }
       await this.#begin(step)
       const because = await this.#apply(step, step.apply)
-      this.#finish(step, 'applied', because, startedAt)
+      const hasOnlyWaited = step.onlyWaits === true && !this.#hasApplied
+      this.#finish(step, hasOnlyWaited ? 'satisfied' : 'applied', because, startedAt)
     } catch (thrown) {
       const error = asReplctlError(thrown)
       this.#finish(step, 'failed', error.message, startedAt)

@@ -66,6 +66,8 @@ export interface Step {
   readonly mustNotStandAlone?: true
   /** Its apply acts outside of the cluster (a fence command), or only waits: a failure leaves the cluster unchanged. */
   readonly leavesClusterAlone?: true
+  /** Its apply only waits for what is on its way: in a run that changed nothing it is told as satisfied. */
+  readonly onlyWaits?: true
 }
 
 /** Steps in order, side by side, or both. */

@@ -347,6 +347,16 @@ describe('a failure before the point of no return', () => {
     expect(ran.log).toEqual(['check fence', 'apply fence'])
     expect(ran).toMatchObject({ exitCode: 3, hasChanged: false, error: { detail: 'Nothing was changed.' } })
   })
+
+  test('what only waited is told as satisfied in a run that changed nothing, as applied after a change', async () => {
+    const wait = { leavesClusterAlone: true, onlyWaits: true } as const
+    const again = await run((log) => inOrder([fake(log, 'a', { isDone: true }), fake(log, 'wait', wait)]))
+    expect(again).toMatchObject({ exitCode: 0, hasChanged: false })
+    expect(again.steps.map((step) => step.state)).toEqual(['satisfied', 'satisfied'])
+    const first = await run((log) => inOrder([fake(log, 'a'), fake(log, 'wait', wait)]))
+    expect(first).toMatchObject({ exitCode: 0, hasChanged: true })
+    expect(first.steps.map((step) => step.state)).toEqual(['applied', 'applied'])
+  })
 })
 
 describe('the point of no return', () => {
