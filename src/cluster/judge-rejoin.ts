@@ -24,7 +24,8 @@ export function judgeRejoinPrimary(topology: Topology, node: NodeName): NodeName
   const others = topology.writers.filter((name) => name !== node)
   const [primary] = others
   if (others.length > 1) throw twoWriters(topology)
-  if (primary === undefined) throw topology.writers.includes(node) ? isThePrimary(node) : noPrimary(topology)
+  if (primary === undefined)
+    throw topology.writers.includes(node) ? isThePrimary(node) : noPrimaryToFollow(survey)
   refuseForeign(own, survey)
   if (topology.writers.includes(node)) {
     const record = commonRecord(survey)
@@ -196,15 +197,18 @@ function isThePrimary(node: NodeName): ReplctlError {
   })
 }
 
-function noPrimary(topology: Topology): ReplctlError {
-  const survey = topology.nodes.map((one) => one.facts)
+/** Why nobody can be followed: the one that leads by the record cannot be reached, or does not accept writes. */
+export function noPrimaryToFollow(survey: readonly NodeFacts[]): ReplctlError {
   const led = commonRecord(survey)?.primary
   const away = survey.find((facts) => facts.unreachable !== null && (led === undefined || facts.name === led))
   if (away?.unreachable) return away.unreachable
   return new ReplctlError('no-primary', 'there is no primary to follow', {
     detail:
       led === undefined ? undefined : `By the last record, ${led} leads; it does not accept writes now.`,
-    hint: `${led === undefined ? 'If the primary is lost' : `Start ${led} if it is the primary; if it is lost`}: replctl promote`,
+    hint:
+      led === undefined
+        ? 'Make one with "replctl init primary", or, if it is lost, "replctl promote".'
+        : `Start ${led} if it is the primary; if it is lost: replctl promote`,
   })
 }
 

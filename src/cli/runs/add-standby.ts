@@ -1,5 +1,6 @@
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
+import { noPrimaryToFollow } from '../../cluster/judge-rejoin.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
@@ -48,7 +49,7 @@ function decide(
   const record = commonRecord(survey)
   const led = inventory.nodes.find((node) => node.name === topology.primary)
   const primary = led ?? standbyToCloneFrom(observation, inventory, { targets, from, isReclone })
-  if (primary === undefined) throw noPrimary(observation)
+  if (primary === undefined) throw noPrimaryToFollow(observation.survey)
   const lastPrimary = led === undefined ? record?.primary : undefined
   const isTarget = targets.find((node) => node.name === primary.name)
   if (isTarget !== undefined) throw isThePrimary(primary)
@@ -108,7 +109,7 @@ function decide(
         confirmingUntilNow: led === undefined ? [] : confirmingUntilNow,
       },
     ),
-    problems: led === undefined ? [problemOf(noPrimary(observation), 'warning')] : [],
+    problems: led === undefined ? [problemOf(noPrimaryToFollow(observation.survey), 'warning')] : [],
     result: (after) => ({
       nodes: after.topology.nodes
         .filter((node) => targets.some((target) => target.name === node.settings.name))
@@ -195,14 +196,6 @@ function refuseBadSource(
       node: source.name,
     })
   }
-}
-
-function noPrimary({ survey }: Observation): ReplctlError {
-  const unreachable = survey.find((facts) => facts.unreachable !== null)
-  if (unreachable?.unreachable) return unreachable.unreachable
-  return new ReplctlError('no-primary', 'there is no primary to follow', {
-    hint: 'Make one with "replctl init primary", or, if it is lost, "replctl promote".',
-  })
 }
 
 function isThePrimary(primary: NodeSettings): ReplctlError {
