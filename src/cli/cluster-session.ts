@@ -53,17 +53,18 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
     if (left === 0) allDialled()
   }
   if (left === 0) allDialled()
+  const activity = { count: 0 }
   const nodes = new Map(
     inventory.nodes.map((settings) => [
       settings.name,
-      createNode(settings, inventory.cluster, transportTo(settings, call, observer, onDialling)),
+      createNode(settings, inventory.cluster, transportTo(settings, call, observer, onDialling), activity),
     ]),
   )
   const archiveSettings = archiveHostSettings(inventory)
   const hosts = new Map(nodes)
   if (archiveSettings !== null) {
     const transport = transportTo(archiveSettings, call, observer)
-    hosts.set(archiveHost, createNode(archiveSettings, inventory.cluster, transport))
+    hosts.set(archiveHost, createNode(archiveSettings, inventory.cluster, transport, activity))
   }
   const names = ['postgresql.conf', 'pg_hba.conf', 'standby.conf', 'recovery.conf']
   const archive = ['push', 'receive', 'fetch', 'stream'].map((name) => `archive/archive-${name}.sh`)

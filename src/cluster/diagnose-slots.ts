@@ -46,7 +46,7 @@ export function leftOverSlots(inventory: Inventory, topology: Topology): readonl
   const members = commonRecord(survey)?.members
   return topology.nodes.flatMap((holder) => {
     const { facts } = holder
-    return ownSlots(inventory, facts).flatMap((slotName) => {
+    return ownSlots(inventory, facts.instance).flatMap((slotName) => {
       const slot = facts.instance?.slots.find((one) => one.name === slotName)
       const owner = topology.nodes.find((one) => one.settings.slotName === slotName)
       if (slot === undefined || owner === undefined || slot.isActive) return []

@@ -182,7 +182,7 @@ function formerUpstreamOf(
   upstream: NodeName,
 ): NodeName | null {
   if (node.upstream !== null && node.upstream !== upstream) return node.upstream
-  const sender = inventory.nodes.find(({ name }) => isReceivingFrom(inventory, node.facts, name))
+  const sender = inventory.nodes.find(({ name }) => isReceivingFrom(inventory, node.facts.instance, name))
   if (sender !== undefined && sender.name !== upstream) return sender.name
   const holder = topology.nodes.find(
     (one) =>

@@ -1,4 +1,4 @@
-import type { NodeFacts } from './facts.ts'
+import type { InstanceFacts } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord } from './record.ts'
@@ -107,17 +107,22 @@ export function archiveSlot({ archive, cluster }: Inventory): string | null {
 }
 
 /** Slots of replctl's own on a node: physical, and named for a node of the inventory or its archive. All others are foreign. */
-export function ownSlots(inventory: Inventory, facts: NodeFacts): readonly string[] {
+export function ownSlots(inventory: Inventory, instance: InstanceFacts | null): readonly string[] {
   const names = [...inventory.nodes.map((node) => node.slotName), archiveStreamNames(inventory.cluster).slot]
-  return (facts.instance?.slots ?? [])
+  return (instance?.slots ?? [])
     .filter((slot) => slot.type === 'physical' && !slot.isTemporary && names.includes(slot.name))
     .map((slot) => slot.name)
 }
 
 /** Slots of replctl's own that a node has and is not to have. */
-export function staleSlots(inventory: Inventory, roles: Roles, facts: NodeFacts): readonly string[] {
-  const wanted = wantedSlots(inventory, roles, facts.name)
-  return ownSlots(inventory, facts).filter((name) => !wanted.includes(name))
+export function staleSlots(
+  inventory: Inventory,
+  roles: Roles,
+  node: NodeName,
+  instance: InstanceFacts | null,
+): readonly string[] {
+  const wanted = wantedSlots(inventory, roles, node)
+  return ownSlots(inventory, instance).filter((name) => !wanted.includes(name))
 }
 
 /**

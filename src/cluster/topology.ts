@@ -1,7 +1,7 @@
 import { parseConninfo } from '../postgres/conninfo.ts'
 import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
 import { commonAncestor, forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
-import type { NodeFacts, ReplicationConnection, ReplicationSlot, Survey } from './facts.ts'
+import type { InstanceFacts, NodeFacts, ReplicationConnection, ReplicationSlot, Survey } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { isForeign } from './record.ts'
@@ -104,8 +104,12 @@ export function isReceiving(facts: NodeFacts): boolean {
 }
 
 /** Whether a standby's walreceiver streams from this node of the inventory, by its own word. */
-export function isReceivingFrom(inventory: Inventory, facts: NodeFacts, sender: NodeName): boolean {
-  const receiver = facts.instance?.receiver ?? null
+export function isReceivingFrom(
+  inventory: Inventory,
+  instance: InstanceFacts | null,
+  sender: NodeName,
+): boolean {
+  const receiver = instance?.receiver ?? null
   if (receiver?.status !== 'streaming' || receiver.senderHost === null) return false
   return nodeAt(inventory, receiver.senderHost, receiver.senderPort ?? 5432) === sender
 }

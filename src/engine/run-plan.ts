@@ -277,7 +277,6 @@ class Run {
   /** Changes one thing and proves it. Facts that were read before the change serve nobody after it. */
   async #apply(step: Step, apply: NonNullable<Step['apply']>): Promise<string> {
     const ctx = this.#context(step, false)
-    this.#forgetFacts()
     try {
       await apply.call(step, ctx)
     } finally {
@@ -391,6 +390,7 @@ class Run {
       signal,
       isDryRun: this.#lock === null,
       isChecking,
+      seenAt: new Map(),
       progress: (progress) =>
         listener({ type: 'step-progress', n, node: step.node, title: step.title, ...progress }),
       warn: (error) => listener({ type: 'warning', error }),

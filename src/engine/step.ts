@@ -30,8 +30,10 @@ export interface StepContext {
   /** Aborted by SIGINT or SIGTERM. */
   readonly signal: AbortSignal
   readonly isDryRun: boolean
-  /** Checks may use facts that are a moment old; whoever changes something reads them anew. */
+  /** Checks may use facts that are a moment old; whoever changes something wants them from after the last change. */
   readonly isChecking: boolean
+  /** When this step last saw each node (`performance.now()`): it never sees the same facts twice. */
+  readonly seenAt: Map<NodeName, number>
   progress(progress: Progress): void
   /** A warning that belongs into `problems`. */
   warn(error: ReplctlError): void

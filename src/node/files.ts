@@ -5,7 +5,7 @@ import { commandFailed, type Node } from './node.ts'
 /** Text of a file; null where there is none. */
 export async function readTextFile(node: Node, path: string): Promise<string | null> {
   const command = shellScript(`read ${path}`, 'if [ -e "$1" ]; then cat -- "$1"; else exit 66; fi', [path])
-  const result = await node.run(command)
+  const result = await node.read(command)
   if (result.status === 66) return null
   if (result.status !== 0) throw commandFailed(node.name, command, result)
   return result.stdout

@@ -17,6 +17,18 @@ export interface SqlEndpoint {
 /** The lasting part of a host's facts. */
 export type HostKnowledge = Pick<NodeFacts, 'hostName' | 'installed' | 'clockOffsetMs' | 'freeBytes'>
 
+/** Counts the beginnings and ends of commands and statements that may change something, on all nodes of one command. */
+export interface Activity {
+  count: number
+}
+
+/** Facts with the moment (`performance.now()`) and the activity at which they began to be gathered. */
+export interface RecentSurvey {
+  readonly at: number
+  readonly activity: number
+  readonly facts: Promise<NodeFacts>
+}
+
 /** One node that can be touched: its host through a transport, its instance by SQL. */
 export interface Node {
   readonly name: NodeName
@@ -25,10 +37,14 @@ export interface Node {
   readonly transport: Transport
   /** What a survey found of the host that does not change within one command; filled by the first survey. */
   known: HostKnowledge | null
-  /** The last survey, for checks that follow each other closely; null after anything was changed. */
-  lastSurvey: { readonly at: number; readonly facts: Promise<NodeFacts> } | null
+  /** The last survey, for steps that follow each other closely; null after a step has changed anything. */
+  lastSurvey: RecentSurvey | null
+  /** What replctl did to the cluster so far, on this node and the others. */
+  readonly activity: Activity
   /** Resolves for every exit status; rejects where the outcome is unknown. */
   run(command: Command, options?: RunOptions): Promise<CommandResult>
+  /** The same for a command that only reads: what was surveyed before it still holds. */
+  read(command: Command, options?: RunOptions): Promise<CommandResult>
   /** Standard output of a command that must succeed. @throws {ReplctlError} `remote-command-failed` */
   output(command: Command, options?: RunOptions): Promise<string>
   start(command: Command, options?: RunOptions): Promise<RunningCommand>
@@ -56,8 +72,13 @@ export function isSameEndpoint(endpoint: string, place: SqlEndpoint): boolean {
   return endpoint === anywhere || endpoint === nameOf(place)
 }
 
-/** A node over a transport. Errors that come out of it name the node. */
-export function createNode(settings: NodeSettings, cluster: string, transport: Transport): Node {
+/** A node over a transport. Errors that come out of it name the node. `activity` is shared by the nodes of one command. */
+export function createNode(
+  settings: NodeSettings,
+  cluster: string,
+  transport: Transport,
+  activity: Activity = { count: 0 },
+): Node {
   let session: { readonly endpoint: string; readonly opened: Promise<SqlSession> } | undefined
   const named = async <T>(work: Promise<T>): Promise<T> => {
     try {
@@ -75,6 +96,7 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
     // One that a frozen instance never opens, or is busy with a statement that it never answers, goes with the connection.
     await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, 300).unref())])
   }
+  const counted = (sql: SqlSession) => countStatements(sql, activity)
   const node: Node = {
     name: settings.name,
     cluster,
@@ -82,20 +104,22 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
     transport,
     known: null,
     lastSurvey: null,
-    run: (command, options) => named(transport.run(command, { timeoutMs: 60_000, ...options })),
+    activity,
+    run: (command, options) => acting(activity, node.read(command, options)),
+    read: (command, options) => named(transport.run(command, { timeoutMs: 60_000, ...options })),
     output: async (command, options) => {
       const result = await node.run(command, options)
       if (result.status !== 0) throw commandFailed(settings.name, command, result)
       return result.stdout
     },
-    start: (command, options) => named(transport.start(command, options)),
+    start: (command, options) => acting(activity, named(transport.start(command, options))),
     sql: async (endpoint) => {
       if (session !== undefined && isSameEndpoint(session.endpoint, endpoint)) {
         const existing = await session.opened.catch(() => undefined)
         if (existing?.isOpen) return existing
       }
       await closeSql()
-      const opened = named(openSqlSession(transport, settings, endpoint))
+      const opened = named(openSqlSession(transport, settings, endpoint)).then(counted)
       opened.catch(() => undefined)
       session = { endpoint: nameOf(endpoint), opened }
       return await opened
@@ -108,7 +132,7 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
     },
     presumeSql: (endpoint, dataDirectory) => {
       if (session !== undefined) return
-      const opened = named(presumeSqlSession(transport, settings, endpoint, dataDirectory))
+      const opened = named(presumeSqlSession(transport, settings, endpoint, dataDirectory)).then(counted)
       opened.catch(() => undefined)
       session = { endpoint: transport.socketPeerIsOsUser ? nameOf(endpoint) : anywhere, opened }
     },
@@ -119,6 +143,28 @@ export function createNode(settings: NodeSettings, cluster: string, transport: T
     },
   }
   return node
+}
+
+async function acting<T>(activity: Activity, work: Promise<T>): Promise<T> {
+  activity.count += 1
+  try {
+    return await work
+  } finally {
+    activity.count += 1
+  }
+}
+
+/** A statement may change something, unless it is a query for a document: those only read. */
+function countStatements(sql: SqlSession, activity: Activity): SqlSession {
+  return {
+    get isOpen() {
+      return sql.isOpen
+    },
+    json: (query, options) => sql.json(query, options),
+    value: (query, options) => acting(activity, sql.value(query, options)),
+    execute: (query, options) => acting(activity, sql.execute(query, options)),
+    close: () => sql.close(),
+  }
 }
 
 /** The error of a command that ended with a status that its caller did not expect. */

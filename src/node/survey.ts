@@ -8,7 +8,7 @@ import type {
   RejoinMark,
 } from '../cluster/facts.ts'
 import { forgetEnded } from '../cluster/unfinished.ts'
-import { shellScript } from '../command.ts'
+import { type Command, shellScript } from '../command.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { parseArchiveError } from '../postgres/archive.ts'
 import { parseControlData } from '../postgres/control-data.ts'
@@ -17,7 +17,7 @@ import { guardFiles } from '../postgres/start-guard.ts'
 import { parsePostgresVersion } from '../postgres/versions.ts'
 import { factsScript } from './facts-script.ts'
 import { readInstanceFacts } from './instance-facts.ts'
-import { isSameEndpoint, type Node } from './node.ts'
+import { commandFailed, isSameEndpoint, type Node } from './node.ts'
 import { preloadPg } from './pg-session.ts'
 import { notAnswering } from './sql-session.ts'
 
@@ -30,16 +30,24 @@ export async function surveyNodes(
   return forgetEnded(await Promise.all(nodes.map((node) => surveyNode(node, options.isBrief))))
 }
 
-/** How old facts may be for a check that only looks. Nothing was changed by us since they were read. */
+/** How old facts may be for a step. Nothing was changed by us since they were read. */
 const freshMs = 500
 
 /**
- * Facts for a check: those of a survey that is hardly older than a moment, unless replctl has changed anything since
- * (`lastSurvey` is then null). What acts on a node surveys it anew with {@link surveyNode}.
+ * Facts that began to be gathered after `notBefore` (`performance.now()`), and hardly more than a moment ago: those of a
+ * survey that is just done or still under way, else of a new one. `mustBeQuiet`: replctl did nothing at all since.
  */
-export async function recentFacts(node: Node): Promise<NodeFacts> {
+export async function recentFacts(
+  node: Node,
+  wish: { readonly notBefore: number; readonly mustBeQuiet: boolean },
+): Promise<NodeFacts> {
   const last = node.lastSurvey
-  return last !== null && performance.now() - last.at < freshMs ? await last.facts : await surveyNode(node)
+  const isFresh =
+    last !== null &&
+    performance.now() - last.at < freshMs &&
+    last.at > wish.notBefore &&
+    (!wish.mustBeQuiet || last.activity === node.activity.count)
+  return isFresh ? await last.facts : await surveyNode(node)
 }
 
 /**
@@ -47,8 +55,11 @@ export async function recentFacts(node: Node): Promise<NodeFacts> {
  * the programs do not matter, so they are not started to say theirs.
  */
 export async function surveyNode(node: Node, isBrief = false): Promise<NodeFacts> {
-  const facts = observeNode(node, isBrief)
-  node.lastSurvey = { at: performance.now(), facts }
+  return await remember(node, observeNode(node, isBrief))
+}
+
+async function remember(node: Node, facts: Promise<NodeFacts>): Promise<NodeFacts> {
+  node.lastSurvey = { at: performance.now(), activity: node.activity.count, facts }
   return await facts
 }
 
@@ -60,7 +71,7 @@ async function observeNode(node: Node, isBrief: boolean): Promise<NodeFacts> {
   ])
   const askedAt = Date.now()
   const connecting = node.transport.connect()
-  const output = connecting.then(() => node.output(command, { timeoutMs: 15_000 }))
+  const output = connecting.then(() => readOutput(node, command))
   const instance = connecting.then(() => askEarly(node))
   return await completeFacts(node, output, instance, askedAt)
 }
@@ -70,9 +81,13 @@ async function observeNode(node: Node, isBrief: boolean): Promise<NodeFacts> {
  * (`output`), the instance is asked now.
  */
 export async function surveyLocked(node: Node, output: Promise<string>): Promise<NodeFacts> {
-  const facts = completeFacts(node, output, askEarly(node), Date.now())
-  node.lastSurvey = { at: performance.now(), facts }
-  return await facts
+  return await remember(node, completeFacts(node, output, askEarly(node), Date.now()))
+}
+
+async function readOutput(node: Node, command: Command): Promise<string> {
+  const result = await node.read(command, { timeoutMs: 15_000 })
+  if (result.status !== 0) throw commandFailed(node.name, command, result)
+  return result.stdout
 }
 
 /** What the instance says of itself, and where it answered. */

@@ -76,7 +76,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     // A commit confirmed right after the promotion must be as safe as one before it.
     ...(replication.mode === 'async' ? [] : [ensureSettings(name, input, wish.confirming)]),
     ...ensureArchiveSlot(name, input.inventory),
-    promoteInstance(name, wish.method),
+    promoteInstance(name, wish.method, input.inventory),
     together([
       inOrder([
         ...(replication.slots
@@ -100,12 +100,12 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
           ),
         ),
       ]),
-      ensureCheckpointOnTimeline(name),
+      // A checkpoint removes what the archive may not have yet.
+      inOrder([...archiveTimelineEnd(input, name), ensureCheckpointOnTimeline(name)]),
       ...followWithArchive(input.inventory, name),
     ]),
     together(witnesses.map((node) => dropStaleSlots(node, input.inventory, wish.roles))),
     together(witnesses.flatMap((node) => ensureStartGuard(node, input, wish.members))),
-    ...archiveTimelineEnd(input, name),
     together(witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members }))),
   ])
 }

@@ -91,7 +91,8 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
         inWaves(moved, [candidate.name]).flatMap((wave) => wave.map((one) => inOrder(follow(input, one)))),
       ),
       comeBack(input, order.returning),
-      ensureCheckpointOnTimeline(candidate.name),
+      // A checkpoint removes what the archive may not have yet.
+      inOrder([...archiveTimelineEnd(input, candidate.name), ensureCheckpointOnTimeline(candidate.name)]),
       ...followWithArchive(input.inventory, candidate.name),
     ]),
     // Those who receive from others again, the old primary among them.
@@ -104,7 +105,6 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       holders.map((name) => ensureClusterRecord(name, { primary: candidate.name, members: order.members })),
     ),
     ensureNoFenceMark(oldPrimary.name),
-    ...archiveTimelineEnd(input, candidate.name),
   ])
 }
 

@@ -1,10 +1,17 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { pending, type Step, satisfied, unknownUntil } from '../engine/step.ts'
-import { ReplctlError } from '../errors.ts'
+import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { parseTimelineHistory } from '../postgres/timeline-history.ts'
-import { historyFileName, walFileName } from '../postgres/wal-file.ts'
+import {
+  historyFileName,
+  parseWalFileName,
+  segmentNumber,
+  walFileName,
+  walFileNameOf,
+  walFileStart,
+} from '../postgres/wal-file.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { look } from './look.ts'
 
@@ -39,18 +46,14 @@ function archiveFrom(node: NodeName): Step {
     apply: async (ctx) => {
       const wish = wishOf(await look(ctx))
       if (wish === null) return
-      const { dataDir } = ctx.node.settings.postgres
-      const command = stateScript(ctx.node, 'archive the end of the old timeline', script, [
-        ...[dataDir, wish.history, wish.firstOfNew, wish.mark],
-      ])
-      const result = await ctx.node.run(command, { timeoutMs: Math.max(ctx.timeoutMs, 60_000) })
-      if (result.status === 0) return
+      const missing = await archiveEnd(ctx, wish).catch((thrown) => asReplctlError(thrown).message)
+      if (missing === null) return
       ctx.warn(
         new ReplctlError(
           'archive-gap',
           `point-in-time recovery across the start of timeline ${wish.timeline} is not possible yet`,
           {
-            detail: `The end of the old timeline or ${wish.history} could not be archived: ${result.stderr.trim()}`,
+            detail: missing,
             hint: `Mend the archive, then run "replctl promote ${node}" again; "replctl archive check" says what is missing.`,
             node,
           },
@@ -62,11 +65,45 @@ function archiveFrom(node: NodeName): Step {
   }
 }
 
+/** Archives what is here. Gives why the archive is not whole up to the end of the old timeline; null: it is. */
+async function archiveEnd(ctx: StepContext, wish: Wish): Promise<string | null> {
+  const { dataDir } = ctx.node.settings.postgres
+  const timeoutMs = Math.max(ctx.timeoutMs, 60_000)
+  const push = stateScript(ctx.node, 'archive the end of the old timeline', pushScript, [
+    ...[dataDir, wish.history, wish.firstOfNew],
+  ])
+  const pushed = await ctx.node.run(push, { timeoutMs })
+  if (pushed.status !== 0) {
+    return `The end of the old timeline or ${wish.history} could not be archived: ${pushed.stderr.trim()}`
+  }
+  const before = segmentBefore(pushed.stdout.trim(), wish)
+  const finish = stateScript(ctx.node, 'look for what comes before it in the archive', finishScript, [
+    ...[before, wish.mark],
+  ])
+  const finished = await ctx.node.run(finish, { timeoutMs })
+  if (finished.status === 0) return null
+  return finished.status === 1
+    ? `${before} is neither on ${ctx.node.name} nor in the archive; the old primary may still have it in pg_wal.`
+    : `Whether the archive has ${before} could not be found out: ${finished.stderr.trim()}`
+}
+
+/** The segment of the old timeline that the archive must have already; '' where there is none before what was archived now. */
+function segmentBefore(oldest: string, wish: Wish): string {
+  if (oldest === '' || oldest === wish.firstOfOld) return ''
+  const { timeline } = parseWalFileName(oldest)
+  const number = segmentNumber(walFileStart(oldest, wish.segmentSize), wish.segmentSize)
+  // initdb begins with segment 1.
+  return number <= 1n ? '' : walFileNameOf(timeline, number - 1n, wish.segmentSize)
+}
+
+type Wish = NonNullable<ReturnType<typeof wishOf>>
+
 function wishOf(facts: NodeFacts) {
   const { instance } = facts
   if (instance === null || instance.isInRecovery || instance.history === null) return null
   const { timeline } = instance
-  const last = parseTimelineHistory(instance.history, timeline).switches.at(-1)
+  const { switches } = parseTimelineHistory(instance.history, timeline)
+  const [last, before] = [switches.at(-1), switches.at(-2)]
   const size = Number(instance.settings.wal_segment_size?.value ?? 0)
   if (last === undefined || size === 0) return null
   return {
@@ -74,20 +111,38 @@ function wishOf(facts: NodeFacts) {
     history: historyFileName(timeline),
     /** On the old timeline this one was not finished: what lies before it was. */
     firstOfNew: walFileName(last.timeline, last.leftAt, size),
+    /** The segment in which the old timeline began: its beginning stands on the one before. Null for timeline 1. */
+    firstOfOld: before === undefined ? null : walFileName(last.timeline, before.leftAt, size),
+    segmentSize: size,
     mark: `${instance.systemIdentifier} ${timeline}`,
   }
 }
 
-/** The newest go first, until one is met that the archive has: those before it were archived in their order. */
-const script = `
+/**
+ * The newest go first, until one is met that the archive has: those before it were archived in their order. Where none is
+ * met the oldest one is printed that was looked at.
+ */
+const pushScript = `
 cd "$2" || exit 70
 push="$state/archive-push"
-wal=pg_wal
+wal=pg_wal oldest=$4
 "$push" "$wal/$3" "$3" || exit
 for name in $(ls "$wal" | LC_ALL=C awk -v end="$4" '
     length($0) == 24 && substr($0, 1, 8) == substr(end, 1, 8) && ("x" $0) < ("x" end)' | LC_ALL=C sort -r); do
   said=$("$push" "$wal/$name" "$name" 2>&1) || { status=$?; printf '%s\\n' "$said" >&2; exit $status; }
-  case $said in *'was already archived'*) break ;; esac
+  case $said in *'was already archived'*) oldest=; break ;; esac
+  oldest=$name
 done
-printf '%s\\n' "$5" > "$state/archived_timeline.new" && mv -f "$state/archived_timeline.new" "$state/archived_timeline"
+printf '%s\\n' "$oldest"
+`
+
+/** All that is here was archived, so it is noted as done. Status 1: the archive does not have segment `$2`. */
+const finishScript = `
+printf '%s\\n' "$3" > "$state/archived_timeline.new" && mv -f "$state/archived_timeline.new" "$state/archived_timeline"
+[ -n "$2" ] || exit 0
+found="$state/fetch.$$.end.log"
+"$state/archive-fetch" "$2" "$found" >/dev/null
+status=$?
+rm -f "$found"
+exit $status
 `

@@ -1,10 +1,10 @@
-import type { NodeFacts } from '../cluster/facts.ts'
+import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { configuredUpstream } from '../cluster/topology.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import type { Node } from '../node/node.ts'
 import { compareLsn, parseLsn } from '../postgres/lsn.ts'
-import { ask, awaitState, look } from './look.ts'
+import { ask, awaitState, look, lookAtInstance } from './look.ts'
 
 /** Waits until the standby streams from its upstream, on the upstream's timeline, and has replayed what it had. */
 export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
@@ -45,7 +45,7 @@ export function awaitFollowing(standby: NodeName, upstream: NodeName, primary: N
         ctx,
         `${standby} gets what ${primary} writes`,
         async () => {
-          const { instance } = await look(ctx)
+          const instance = await lookAtInstance(ctx)
           if (instance?.isAwaitingDelay === true && instance.receiver === null) return true
           const isLate = ctx.node.settings.delayMs > 0 || instance?.isReplayPaused === true
           const reached = isLate ? instance?.receiveLsn : instance?.replayLsn
@@ -78,11 +78,15 @@ async function streamingState(
   standby: NodeName,
   upstream: NodeName,
 ): Promise<{ isStreaming: boolean; because: string }> {
-  const [own, there] = await Promise.all([look(ctx, standby), look(ctx, upstream)])
+  const [own, there] = await Promise.all([lookAtInstance(ctx, standby), lookAtInstance(ctx, upstream)])
   const no = (because: string) => ({ isStreaming: false, because })
-  if (own.instance === null) return no('PostgreSQL does not answer yet')
-  if (!own.instance.isInRecovery) return no('it is not in recovery')
-  if (own.instance.isAwaitingDelay && own.instance.receiver === null && isPointedAt(own, ctx.on(upstream))) {
+  if (own === null) return no('PostgreSQL does not answer yet')
+  if (!own.isInRecovery) return no('it is not in recovery')
+  if (
+    own.isAwaitingDelay &&
+    own.receiver === null &&
+    isPointedAt(await look(ctx, standby), ctx.on(upstream))
+  ) {
     return {
       isStreaming: true,
       because: `it holds a transaction back on purpose, and asks ${upstream} for WAL after that`,
@@ -91,22 +95,22 @@ async function streamingState(
   const connection = connectionOf(there, ctx.on(standby).settings.applicationName)
   if (connection === undefined) return no(`${upstream} has no connection of it`)
   if (connection.state !== 'streaming') return no(`its state is ${connection.state}`)
-  if (own.instance.receiver?.status !== 'streaming') return no('its walreceiver is not streaming yet')
+  if (own.receiver?.status !== 'streaming') return no('its walreceiver is not streaming yet')
   // Right after a promotion it first streams the rest of the timeline it comes from; a delayed one gets there late.
-  const [timeline, wanted] = [own.instance.timeline, there.instance?.timeline]
+  const [timeline, wanted] = [own.timeline, there?.timeline]
   if (wanted !== undefined && timeline < wanted && ctx.on(standby).settings.delayMs === 0) {
     return no(`it is on timeline ${timeline}, ${upstream} on ${wanted}`)
   }
-  const { replayLsn } = own.instance
+  const { replayLsn } = own
   if (replayLsn === null || connection.sentLsn === null) return no('nothing is replayed yet')
   const delayMs = ctx.on(standby).settings.delayMs
-  if (delayMs === 0 && !own.instance.isReplayPaused && compareLsn(replayLsn, connection.sentLsn) < 0) {
+  if (delayMs === 0 && !own.isReplayPaused && compareLsn(replayLsn, connection.sentLsn) < 0) {
     const isClose = connection.replayLsn !== null && compareLsn(replayLsn, connection.replayLsn) >= 0
     if (!isClose) return no(`it has replayed ${replayLsn} of ${connection.sentLsn}`)
   }
   return {
     isStreaming: true,
-    because: `streaming on timeline ${own.instance.timeline}, replayed ${replayLsn}`,
+    because: `streaming on timeline ${own.timeline}, replayed ${replayLsn}`,
   }
 }
 
@@ -116,8 +120,8 @@ function isPointedAt(own: NodeFacts, { settings }: Node): boolean {
   return target?.host === settings.address && target.port === settings.postgres.port
 }
 
-function connectionOf(upstream: NodeFacts, applicationName: string) {
-  return upstream.instance?.replication.find(
+function connectionOf(upstream: InstanceFacts | null, applicationName: string) {
+  return upstream?.replication.find(
     (one) => one.applicationName === applicationName && one.state !== 'backup',
   )
 }

@@ -1,6 +1,6 @@
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, satisfied, unknownUntil } from '../engine/step.ts'
-import { ask, look } from './look.ts'
+import { ask, lookAtInstance } from './look.ts'
 import { dropSlot } from './replication-slots.ts'
 
 /** No physical slot under one of these names holds WAL back on a node any more. Slots of other names are not ours: they stay. */
@@ -9,7 +9,7 @@ export function dropUnwantedSlots(node: NodeName, slots: readonly string[]): Ste
     title: "drop the cluster's own replication slots that no standby uses any more",
     node,
     check: async (ctx) => {
-      const { instance } = await look(ctx)
+      const instance = await lookAtInstance(ctx)
       if (instance === null) return unknownUntil(`PostgreSQL runs on ${node}`)
       const left = instance.slots.filter((one) => one.type === 'physical' && slots.includes(one.name))
       return left.length === 0

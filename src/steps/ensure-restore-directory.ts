@@ -5,7 +5,7 @@ import { commandFailed, stateScript } from '../node/node.ts'
 import { workLock } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
-import { look } from './look.ts'
+import { look, lookAnew } from './look.ts'
 import { notFree, tablespacesOf } from './require-restore-place.ts'
 import { isSame, ownRecord, type Restore, writeRestoreRecord } from './restore-record.ts'
 import { emptyRestoreScript, makeRestoreDirectoryScript } from './restore-scripts.ts'
@@ -54,7 +54,7 @@ export function ensureRestoreDirectory(restore: Restore): Step {
 /** Ends whatever of a restore still runs, and removes what it had put there. */
 export async function emptyRestore(ctx: StepContext, restore: Restore): Promise<void> {
   const record = await ownRecord(ctx)
-  if (record === null || record.phase === 'opened' || (await look(ctx)).mark?.phase === 'done') {
+  if (record === null || record.phase === 'opened' || (await lookAnew(ctx)).mark?.phase === 'done') {
     throw new ReplctlError(
       'foreign-data-directory',
       `refused to empty ${ctx.node.settings.postgres.dataDir}`,

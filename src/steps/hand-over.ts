@@ -1,4 +1,5 @@
 import type { NodeFacts } from '../cluster/facts.ts'
+import type { Inventory } from '../cluster/inventory.ts'
 import { type Exchange, hasHandedOver } from '../cluster/judge-switchover.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { triggerFileOf } from '../cluster/node-configuration.ts'
@@ -9,6 +10,7 @@ import { holdPrimary } from '../node/primary-stop.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { compareLsn, type Lsn, parseLsn } from '../postgres/lsn.ts'
 import { capabilitiesOf, choosePromotionMethod } from '../postgres/versions.ts'
+import { keepWalForArchive } from './keep-wal.ts'
 import { binDirectoryOf, look, majorOf, sqlOf } from './look.ts'
 import { preparedRecoveryFile } from './prepare-demotion.ts'
 import { putPrimaryBack } from './put-primary-back.ts'
@@ -27,6 +29,7 @@ const silenceMs = 5_000
 export class Handover {
   readonly #exchange: Exchange
   readonly #others: readonly NodeName[]
+  readonly #inventory: Inventory
   #candidate: NodeFacts | null = null
   #checkpoint: Lsn | null = null
   #stoppedAt: number | null = null
@@ -36,8 +39,9 @@ export class Handover {
   writeOutageMs: number | null = null
 
   /** `others`: running nodes beside the old primary, the candidate included. */
-  constructor(exchange: Exchange, others: readonly NodeName[]) {
+  constructor(exchange: Exchange, others: readonly NodeName[], inventory: Inventory) {
     this.#exchange = exchange
+    this.#inventory = inventory
     this.#others = others
   }
 
@@ -81,7 +85,7 @@ export class Handover {
         binDirectory: binDirectoryOf(facts),
         preparedFile: has.recoveryConf ? preparedRecoveryFile : '',
       }),
-      this.#sql(ctx).then((sql) => sql.value('SELECT 1', { timeoutMs: silenceMs })),
+      this.#awaken(ctx),
     ])
     try {
       await ctx.node.closeSql()
@@ -99,6 +103,13 @@ export class Handover {
     } finally {
       held.release()
     }
+  }
+
+  /** The session on the candidate answers, and from now on the candidate keeps what it may owe to the archive. */
+  async #awaken(ctx: StepContext): Promise<void> {
+    const sql = await this.#sql(ctx)
+    await sql.value('SELECT 1', { timeoutMs: silenceMs })
+    await keepWalForArchive(this.#inventory, sql, { timeoutMs: silenceMs })
   }
 
   /** The candidate has replayed the old primary's shutdown checkpoint: nothing that was ever confirmed is missing there. */
@@ -237,7 +248,7 @@ export class Handover {
 const isPast = (seen: Lsn | null, checkpoint: Lsn) => seen !== null && compareLsn(seen, checkpoint) > 0
 
 function changed(facts: NodeFacts): ReplctlError {
-  return new ReplctlError('operation-unfinished', 'the exchange have changed since the survey', {
+  return new ReplctlError('operation-unfinished', 'who leads and who follows has changed since the survey', {
     hint: 'Look with "replctl status", then run the command again.',
     node: facts.name,
   })

@@ -1,19 +1,46 @@
-import type { NodeFacts } from '../cluster/facts.ts'
+import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { StepContext } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { readInstanceFacts } from '../node/instance-facts.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { recentFacts, sqlEndpointOf, surveyNode } from '../node/survey.ts'
 
 /**
- * Facts of a node as they are now (in a check: as they were a moment ago, when nothing was changed since). Steps read
+ * Facts of a node as they are now: at most a moment old, and gathered after replctl last did anything (in a check: after a
+ * step last changed something). A step that looks again sees it anew; steps side by side share a look. Steps read
  * again instead of remembering. @throws if it cannot be reached
  */
 export async function look(ctx: StepContext, name: NodeName = ctx.node.name): Promise<NodeFacts> {
-  const node = ctx.on(name)
-  const facts = ctx.isChecking ? await recentFacts(node) : await surveyNode(node)
+  const notBefore = ctx.isChecking ? 0 : (ctx.seenAt.get(name) ?? 0)
+  const facts = await recentFacts(ctx.on(name), { notBefore, mustBeQuiet: !ctx.isChecking })
+  ctx.seenAt.set(name, performance.now())
   if (facts.unreachable !== null) throw facts.unreachable
   return facts
+}
+
+/** Facts that were not there before the call: for those who are about to take something away for good. */
+export async function lookAnew(ctx: StepContext, name: NodeName = ctx.node.name): Promise<NodeFacts> {
+  const facts = await surveyNode(ctx.on(name))
+  ctx.seenAt.set(name, performance.now())
+  if (facts.unreachable !== null) throw facts.unreachable
+  return facts
+}
+
+/** What the instance says of itself, without a look at its host where a session is open; null where it does not run. */
+export async function lookAtInstance(
+  ctx: StepContext,
+  name: NodeName = ctx.node.name,
+): Promise<InstanceFacts | null> {
+  const open = await ctx.on(name).openSql()
+  if (open !== null) {
+    try {
+      return await readInstanceFacts(open.sql)
+    } catch {
+      // It went away, or is silent: the host knows more.
+    }
+  }
+  return (await look(ctx, name)).instance
 }
 
 /** Facts and SQL of a running instance. @throws {ReplctlError} `instance-stopped`, `not-answering` */

@@ -1,3 +1,4 @@
+import type { Inventory } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { triggerFileOf } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
@@ -5,6 +6,7 @@ import { pending, refused, type Step, type StepContext, satisfied } from '../eng
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { choosePromotionMethod, type PromotionMethod } from '../postgres/versions.ts'
+import { keepWalForArchive } from './keep-wal.ts'
 import { look, sqlOf } from './look.ts'
 
 /**
@@ -12,7 +14,7 @@ import { look, sqlOf } from './look.ts'
  * While it promotes, its startup process is woken every few ms by a reload: asleep in wal_retrieve_retry_interval it
  * would otherwise notice up to 5 s later.
  */
-export function promoteInstance(node: NodeName, method: PromotionMethod): Step {
+export function promoteInstance(node: NodeName, method: PromotionMethod, inventory: Inventory): Step {
   let seen: Glance | null = null
   return {
     title: 'promote it to primary',
@@ -35,6 +37,7 @@ export function promoteInstance(node: NodeName, method: PromotionMethod): Step {
       const instance = seen?.sql.isOpen === true ? seen : await glance(ctx)
       if (instance === null) throw gone(node)
       const { sql } = instance
+      await keepWalForArchive(inventory, sql)
       if (instance.isReplayPaused) await sql.execute('SELECT pg_wal_replay_resume()')
       if (choosePromotionMethod(instance.major, method) === 'pg_promote') {
         await sql.execute('SELECT pg_promote(false), pg_reload_conf()')

@@ -10,7 +10,7 @@ import { removeStartGuard } from '../node/start-guard.ts'
 import { emptyDirectoryScript, emptyTablespacesScript, workLock } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
-import { binDirectoryOf, look } from './look.ts'
+import { binDirectoryOf, look, lookAnew } from './look.ts'
 import { asideSuffix, deleteAsideScript, moveAsideScript, putAsideBackScript } from './reclone-scripts.ts'
 
 /** A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. */
@@ -130,7 +130,8 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       // Looked at again right before it is gone: the check may be a moment old.
       const found = await this.check(ctx)
       if (found.is === 'refused') throw found.error
-      if ((await look(ctx)).postmaster?.isAlive === true) throw new RangeError('its postmaster still runs')
+      if ((await lookAnew(ctx)).postmaster?.isAlive === true)
+        throw new RangeError('its postmaster still runs')
       const script = `${workLock}${emptyTablespacesScript}${emptyDirectoryScript}rmdir "$dir" 2>/dev/null; :`
       await ctx.node.output(stateScript(ctx.node, `delete ${dataDir}`, script, [dataDir]), {
         timeoutMs: 600_000,

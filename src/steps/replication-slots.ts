@@ -1,13 +1,14 @@
-import type { NodeFacts } from '../cluster/facts.ts'
+import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { archiveSlot, type Roles, staleSlots, wantedSlots } from '../cluster/roles.ts'
 import { isReceivingFrom } from '../cluster/topology.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { readInstanceFacts } from '../node/instance-facts.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
-import { ask, look, sqlNow } from './look.ts'
+import { ask, look, lookAtInstance, sqlNow } from './look.ts'
 
 /** The upstream keeps WAL for this standby from now on. An inactive slot that lost its WAL is made anew. */
 export function ensureReplicationSlot(upstream: NodeName, slot: string, standby: string): Step {
@@ -16,9 +17,9 @@ export function ensureReplicationSlot(upstream: NodeName, slot: string, standby:
     title: `have the replication slot "${slot}" for ${standby}`,
     node: upstream,
     check: async (ctx) => {
-      const facts = await look(ctx)
-      if (facts.instance === null) return unknownUntil(`PostgreSQL runs on ${upstream}`)
-      const found = facts.instance.slots.find((one) => one.name === slot)
+      const instance = await lookAtInstance(ctx)
+      if (instance === null) return unknownUntil(`PostgreSQL runs on ${upstream}`)
+      const found = instance.slots.find((one) => one.name === slot)
       if (found === undefined) return pending(missing)
       if (found.type === 'logical') return refused(foreignSlot(upstream, slot))
       if (found.walStatus === 'lost' && !found.isActive) return pending('its WAL is lost')
@@ -55,9 +56,9 @@ export function dropReplicationSlot(node: NodeName, slot: string): Step {
     title: `drop the replication slot "${slot}"`,
     node,
     check: async (ctx) => {
-      const facts = await look(ctx)
-      if (facts.instance === null) return satisfied('PostgreSQL does not run there')
-      const found = facts.instance.slots.find((one) => one.name === slot && one.type === 'physical')
+      const instance = await lookAtInstance(ctx)
+      if (instance === null) return satisfied('PostgreSQL does not run there')
+      const found = instance.slots.find((one) => one.name === slot && one.type === 'physical')
       return found === undefined ? satisfied('there is none') : pending('it is there')
     },
     apply: async (ctx) => {
@@ -92,10 +93,10 @@ export function ensureArchiveSlot(node: NodeName, inventory: Inventory): Step[] 
  * receives at this moment stays, whatever the roles say; slots that replctl did not make are never touched.
  */
 export function dropStaleSlots(node: NodeName, inventory: Inventory, roles: Roles): Step {
-  const stale = async (ctx: StepContext, facts: NodeFacts): Promise<string[]> => {
+  const stale = async (ctx: StepContext, instance: InstanceFacts): Promise<string[]> => {
     const names: string[] = []
-    for (const name of staleSlots(inventory, roles, facts)) {
-      const isActive = facts.instance?.slots.some((one) => one.name === name && one.isActive) === true
+    for (const name of staleSlots(inventory, roles, node, instance)) {
+      const isActive = instance.slots.some((one) => one.name === name && one.isActive)
       if (!isActive || !(await isUsedByOwner(ctx, inventory, name))) names.push(name)
     }
     return names
@@ -104,21 +105,21 @@ export function dropStaleSlots(node: NodeName, inventory: Inventory, roles: Role
     const owner = inventory.nodes.find((one) => one.slotName === slot)
     if (owner === undefined || owner.name === node) return false
     // Whoever cannot be asked may be the one that holds it.
-    const facts = await look(ctx, owner.name).catch(() => null)
-    return facts === null || isReceivingFrom(inventory, facts, node)
+    const there = await lookAtInstance(ctx, owner.name).catch(() => undefined)
+    return there === undefined || isReceivingFrom(inventory, there, node)
   }
   return {
     title: 'drop slots of its own that nobody receives through',
     node,
     check: async (ctx) => {
-      const facts = await look(ctx)
-      if (facts.instance === null) return satisfied('PostgreSQL does not run there')
-      const names = await stale(ctx, facts)
+      const instance = await lookAtInstance(ctx)
+      if (instance === null) return satisfied('PostgreSQL does not run there')
+      const names = await stale(ctx, instance)
       return names.length === 0 ? satisfied('there are none') : pending(`left over: ${names.join(', ')}`)
     },
     apply: async (ctx) => {
-      const { facts, sql } = await ask(ctx)
-      for (const name of await stale(ctx, facts)) await dropSlot(sql, name)
+      const sql = await sqlNow(ctx)
+      for (const name of await stale(ctx, await readInstanceFacts(sql))) await dropSlot(sql, name)
     },
   }
 }

@@ -23,7 +23,7 @@ export function requireWalFor(standby: NodeName, upstream: NodeName, inventory: 
     check: async (ctx) => {
       const facts = await look(ctx)
       if (facts.instance === null) return satisfied('it does not run: what it needs shows when it does')
-      if (isReceivingFrom(inventory, facts, upstream)) return satisfied('it streams from there')
+      if (isReceivingFrom(inventory, facts.instance, upstream)) return satisfied('it streams from there')
       const reached = receivedLsn(facts)
       if (reached === null) return satisfied('it has not replayed anything yet')
       if ((await look(ctx, upstream)).instance === null) return unknownUntil(`PostgreSQL runs on ${upstream}`)

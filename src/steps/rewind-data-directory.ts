@@ -11,7 +11,7 @@ import { parseRewindProgress } from '../postgres/rewind.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { removeStateFile, writeStateFile } from './ensure-mark.ts'
-import { ask, binDirectoryOf, look, majorOf } from './look.ts'
+import { ask, binDirectoryOf, look, lookAnew, majorOf } from './look.ts'
 import { keptFolderOf, removeKeptFiles, rewindWords } from './prepare-rewind.ts'
 import { isServerFileScript, requireStoppedScript, syncScript } from './rejoin-scripts.ts'
 
@@ -68,7 +68,7 @@ export function rewindDataDirectory(
     },
     apply: async (ctx) => {
       const { facts: there } = await ask(ctx, primary.name)
-      const facts = await look(ctx)
+      const facts = await lookAnew(ctx)
       requireSame(facts, there)
       const running = await lookAtJob(ctx.node, jobName)
       const mark = facts.rejoin ?? (await newMark(ctx, facts, there, forkLsn))

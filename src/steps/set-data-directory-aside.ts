@@ -8,7 +8,7 @@ import { readWalFiles } from '../node/own-wal.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import { workLock } from './ensure-data-directory.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
-import { ask, binDirectoryOf, look } from './look.ts'
+import { ask, binDirectoryOf, look, lookAnew } from './look.ts'
 import { isServerFileScript, requireStoppedScript } from './rejoin-scripts.ts'
 import { writeRejoinMark } from './rewind-data-directory.ts'
 
@@ -117,7 +117,7 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
     },
     apply: async (ctx) => {
       const { facts: there } = await ask(ctx, primary)
-      const facts = await look(ctx)
+      const facts = await lookAnew(ctx)
       const before = facts.rejoin?.method === 'reclone' ? facts.rejoin.aside : null
       const aside = before ?? `${dataDir}${asideMark}${stamp()}`
       const { bootId } = await readWalFiles(ctx.node, facts)
@@ -249,7 +249,7 @@ export function removeDirectoryAside(node: NodeName): Step {
       return pending(rejoin.aside === null ? 'its mark is there' : `it is in ${rejoin.aside}`)
     },
     apply: async (ctx) => {
-      const { rejoin } = await look(ctx)
+      const { rejoin } = await lookAnew(ctx)
       if (rejoin?.method !== 'reclone') return
       if (rejoin.aside !== null && rejoin.isRedundant) {
         const script = stateScript(ctx.node, `remove ${rejoin.aside}`, deleteScript, [rejoin.aside])

@@ -17,7 +17,7 @@ import { quoteLiteral } from '../postgres/sql.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import { emptyDirectoryScript, workLock } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
-import { ask, binDirectoryOf, look, majorOf, sqlOf } from './look.ts'
+import { ask, binDirectoryOf, look, lookAnew, majorOf, sqlOf } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
 import { isOwn } from './require-data-directory.ts'
 import { claimWalFolder, forgetFoundWalScript, walFolderOf } from './wal-link.ts'
@@ -73,7 +73,7 @@ export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupW
     },
     apply: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
-      const before = await look(ctx)
+      const before = await lookAnew(ctx)
       if (!isOwn(before, ctx.node.cluster, dataDir)) throw lostDirectory(standby, dataDir)
       const running = await lookAtJob(ctx.node, jobName)
       if (!running.isRunning && !(running.status === 0 && before.dataDirectoryState === 'instance')) {

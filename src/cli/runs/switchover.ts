@@ -58,7 +58,7 @@ function decide(
   const order = arrangeAfter(inventory, topology, judged)
   const settingsOf = (name: NodeName): NodeSettings => findNode(inventory, name)
   const others = [judged.candidate, ...order.following.map((one) => one.node.name)]
-  const handover = new Handover(judged, others)
+  const handover = new Handover(judged, others, inventory)
   return {
     plan: switchover(
       { inventory, templates },

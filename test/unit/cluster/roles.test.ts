@@ -123,9 +123,12 @@ describe('slots', () => {
       slot('mine', '0/5000000'),
     ]
     const facts = runningNode('pg2', { slots })
-    expect(ownSlots(four(), facts)).toEqual(['shop_pg1', 'shop_pg3'])
-    expect(staleSlots(four(), roles, facts)).toEqual(['shop_pg1'])
-    expect(staleSlots(four({}, { slots: false }), roles, facts)).toEqual(['shop_pg1', 'shop_pg3'])
+    expect(ownSlots(four(), facts.instance)).toEqual(['shop_pg1', 'shop_pg3'])
+    expect(staleSlots(four(), roles, facts.name, facts.instance)).toEqual(['shop_pg1'])
+    expect(staleSlots(four({}, { slots: false }), roles, facts.name, facts.instance)).toEqual([
+      'shop_pg1',
+      'shop_pg3',
+    ])
   })
 })
 

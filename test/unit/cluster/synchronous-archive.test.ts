@@ -80,7 +80,8 @@ describe('an archive that confirms commits', () => {
     expect(
       ownSlots(
         inventory,
-        runningNode('pg1', { slots: [slot('shop_archive', '0/3000000'), slot('other', '0/3000000')] }),
+        runningNode('pg1', { slots: [slot('shop_archive', '0/3000000'), slot('other', '0/3000000')] })
+          .instance,
       ),
     ).toEqual(['shop_archive'])
     expect(confirmingArchive(inventory)).toBeNull()

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import { program } from '../../../src/command.ts'
 import { ReplctlError } from '../../../src/errors.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
 import { readHostFacts, recentFacts, surveyNode, surveyNodes } from '../../../src/node/survey.ts'
@@ -234,18 +235,55 @@ describe('a survey', () => {
     expect(facts).toMatchObject({ instance: null, instanceError: { code: refused.code, node: 'pg1' } })
   })
 
-  test('serves checks for a moment, until something was changed', async () => {
-    const transport = createRecordingTransport().answer(/./, empty)
-    const looks = () => transport.calls.filter(({ method }) => method === 'run')
-    const node = createNode(settings!, 'shop', transport)
-    await surveyNode(node)
-    await recentFacts(node)
-    expect(looks()).toHaveLength(1)
-    node.lastSurvey = null
-    await recentFacts(node)
-    expect(looks()).toHaveLength(2)
-    node.lastSurvey = { at: performance.now() - 501, facts: surveyNode(node) }
-    await recentFacts(node)
-    expect(looks()).toHaveLength(4)
+  describe('that is a moment old', () => {
+    const counted = () => {
+      const transport = createRecordingTransport().answer(/./, empty)
+      const node = createNode(settings!, 'shop', transport)
+      const looks = () =>
+        transport.calls.filter(({ command }) => command?.title === 'look at the host').length
+      return { node, looks }
+    }
+    const check = { notBefore: 0, mustBeQuiet: false }
+
+    test('serves checks, until a step has changed something', async () => {
+      const { node, looks } = counted()
+      await surveyNode(node)
+      await recentFacts(node, check)
+      expect(looks()).toBe(1)
+      node.lastSurvey = null
+      await recentFacts(node, check)
+      expect(looks()).toBe(2)
+      node.lastSurvey = { at: performance.now() - 501, activity: 0, facts: surveyNode(node) }
+      await recentFacts(node, check)
+      expect(looks()).toBe(4)
+    })
+
+    test('serves a step that changes something only while nothing at all was done, and once', async () => {
+      const { node, looks } = counted()
+      await surveyNode(node)
+      await recentFacts(node, { notBefore: 0, mustBeQuiet: true })
+      expect(looks()).toBe(1)
+      await recentFacts(node, { notBefore: performance.now(), mustBeQuiet: true })
+      expect(looks()).toBe(2)
+      await node.read(program('cat', ['x']))
+      await recentFacts(node, { notBefore: 0, mustBeQuiet: true })
+      expect(looks()).toBe(2)
+      await node.run(program('touch', ['x']))
+      await recentFacts(node, { notBefore: 0, mustBeQuiet: true })
+      expect(looks()).toBe(3)
+    })
+
+    test('is not what was being gathered when something was done on another node', async () => {
+      const activity = { count: 0 }
+      const transport = createRecordingTransport().answer(/./, empty)
+      const [one, other] = nodes.map((of) => createNode(of, 'shop', transport, activity))
+      const early = surveyNode(one!)
+      const shared = recentFacts(one!, { notBefore: 0, mustBeQuiet: true })
+      const done = other!.run(program('touch', ['x']))
+      const anew = recentFacts(one!, { notBefore: 0, mustBeQuiet: true })
+      expect(await shared).toBe(await early)
+      expect(await anew).not.toBe(await early)
+      await done
+    })
   })
 })
