@@ -102,9 +102,11 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
     ).map((wave) => together(wave.map((one) => inOrder(follow(input, one))))),
     together(holders.map((name) => dropStaleSlots(name, input.inventory, order.roles))),
     together(
-      holders.map((name) => ensureClusterRecord(name, { primary: candidate.name, members: order.members })),
+      holders.map((name) => {
+        const record = ensureClusterRecord(name, { primary: candidate.name, members: order.members })
+        return name === oldPrimary.name ? inOrder([record, ensureNoFenceMark(name)]) : record
+      }),
     ),
-    ensureNoFenceMark(oldPrimary.name),
   ])
 }
 

@@ -49,7 +49,8 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
       return isWritten ? satisfied('the record is right') : pending('the record is missing or older')
     },
     apply: async (ctx) => {
-      const { record } = await wanted(ctx)
+      // Written under the lock, and to every node alike: what the check saw is new enough.
+      const { record } = await wanted({ ...ctx, isChecking: true })
       await writeStateFile(ctx, node, 'cluster.json', `${JSON.stringify(record)}\n`)
     },
   }

@@ -22,7 +22,7 @@ import { quoteLiteral } from '../postgres/sql.ts'
 import { archiveCommandOf } from './archive-wish.ts'
 import { assessAdoption } from './assess-adoption.ts'
 import type { ClusterInput } from './cluster-input.ts'
-import { ask, look, majorOf } from './look.ts'
+import { look, majorOf, sqlNow } from './look.ts'
 
 /** One file of a node's configuration as it is and as it should be. */
 interface FileChange {
@@ -163,7 +163,7 @@ export async function writeHbaLines(
   await writeTextFile(node, path, change.wanted, live === null ? { mode: '0600' } : {})
   if (facts.instance === null) return change
   await reloadConfiguration(ctx, name)
-  const { sql } = await ask(ctx, name)
+  const sql = await sqlNow(ctx, name)
   const wrong = await sql.value(
     `SELECT string_agg(format('line %s: %s', line_number, error), '; ') FROM pg_hba_file_rules WHERE error IS NOT NULL`,
   )
@@ -173,7 +173,7 @@ export async function writeHbaLines(
 
 /** Reloads a running instance and waits until it has read its files. */
 export async function reloadConfiguration(ctx: StepContext, node: NodeName): Promise<void> {
-  const { sql } = await ask(ctx, node)
+  const sql = await sqlNow(ctx, node)
   const before = await sql.value('SELECT pg_conf_load_time()::text')
   await sql.execute('SELECT pg_reload_conf()')
   const deadline = Date.now() + 5_000

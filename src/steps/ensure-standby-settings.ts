@@ -31,12 +31,16 @@ export function ensureStandbySettings(
       ? `${dataDir}/recovery.conf`
       : `${facts.configDirectory}/${ownedStandbyFile}`
     const wanted = standbySettingsText(ctx, facts, upstream, { inventory, templates })
-    const auto = (await readTextFile(ctx.node, `${dataDir}/postgresql.auto.conf`)) ?? ''
+    const [written, live] = await Promise.all([
+      readTextFile(ctx.node, `${dataDir}/postgresql.auto.conf`),
+      readTextFile(ctx.node, path),
+    ])
+    const auto = written ?? ''
     const names = recoverySettingNames(major)
     const overriding = has.recoveryConf
       ? []
       : parseConfigFile(auto).filter((entry) => names.includes(entry.name))
-    return { path, wanted, live: await readTextFile(ctx.node, path), auto, overriding, names, has }
+    return { path, wanted, live, auto, overriding, names, has }
   }
   return {
     title: `render the settings of a standby of ${upstream.name}`,

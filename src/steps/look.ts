@@ -65,9 +65,9 @@ export async function sqlOf(ctx: StepContext, facts: NodeFacts): Promise<SqlSess
 }
 
 /** SQL on the node without a look at its host: the session that is open, else one that a look opens. */
-export async function sqlNow(ctx: StepContext): Promise<SqlSession> {
-  const open = await ctx.node.openSql()
-  return open?.sql ?? (await ask(ctx)).sql
+export async function sqlNow(ctx: StepContext, name: NodeName = ctx.node.name): Promise<SqlSession> {
+  const open = await ctx.on(name).openSql()
+  return open?.sql ?? (await ask(ctx, name)).sql
 }
 
 /** Folder of the node's programs. @throws {ReplctlError} `binaries-missing` */

@@ -253,7 +253,7 @@ describe.each(shells)('with %s', (shell) => {
         segment,
         new RegExp(`${segmentSize - 1} bytes, its header says ${segmentSize}`),
       ],
-      [Buffer.concat([good, Buffer.alloc(1)]), segment, /16777217 bytes/],
+      [Buffer.concat([good, Buffer.alloc(1)]), segment, new RegExp(`${segmentSize + 1} bytes`)],
       [good.subarray(0, 20), segment, /shorter than a page header/],
       [Buffer.alloc(segmentSize), segment, /does not begin with a WAL page/],
       [shortHeader, segment, /no long header/],
@@ -482,7 +482,8 @@ describe('the transfer', () => {
 
   test('a full disk fails the push and leaves nothing; with room again it succeeds', async ({ skip }) => {
     const node = await freshNode({ compression: 'none' })
-    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=24m,mode=777', 'tmpfs', node.walDir])
+    const size = `size=${Math.round(segmentSize * 1.5)},mode=777`
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', size, 'tmpfs', node.walDir])
     if (mounted.status !== 0) skip('cannot mount a tmpfs')
     try {
       const [first, second] = [segments[0]!, segments[1]!]
@@ -524,6 +525,12 @@ describe('the transfer', () => {
     if (mounted.status !== 0) skip('cannot mount a tmpfs')
     try {
       for (const [name, content, mode] of kept) kit.write(join(node.stateDirectory, name), content, mode)
+      const ballast = spawnSync('dd', [
+        'if=/dev/zero',
+        `of=${join(node.stateDirectory, 'ballast')}`,
+        'bs=4096',
+      ])
+      expect(ballast.stderr.toString()).toContain('No space left on device')
       const next = segments[4]!
       const pushed = await node.push(pathOf(next), next)
       expect(pushed.status).toBe(0)
