@@ -66,6 +66,23 @@ describeOnHosts('a cluster with a WAL archive', () => {
     )
     return seen!
   }
+  /**
+   * From here on the primary archives nothing; its standby has what it owes, and believes it archived. Gives the segments
+   * that were finished so, the oldest first.
+   */
+  const oweSegments = async (primary: string, standby: string, count: number): Promise<readonly string[]> => {
+    const server = cluster.server(primary)
+    await server.sql("ALTER SYSTEM SET archive_command = 'false'")
+    await server.sql('SELECT pg_reload_conf()')
+    await server.sql('CREATE TABLE IF NOT EXISTS owed (n int)')
+    const owed: string[] = []
+    for (let n = 0; n < count; n++) {
+      await server.sql('INSERT INTO owed VALUES (1)')
+      owed.push(String(await server.sqlValue('SELECT pg_walfile_name(pg_switch_wal())')))
+    }
+    await cluster.server(standby).awaitCatchup(server)
+    return owed
+  }
   const awaitAllArchived = async () =>
     await awaitCondition(
       'the archive has caught up',
@@ -268,24 +285,13 @@ describeOnHosts('a cluster with a WAL archive', () => {
   })
 
   it('archives from the new primary after a failover, what the old one still owed included', async () => {
-    const pg1 = cluster.server('pg1')
-    // From here on the old primary archives nothing; its standby has what it owes, and believes it archived.
-    await pg1.sql("ALTER SYSTEM SET archive_command = 'false'")
-    await pg1.sql('SELECT pg_reload_conf()')
-    const owed: string[] = []
-    for (let count = 0; count < 3; count++) {
-      owed.push(String(await pg1.sqlValue('SELECT pg_walfile_name(pg_current_wal_lsn())')))
-      await pg1.sql('CREATE TABLE IF NOT EXISTS owed (n int)')
-      await pg1.sql('INSERT INTO owed VALUES (1)')
-      await pg1.sql('SELECT pg_switch_wal()')
-    }
-    await cluster.server('pg2').awaitCatchup(pg1)
+    const owed = await oweSegments('pg1', 'pg2', 2)
     const names = async () => (await segments()).map((name) => name.slice(0, 24))
-    expect(await names()).not.toContain(owed[2])
-    await pg1.kill9()
+    for (const name of owed) expect(await names()).not.toContain(name)
+    await cluster.server('pg1').kill9()
     const promoted = await cluster.succeed(['promote'])
     expect(problemsOf(promoted).map(([code]) => code)).not.toContain('archive-gap')
-    expect(await names()).toEqual(expect.arrayContaining(owed))
+    expect(await names()).toEqual(expect.arrayContaining([...owed]))
     const again = await cluster.succeed(['promote', 'pg2'])
     expect(again.json.changed).toBe(false)
     await awaitCondition(
@@ -345,6 +351,19 @@ describeOnHosts('a cluster with a WAL archive', () => {
     expect((await segments()).every((name) => name.slice(8) >= '0000000000000003')).toBe(true)
     await hosts.exec('backup1', `rm -r ${backup}; ls ${wal}`, { user: 'postgres' })
     await cluster.succeed(['archive', 'check'])
+  })
+
+  it('names the segment that is lost when the new primary could not keep all that was owed', async () => {
+    await cluster.succeed(['rejoin', 'pg1'], { timeoutMs: 200_000 })
+    // Four times what max_slot_wal_keep_size leaves on the standby.
+    const owed = await oweSegments('pg2', 'pg1', 8)
+    await cluster.server('pg2').kill9()
+    const promoted = await cluster.succeed(['promote'])
+    const [gap] = promoted.json.problems.filter((one: { code: string }) => one.code === 'archive-gap')
+    expect(owed).toContain(/[0-9A-F]{24}/.exec(gap.detail)?.[0])
+    const checked = await cluster.replctl(['archive', 'check', '--json'])
+    expect(checked.exitCode).toBe(9)
+    expect(problemsOf(checked)).toContainEqual(['archive-gap', 'archive host'])
   })
 })
 
