@@ -72,7 +72,7 @@ export async function acquireClusterLock(nodes: readonly Node[], options: LockOp
 }
 
 type Held = Extract<GuardAnswer, { is: 'held' }>
-type Taken = { readonly guard: Guard; readonly facts: Promise<NodeFacts> | null }
+type Taken = { readonly node: Node; readonly guard: Guard; readonly facts: Promise<NodeFacts> | null }
 type Answer = Held | { readonly is: 'locked'; readonly taken: Taken } | { readonly is: 'unreachable' }
 
 /** Tries to take the lock on every node, and gives back all of it where that fails. */
@@ -138,7 +138,7 @@ class Attempt {
     if (answer.is === 'held') return answer
     const facts = answer.facts === null ? null : surveyLocked(node, answer.facts)
     facts?.catch(() => undefined)
-    return { is: 'locked', taken: { guard: answer.guard, facts } }
+    return { is: 'locked', taken: { node, guard: answer.guard, facts } }
   }
 }
 
@@ -148,6 +148,7 @@ function makeLock(taken: readonly Taken[]): ClusterLock {
     for (const guard of guards) guard.beat().catch(() => undefined)
   }, 5_000)
   beats.unref()
+  for (const { node, guard } of taken) node.watch = guard.look
   return {
     isHeld: guards.length > 0,
     foundJournals: guards.flatMap((guard) => guard.foundJournal ?? []),
@@ -181,6 +182,7 @@ function makeLock(taken: readonly Taken[]): ClusterLock {
     },
     release: async () => {
       clearInterval(beats)
+      for (const { node } of taken) node.watch = null
       await Promise.all(guards.map((guard) => guard.release()))
     },
   }

@@ -12,7 +12,7 @@ import { type Node, stateScript } from './node.ts'
  * Nothing of the lock itself is ever written: a full disk neither ends it nor keeps it from being taken. Who holds it and the
  * journal are then missing there; other nodes have them.
  * With `$3` it says what the survey wants of the host as soon as the lock is held: one command less, and nothing
- * that it says can be older than the lock.
+ * that it says can be older than the lock. Later looks go the same way: a shell that runs already costs no login.
  */
 const guardScript = `
 lock="$state/lock"
@@ -62,19 +62,22 @@ mark_beat
 trap over TERM INT HUP PIPE
 journal=
 [ -r "$state/journal" ] && IFS= read -r journal < "$state/journal"
-say "locked $journal"
-if [ -n "$3" ]; then
-  (
-    exec 9>&- </dev/null
-    set -- "$1" "$4" "$5" "\${3#full}"
-    ${factsScript}
-  )
+look() (
+  exec 9>&- </dev/null
+  ${factsScript}
+)
+data_directory=$4 bin_directory=$5
+look_around() {
+  look "$1" "$data_directory" "$bin_directory" "$2"
   say '@@@'
-fi
+}
+say "locked $journal"
+if [ -n "$3" ]; then look_around "$1" "\${3#full}"; fi
 await_beat
 while IFS= read -r line; do
   case $line in
     beat) await_beat; mark_beat; say beat ;;
+    look) look_around "$1" quick ;;
     journal*)
       if printf '%s\\n' "\${line#journal }" 2>/dev/null > "$state/journal.new"; then
         sync "$state/journal.new" 2>/dev/null
@@ -92,7 +95,7 @@ done
 over
 `
 
-/** How much of a host is looked at; see `factsScript`. */
+/** How much of a host is looked at when it is locked; see `factsScript`. */
 export type LookDepth = 'full' | 'brief'
 
 /** Who holds a cluster: shown to whoever comes second. */
@@ -127,6 +130,8 @@ export interface Guard {
   readonly isHeld: boolean
   /** Proves that the holder still runs on the node. @throws {ReplctlError} `lock-lost` */
   beat(): Promise<void>
+  /** What `factsScript` says of what changes within one command. @throws {ReplctlError} `lock-lost` */
+  look(): Promise<string>
   /** Gives whether it could be written: not on a full disk, say. Any answer proves as much as a beat. */
   writeJournal(text: string): Promise<boolean>
   /** Removes it, and writes down which operations are over. */
@@ -137,9 +142,10 @@ export interface Guard {
 /** Tries to take the lock on one node; comes back at once either way. */
 export async function tryGuard(node: Node, holder: Holder, depth?: LookDepth): Promise<GuardAnswer> {
   const { dataDir, binDir } = node.settings.postgres
-  const looking = depth === undefined ? [] : [depth, dataDir, binDir ?? '']
   const running = await node.start(
-    stateScript(node, 'hold the cluster lock', guardScript, [JSON.stringify(holder), ...looking]),
+    stateScript(node, 'hold the cluster lock', guardScript, [
+      ...[JSON.stringify(holder), depth ?? '', dataDir, binDir ?? ''],
+    ]),
   )
   const lines = new LineReader(running, 'the holder of the cluster lock')
   const first = await lines.next(answerMs)
@@ -188,17 +194,18 @@ function makeGuard(
   }
   running.finished.then(isGone, isGone)
   // A host that cannot even be looked at keeps no lock: its answers would come out of step.
-  ready.catch(() => {
+  const loseStep = () => {
     isGone()
     running.kill()
-  })
+  }
+  ready.catch(loseStep)
   let turn: Promise<unknown> = ready.catch(() => undefined)
-  const ask = (line: string): Promise<string> => {
+  const ask = (line: string, read = () => lines.next(answerMs)): Promise<string> => {
     const work = turn.then(async () => {
       if (!isHeld) throw lockLost(node.name)
       try {
         await running.write(`${line}\n`)
-        return await lines.next(answerMs)
+        return await read()
       } catch (thrown) {
         throw lockLost(node.name, asReplctlError(thrown).message)
       }
@@ -217,6 +224,12 @@ function makeGuard(
       return isHeld
     },
     beat: () => tell('beat', 'beat'),
+    look: () =>
+      ask('look', async () => {
+        const facts = readFacts(lines)
+        facts.catch(loseStep)
+        return await facts
+      }),
     writeJournal: async (text) => {
       const answer = await ask(`journal ${text}`)
       if (answer !== 'ok' && answer !== 'failed') throw lockLost(node.name, `It answered "${answer}".`)

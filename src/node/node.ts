@@ -39,6 +39,8 @@ export interface Node {
   known: HostKnowledge | null
   /** The last survey, for steps that follow each other closely; null after a step has changed anything. */
   lastSurvey: RecentSurvey | null
+  /** Says what a survey wants of the host, where something runs there that can: the holder of the cluster's lock. */
+  watch: (() => Promise<string>) | null
   /** What replctl did to the cluster so far, on this node and the others. */
   readonly activity: Activity
   /** Resolves for every exit status; rejects where the outcome is unknown. */
@@ -104,6 +106,7 @@ export function createNode(
     transport,
     known: null,
     lastSurvey: null,
+    watch: null,
     activity,
     run: (command, options) => acting(activity, node.read(command, options)),
     read: (command, options) => named(transport.run(command, { timeoutMs: 60_000, ...options })),

@@ -71,7 +71,7 @@ async function observeNode(node: Node, isBrief: boolean): Promise<NodeFacts> {
   ])
   const askedAt = Date.now()
   const connecting = node.transport.connect()
-  const output = connecting.then(() => readOutput(node, command))
+  const output = connecting.then(() => lookAround(node, command))
   const instance = connecting.then(() => askEarly(node))
   return await completeFacts(node, output, instance, askedAt)
 }
@@ -84,7 +84,15 @@ export async function surveyLocked(node: Node, output: Promise<string>): Promise
   return await remember(node, completeFacts(node, output, askEarly(node), Date.now()))
 }
 
-async function readOutput(node: Node, command: Command): Promise<string> {
+/** By what runs on the host already, else by a command of its own. */
+async function lookAround(node: Node, command: Command): Promise<string> {
+  if (node.watch !== null && node.known !== null) {
+    try {
+      return await node.watch()
+    } catch {
+      // Its holder is gone, which is for others to notice: the host can still be looked at.
+    }
+  }
   const result = await node.read(command, { timeoutMs: 15_000 })
   if (result.status !== 0) throw commandFailed(node.name, command, result)
   return result.stdout

@@ -146,8 +146,17 @@ describe('taking the lock', () => {
     const { nodes, options } = scene({ pg1: [free()] })
     const lock = await acquireClusterLock(nodes, options)
     const { command } = (nodes[0]!.transport as ReturnType<typeof createRecordingTransport>).calls[0]!
-    expect(command?.args).toEqual(['.replctl/shop', JSON.stringify(holder)])
+    expect(command?.args.slice(0, 2)).toEqual(['.replctl/shop', JSON.stringify(holder)])
     await lock.release()
+  })
+
+  test('whoever holds it watches its host, until it is given back', async () => {
+    const { nodes, options } = scene({ pg1: [free()], pg2: [free()] })
+    nodes[1]!.transport.connect = () => Promise.reject(new ReplctlError('host-unreachable', 'off'))
+    const lock = await acquireClusterLock(nodes, options)
+    expect(nodes.map((node) => node.watch !== null)).toEqual([true, false])
+    await lock.release()
+    expect(nodes.map((node) => node.watch)).toEqual([null, null])
   })
 
   test('is given back wherever it was taken, if another operation holds it anywhere', async () => {

@@ -114,6 +114,23 @@ test('with the lock comes what the survey wants to know of the host, and questio
   expect(readHostFacts(node, (await answer.facts) ?? '', 0)).toMatchObject({ home, unreachable: null })
 })
 
+test('whoever holds the lock says anew what there is on the host, in its turn', async () => {
+  const guard = await lock()
+  const journal = guard.writeJournal('one')
+  const looks = [guard.look(), guard.look()]
+  await guard.beat()
+  await journal
+  for (const look of looks) {
+    expect(readHostFacts(node, await look, 0)).toMatchObject({
+      home,
+      journal: 'one',
+      holder: JSON.stringify(holder),
+    })
+  }
+  await guard.writeJournal('two')
+  expect(readHostFacts(node, await guard.look(), 0).journal).toBe('two')
+})
+
 test('which operations are over is kept, the newest thirty', async () => {
   const guard = await lock()
   await guard.writeJournal('one')
