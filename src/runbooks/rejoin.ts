@@ -3,6 +3,7 @@ import type { RejoinMethod } from '../cluster/judge-rejoin.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import type { Lsn } from '../postgres/lsn.ts'
+import { archiveOwed } from '../steps/archive-owed.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { dropUnwantedSlots } from '../steps/drop-unwanted-slots.ts'
@@ -99,7 +100,9 @@ function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
   const standby = { node, upstream }
   // Should it ever lead, whoever confirms now would, and the one that leads now.
   const confirming = [...wish.confirming, primary.name]
-  if (wish.method === 'follow') return standbySteps(input, primary, standby, confirming)
+  if (wish.method === 'follow') {
+    return [...archiveOwed(input, node.name, null), ...standbySteps(input, primary, standby, confirming)]
+  }
   const configuration = standbyConfiguration(input, primary, standby, confirming)
   if (wish.method === 'reclone') {
     return [
@@ -133,6 +136,7 @@ function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
   return [
     ...(wish.isToBeFenced ? [keepFenced(fenceInstance(node.name, primary, input, false), wish)] : []),
     ...stop,
+    ...(wish.forkLsn === null ? [] : archiveOwed(input, node.name, wish.forkLsn)),
     ...wish.salvage,
   ]
 }

@@ -365,6 +365,11 @@ describeOnHosts('a cluster with a WAL archive', () => {
     expect(checked.exitCode).toBe(9)
     expect(problemsOf(checked)).toContainEqual(['archive-gap', 'archive host'])
   })
+
+  it('fills such a gap from the old primary when that comes back, before it is rewound', async () => {
+    await cluster.succeed(['rejoin', 'pg2'], { timeoutMs: 200_000 })
+    await cluster.succeed(['archive', 'check', '--deep'])
+  })
 })
 
 const problemsOf = (result: ReplctlResult): (readonly [string, string])[] =>

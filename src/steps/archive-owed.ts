@@ -1,0 +1,82 @@
+import type { NodeName } from '../cluster/names.ts'
+import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { stateScript } from '../node/node.ts'
+import { segmentSizeOf } from '../node/own-wal.ts'
+import type { Lsn } from '../postgres/lsn.ts'
+import { walFileName } from '../postgres/wal-file.ts'
+import type { ClusterInput } from './cluster-input.ts'
+import { look } from './look.ts'
+
+/**
+ * Archives what a former primary finished and had not archived when it died. As a standby it never would, and a rewind or a
+ * clone takes it away: where the new primary had it no more, nobody else has it. Of a node that went its own way nothing
+ * from the fork on goes into the archive. A failure is a warning. Nothing where WAL is streamed to the archive.
+ */
+export function archiveOwed(
+  { inventory }: ClusterInput,
+  node: NodeName,
+  forkLsn: Lsn | null,
+): readonly Step[] {
+  if (inventory.archive?.mode !== 'push') return []
+  return [
+    {
+      title: 'archive what it had finished and not archived',
+      node,
+      check: async (ctx) => {
+        const owed = await listOwed(ctx, forkLsn)
+        return owed.length === 0 ? satisfied('there is nothing') : pending(tell(owed))
+      },
+      apply: async (ctx) => {
+        const owed = await listOwed(ctx, forkLsn)
+        const { dataDir } = ctx.node.settings.postgres
+        const command = stateScript(ctx.node, 'archive what it owes', pushScript, [dataDir, ...owed])
+        const result = await ctx.node.run(command, { timeoutMs: 3_600_000 })
+        if (result.status !== 0) ctx.warn(notArchived(node, owed, result.stderr.trim()))
+      },
+      // What did not work was said.
+      verify: async () => undefined,
+    },
+  ]
+}
+
+/** Names of segments, the oldest first; with a fork those that end there or before, whichever timeline they are of. */
+async function listOwed(ctx: StepContext, forkLsn: Lsn | null): Promise<readonly string[]> {
+  const facts = await look(ctx)
+  if (facts.dataDirectoryState !== 'instance') return []
+  const fork = forkLsn === null ? '' : walFileName(1, forkLsn, segmentSizeOf(facts)).slice(8)
+  const { dataDir } = ctx.node.settings.postgres
+  const command = stateScript(ctx.node, 'look for what is not archived', listScript, [dataDir, fork])
+  return (await ctx.node.output(command)).split('\n').filter((name) => name !== '')
+}
+
+const listScript = `
+[ -x "$state/archive-push" ] || exit 0
+cd "$2/pg_wal" || exit 70
+for ready in archive_status/*.ready; do
+  name=\${ready#archive_status/}
+  name=\${name%.ready}
+  if [ -f "$name" ]; then printf '%s\\n' "$name"; fi
+done | LC_ALL=C awk -v fork="$3" 'length($0) == 24 && (fork == "" || ("x" substr($0, 9)) < ("x" fork))' |
+  LC_ALL=C sort
+`
+
+const pushScript = `
+cd "$2" || exit 70
+shift 2
+for name; do
+  "$state/archive-push" "pg_wal/$name" "$name" || exit
+  mv -f "pg_wal/archive_status/$name.ready" "pg_wal/archive_status/$name.done"
+done
+`
+
+const tell = (owed: readonly string[]): string =>
+  owed.length === 1 ? `${owed[0]}` : `${owed.length} segments, ${owed[0]} to ${owed.at(-1)}`
+
+function notArchived(node: NodeName, owed: readonly string[], said: string): ReplctlError {
+  return new ReplctlError('archive-gap', `WAL that ${node} had not archived may be missing for ever`, {
+    detail: `${tell(owed)}: ${said}`,
+    hint: '"replctl archive check" says whether it is missing; a new base backup needs nothing of it: replctl backup',
+    node,
+  })
+}
