@@ -409,7 +409,7 @@ describe.each(shells)('with %s', (shell) => {
 })
 
 describe('the transfer', () => {
-  test('a push killed at any moment leaves nothing under the final name, and the next one succeeds', async () => {
+  test('a push killed at any moment leaves nothing under the final name, and the next one succeeds (P-30)', async () => {
     const cold = await freshNode({ name: 'killed', compression: 'none' })
     const startedAt = performance.now()
     await cold.push(pathOf(segments[1]!), segments[1]!)
