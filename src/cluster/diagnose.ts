@@ -10,7 +10,7 @@ import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
 import { expectedUpstream, type ObservedNode, type Topology } from './topology.ts'
-import { comeBackHint, wayBack } from './way-back.ts'
+import { comeBackHint, refusalToDiscard, wayBack } from './way-back.ts'
 
 /** Everything that is not as the inventory wants it, worst first, each with the command that mends it. */
 export function diagnose(inventory: Inventory, topology: Topology): readonly Problem[] {
@@ -284,11 +284,12 @@ function stopped(node: ObservedNode, primary: ObservedNode['facts'] | undefined)
   const { facts, settings } = node
   return new ReplctlError('instance-stopped', `PostgreSQL is stopped on ${settings.name}`, {
     detail: `pg_control says "${facts.control?.state ?? 'unreadable'}", timeline ${facts.control?.timeline ?? '?'}.`,
-    hint: facts.hasStandbySignal
-      ? `Start it again: replctl add-standby ${settings.name}`
-      : primary === undefined
-        ? 'If it is the primary, start it; if it is lost: replctl promote'
-        : wayBack(settings.name),
+    hint:
+      facts.hasStandbySignal && (primary === undefined || refusalToDiscard(facts, primary) === null)
+        ? `Start it again: replctl add-standby ${settings.name}`
+        : primary === undefined
+          ? 'If it is the primary, start it; if it is lost: replctl promote'
+          : wayBack(settings.name),
     node: settings.name,
   })
 }

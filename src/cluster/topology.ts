@@ -1,5 +1,6 @@
 import { parseConninfo } from '../postgres/conninfo.ts'
-import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
+import type { ControlData } from '../postgres/control-data.ts'
+import { compareLsn, type Lsn, lsnDistance, type TimelineId } from '../postgres/lsn.ts'
 import { commonAncestor, forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
 import type { InstanceFacts, NodeFacts, ReplicationConnection, ReplicationSlot, Survey } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
@@ -149,9 +150,9 @@ export function hasDiverged(facts: NodeFacts, primary: NodeFacts): boolean {
   const own = facts.instance
   const systemIdentifier = own?.systemIdentifier ?? facts.control?.systemIdentifier
   if (systemIdentifier !== primary.instance.systemIdentifier) return false
-  const timeline = own?.timeline ?? facts.control?.timeline
-  const reached =
-    own === null ? (facts.control?.checkpointLsn ?? null) : (receivedLsn(facts) ?? own.currentLsn)
+  const stopped = facts.control === null ? null : reachedOnDisk(facts.control)
+  const timeline = own?.timeline ?? stopped?.timeline
+  const reached = own === null ? (stopped?.lsn ?? null) : (receivedLsn(facts) ?? own.currentLsn)
   if (timeline === undefined || reached === null) return false
   const { history, timeline: leading } = primary.instance
   if (own !== null && history !== null && own.history !== null && timeline > 1) {
@@ -168,6 +169,17 @@ export function hasDiverged(facts: NodeFacts, primary: NodeFacts): boolean {
   const fork = forkPoint(parseTimelineHistory(history, leading), timeline)
   // A timeline that is no ancestor at all is a branch of its own: two standbys were promoted.
   return fork === undefined || (compareLsn(reached, fork) > 0 && !hasOnlyTornRecord(facts, reached, fork))
+}
+
+/** How far a stopped node came for certain. A standby's pages may hold what was written long after its last restartpoint. */
+function reachedOnDisk(control: ControlData): { readonly timeline: TimelineId; readonly lsn: Lsn } {
+  const { timeline, checkpointLsn, minRecoveryEndLsn, minRecoveryEndTimeline } = control
+  if (minRecoveryEndLsn === null || minRecoveryEndTimeline === null || minRecoveryEndTimeline < timeline) {
+    return { timeline, lsn: checkpointLsn }
+  }
+  const isOnSame = minRecoveryEndTimeline === timeline
+  const isLater = !isOnSame || compareLsn(minRecoveryEndLsn, checkpointLsn) > 0
+  return { timeline: minRecoveryEndTimeline, lsn: isLater ? minRecoveryEndLsn : checkpointLsn }
 }
 
 /** A standby's own unit of WAL; a server built with another only loses the tolerance. */

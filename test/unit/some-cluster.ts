@@ -240,7 +240,8 @@ export function unreachableNode(name: string): NodeFacts {
 /** What pg_control says of a stopped instance of ours. */
 export function control(changes: Partial<ControlData> = {}): ControlData {
   const common = { systemIdentifier: ours, state: 'shut down', timeline: timeline(3) }
-  return { ...common, checkpointLsn: lsn('0/5000000'), ...changes } as ControlData
+  const recovery = { minRecoveryEndLsn: null, minRecoveryEndTimeline: null }
+  return { ...common, ...recovery, checkpointLsn: lsn('0/5000000'), ...changes } as ControlData
 }
 
 /** A postmaster that runs. */

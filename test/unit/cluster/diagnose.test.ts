@@ -172,6 +172,18 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       ),
     ],
     [
+      'it is a stopped standby that went another way',
+      [
+        primary(),
+        pg2,
+        stoppedNode('pg3', '0/1', {
+          hasStandbySignal: true,
+          control: control({ timeline: timeline(2), checkpointLsn: lsn('0/4000028') }),
+        }),
+      ],
+      error('instance-stopped', 'pg3', 'PostgreSQL is stopped on pg3', /replctl rejoin pg3/),
+    ],
+    [
       'it is stopped and was no standby',
       [primary(), pg2, stoppedNode('pg3', '0/1')],
       error('instance-stopped', 'pg3', 'PostgreSQL is stopped on pg3', /transactions that nobody else has/),

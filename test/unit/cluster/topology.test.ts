@@ -289,6 +289,14 @@ describe('whom a standby should receive from', () => {
 describe('WAL that only a former member has', () => {
   const leader = primary('pg1')
   const onTimeline = (id: number, at: string) => standbyNode('pg2', at, { timeline: timeline(id) })
+  const stoppedStandby = (checkpoint: string, replayed: string, id = 2) =>
+    stoppedNode('pg2', '0/1', {
+      hasStandbySignal: true,
+      control: control({
+        ...{ timeline: timeline(2), checkpointLsn: lsn(checkpoint) },
+        ...{ minRecoveryEndLsn: lsn(replayed), minRecoveryEndTimeline: timeline(id) },
+      }),
+    })
   const cases: readonly (readonly [string, NodeFacts, boolean])[] = [
     ['a standby of the same timeline', onTimeline(3, '0/9000000'), false],
     ['a standby that stopped before the fork', onTimeline(2, '0/3FFFFFF'), false],
@@ -310,6 +318,13 @@ describe('WAL that only a former member has', () => {
       }),
       false,
     ],
+    [
+      'a stopped standby whose pages hold what came after the fork',
+      stoppedStandby('0/3000000', '0/4000028'),
+      true,
+    ],
+    ['a stopped standby that had replayed up to the fork', stoppedStandby('0/3000000', '0/4000000'), false],
+    ['a stopped standby that was on a newer timeline', stoppedStandby('0/3000000', '0/1000000', 4), true],
     [
       'an instance of another cluster',
       runningNode('pg2', { systemIdentifier: foreign, timeline: timeline(9), currentLsn: lsn('9/0') }),
