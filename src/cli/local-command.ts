@@ -4,7 +4,7 @@ import { ReplctlError } from '../errors.ts'
 import type { FenceCommand } from '../steps/fence-unreachable.ts'
 import type { Call } from './command-spec.ts'
 
-const limitMs = 60_000
+const defaultLimitMs = 60_000
 
 interface Ended {
   readonly status: number | null
@@ -18,13 +18,14 @@ async function runLocally(
   call: Call,
   node: NodeSettings | undefined,
   input: string,
+  limitMs = defaultLimitMs,
 ): Promise<Ended> {
   const { execa } = await import('execa')
   const filled =
     node === undefined
       ? line
       : line.replaceAll('{node}', quoteForShell(node.name)).replaceAll('{host}', quoteForShell(node.host))
-  const result = await execa('sh', ['-c', filled], {
+  const running = execa('sh', ['-c', filled], {
     cwd: inventory.folder,
     env: {
       ...call.io.env,
@@ -33,20 +34,52 @@ async function runLocally(
     },
     extendEnv: false,
     input,
-    timeout: limitMs,
+    // A group of its own: what it started goes with it.
+    detached: true,
     reject: false,
     all: true,
     maxBuffer: 1_000_000,
   })
+  const result = await within(limitMs, running, () => {
+    killGroup(running.pid)
+    running.stdout?.destroy()
+    running.stderr?.destroy()
+  })
+  if (result === null)
+    return { status: null, output: `It did not end within ${limitMs / 1000} s and was killed.` }
   return { status: result.exitCode ?? null, output: (result.all ?? '').slice(-2_000) }
 }
 
+/** Null at the deadline: whoever still holds its output open is not waited for. */
+async function within<T>(ms: number, work: Promise<T>, onLate: () => void): Promise<T | null> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(() => {
+      onLate()
+      resolve(null)
+    }, ms)
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function killGroup(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, 'SIGKILL')
+  } catch {
+    // It has just ended.
+  }
+}
+
 /** The inventory's fence command; null where it has none. */
-export function fenceCommandOf(inventory: Inventory, call: Call): FenceCommand | null {
+export function fenceCommandOf(inventory: Inventory, call: Call, limitMs?: number): FenceCommand | null {
   const line = inventory.fenceCommand
   if (line === undefined) return null
   return async (node) => {
-    const { status, output } = await runLocally(line, inventory, call, node, '')
+    const { status, output } = await runLocally(line, inventory, call, node, '', limitMs)
     return { hasFenced: status === 0, said: output.trim() }
   }
 }

@@ -31,6 +31,8 @@ export interface Observation {
   readonly topology: Topology
   /** The journal of the same operation, begun earlier and not finished. */
   readonly resumed: Journal | null
+  /** The journal of whatever operation was not finished, this one or another. */
+  readonly unfinished: Journal | null
 }
 
 /** What to do, and what to say of it when it is done. */
@@ -96,7 +98,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     const resumed = judgeFoundJournal(found, call.command, operation)
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
     if (call.options.isAbort === true && resumed?.isPastPointOfNoReturn === true) throw onlyForward(resumed)
-    const observation = { survey, topology: observeTopology(inventory, survey), resumed }
+    const observation = { survey, topology: observeTopology(inventory, survey), resumed, unfinished: found }
     const decision = await operation.decide(observation)
     if (found !== null && resumed === null) warnings.push(problemOf(supersedes(found), 'warning'))
     const options = {
@@ -116,7 +118,11 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
           : await runSteps(decision.plan, options, lock, journal)
     reporter.finish()
     const afterSurvey = lock === null ? survey : await surveyNodes(nodes)
-    const after = { survey: afterSurvey, topology: observeTopology(inventory, afterSurvey), resumed }
+    const after = {
+      ...observation,
+      survey: afterSurvey,
+      topology: observeTopology(inventory, afterSurvey),
+    }
     const answer = await makeAnswer({ call, decision, outcome, after, warnings, inventory, survey })
     const unheard = await reportEvent(call, session, answer)
     return { ...answer, problems: [...answer.problems, ...unheard] }
@@ -200,7 +206,7 @@ function newJournal(call: Call, operation: Operation, superseded: Journal | null
   return {
     ...(superseded === null
       ? {}
-      : { superseded: [operationId(superseded), ...(superseded.superseded ?? [])] }),
+      : { superseded: [operationId(superseded), ...(superseded.superseded ?? [])], before: superseded }),
     version: 1,
     command: call.command,
     wish: operation.wish,

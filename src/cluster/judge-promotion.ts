@@ -6,6 +6,7 @@ import {
   nodesAhead,
   reservesOf,
   whyItCannotLead,
+  whyItWouldLose,
 } from './choose-candidate.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
@@ -13,6 +14,7 @@ import { commonRecord, identifierOf, isForeign } from './record.ts'
 import { confirmingArchive } from './roles.ts'
 import {
   configuredUpstream,
+  isAstray,
   isReceiving,
   nodeAt,
   type ObservedNode,
@@ -24,6 +26,8 @@ export interface PromotionWish {
   readonly node: NodeName | undefined
   readonly allowDataLoss: boolean
   readonly allowSplitBrain: boolean
+  /** Whom an operation that stopped part-way had told to promote: it may do so at any moment, or has. */
+  readonly told?: NodeName | undefined
 }
 
 /** How sure we are that a former primary cannot write. */
@@ -69,7 +73,7 @@ export function judgePromotion(
       candidate: wish.node,
       choice,
       isAlreadyPrimary: true,
-      oldPrimaries: formerPrimaries(inventory, topology, wish.node),
+      oldPrimaries: formerPrimaries(inventory, topology, wish.node, wish.told),
       reserves: [],
       archivedEnd: 'wanted',
       lostBytes: null,
@@ -80,7 +84,8 @@ export function judgePromotion(
   }
   const candidate = wish.node ?? choice.best
   if (candidate === null) throw noCandidate(choice)
-  refuseUnfit(topology, candidate, choice)
+  refuseUnfit(topology, candidate, choice, wish.allowDataLoss)
+  refuseBesideWhoPromotes(topology, candidate, wish.told)
   // Whoever allows the loss does not wait for them either.
   const reserves = wish.allowDataLoss ? [] : reservesOf(topology, candidate)
   if (!wish.allowDataLoss) {
@@ -91,7 +96,7 @@ export function judgePromotion(
     candidate,
     choice,
     isAlreadyPrimary: false,
-    oldPrimaries: formerPrimaries(inventory, topology, candidate),
+    oldPrimaries: formerPrimaries(inventory, topology, candidate, wish.told),
     reserves,
     archivedEnd:
       !wish.allowDataLoss && mayArchiveAloneHaveCommits(inventory, topology, candidate) ? 'needed' : 'wanted',
@@ -100,23 +105,26 @@ export function judgePromotion(
 }
 
 /**
- * Nodes that may be, or may come up as, a primary beside the candidate: whoever answers as one; whoever was led
- * by the record or the standbys' own settings; and any node that runs or stopped without being a standby.
+ * Nodes that may be, or may come up as, a primary beside the candidate: whoever answers as one; whoever led by the record
+ * or the standbys' own settings, or was `told` to; and any node that runs or stopped without being a standby.
  */
 export function formerPrimaries(
   inventory: Inventory,
   topology: Topology,
   candidate: NodeName,
+  told?: NodeName,
 ): readonly OldPrimary[] {
-  const led = ledUntilNow(inventory, topology, candidate)
+  const led = ledUntilNow(inventory, topology, candidate, told)
   const survey = topology.nodes.map((node) => node.facts)
+  // Beside one that leads, who else led is known; else whoever cannot be seen may have, where nobody's word is new enough.
+  const isAnybody = topology.primary !== candidate && (led.size === 0 || isRecordOld(topology))
   return topology.nodes.flatMap((node): OldPrimary[] => {
     const { facts } = node
     const { name } = node.settings
     // What is not known to be ours is neither stopped nor fenced: it is somebody else's.
     if (name === candidate || isForeign(facts, survey)) return []
     if (facts.unreachable !== null) {
-      return led.size === 0 || led.has(name) ? [{ node: name, state: 'unreachable' }] : []
+      return isAnybody || led.has(name) ? [{ node: name, state: 'unreachable' }] : []
     }
     if (facts.instance !== null) return facts.instance.isInRecovery ? [] : [{ node: name, state: 'to-stop' }]
     if (facts.postmaster?.isAlive === true) {
@@ -129,9 +137,28 @@ export function formerPrimaries(
   })
 }
 
-/** Who led last: by the newest record on any node, and by where the standbys are told to receive from. */
-function ledUntilNow(inventory: Inventory, topology: Topology, candidate: NodeName): Set<string> {
-  const led = new Set<string>()
+/** A timeline has begun of which no record that can be read knows: who leads on it is not known. */
+function isRecordOld({ nodes }: Topology): boolean {
+  const record = commonRecord(nodes.map((node) => node.facts))
+  return record !== null && nodes.some(({ facts }) => (facts.instance?.timeline ?? 0) > record.timeline)
+}
+
+/**
+ * Who led last: by the newest record on any node, by where the standbys are told to receive from, and by what a promotion that
+ * was not written down yet has left behind.
+ */
+function ledUntilNow(
+  inventory: Inventory,
+  topology: Topology,
+  candidate: NodeName,
+  told?: NodeName,
+): Set<string> {
+  const led = new Set<string>(told === undefined || told === candidate ? [] : [told])
+  const known = commonRecord(topology.nodes.map((node) => node.facts))
+  for (const { facts } of topology.nodes) {
+    const isNews = facts.fence !== null && (known === null || known.timeline <= facts.fence.timeline)
+    if (isNews && facts.fence?.newPrimary !== candidate) led.add(facts.fence?.newPrimary ?? '')
+  }
   const record = topology.nodes
     .map((node) => node.facts.record)
     .filter((one) => one !== null)
@@ -147,9 +174,16 @@ function ledUntilNow(inventory: Inventory, topology: Topology, candidate: NodeNa
   return led
 }
 
-function refuseUnfit(topology: Topology, candidate: NodeName, choice: CandidateChoice): void {
+function refuseUnfit(
+  topology: Topology,
+  candidate: NodeName,
+  choice: CandidateChoice,
+  allowDataLoss: boolean,
+): void {
   const node = nodeOf(topology, candidate)
   const refusal = whyItCannotLead(node, topology)
+  const loss = refusal === null && !allowDataLoss ? whyItWouldLose(node, topology) : null
+  if (loss !== null) throw wouldLose(candidate, loss, choice)
   if (refusal === null) return
   if (node.facts.unreachable !== null) throw node.facts.unreachable
   const code = node.settings.promotable ? 'not-a-standby' : 'not-promotable'
@@ -161,6 +195,33 @@ function refuseUnfit(topology: Topology, candidate: NodeName, choice: CandidateC
         : `The best candidate is ${choice.best}: replctl promote ${choice.best}`,
     node: candidate,
   })
+}
+
+function wouldLose(candidate: NodeName, why: string, choice: CandidateChoice): ReplctlError {
+  const best =
+    choice.best === null
+      ? 'Bring a node of the newest timeline back first.'
+      : `The best candidate is ${choice.best}: replctl promote ${choice.best}.`
+  return new ReplctlError('confirmed-commits-at-risk', `refused to promote ${candidate}: ${why}`, {
+    detail: tellChoice(choice),
+    hint: `${best} To give up all that was written since: --allow-data-loss.`,
+    node: candidate,
+  })
+}
+
+/** It was told, and there is no way to take that back: as soon as it has replayed what it has, it leads. */
+function refuseBesideWhoPromotes(topology: Topology, candidate: NodeName, told: NodeName | undefined): void {
+  if (told === undefined || told === candidate) return
+  if (nodeOf(topology, told).facts.instance?.isInRecovery !== true) return
+  throw new ReplctlError(
+    'operation-unfinished',
+    `refused to promote ${candidate}: ${told} was told to promote`,
+    {
+      detail: `It is still in recovery, and leads as soon as it has replayed what it has.`,
+      hint: `Go on with it: replctl promote ${told}. If it must not lead, stop PostgreSQL on ${told} first.`,
+      node: told,
+    },
+  )
 }
 
 function refuseIfOthersAreAhead(inventory: Inventory, topology: Topology, candidate: NodeName): void {
@@ -254,7 +315,10 @@ function isMember(topology: Topology, node: ObservedNode): boolean {
   return record === undefined || record.members.includes(node.settings.name)
 }
 
-/** Bytes that somebody is known to have had beyond the candidate: a former primary's checkpoint, a sender's last word. */
+/**
+ * Bytes that somebody is known to have had beyond the candidate: where a former primary writes or last checkpointed, a
+ * sender's last word.
+ */
 function knownGap(topology: Topology, candidate: NodeName, reserves: readonly NodeName[]): number | null {
   const own = receivedLsn(nodeOf(topology, candidate).facts)
   if (own === null) return null
@@ -262,6 +326,7 @@ function knownGap(topology: Topology, candidate: NodeName, reserves: readonly No
   const known: Lsn[] = topology.nodes.flatMap((node) => {
     const { facts } = node
     if (isForeign(facts, survey) || reserves.includes(node.settings.name)) return []
+    if (isAstray(facts, survey)) return []
     if (node.settings.name === candidate) {
       return facts.instance?.receiver?.latestEndLsn === null || facts.instance?.receiver === null
         ? []
@@ -269,7 +334,8 @@ function knownGap(topology: Topology, candidate: NodeName, reserves: readonly No
     }
     const stopped =
       facts.instance === null && !facts.hasStandbySignal ? facts.control?.checkpointLsn : undefined
-    return [stopped, receivedLsn(facts), facts.instance?.receiver?.latestEndLsn].filter(
+    const { currentLsn = null, receiver = null } = facts.instance ?? {}
+    return [stopped, currentLsn, receivedLsn(facts), receiver?.latestEndLsn].filter(
       (lsn) => lsn !== undefined && lsn !== null,
     )
   })

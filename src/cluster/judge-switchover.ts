@@ -1,6 +1,6 @@
 import { ReplctlError } from '../errors.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
-import { type CandidateChoice, chooseCandidate, whyItCannotLead } from './choose-candidate.ts'
+import { type CandidateChoice, chooseCandidate, whyItCannotLead, whyItWouldLose } from './choose-candidate.ts'
 import type { NodeFacts } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import { nodeOf, tellChoice, twoWriters } from './judge-promotion.ts'
@@ -88,7 +88,7 @@ function chooseSuccessor(inventory: Inventory, topology: Topology, primary: Node
 
 function refuseWhoIsNoStandby(topology: Topology, candidate: NodeName, choice: CandidateChoice): void {
   const node = nodeOf(topology, candidate)
-  const refusal = whyItCannotLead(node, topology)
+  const refusal = whyItCannotLead(node, topology) ?? whyItWouldLose(node, topology)
   if (refusal === null) return
   if (node.facts.unreachable !== null) throw node.facts.unreachable
   throw new ReplctlError(

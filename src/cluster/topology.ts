@@ -171,6 +171,23 @@ export function hasDiverged(facts: NodeFacts, primary: NodeFacts): boolean {
   return fork === undefined || (compareLsn(reached, fork) > 0 && !hasOnlyTornRecord(facts, reached, fork))
 }
 
+/** The timeline that a node is on: what its instance says, else its pg_control. */
+export function timelineOf({ instance, control }: NodeFacts): TimelineId | null {
+  return instance?.timeline ?? (control === null ? null : reachedOnDisk(control).timeline)
+}
+
+/**
+ * Whether a node holds WAL past the point where a newer timeline, of a node that runs, left its own. However large its LSN
+ * is, that is of a history that the cluster has given up.
+ */
+export function isAstray(facts: NodeFacts, survey: Survey): boolean {
+  const own = timelineOf(facts)
+  return survey.some((other) => {
+    const newer = other.instance?.timeline ?? null
+    return own !== null && newer !== null && newer > own && hasDiverged(facts, other)
+  })
+}
+
 /** How far a stopped node came for certain. A standby's pages may hold what was written long after its last restartpoint. */
 function reachedOnDisk(control: ControlData): { readonly timeline: TimelineId; readonly lsn: Lsn } {
   const { timeline, checkpointLsn, minRecoveryEndLsn, minRecoveryEndTimeline } = control

@@ -19,6 +19,8 @@ export interface Journal {
   readonly begun: readonly string[]
   /** Operations that stopped part-way before and gave way to this one: they end with it. */
   readonly superseded?: readonly string[]
+  /** The newest of those: it counts again where this one fails and is taken back. */
+  readonly before?: Journal
 }
 
 /** Reads a journal; null where it cannot be one of ours. */

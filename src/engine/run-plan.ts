@@ -172,11 +172,20 @@ class Run {
     if (!this.#remains) await this.#clearJournal()
   }
 
-  /** It came to its end, and with it those that had given way to it: also where a node that is away does not know. */
+  /**
+   * It came to its end, and with it those that had given way to it: also where a node that is away does not know. One that
+   * failed and left nothing gives way again to what was unfinished before it.
+   */
   async #clearJournal(): Promise<void> {
     const journal = this.#journal
-    const ended = journal === null ? [] : [operationId(journal), ...(journal.superseded ?? [])]
-    await this.#lock?.clearJournal(ended)
+    if (journal === null) {
+      await this.#lock?.clearJournal([])
+      return
+    }
+    const { before, superseded = [] } = journal
+    const gaveUp = this.#error !== null && before !== undefined
+    await this.#lock?.clearJournal([operationId(journal), ...(gaveUp ? [] : superseded)])
+    if (gaveUp) await this.#lock?.writeJournal(JSON.stringify(before)).catch(() => undefined)
   }
 
   outcome(): Outcome {
@@ -342,6 +351,8 @@ class Run {
       const ctx = this.#context(step, false, new AbortController().signal)
       this.#forgetFacts()
       try {
+        // Whoever slept so long that the lock died takes nothing back: somebody else may have gone on from there.
+        if (step.undo !== undefined) await this.#lock?.confirm(step.node)
         await step.undo?.(ctx)
         if (step.undo !== undefined) this.#finish(step, 'undone', 'taken back', startedAt)
         this.#begun.splice(this.#begun.indexOf(step), 1)

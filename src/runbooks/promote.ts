@@ -28,6 +28,8 @@ export interface PromoteWish {
   /** Old primaries whose hosts do not answer. */
   readonly unreachable: readonly NodeSettings[]
   readonly fence: FenceCommand | null
+  /** Called for each of those that the fence command fenced. */
+  readonly onFenced: (node: NodeName) => void
   readonly allowSplitBrain: boolean
   /** Running standbys beside the candidate, with whom they shall receive from afterwards. */
   readonly standbys: readonly { readonly node: NodeSettings; readonly upstream: NodeSettings }[]
@@ -66,6 +68,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
         oldPrimary,
         witnesses,
         fence: wish.fence,
+        onFenced: wish.onFenced,
         allowSplitBrain: wish.allowSplitBrain,
       }),
     ),

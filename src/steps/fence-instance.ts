@@ -12,7 +12,7 @@ import { capabilitiesOf } from '../postgres/versions.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { removeStateFile, writeStateFile } from './ensure-mark.ts'
 import { type FenceFiles, fenceStopped } from './fence-stopped.ts'
-import { binDirectoryOf, look, majorOf } from './look.ts'
+import { binDirectoryOf, look, lookAnew, majorOf } from './look.ts'
 
 /**
  * Ends every process that works in a data directory, frozen ones too. It looks again until none is left: one may be
@@ -88,6 +88,11 @@ export function fenceInstance(
     verify: async () => undefined,
     undo: async (ctx) => {
       const facts = await look(ctx)
+      if (facts.fence?.before !== undefined) {
+        await writeStateFile(ctx, node, 'fenced.json', `${JSON.stringify(facts.fence.before)}\n`)
+        return
+      }
+      await refuseBesideWriter(ctx, node, newPrimary.name)
       const { dataDir } = ctx.node.settings.postgres
       const remove = 'rm -f -- "$1/standby.signal"; if [ -n "$2" ]; then rm -f -- "$1/recovery.conf"; fi'
       const isOld = capabilitiesOf(majorOf(facts)).recoveryConf
@@ -101,6 +106,16 @@ export function fenceInstance(
       await removeStateFile(ctx, node, 'fenced.json')
     },
   }
+}
+
+/** Somebody may have made it lead meanwhile, by hand or with another control host: then the old one stays fenced. */
+async function refuseBesideWriter(ctx: StepContext, node: NodeName, newPrimary: NodeName): Promise<void> {
+  const there = await lookAnew(ctx, newPrimary).catch(() => null)
+  if (there === null || there.instance === null || there.instance.isInRecovery) return
+  throw new ReplctlError('cannot-abort', `${node} stays fenced: ${newPrimary} leads`, {
+    hint: `Finish the promotion: replctl promote ${newPrimary}`,
+    node: newPrimary,
+  })
 }
 
 /** Stops an instance in fast mode; one that does not go in time, or is frozen, is killed. */
@@ -178,13 +193,19 @@ async function writeFenceMark(
 
 /** What an earlier, interrupted fencing for the same primary found running is still known to have run. */
 function fenceMark(facts: NodeFacts, newPrimary: NodeSettings, wasRunning: boolean): FenceMark {
-  const before = facts.fence?.newPrimary === newPrimary.name ? facts.fence.wasRunning : undefined
-  return {
+  const { fence } = facts
+  const mark = {
     newPrimary: newPrimary.name,
     timeline: facts.control?.timeline ?? 0,
     at: new Date().toISOString(),
-    wasRunning: before ?? wasRunning,
   }
+  if (fence === null) return { ...mark, wasRunning }
+  if (fence.newPrimary === newPrimary.name)
+    return { ...fence, ...mark, wasRunning: fence.wasRunning ?? wasRunning }
+  // It runs: what fenced it once is over.
+  if (facts.postmaster?.isAlive === true) return { ...mark, wasRunning }
+  const { before: _, ...before } = fence
+  return { ...mark, wasRunning, before }
 }
 
 function stillRuns(node: NodeName, facts: NodeFacts): ReplctlError {

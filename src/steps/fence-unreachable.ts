@@ -16,6 +16,8 @@ export interface UnreachableWish {
   readonly witnesses: readonly NodeName[]
   readonly fence: FenceCommand | null
   readonly allowSplitBrain: boolean
+  /** Called when the fence command said that it fenced the node. */
+  readonly onFenced?: (node: NodeName) => void
 }
 
 /**
@@ -50,6 +52,7 @@ export function fenceUnreachable(wish: UnreachableWish): Step {
       const sign = await signOfLife(ctx, oldPrimary, witnesses)
       if (sign !== null) throw alive(oldPrimary, sign)
       isFenced = true
+      if (answer?.hasFenced === true) wish.onFenced?.(oldPrimary.name)
     },
   }
 }

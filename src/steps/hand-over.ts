@@ -13,6 +13,7 @@ import { capabilitiesOf, choosePromotionMethod } from '../postgres/versions.ts'
 import { keepWalForArchive } from './keep-wal.ts'
 import { binDirectoryOf, look, majorOf, sqlOf } from './look.ts'
 import { preparedRecoveryFile } from './prepare-demotion.ts'
+import { promotionTitle } from './promote-instance.ts'
 import { putPrimaryBack } from './put-primary-back.ts'
 
 /** How long the candidate may take to get the last record of a primary that it was streaming from. */
@@ -152,7 +153,7 @@ export class Handover {
   promoteCandidate(): Step {
     const { oldPrimary, candidate } = this.#exchange
     return {
-      title: 'promote it to primary',
+      title: promotionTitle,
       node: candidate,
       pointOfNoReturn: true,
       crossesWith: [oldPrimary],

@@ -9,6 +9,9 @@ import { choosePromotionMethod, type PromotionMethod } from '../postgres/version
 import { keepWalForArchive } from './keep-wal.ts'
 import { look, sqlOf } from './look.ts'
 
+/** The step that makes a primary, in every operation: a journal that holds it names who may lead. */
+export const promotionTitle = 'promote it to primary'
+
 /**
  * Promotes a standby. From here on there is only forward: writes may be accepted on a new timeline.
  * While it promotes, its startup process is woken every few ms by a reload: asleep in wal_retrieve_retry_interval it
@@ -17,7 +20,7 @@ import { look, sqlOf } from './look.ts'
 export function promoteInstance(node: NodeName, method: PromotionMethod, inventory: Inventory): Step {
   let seen: Glance | null = null
   return {
-    title: 'promote it to primary',
+    title: promotionTitle,
     node,
     pointOfNoReturn: true,
     check: async (ctx) => {

@@ -267,8 +267,8 @@ export function recordOf(
 }
 
 /** The mark that a promotion leaves on the old primary. */
-export function fenceMark(newPrimary: string): FenceMark {
-  return { newPrimary, timeline: 4, at: '2026-03-01T12:00:00.000Z' }
+export function fenceMark(newPrimary: string, timeline = 2): FenceMark {
+  return { newPrimary, timeline, at: '2026-03-01T12:00:00.000Z' }
 }
 
 /** A value of pg_settings. */

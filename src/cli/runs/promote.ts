@@ -1,6 +1,6 @@
 import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
 import type { ClusterRecord } from '../../cluster/facts.ts'
-import type { NodeSettings } from '../../cluster/inventory.ts'
+import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
@@ -10,6 +10,7 @@ import {
   configuredUpstream,
   expectedUpstream,
   hasDiverged,
+  isAstray,
   isReceiving,
   isRunningStandby,
   nodeAt,
@@ -19,6 +20,7 @@ import { ReplctlError } from '../../errors.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
+import { promotionTitle } from '../../steps/promote-instance.ts'
 import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
@@ -59,8 +61,9 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       survey,
       survey.map((one) => one.name),
     )
-  const node = wish.node ?? resumedCandidate(observation)
-  const judged = judgePromotion(inventory, topology, { ...wish, node })
+  const told = toldToPromote(observation, inventory)
+  const node = wish.node ?? (observation.resumed === null ? undefined : told)
+  const judged = judgePromotion(inventory, topology, { ...wish, node, told })
   const candidate = findNode(inventory, judged.candidate)
   const settingsOf = (name: string): NodeSettings => findNode(inventory, name)
   const others = inventory.nodes.filter((one) => {
@@ -68,7 +71,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
     return one.name !== candidate.name && facts !== undefined && isRunningStandby(facts)
   })
   // Whoever has WAL that the new primary lacks cannot follow it: it would wait for ever.
-  const astray = astrayFrom(observation, candidate.name, judged)
+  const astray = astrayFrom(observation, candidate.name, judged, wish.allowDataLoss)
   const following = others.filter(
     (one) => !astray.includes(one.name) && isSameCluster(observation, one.name, candidate.name),
   )
@@ -85,6 +88,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
     running: following.map((one) => one.name),
     away: away.map((one) => one.name),
   })
+  const fencedFromOutside = new Set<NodeName>()
   const plan = promote(
     { inventory, templates },
     {
@@ -97,6 +101,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         ? []
         : judged.oldPrimaries.filter((one) => one.state === 'unreachable').map((one) => settingsOf(one.node)),
       fence: fenceCommandOf(inventory, call),
+      onFenced: (name) => fencedFromOutside.add(name),
       allowSplitBrain: wish.allowSplitBrain,
       standbys: following.map((one) => ({
         node: one,
@@ -113,7 +118,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       confirming: confirmingStandbys(inventory, roles, [...fenced, ...astray]),
     },
   )
-  const oldPrimary = judged.oldPrimaries[0]?.node ?? record?.primary ?? null
+  const oldPrimary = oldPrimaryOf(judged, record)
   return {
     plan,
     problems: [
@@ -130,10 +135,26 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         oldPrimary: oldPrimary === candidate.name ? null : oldPrimary,
         candidate: candidate.name,
         repointed: following.map((one) => one.name),
-        isFenced: outcome.steps.some((step) => /^fence /.test(step.title)),
+        isFenced: outcome.error === null && isFenced(judged, oldPrimary, fencedFromOutside),
       }),
     text: (_after, _outcome, paint, result) => promotionText(result as never, judged.choice.verdicts, paint),
   }
+}
+
+/** Who led last: as recorded, where that one is among those who might have. */
+function oldPrimaryOf({ oldPrimaries }: PromotionDecision, record: ClusterRecord | null): NodeName | null {
+  const recorded = oldPrimaries.find((one) => one.node === record?.primary)
+  return (recorded ?? oldPrimaries[0])?.node ?? record?.primary ?? null
+}
+
+/** Proved unable to write: on its own host, or by the fence command's own word. */
+function isFenced(
+  { oldPrimaries }: PromotionDecision,
+  node: NodeName | null,
+  fromOutside: ReadonlySet<NodeName>,
+): boolean {
+  const state = oldPrimaries.find((one) => one.node === node)?.state
+  return state !== undefined && node !== null && (state !== 'unreachable' || fromOutside.has(node))
 }
 
 /** A standby that does not run, or cannot be asked, now. */
@@ -142,11 +163,14 @@ function isAway({ survey }: Observation, name: string): boolean {
   return facts !== undefined && facts.instance === null && facts.fence === null
 }
 
-/** A promotion that was begun without a name goes on with the one that it had promoted. */
-function resumedCandidate({ resumed, topology }: Observation) {
-  if (resumed === null || !resumed.isPastPointOfNoReturn || topology.primary === null) return undefined
-  const began = resumed.begun.some((key) => key.startsWith(`${topology.primary}: promote it`))
-  return began ? topology.primary : undefined
+/**
+ * Whom an operation that was not finished had told to promote, a switchover or an earlier promotion: one without a name goes on
+ * with that node, and for any other it may be a second primary.
+ */
+function toldToPromote({ unfinished }: Observation, { nodes }: Inventory): NodeName | undefined {
+  if (unfinished?.isPastPointOfNoReturn !== true) return undefined
+  const isTold = ({ name }: NodeSettings) => unfinished.begun.includes(`${name}: ${promotionTitle}`)
+  return nodes.find(isTold)?.name
 }
 
 function isSameCluster({ survey }: Observation, a: string, b: string): boolean {
@@ -167,14 +191,20 @@ function astrayFrom(
   { survey, topology }: Observation,
   candidate: NodeName,
   judged: PromotionDecision,
+  allowDataLoss: boolean,
 ): NodeName[] {
   const primary = survey.find((facts) => facts.name === candidate)
   if (!judged.isAlreadyPrimary) {
-    // One that still streams may get the rest.
-    if (primary && isReceiving(primary)) return []
-    return nodesAhead(topology, candidate).flatMap(({ node }) =>
-      judged.reserves.includes(node) ? [] : [node],
+    const own = primary?.instance?.timeline ?? 0
+    const strayed = survey.filter(
+      (facts) =>
+        isRunningStandby(facts) && (isAstray(facts, survey) || (facts.instance?.timeline ?? 0) > own),
     )
+    // One that still streams may get the rest, unless its sender is given up with what it has.
+    const mayGetRest = primary && isReceiving(primary) && !(allowDataLoss && topology.primary === null)
+    const ahead = mayGetRest ? [] : nodesAhead(topology, candidate).map(({ node }) => node)
+    const names = new Set([...strayed.map((facts) => facts.name), ...ahead])
+    return [...names].filter((name) => name !== candidate && !judged.reserves.includes(name))
   }
   return survey.flatMap((facts) =>
     primary && isRunningStandby(facts) && hasDiverged(facts, primary) ? [facts.name] : [],

@@ -248,6 +248,29 @@ describe('who may be a primary beside the candidate', () => {
       ['pg1 unreachable', 'pg3 unreachable'],
     ],
     [
+      'the record is older than what is running: every unreachable node is a suspect',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          untold('pg2', { record: recordOf('pg1', all, { timeline: 2 }) }),
+          unreachableNode('pg3'),
+        ],
+      },
+      ['pg1 unreachable', 'pg3 unreachable'],
+    ],
+    [
+      'beside a candidate that leads, nobody but who led',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          { ...alive('pg2'), record: recordOf('pg2', all) },
+          unreachableNode('pg3'),
+        ],
+        node: 'pg2',
+      },
+      [],
+    ],
+    [
       'the newest record counts',
       {
         survey: [
@@ -466,7 +489,101 @@ describe('confirmed commits that the candidate may lack', () => {
   })
 })
 
+describe('a standby that is not on the newest history', () => {
+  const given = `1\t0/3000000\tno recovery target specified\n2\t0/4000000\tno recovery target specified\n`
+  const follower = (name: string, at = '0/6000000') =>
+    standbyNode(name, at, { history: given, receiver: null })
+  // Fenced when pg2 was promoted, and started since: it stands past the fork, with a larger LSN than anybody.
+  const returned = (facts: Partial<NodeFacts> = {}) =>
+    standbyNode(
+      'pg1',
+      '0/7000000',
+      { timeline: timeline(2), history: null, receiver: null },
+      { fence: fenceMark('pg2', 2), ...facts },
+    )
+  const lost = unreachableNode('pg2')
+  const survey = [returned(), lost, follower('pg3')]
+
+  test('is never chosen, however much it has', () => {
+    const { candidate, choice, lostBytes } = judge({ survey })
+    expect(candidate).toBe('pg3')
+    expect(choice.verdicts.find(({ node }) => node === 'pg1')).toMatchObject({
+      canLead: false,
+      reason: "it is on timeline 2, past the point where the cluster's history left that",
+    })
+    expect(lostBytes).toBeNull()
+  })
+
+  test('is in nobody’s way', () => {
+    expect(judge({ survey, node: 'pg3' }).candidate).toBe('pg3')
+  })
+
+  test('leads only where all that came after is given up', () => {
+    const refusal = refusalOf({ survey, node: 'pg1' })
+    expect(refusal).toMatchObject({ code: 'confirmed-commits-at-risk', node: 'pg1' })
+    expect(refusal.hint).toBe(
+      'The best candidate is pg3: replctl promote pg3. To give up all that was written since: --allow-data-loss.',
+    )
+    expect(judge({ survey, node: 'pg1', wish: { allowDataLoss: true } }).candidate).toBe('pg1')
+  })
+
+  test('was fenced, has followed nobody since, and the others cannot be asked: it does not lead by itself either', () => {
+    const alone = [returned(), lost, unreachableNode('pg3')]
+    expect(refusalOf({ survey: alone }).code).toBe('no-candidate')
+    expect(refusalOf({ survey: alone, node: 'pg1' }).message).toContain('was fenced for pg2 on timeline 2')
+  })
+
+  test('a mark that is left on one that has followed counts for nothing', () => {
+    const followed = { ...follower('pg1', '0/6000001'), fence: fenceMark('pg2', 2) }
+    expect(judge({ survey: [followed, lost, follower('pg3')] }).candidate).toBe('pg1')
+  })
+})
+
+describe('an operation that had told somebody to promote', () => {
+  const wish = { told: nodeName('pg2') }
+
+  test('that cannot be reached now may be a primary', () => {
+    const survey = [
+      stoppedNode('pg1', '0/1'),
+      unreachableNode('pg2'),
+      standbyNode('pg3', '0/5000148', fromPg1),
+    ]
+    expect(judge({ survey, wish }).oldPrimaries).toContainEqual({ node: 'pg2', state: 'unreachable' })
+  })
+
+  test('is known by the mark of whom it fenced, until its promotion is on record', () => {
+    const pg1 = (record: number) =>
+      stoppedNode('pg1', '0/1', {
+        fence: fenceMark('pg2', 2),
+        control: control(),
+        record: recordOf('pg1', all, { timeline: record }),
+      })
+    const rest = [unreachableNode('pg2'), standbyNode('pg3', '0/5000148', fromPg1)]
+    const suspects = (record: number) => judge({ survey: [pg1(record), ...rest] }).oldPrimaries
+    expect(suspects(2)).toContainEqual({ node: 'pg2', state: 'unreachable' })
+    expect(suspects(3)).toEqual([{ node: 'pg1', state: 'stopped' }])
+  })
+
+  test('and is still replaying is not passed over', () => {
+    const survey = [
+      stoppedNode('pg1', '0/1'),
+      standbyNode('pg2', '0/5000148'),
+      standbyNode('pg3', '0/5000148'),
+    ]
+    expect(refusalOf({ survey, node: 'pg3', wish })).toMatchObject({
+      code: 'operation-unfinished',
+      node: 'pg2',
+    })
+    expect(judge({ survey, node: 'pg2', wish }).candidate).toBe('pg2')
+  })
+})
+
 describe('the known gap', () => {
+  test('counts what a primary that is to be stopped has written', () => {
+    const survey = [alive('pg1'), standbyNode('pg2', '0/5000000', { ...fromPg1, receiver: null })]
+    expect(judge({ survey, node: 'pg2', wish: { allowSplitBrain: true } }).lostBytes).toBe(328)
+  })
+
   const heard = (latestEndLsn: string) => {
     const standby = standbyNode('pg2', '0/5000000', fromPg1)
     const receiver = { ...standby.instance!.receiver!, latestEndLsn: lsn(latestEndLsn) }

@@ -786,12 +786,53 @@ describe('a run that goes on where an earlier one stopped', () => {
   })
 })
 
+describe('a failure without the lock', () => {
+  test('takes nothing back: somebody else may have gone on from there', async () => {
+    const lost = () => Promise.reject(new ReplctlError('lock-lost', 'the cluster lock on pg1 was lost'))
+    const ran = await run((log) => inOrder([fake(log, 'a'), fake(log, 'b', { fails: 'not-streaming' })]), {
+      lock: { confirm: lost },
+    })
+    expect(changes(ran)).toEqual(['apply a', 'apply b'])
+    expect(ran).toMatchObject({ exitCode: 6, hasChanged: true, error: { code: 'not-streaming' } })
+    expect(ran.log).not.toContain('clear')
+  })
+})
+
+describe('an operation that another one gave way to', () => {
+  const before: Journal = {
+    ...journal,
+    command: 'switchover',
+    since: '2026-02-01T12:00:00.000Z',
+    begun: ['pg2: x'],
+  }
+  const gaveWay = { superseded: ['2026-02-01T12:00:00.000Z dba@control'], before }
+  const lockThatTells = (told: unknown[]): Partial<ClusterLock> => ({
+    clearJournal: async (ended) => void told.push(ended),
+    writeJournal: async (text) => void told.push((JSON.parse(text) as Journal).command),
+  })
+
+  test('ends with it', async () => {
+    const told: unknown[] = []
+    await run((log) => fake(log, 'a'), { journal: gaveWay, lock: lockThatTells(told) })
+    expect(told).toEqual(['add-standby', ['2026-03-01T12:00:00.000Z dba@control', ...gaveWay.superseded]])
+  })
+
+  test('is unfinished again where it failed and was taken back', async () => {
+    const told: unknown[] = []
+    await run((log) => fake(log, 'a', { fails: 'not-streaming' }), {
+      journal: gaveWay,
+      lock: lockThatTells(told),
+    })
+    expect(told).toEqual(['add-standby', ['2026-03-01T12:00:00.000Z dba@control'], 'switchover'])
+  })
+})
+
 describe('taking an unfinished run back', () => {
   const steps = (log: Log) => inOrder([fake(log, 'a'), fake(log, 'b', { isDone: true }), fake(log, 'c')])
 
   test('undoes in reverse what was begun, and nothing else', async () => {
     const ran = await run(steps, { how: 'undo', journal: { begun: ['pg1: a', 'pg1: c', 'pg2: b'] } })
-    expect(ran.log).toEqual(['undo c', 'undo a', 'clear'])
+    expect(ran.log).toEqual(['confirm pg1', 'undo c', 'confirm pg1', 'undo a', 'clear'])
     expect(ran).toMatchObject({ exitCode: 0, hasChanged: true, states: ['a undone', 'c undone'] })
   })
 
@@ -803,7 +844,8 @@ describe('taking an unfinished run back', () => {
         journal: { begun: ['pg1: a', 'pg1: b', 'pg1: c'] },
       },
     )
-    expect(ran.log).toEqual(['undo c', 'undo b'])
+    expect(changes(ran)).toEqual(['undo c', 'undo b'])
+    expect(ran.log).not.toContain('clear')
     expect(ran).toMatchObject({
       exitCode: 6,
       hasChanged: true,
