@@ -171,7 +171,7 @@ function judgeFoundJournal(found: Journal | null, name: string, operation: Opera
   if (!found.isPastPointOfNoReturn || operation.overridesUnfinished === true) return null
   throw new ReplctlError('operation-unfinished', `"${found.command}" stopped part-way`, {
     detail: `${found.by} began it at ${found.since}, and it crossed its point of no return.`,
-    hint: 'Finish it first: replctl resume',
+    hint: 'Finish it first: replctl resume. Where a node that it needs is lost for good: replctl promote, with the node that leads or shall lead.',
   })
 }
 

@@ -116,6 +116,11 @@ class Run {
     // A run that wrote no journal leaves another operation's where it lies: only `resume` and `abort` end that one.
     const isOurs = (this.#journal?.begun.length ?? 0) > 0
     if (isOurs && (this.#error === null || !this.#hasUnfinished())) await this.#clearJournal()
+    // One that had crossed its point of no return only waited for what is so already.
+    const { before, superseded } = this.#journal ?? {}
+    if (!isOurs && this.#error === null && before?.isPastPointOfNoReturn === true) {
+      await this.#lock?.clearJournal(superseded)
+    }
   }
 
   /** After a failure: forward only, or leave what may still get there, or take back what this run began. */

@@ -46,6 +46,7 @@ function decide(
   const begun = resumed === null ? null : rolesBegun(resumed.begun)
   const toAct =
     begun === null ? [node].filter((one) => one !== undefined) : [begun.oldPrimary, begun.candidate]
+  if (begun !== null && topology.primary === begun.candidate) requireForResume(survey, begun)
   requireReachable(survey, toAct)
   if (survey.every((facts) => facts.unreachable !== null)) {
     requireReachable(
@@ -83,6 +84,15 @@ function decide(
         paint,
       ),
   }
+}
+
+/** Promoted, and only the old primary's way back is left: where that one is lost for good, there is another end to it. */
+function requireForResume(survey: Observation['survey'], { oldPrimary, candidate }: Exchange): void {
+  const lost = survey.find((facts) => facts.name === oldPrimary)?.unreachable
+  if (!lost) return
+  throw lost.with({
+    hint: `${candidate} leads. Go on when ${oldPrimary} is back; if it is lost for good, finish without it: replctl promote ${candidate}`,
+  })
 }
 
 /** Members that are down, or went astray, stop nothing: what becomes of them is said. */

@@ -817,6 +817,17 @@ describe('an operation that another one gave way to', () => {
     expect(told).toEqual(['add-standby', ['2026-03-01T12:00:00.000Z dba@control', ...gaveWay.superseded]])
   })
 
+  test('ends with one that found all done, only where it had crossed its point of no return', async () => {
+    for (const isPastPointOfNoReturn of [true, false]) {
+      const told: unknown[] = []
+      await run((log) => fake(log, 'a', { isDone: true }), {
+        journal: { ...gaveWay, before: { ...before, isPastPointOfNoReturn } },
+        lock: lockThatTells(told),
+      })
+      expect(told).toEqual(isPastPointOfNoReturn ? [gaveWay.superseded] : [])
+    }
+  })
+
   test('is unfinished again where it failed and was taken back', async () => {
     const told: unknown[] = []
     await run((log) => fake(log, 'a', { fails: 'not-streaming' }), {
