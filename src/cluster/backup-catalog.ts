@@ -184,6 +184,11 @@ export function chainFrom(
 }
 
 /** By the end of the backup; equal ones by name. */
+/** The order in which they were taken: after a restore into the past an LSN says nothing of it. */
+export function byFinish(a: BackupMetadata, b: BackupMetadata): number {
+  return Date.parse(a.finishedAt) - Date.parse(b.finishedAt) || (a.id < b.id ? -1 : 1)
+}
+
 export function byStop(a: BackupMetadata, b: BackupMetadata): number {
   return compareLsn(a.stopLsn, b.stopLsn) || (a.id < b.id ? -1 : 1)
 }

@@ -2,7 +2,7 @@ import { ReplctlError } from '../errors.ts'
 import type { BackupMetadata } from '../postgres/backup-metadata.ts'
 import { compareLsn } from '../postgres/lsn.ts'
 import { walFileName } from '../postgres/wal-file.ts'
-import { type BackupCatalog, byStop, chainOf, type JudgedBackup, judgeBackups } from './backup-catalog.ts'
+import { type BackupCatalog, byFinish, chainOf, type JudgedBackup, judgeBackups } from './backup-catalog.ts'
 
 export interface ExpiryWish {
   /** So many full backups, the newest, with all that builds on them. */
@@ -30,7 +30,7 @@ export function judgeExpiry(catalog: BackupCatalog, wish: ExpiryWish): Expiry {
   const good = judged.flatMap(({ isGood, metadata }) => (isGood && metadata !== null ? [metadata] : []))
   const fulls = good
     .filter((one) => one.kind === 'full')
-    .toSorted(byStop)
+    .toSorted(byFinish)
     .toReversed()
   if (fulls.length === 0) {
     throw new ReplctlError('no-backup', 'there is no good full backup, so nothing is removed', {
@@ -39,7 +39,7 @@ export function judgeExpiry(catalog: BackupCatalog, wish: ExpiryWish): Expiry {
   }
   const kept = new Set(keptFulls(fulls, wish).map(({ id }) => id))
   // Incremental ones go with the full one they build on, unless they are young enough to keep it.
-  for (const one of good.toSorted(byStop)) {
+  for (const one of good.toSorted(byFinish)) {
     const chain = chainOf(one.id, catalog)
     if (chain.is === 'broken') continue
     const isYoung = one.kind === 'incremental' && isWithin(one, wish)

@@ -209,6 +209,9 @@ const walPageBytes = 8192
 function hasOnlyTornRecord({ instance }: NodeFacts, received: Lsn, fork: Lsn): boolean {
   const replayed = instance?.replayLsn ?? null
   if (instance?.isInRecovery !== true || instance.isReplayPaused || replayed === null) return false
+  // One that replays late has not come to what it has received: whole records may lie there.
+  const delay = instance.settings.recovery_min_apply_delay?.value ?? '0'
+  if (instance.isAwaitingDelay || !/^0\D*$/.test(delay)) return false
   const isPageBoundary = Number.parseInt(received.split('/')[1] ?? '1', 16) % walPageBytes === 0
   return isPageBoundary && lsnDistance(fork, received) <= 2 * walPageBytes && compareLsn(replayed, fork) <= 0
 }

@@ -45,7 +45,8 @@ export class LostTransactions {
   /** Whether the reading began before every transaction that committed after the fork. */
   get reachesFarEnough(): boolean {
     const since = this.#firstNextXid
-    return this.straddlers.every((xid) => since !== null && !xidPrecedes(xid, since))
+    // Without it the oldest open transaction cannot be told from one that began after the fork.
+    return since !== null && this.straddlers.every((xid) => !xidPrecedes(xid, since))
   }
 
   add(record: WalRecord): void {

@@ -140,6 +140,9 @@ export function describeTarget(target: RecoveryTarget): string {
   }
 }
 
+/** What PostgreSQL prints for the time 0, in whichever zone the server logs. */
+const isEpoch = (time: string): boolean => /^(1999-12-31|2000-01-01) /.test(time)
+
 /**
  * Whether the reason that PostgreSQL wrote into the new timeline's history file says that this target was reached.
  * @see src/backend/access/transam/xlogrecovery.c, getRecoveryStopReason
@@ -150,10 +153,15 @@ export function isReasonOf(target: RecoveryTarget, reason: string): boolean {
       return /^no recovery target specified/.test(reason)
     case 'immediate':
       return /^reached consistency/.test(reason)
-    case 'time':
-      return /^(before|after) \d{4}-/.test(reason)
-    case 'lsn':
-      return /^(before|after) LSN /.test(reason)
+    case 'time': {
+      // A server before 13 that ran out of WAL names the kind of target all the same, with a time of nothing: 2000-01-01.
+      const at = /^(?:before|after) (\d{4}-.*)$/.exec(reason)?.[1]
+      return at !== undefined && !isEpoch(at)
+    }
+    case 'lsn': {
+      const at = /^(?:before|after) LSN "?([0-9A-F]+\/[0-9A-F]+)/.exec(reason)?.[1]
+      return at !== undefined && parseLsn(at) !== '0/0'
+    }
     case 'name':
       return reason === `at restore point "${target.name}"`
     case 'xid':

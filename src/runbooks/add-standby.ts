@@ -198,7 +198,7 @@ export function copySteps(
 ): Step[] {
   const slot = inventory.replication.slots && source.name === upstream.name ? node.slotName : undefined
   return [
-    ensureDataDirectory(node.name, 'cloning'),
+    ensureDataDirectory(node.name, 'cloning', source.name),
     takeBaseBackup({ standby: node.name, source, slot, inventory }),
   ]
 }

@@ -61,11 +61,15 @@ done | LC_ALL=C awk -v fork="$3" 'length($0) == 24 && (fork == "" || ("x" substr
   LC_ALL=C sort
 `
 
+/** Through a folder of its own: beside archive_status, archive-push would send whatever is ready after it as well. */
 const pushScript = `
 cd "$2" || exit 70
 shift 2
+owed="$state/owed"
+rm -rf -- "$owed" && mkdir "$owed" || exit 74
+trap 'rm -rf -- "$owed"' EXIT
 for name; do
-  "$state/archive-push" "pg_wal/$name" "$name" || exit
+  ln -s "$PWD/pg_wal/$name" "$owed/$name" && "$state/archive-push" "$owed/$name" "$name" || exit
   mv -f "pg_wal/archive_status/$name.ready" "pg_wal/archive_status/$name.done"
 done
 `

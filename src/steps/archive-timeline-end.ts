@@ -118,20 +118,33 @@ function wishOf(facts: NodeFacts) {
   }
 }
 
+/** Two batches of eight travel at a time, and the later one may arrive before the earlier. */
+const sideBySide = 16
+
 /**
- * The newest go first, until one is met that the archive has: those before it were archived in their order. Where none is
- * met the oldest one is printed that was looked at.
+ * The newest go first, until one is met that the archive has. Those before it were archived in their order, but that some
+ * travelled side by side: so many more are asked for. Where none is met the oldest one is printed that was looked at.
  */
 const pushScript = `
 cd "$2" || exit 70
 push="$state/archive-push"
-wal=pg_wal oldest=$4
+wal=pg_wal oldest=$4 left=
 "$push" "$wal/$3" "$3" || exit
 for name in $(ls "$wal" | LC_ALL=C awk -v end="$4" '
     length($0) == 24 && substr($0, 1, 8) == substr(end, 1, 8) && ("x" $0) < ("x" end)' | LC_ALL=C sort -r); do
+  if [ -n "$left" ]; then
+    [ "$left" -gt 0 ] || break
+    left=$((left - 1))
+    "$state/archive-fetch" --has "$name"
+    status=$?
+    [ $status -ne 0 ] || continue
+    [ $status -eq 1 ] || exit $status
+  fi
   said=$("$push" "$wal/$name" "$name" 2>&1) || { status=$?; printf '%s\\n' "$said" >&2; exit $status; }
-  case $said in *'was already archived'*) oldest=; break ;; esac
-  oldest=$name
+  case $said in
+    *'was already archived'*) oldest= left=\${left:-${sideBySide}} ;;
+    *) [ -n "$left" ] || oldest=$name ;;
+  esac
 done
 printf '%s\\n' "$oldest"
 `
@@ -140,9 +153,5 @@ printf '%s\\n' "$oldest"
 const finishScript = `
 printf '%s\\n' "$3" > "$state/archived_timeline.new" && mv -f "$state/archived_timeline.new" "$state/archived_timeline"
 [ -n "$2" ] || exit 0
-found="$state/fetch.$$.end.log"
-"$state/archive-fetch" "$2" "$found" >/dev/null
-status=$?
-rm -f "$found"
-exit $status
+exec "$state/archive-fetch" --has "$2"
 `

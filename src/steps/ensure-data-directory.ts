@@ -1,11 +1,12 @@
+import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { program, shellScript } from '../command.ts'
-import { pending, type Step, satisfied } from '../engine/step.ts'
+import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
 import { initdbArgs } from '../postgres/base-backup.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
-import { binDirectoryOf, look, majorOf } from './look.ts'
+import { binDirectoryOf, look, lookAtInstance, majorOf } from './look.ts'
 import { isOwn } from './require-data-directory.ts'
 import { noteWalLinkScript, restoreWalLinkScript, walLinkScript } from './wal-link.ts'
 
@@ -47,8 +48,15 @@ ${noteWalLinkScript}chmod 0700 "$dir" || exit 73
 ls -di -- "$dir" | awk '{print $1}'
 `
 
-/** Makes the (empty) data directory and marks it as replctl's own before anything goes into it. */
-export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'cloning'): Step {
+/**
+ * Makes the (empty) data directory and marks it as replctl's own before anything goes into it. Taking that back empties it,
+ * but not of a complete copy while its `source` does not answer: it may be the last one.
+ */
+export function ensureDataDirectory(
+  node: NodeName,
+  phase: 'initialising' | 'cloning',
+  source?: NodeName,
+): Step {
   return {
     title: 'make the data directory and mark it as our own',
     node,
@@ -73,6 +81,7 @@ export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'clo
       const { dataDir } = ctx.node.settings.postgres
       const facts = await look(ctx)
       if (!isOwn(facts, ctx.node.cluster, dataDir) || facts.mark?.phase === 'done') return
+      if (facts.mark?.phase === 'cloned' && source !== undefined) await requireOriginal(ctx, source, facts)
       await ctx.node.output(
         stateScript(
           ctx.node,
@@ -85,6 +94,17 @@ export function ensureDataDirectory(node: NodeName, phase: 'initialising' | 'clo
       await removeStateFile(ctx, node, 'node.json')
     },
   }
+}
+
+/** @throws {ReplctlError} `not-answering` unless the instance that a copy was taken from is there with the same data */
+async function requireOriginal(ctx: StepContext, source: NodeName, copy: NodeFacts): Promise<void> {
+  const there = await lookAtInstance(ctx, source).catch(() => null)
+  if (there !== null && there.systemIdentifier === copy.mark?.systemIdentifier) return
+  throw new ReplctlError('not-answering', `the copy on ${copy.name} stays: ${source} does not answer`, {
+    detail: `It is complete, and nobody can say whether ${source} still has what is in it.`,
+    hint: `Bring ${source} back, or promote a standby; then run the command again.`,
+    node: source,
+  })
 }
 
 function cannotMake(node: NodeName, dataDir: string, failed: ReplctlError): ReplctlError {

@@ -35,6 +35,10 @@ runs() {
 }
 [ -r "/proc/$$/comm" ] || exit 69
 runs && exit 69
+# What sends WAL ahead to the archive outlives the server, and what is not the cluster's history any more must not get there.
+if { read -r ahead < "$state/ahead.pid" && read -r comm < "/proc/$ahead/comm"; } 2>/dev/null; then
+  [ "$comm" != archive-push ] || kill "$ahead" 2>/dev/null
+fi
 umask 077 full=
 if ! printf '%s\\n' "$mark" 2>/dev/null > "$state/fenced.json.new"; then rm -f "$state/fenced.json.new"; full=yes; fi
 if ! cat 2>/dev/null > "$config.replctl-new"; then rm -f "$config.replctl-new"; full=yes; fi

@@ -173,7 +173,9 @@ async function followRecovery(ctx: StepContext, restore: Restore): Promise<Reach
       }
     }
     if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted during the recovery')
-    const now = `${count} ${facts.instance?.replayLsn ?? ''} ${facts.postmaster?.status ?? ''}`
+    // What archive-fetch repeats while it waits is no movement.
+    const told = log.filter((line) => line !== '' && !line.startsWith('archive-fetch:')).at(-1) ?? ''
+    const now = `${count} ${facts.instance?.replayLsn ?? ''} ${facts.postmaster?.status ?? ''} ${told}`
     if (now !== seen) {
       seen = now
       movedAt = Date.now()
@@ -297,12 +299,13 @@ function standsStill(restore: Restore, patienceMs: number, log: string): Replctl
       },
     )
   }
+  // The last checkpoint of a large cache, or a slow disk, may take long without a word.
   return new ReplctlError(
-    'restore-failed',
-    `the recovery stands still for ${Math.round(patienceMs / 1000)} s`,
+    'timeout',
+    `the recovery on ${restore.node.name} stands still for ${Math.round(patienceMs / 1000)} s`,
     {
       detail: `Its log ends with: ${log.trim().split('\n').slice(-6).join('\n')}`,
-      hint: 'If a segment cannot be fetched, "replctl archive check" names it; if the archive host is away, bring it back. Then run the command again.',
+      hint: 'It may still get on: the same command, with a longer --timeout, waits for it; "replctl abort" takes it back.',
       node: restore.node.name,
     },
   )

@@ -9,6 +9,7 @@ import type { Lsn } from '../postgres/lsn.ts'
 import { workLock } from './ensure-data-directory.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew } from './look.ts'
+import { keptFolder, removeKeptFiles } from './prepare-rewind.ts'
 import { isServerFileScript, requireStoppedScript } from './rejoin-scripts.ts'
 import { writeRejoinMark } from './rewind-data-directory.ts'
 
@@ -134,7 +135,9 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
           timeline: there.instance?.timeline ?? 0,
           phase: 'recloning',
         },
-        ...{ bootId, forkLsn, aside, isRedundant, at: new Date().toISOString() },
+        ...{ bootId, forkLsn, aside, at: new Date().toISOString() },
+        // An earlier run that was to keep it is not overruled by one that goes on.
+        isRedundant: isRedundant && (before === null || facts.rejoin?.isRedundant !== false),
         walDirectory:
           found === '' || found.includes(asideMark) ? (facts.rejoin?.walDirectory ?? null) : found,
       })
@@ -179,11 +182,14 @@ export function afterSettingAside(step: Step): Step {
   }
 }
 
+/** A rewind that came to nothing has put the source's files over the node's own: those were kept before it began. */
 const takeOverScript = `
 export LC_ALL=C
 umask 077
-data=$1 target=$2
+data=$2 target=$3
 [ -f "$data/PG_VERSION" ] || exit 0
+kept="$state/${keptFolder}"
+if [ -e "$kept/complete" ]; then data="$kept/files"; fi
 ${isServerFileScript}
 own_names | while IFS= read -r name; do
   is_log "$name" && continue
@@ -208,7 +214,9 @@ export function takeOwnFilesOver({ name, postgres: { dataDir } }: NodeSettings):
     apply: async (ctx) => {
       const { rejoin } = await look(ctx)
       if (rejoin?.aside == null) return
-      const script = shellScript("take the node's own files over", takeOverScript, [rejoin.aside, dataDir])
+      const script = stateScript(ctx.node, "take the node's own files over", takeOverScript, [
+        ...[rejoin.aside, dataDir],
+      ])
       await ctx.node.output(script, { timeoutMs: 600_000 })
     },
     verify: async () => undefined,
@@ -243,6 +251,8 @@ export function removeDirectoryAside(node: NodeName): Step {
   return {
     title: 'remove the old data directory, unless it holds what is nowhere else',
     node,
+    // What streams is the only one from here on: a failure of what comes later must not take that back.
+    pointOfNoReturn: true,
     check: async (ctx) => {
       const { rejoin } = await look(ctx)
       if (rejoin?.method !== 'reclone') return satisfied('there is none')
@@ -257,6 +267,7 @@ export function removeDirectoryAside(node: NodeName): Step {
       } else if (rejoin.aside !== null) {
         ctx.warn(keptAside(node, rejoin.aside))
       }
+      await removeKeptFiles(ctx)
       await removeStateFile(ctx, node, 'rejoin.json')
     },
   }

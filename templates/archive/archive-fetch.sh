@@ -1,5 +1,6 @@
 #!/bin/sh
 # Brings one WAL file back from the archive host. PostgreSQL runs it: restore_command = 'archive-fetch %f %p'.
+# "archive-fetch --has NAME" only asks whether the archive has it: status 0 or 1.
 # "archive-fetch --compare SEGMENT FOLDER [soon]" changes nothing and prints "ahead" if the archive has more of the timeline, from
 # this segment on, than the folder (pg_wal), else "level". With "soon" an archive host that has just not answered is not asked.
 #
@@ -324,6 +325,13 @@ has_its_own() {
 if [ -z "$name" ] || [ -z "$path" ]; then
   echo "archive-fetch: usage: archive-fetch NAME PATH" >&2
   exit 2
+fi
+if [ "$name" = --has ]; then
+  ask has "$system_identifier" "$path" </dev/null >/dev/null
+  asked=$?
+  [ $asked -le 1 ] || cat "$messages" >&2
+  rm -f "$log"
+  exit $asked
 fi
 comparing=no
 if [ "$name" = --compare ]; then

@@ -1,4 +1,4 @@
-import { type BackupCatalog, byStop, judgeBackups } from '../../cluster/backup-catalog.ts'
+import { type BackupCatalog, byFinish, isBackupOn, judgeBackups } from '../../cluster/backup-catalog.ts'
 import { chooseBackupSource } from '../../cluster/choose-backup-source.ts'
 import type { NodeFacts } from '../../cluster/facts.ts'
 import type { NodeName } from '../../cluster/names.ts'
@@ -8,6 +8,7 @@ import { asReplctlError, ReplctlError } from '../../errors.ts'
 import { lookAtJob } from '../../node/jobs.ts'
 import { readCatalog, readCatalogs } from '../../node/read-catalog.ts'
 import { backupId, isBackupId } from '../../postgres/backup-metadata.ts'
+import { parseTimelineHistory } from '../../postgres/timeline-history.ts'
 import { capabilitiesOf } from '../../postgres/versions.ts'
 import { listedBackup, takenText } from '../../report/backups.ts'
 import { takeBackup } from '../../runbooks/backup.ts'
@@ -100,7 +101,7 @@ async function decide(
   )
   const facts = survey.find((one) => one.name === source)
   const major = Math.floor((facts?.instance?.serverVersionNumber ?? 0) / 10_000)
-  const parent = begun === null ? parentOf(wish, major, catalog) : begun.parent
+  const parent = begun === null ? parentOf(wish, major, catalog, facts) : begun.parent
   if (parent !== null && begun === null) requireSummaries(facts)
   const backup = {
     ...{ inventory, archive: archive.settings, id: wish.id, systemIdentifier, parent },
@@ -147,8 +148,13 @@ function requireSummaries(facts: NodeFacts | undefined): void {
   })
 }
 
-/** The backup that an incremental one builds on: the last good one, whatever its kind. */
-function parentOf({ isIncremental }: Wish, major: number, catalog: BackupCatalog): string | null {
+/** The backup that an incremental one builds on: the last good one of the source's own history, whatever its kind. */
+function parentOf(
+  { isIncremental }: Wish,
+  major: number,
+  catalog: BackupCatalog,
+  source: NodeFacts | undefined,
+): string | null {
   if (!isIncremental) return null
   if (!capabilitiesOf(major).incrementalBackup) {
     throw new ReplctlError('incremental-unavailable', `PostgreSQL ${major} has no incremental backups`, {
@@ -157,9 +163,11 @@ function parentOf({ isIncremental }: Wish, major: number, catalog: BackupCatalog
     })
   }
   const good = judgeBackups(catalog).flatMap(({ isGood, metadata }) => (isGood && metadata ? [metadata] : []))
+  const timeline = source?.instance?.timeline ?? 1
+  const line = parseTimelineHistory(source?.instance?.history ?? '', timeline)
   const last = good
-    .filter((one) => one.major === major)
-    .toSorted(byStop)
+    .filter((one) => one.major === major && isBackupOn(line, one))
+    .toSorted(byFinish)
     .at(-1)
   if (last === undefined) {
     throw new ReplctlError(

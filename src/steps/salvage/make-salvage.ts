@@ -111,7 +111,7 @@ async function fill(ctx: StepContext, task: Task): Promise<SalvageRecord> {
   const listed = await folder.writer('transactions.jsonl')
   let transactions = 0
   ctx.progress({ message: `reading what ${lost.committed.size} transactions changed` })
-  const changes = await readChanges(ctx, place.binDirectory, wal, found.lost, (one) => {
+  const { changes, gaps: later } = await readChanges(ctx, place.binDirectory, wal, found.lost, (one) => {
     transactions += 1
     // What goes wrong with the file is told when it is closed.
     listed.write(`${JSON.stringify(one)}\n`).catch(() => undefined)
@@ -124,7 +124,7 @@ async function fill(ctx: StepContext, task: Task): Promise<SalvageRecord> {
   )
   await rows.close()
   await sql.close()
-  const unsalvaged = [...gaps, ...saved.unsalvaged]
+  const unsalvaged = [...gaps, ...later, ...saved.unsalvaged]
   const record: SalvageRecord = {
     ...blank,
     ...saved,
@@ -199,10 +199,11 @@ async function replayGap(
 function segmentsToKeep(
   view: WalView,
   first: bigint,
-  { end, next }: DivergedEnd,
+  { end, next, beyond }: DivergedEnd,
   segmentSizeBytes: number,
 ): readonly string[] {
   if (end === null) return []
+  if (beyond !== null) return [...view.values()].slice(0, Number(beyond - first) + 1)
   const last = segmentNumber(next ?? end, segmentSizeBytes)
   return [...view.values()].slice(0, Number(last - first) + (next === null ? 2 : 1))
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { judgeExpiry } from '../../../src/cluster/judge-expiry.ts'
 import type { BackupMetadata } from '../../../src/postgres/backup-metadata.ts'
-import type { Lsn } from '../../../src/postgres/lsn.ts'
+import type { Lsn, TimelineId } from '../../../src/postgres/lsn.ts'
 import { foundBackup, segments, someBackup, someCatalog } from '../some-backup.ts'
 
 const nowMs = Date.parse('2026-11-30T00:00:00Z')
@@ -32,6 +32,25 @@ describe('retention', () => {
     expect(expire(all, undefined, 2).keep).toEqual(ids(27, 28, 29))
     expect(expire(all, 1, 0).keep).toEqual(ids(29))
     expect(expire(all, undefined, 100).remove).toEqual([])
+  })
+
+  it('after a restore into the past the newest is what was taken last, wherever its LSN is', () => {
+    const restored = backupOf(30, {
+      timeline: 2 as TimelineId,
+      startLsn: '0/19000028' as Lsn,
+      stopLsn: '0/19000100' as Lsn,
+    })
+    const histories = new Map([[2, '1\t0/18800000\tbefore 2026-11-24 13:00:00+00\n']])
+    const backups = [...all, restored]
+    const kept = judgeExpiry(
+      someCatalog(backups, {
+        histories,
+        segments: new Set([...segments(1, 24, 30), ...segments(2, 24, 26)]),
+      }),
+      { keepFull: 2, keepDays: undefined, nowMs },
+    )
+    expect(kept.keep).toEqual(ids(29, 30))
+    expect(kept.firstSegment).toBe(segments(2, 25, 25)[0])
   })
 
   it('both rules together keep what either keeps', () => {

@@ -77,4 +77,14 @@ describe('the target of a recovery', () => {
       expect(describeTarget(target)).toBe(words)
     },
   )
+
+  it.each([
+    [{ toTime: '2026-11-26T05:15:00Z' }, 'before 2000-01-01 00:00:00+00'],
+    [{ toTime: '2026-11-26T05:15:00Z' }, 'before 1999-12-31 16:00:00-08'],
+    [{ toLsn: '0/3000148' }, 'before LSN 0/0'],
+    [{ toXid: '745' }, 'before transaction 0'],
+    [{ toName: 'before release' }, 'at restore point ""'],
+  ])('%j was missed where a server before 13 wrote "%s"', (wish, reason) => {
+    expect(isReasonOf(parseRecoveryTarget(wish), reason)).toBe(false)
+  })
 })
