@@ -273,6 +273,28 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
     ).toMatch(/^tl1-[\w-]+$/)
   })
 
+  it('does not take damage in the middle of the WAL for its end, and keeps what lies behind it', async () => {
+    await quietTrigger()
+    await cutOff('pg3', 'pg2')
+    const written: string[] = []
+    for (let n = 0; n < 4; n++) {
+      await run('pg1', `INSERT INTO item (id, v) VALUES (${900 + n}, 'x')`)
+      written.push(await value('pg1', 'SELECT pg_walfile_name(pg_switch_wal())'))
+    }
+    await cluster.server('pg1').kill9()
+    await reconnect('pg2', 'pg3')
+    await cluster.succeed(['promote', 'pg2'])
+    const { dataDir } = cluster.server('pg1')
+    // Its first record and what follows; the header of the segment stays.
+    const damage = `dd if=/dev/zero of=${dataDir}/pg_wal/${written[1]} bs=40 seek=1 count=400 conv=notrunc`
+    await hosts.exec('pg1', damage)
+    const { salvage: saved } = (await salvage('pg1')).json.result
+    expect(saved.isComplete).toBe(false)
+    expect(saved.unsalvaged.join(' ')).toMatch(/the WAL is damaged behind/)
+    const kept = (await hosts.exec('pg1', `ls ${saved.dir}/wal`)).stdout
+    for (const name of written) expect(kept).toContain(name)
+  })
+
   it('keeps the WAL and lists the transactions of an instance that cannot be started, and says what is missing', async () => {
     await loseAfter("INSERT INTO item (id, v) VALUES (800, 'x')")
     const { dataDir } = cluster.server('pg1')
