@@ -1,12 +1,16 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { timelineOf } from '../cluster/topology.ts'
 import { refusalToDiscard, wayBack } from '../cluster/way-back.ts'
 import { shellScript } from '../command.ts'
-import { pending, refused, type Step, satisfied } from '../engine/step.ts'
+import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
+import { readWalEnd } from '../node/own-wal.ts'
 import { serviceOf } from '../node/service.ts'
 import { removeStartGuard } from '../node/start-guard.ts'
+import { compareLsn } from '../postgres/lsn.ts'
+import { forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
 import { emptyDirectoryScript, emptyTablespacesScript, workLock } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
@@ -123,6 +127,7 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       // A fenced former primary has a standby signal, too, and may hold what nobody else has.
       const refusal = isClone ? null : refusalToDiscard(facts, there)
       if (refusal !== null) return refused(refusal)
+      if (!isClone && (await hasReceivedMore(ctx, facts, there))) return refused(holdsMore(facts, there))
       return pending(`${dataDir} is a standby of this cluster`)
     },
     async apply(ctx) {
@@ -138,6 +143,26 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       })
     },
   }
+}
+
+/** A stopped standby's pg_control tells what it replayed; one that replays late may have received much more. */
+async function hasReceivedMore(ctx: StepContext, facts: NodeFacts, primary: NodeFacts): Promise<boolean> {
+  const timeline = timelineOf(facts)
+  const { instance } = primary
+  if (facts.instance !== null || timeline === null || instance === null || instance.history === null)
+    return false
+  const fork = forkPoint(parseTimelineHistory(instance.history, instance.timeline), timeline)
+  if (fork === undefined) return false
+  const { lastRecord } = await readWalEnd(ctx.node, facts, timeline, fork)
+  return lastRecord !== 'none' && lastRecord !== 'unknown' && compareLsn(lastRecord, fork) >= 0
+}
+
+function holdsMore(facts: NodeFacts, primary: NodeFacts): ReplctlError {
+  return new ReplctlError('node-diverged', `${facts.name} has WAL that ${primary.name} never had`, {
+    detail: 'It had received it, and not replayed it, when it was stopped.',
+    hint: wayBack(facts.name),
+    node: facts.name,
+  })
 }
 
 /** What is to be replaced is nothing, a clone that was begun, or a standby of this cluster: looked at before anything is done. */
