@@ -84,4 +84,5 @@ async function tryOut(arena, ordeal) {
     console.log(`WRONG: ${kit.describeTrial(trial)}`)
     for (const complaint of complaints) console.log(`  ${complaint}`)
   }
+  console.error(`# ${row.name}: ${row.kill} times killed, ${row.cut} times cut off, ${row.wrong} wrong`)
 }

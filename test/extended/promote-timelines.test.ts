@@ -32,8 +32,12 @@ describeOnHosts('promote where not everybody is on the newest timeline', () => {
 
   /** pg1 writes what nobody else gets, three segments further on, and dies; pg2 leads on timeline 2, and pg3 has what was confirmed there. */
   async function loseMuch(): Promise<void> {
-    for (const name of ['pg2', 'pg3']) {
+    // What is on its way to a stopped walreceiver would still arrive: its sender goes first.
+    for (const name of ['pg3', 'pg2']) {
       for (const pid of await hosts.pids(name, 'walreceiver')) await hosts.kill(name, pid, 'SIGSTOP')
+      const sender = `FROM pg_stat_replication WHERE application_name = 'shop_${name}'`
+      await server('pg1').sql(`SELECT pg_terminate_backend(pid) ${sender}`)
+      await server('pg1').awaitSql(`SELECT count(*) = 0 ${sender}`)
     }
     for (let n = 0; n < 3; n++) {
       await server('pg1').sql(`INSERT INTO ledger VALUES (${1000 + n}, 'lost')`)
@@ -43,6 +47,7 @@ describeOnHosts('promote where not everybody is on the newest timeline', () => {
     await server('pg1').kill9()
     for (const name of ['pg2', 'pg3']) {
       for (const pid of await hosts.pids(name, 'walreceiver')) await hosts.kill(name, pid, 'SIGCONT')
+      await server(name).awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
     }
     await cluster.succeed(['promote', 'pg2'])
     await server('pg2').sql("INSERT INTO ledger VALUES (1, 'confirmed on timeline 2')")

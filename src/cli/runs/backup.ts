@@ -143,7 +143,7 @@ function requireSummaries(facts: NodeFacts | undefined): void {
   throw new ReplctlError('incremental-unavailable', `${facts.name} keeps no summaries of its WAL`, {
     detail:
       'summarize_wal is off there. They begin when it is turned on: the first incremental backup needs a full one after that.',
-    hint: 'Set it in the inventory (postgres.parameters: { summarize_wal: on }), then: replctl config apply, replctl backup',
+    hint: `Set it in the inventory (postgres.parameters: { summarize_wal: on }), then: replctl ${facts.instance?.isInRecovery === true ? 'add-standby' : 'init primary'} ${facts.name}, replctl backup`,
     node: facts.name,
   })
 }
