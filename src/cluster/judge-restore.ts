@@ -1,6 +1,7 @@
 import { ReplctlError } from '../errors.ts'
+import { formerPrimaries } from './former-primaries.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
-import { formerPrimaries, twoWriters } from './judge-promotion.ts'
+import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { isForeign } from './record.ts'
 import { isRunningStandby, type Topology } from './topology.ts'

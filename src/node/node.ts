@@ -174,11 +174,16 @@ function countStatements(sql: SqlSession, activity: Activity): SqlSession {
 export function commandFailed(node: string, command: Command, result: CommandResult): ReplctlError {
   const how = result.signal === null ? `exit status ${result.status}` : `signal ${result.signal}`
   const said = (result.stderr.trim() || result.stdout.trim()).split('\n').slice(-12).join('\n')
-  const code = /no space left on device/i.test(result.stderr) ? 'disk-full' : 'remote-command-failed'
-  return new ReplctlError(code, `could not run "${command.title}" on ${node}`, {
-    detail: `It ended with ${how}.${said === '' ? '' : ` It said: ${said}`}`,
-    node,
-  })
+  const isFull = /no space left on device/i.test(result.stderr)
+  return new ReplctlError(
+    isFull ? 'disk-full' : 'remote-command-failed',
+    `could not run "${command.title}" on ${node}`,
+    {
+      detail: `It ended with ${how}.${said === '' ? '' : ` It said: ${said}`}`,
+      hint: isFull ? 'Free some space on that file system, then run the command again.' : undefined,
+      node,
+    },
+  )
 }
 
 /** Sets `$state` from `$1`, a node's `stateDir`. */

@@ -1,0 +1,83 @@
+import type { Inventory } from './inventory.ts'
+import type { NodeName } from './names.ts'
+import { commonRecord, identifierOf, isForeign } from './record.ts'
+import { configuredUpstream, nodeAt, type Topology } from './topology.ts'
+
+/** How sure we are that a former primary cannot write. */
+export const oldPrimaryStates = ['stopped', 'to-stop', 'unreachable'] as const
+export type OldPrimaryState = (typeof oldPrimaryStates)[number]
+
+export interface OldPrimary {
+  readonly node: NodeName
+  readonly state: OldPrimaryState
+}
+
+/**
+ * Nodes that may be, or may come up as, a primary beside the candidate: whoever answers as one; whoever led by the record
+ * or the standbys' own settings, or was `told` to; and any node that runs or stopped without being a standby.
+ */
+export function formerPrimaries(
+  inventory: Inventory,
+  topology: Topology,
+  candidate: NodeName,
+  told?: NodeName,
+): readonly OldPrimary[] {
+  const led = ledUntilNow(inventory, topology, candidate, told)
+  const survey = topology.nodes.map((node) => node.facts)
+  // Beside one that leads, who else led is known; else whoever cannot be seen may have, where nobody's word is new enough.
+  const isAnybody = topology.primary !== candidate && (led.size === 0 || isRecordOld(topology))
+  return topology.nodes.flatMap((node): OldPrimary[] => {
+    const { facts } = node
+    const { name } = node.settings
+    // What is not known to be ours is neither stopped nor fenced: it is somebody else's.
+    if (name === candidate || isForeign(facts, survey)) return []
+    if (facts.unreachable !== null) {
+      return isAnybody || led.has(name) ? [{ node: name, state: 'unreachable' }] : []
+    }
+    if (facts.instance !== null) return facts.instance.isInRecovery ? [] : [{ node: name, state: 'to-stop' }]
+    if (facts.postmaster?.isAlive === true) {
+      return facts.hasStandbySignal ? [] : [{ node: name, state: 'to-stop' }]
+    }
+    if (facts.dataDirectoryState !== 'instance' || identifierOf(facts) === undefined) return []
+    // One that was fenced stays in the plan: an interrupted promotion can be taken back, and it follows the newest primary.
+    if (facts.hasStandbySignal && facts.fence === null) return []
+    return [{ node: name, state: 'stopped' }]
+  })
+}
+
+/** A timeline has begun of which no record that can be read knows: who leads on it is not known. */
+function isRecordOld({ nodes }: Topology): boolean {
+  const record = commonRecord(nodes.map((node) => node.facts))
+  return record !== null && nodes.some(({ facts }) => (facts.instance?.timeline ?? 0) > record.timeline)
+}
+
+/**
+ * Who led last: by the newest record on any node, by where the standbys are told to receive from, and by what a promotion that
+ * was not written down yet has left behind.
+ */
+export function ledUntilNow(
+  inventory: Inventory,
+  topology: Topology,
+  candidate: NodeName,
+  told?: NodeName,
+): Set<string> {
+  const led = new Set<string>(told === undefined || told === candidate ? [] : [told])
+  const known = commonRecord(topology.nodes.map((node) => node.facts))
+  for (const { facts } of topology.nodes) {
+    const isNews = facts.fence !== null && (known === null || known.timeline <= facts.fence.timeline)
+    if (isNews && facts.fence?.newPrimary !== candidate) led.add(facts.fence?.newPrimary ?? '')
+  }
+  const record = topology.nodes
+    .map((node) => node.facts.record)
+    .filter((one) => one !== null)
+    .toSorted((a, b) => b.generation - a.generation)[0]
+  if (record !== undefined && record.primary !== candidate) led.add(record.primary)
+  for (const node of topology.nodes) {
+    if (node.facts.instance?.isInRecovery !== true) continue
+    const upstream = configuredUpstream(node.facts)
+    const name = upstream === null ? null : nodeAt(inventory, upstream.host, upstream.port)
+    const isStandby = topology.nodes.find((one) => one.settings.name === name)?.role === 'standby'
+    if (name !== null && name !== candidate && !isStandby) led.add(name)
+  }
+  return led
+}
