@@ -33,12 +33,15 @@ export interface Command {
   readonly args: readonly string[]
   readonly stdin: string | Uint8Array | Secret | undefined
   readonly runAs: RunAs
+  /** It takes a moment: a shell that replctl has running on the host may run it, between two other things. */
+  readonly isQuick?: true
 }
 
 export interface CommandOptions {
   readonly stdin?: string | Uint8Array | Secret | undefined
   readonly runAs?: RunAs
   readonly title?: string
+  readonly isQuick?: true
 }
 
 /** A program with its arguments: `argv('/usr/bin/pg_ctl', ['-D', dir, 'status'])`. */
@@ -59,7 +62,8 @@ export function shellScript(
   args: readonly string[] = [],
   options: CommandOptions = {},
 ): Command {
-  return { title, script, args, stdin: options.stdin, runAs: options.runAs ?? 'os-user' }
+  const { stdin, runAs = 'os-user', isQuick } = options
+  return { title, script, args, stdin, runAs, ...(isQuick === true ? { isQuick } : {}) }
 }
 
 /**

@@ -51,5 +51,5 @@ function isOf(catalog: BackupCatalog, { cluster }: Inventory): boolean {
 
 /** For commands that only read the archive: nodes that cannot be reached are no hindrance. */
 export async function surveyForArchive(session: ClusterSession): Promise<Survey> {
-  return await surveyNodes([...session.nodes.values()], { isBrief: true })
+  return await surveyNodes([...session.nodes.values()], 'brief')
 }

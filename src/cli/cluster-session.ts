@@ -57,7 +57,13 @@ export async function openInventory(call: Call, inventory: Inventory): Promise<C
   const nodes = new Map(
     inventory.nodes.map((settings) => [
       settings.name,
-      createNode(settings, inventory.cluster, transportTo(settings, call, observer, onDialling), activity),
+      createNode(
+        settings,
+        inventory.cluster,
+        transportTo(settings, call, observer, onDialling),
+        activity,
+        observer,
+      ),
     ]),
   )
   const archiveSettings = archiveHostSettings(inventory)

@@ -52,8 +52,8 @@ export interface Operation {
   readonly wish: Readonly<Record<string, unknown>>
   /** Pure of changes: refuses here, before anything is done. */
   decide(observation: Observation): Decision | Promise<Decision>
-  /** Every moment counts: what this operation does not need is not looked up. */
-  readonly isUrgent?: boolean
+  /** What this operation does not need is not looked up. */
+  readonly depth?: LookDepth
   /** May begin although another operation stopped part-way behind its point of no return. */
   readonly overridesUnfinished?: boolean
 }
@@ -82,7 +82,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
   preloadPg()
   let lock: ClusterLock | null = null
   try {
-    const depth = operation.isUrgent === true ? 'brief' : 'full'
+    const { depth = 'full' } = operation
     if (!call.flags.isDryRun) lock = await lockCluster(call, nodes, listener, depth)
     // Nothing can be held where no host answers: whatever is decided then refuses.
     if (lock?.isHeld === false) {
@@ -90,9 +90,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
       lock = null
     }
     const survey = forgetEnded(
-      await Promise.all(
-        nodes.map((node) => lock?.surveyOf(node.name) ?? surveyNode(node, depth === 'brief')),
-      ),
+      await Promise.all(nodes.map((node) => lock?.surveyOf(node.name) ?? surveyNode(node, depth))),
     )
     const found = unfinishedOf(survey, lock?.foundJournals)
     const resumed = judgeFoundJournal(found, call.command, operation)

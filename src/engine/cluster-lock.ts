@@ -148,7 +148,7 @@ function makeLock(taken: readonly Taken[]): ClusterLock {
     for (const guard of guards) guard.beat().catch(() => undefined)
   }, 5_000)
   beats.unref()
-  for (const { node, guard } of taken) node.watch = guard.look
+  for (const { node, guard } of taken) node.shell = guard
   return {
     isHeld: guards.length > 0,
     foundJournals: guards.flatMap((guard) => guard.foundJournal ?? []),
@@ -182,7 +182,7 @@ function makeLock(taken: readonly Taken[]): ClusterLock {
     },
     release: async () => {
       clearInterval(beats)
-      for (const { node } of taken) node.watch = null
+      for (const { node } of taken) node.shell = null
       await Promise.all(guards.map((guard) => guard.release()))
     },
   }

@@ -239,14 +239,17 @@ class Run {
     if ('inOrder' in part) {
       for (const child of part.inOrder) await this.#runPart(child)
     } else if ('together' in part) {
-      await this.#runTogether(part.together)
+      await this.#runTogether(part.together, part.isOne === true)
     } else {
       await this.#runStep(part)
     }
   }
 
-  /** All parts run to their end: one that fails takes back its own steps and leaves the others alone. */
-  async #runTogether(parts: readonly Plan[]): Promise<void> {
+  /**
+   * All parts run to their end: one that fails takes back its own steps and leaves the others alone, unless all of them are
+   * one thing.
+   */
+  async #runTogether(parts: readonly Plan[], isOne: boolean): Promise<void> {
     const results = await Promise.allSettled(parts.map((part) => this.#runPart(part)))
     const failures = parts.flatMap((part, index) => {
       const result = results[index]
@@ -254,7 +257,7 @@ class Run {
     })
     const [first] = failures
     if (first === undefined) return
-    if (failures.length < parts.length && !this.#isPastPointOfNoReturn) {
+    if (!isOne && failures.length < parts.length && !this.#isPastPointOfNoReturn) {
       const failed = new Set(
         failures.flatMap(({ part, error }) => (mayStillStand(error) ? [] : stepsOf(part))),
       )

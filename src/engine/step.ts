@@ -73,11 +73,19 @@ export interface Step {
 }
 
 /** Steps in order, side by side, or both. */
-export type Plan = Step | { readonly together: readonly Plan[] } | { readonly inOrder: readonly Plan[] }
+export type Plan =
+  | Step
+  | { readonly together: readonly Plan[]; readonly isOne?: true }
+  | { readonly inOrder: readonly Plan[] }
 
 /** Runs its parts at the same time, each part in its own order. */
 export function together(parts: readonly Plan[]): Plan {
   return { together: parts }
+}
+
+/** The same for parts of one thing: where one of them fails, the others do not stand without it. */
+export function asOne(parts: readonly Plan[]): Plan {
+  return { together: parts, isOne: true }
 }
 
 /** Runs its parts one after the other. */

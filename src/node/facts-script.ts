@@ -4,8 +4,8 @@ import { stateVariableScript } from './node.ts'
  * One POSIX sh script that gathers everything the survey needs of a host, in one round trip. It only reads.
  * Sections begin with `@@name` and end with `@@`; arguments: state directory, data directory, bin directory ('' = detect), and
  * `quick` to leave out what does not change within one command (programs, clock, disk), or `brief` where every moment
- * counts: only the programs of the data directory's version are named, and clock, disk and inode are left out. Steps look
- * often, so small files are read by the shell itself: each process that is not started saves milliseconds.
+ * counts: only the programs of the data directory's version are named, and clock, disk and inode are left out. `room` is
+ * the same with the disk. Steps look often, so small files are read by the shell itself: each process that is not started saves milliseconds.
  * The programs are searched where Debian, PGDG's RPMs and Homebrew put them, then in PATH.
  */
 export const factsScript = `
@@ -24,7 +24,7 @@ fi
 if [ -z "$quick" ]; then section clock; date +%s%3N 2>/dev/null; done_; fi
 kind=missing inode=
 if [ -d "$data" ]; then
-  if [ "$quick" != brief ]; then inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }; fi
+  if [ -z "$quick" ] || [ "$quick" = quick ]; then inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }; fi
   if [ -f "$data/PG_VERSION" ]; then kind=instance
   elif ! [ -r "$data" ] || [ -n "$(ls -A -- "$data" | grep -v '^lost+found$')" ]; then
     kind=not-an-instance
@@ -46,7 +46,7 @@ if [ -z "$use" ] && [ -n "$major" ]; then
     if [ -x "$dir/pg_controldata" ]; then use=$dir; break; fi
   done
 fi
-if [ "$quick" = brief ] && [ -n "$major" ] && [ -n "$use" ]; then
+if { [ "$quick" = brief ] || [ "$quick" = room ]; } && [ -n "$major" ] && [ -n "$use" ]; then
   section installed; printf '%s\\tpostgres (PostgreSQL) %s\\n' "$use" "$major"; done_
 elif [ "$quick" != quick ]; then
 section installed
@@ -64,11 +64,11 @@ for dir in "$bin" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/p
 done
 done_
 fi
-if [ -z "$quick" ]; then
+if [ -z "$quick" ] || [ "$quick" = room ]; then
 section disk
 at=$data
 while [ ! -d "$at" ]; do at=$(dirname "$at"); done
-df -Pk -- "$at" 2>/dev/null | sed -n 2p
+df -Pk -- "$at" 2>/dev/null
 done_
 fi
 if [ -z "$use" ] && [ "$kind" = instance ]; then

@@ -4,7 +4,9 @@ import { commandFailed, type Node } from './node.ts'
 
 /** Text of a file; null where there is none. */
 export async function readTextFile(node: Node, path: string): Promise<string | null> {
-  const command = shellScript(`read ${path}`, 'if [ -e "$1" ]; then cat -- "$1"; else exit 66; fi', [path])
+  const command = shellScript(`read ${path}`, 'if [ -e "$1" ]; then cat -- "$1"; else exit 66; fi', [path], {
+    isQuick: true,
+  })
   const result = await node.read(command)
   if (result.status === 66) return null
   if (result.status !== 0) throw commandFailed(node.name, command, result)
@@ -38,10 +40,10 @@ cat > "$new" || exit 74
 if [ -n "$2" ]; then chmod "$2" "$new" || exit 74; elif [ ! -e "$target" ]; then chmod 600 "$new" || exit 74; fi
 sync "$new" 2>/dev/null || sync
 mv -f -- "$new" "$target" || exit 74
-sync "$(dirname "$target")" 2>/dev/null || sync
+sync "\${target%/*}/" 2>/dev/null || sync
 `,
     [path, options.mode ?? ''],
-    { stdin: text },
+    { stdin: text, isQuick: true },
   )
   const result = await node.run(command)
   if (result.status !== 0) {

@@ -1,8 +1,10 @@
+import type { Command } from '../command.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
-import type { RunningCommand } from '../transport/transport.ts'
+import type { CommandResult, RunningCommand } from '../transport/transport.ts'
 import { factsScript } from './facts-script.ts'
 import { LineReader } from './line-reader.ts'
 import { type Node, stateScript } from './node.ts'
+import { carryOutScript, readResult, requestOf } from './shell-request.ts'
 
 /**
  * The script that holds the cluster's lock on one node, and keeps the operation's journal there.
@@ -12,7 +14,8 @@ import { type Node, stateScript } from './node.ts'
  * Nothing of the lock itself is ever written: a full disk neither ends it nor keeps it from being taken. Who holds it and the
  * journal are then missing there; other nodes have them.
  * With `$3` it says what the survey wants of the host as soon as the lock is held: one command less, and nothing
- * that it says can be older than the lock. Later looks go the same way: a shell that runs already costs no login.
+ * that it says can be older than the lock. Later looks and quick commands go the same way: a shell that runs already costs
+ * no login, and what it changes it changes while it holds the lock.
  */
 const guardScript = `
 lock="$state/lock"
@@ -71,6 +74,7 @@ look_around() {
   look "$1" "$data_directory" "$bin_directory" "$2"
   say '@@@'
 }
+${carryOutScript}
 say "locked $journal"
 if [ -n "$3" ]; then look_around "$1" "\${3#full}"; fi
 await_beat
@@ -78,6 +82,7 @@ while IFS= read -r line; do
   case $line in
     beat) await_beat; mark_beat; say beat ;;
     look) look_around "$1" quick ;;
+    run*) carry_out $line || break ;;
     journal*)
       if printf '%s\\n' "\${line#journal }" 2>/dev/null > "$state/journal.new"; then
         sync "$state/journal.new" 2>/dev/null
@@ -95,8 +100,8 @@ done
 over
 `
 
-/** How much of a host is looked at when it is locked; see `factsScript`. */
-export type LookDepth = 'full' | 'brief'
+/** How much of a host is looked at first; see `factsScript`. */
+export type LookDepth = 'full' | 'room' | 'brief'
 
 /** Who holds a cluster: shown to whoever comes second. */
 export interface Holder {
@@ -132,6 +137,8 @@ export interface Guard {
   beat(): Promise<void>
   /** What `factsScript` says of what changes within one command. @throws {ReplctlError} `lock-lost` */
   look(): Promise<string>
+  /** Runs a quick command in its own shell. @throws {ReplctlError} `lock-lost`: then it may have run or not */
+  run(command: Command): Promise<CommandResult>
   /** Gives whether it could be written: not on a full disk, say. Any answer proves as much as a beat. */
   writeJournal(text: string): Promise<boolean>
   /** Removes it, and writes down which operations are over. */
@@ -200,7 +207,7 @@ function makeGuard(
   }
   ready.catch(loseStep)
   let turn: Promise<unknown> = ready.catch(() => undefined)
-  const ask = (line: string, read = () => lines.next(answerMs)): Promise<string> => {
+  const ask = <T>(line: string, read: () => Promise<T>): Promise<T> => {
     const work = turn.then(async () => {
       if (!isHeld) throw lockLost(node.name)
       try {
@@ -213,8 +220,9 @@ function makeGuard(
     turn = work.catch(() => undefined)
     return work
   }
+  const nextLine = () => lines.next(answerMs)
   const tell = async (line: string, expected: string): Promise<void> => {
-    const answer = await ask(line)
+    const answer = await ask(line, nextLine)
     if (answer !== expected) throw lockLost(node.name, `It answered "${answer}".`)
   }
   return {
@@ -230,8 +238,16 @@ function makeGuard(
         facts.catch(loseStep)
         return await facts
       }),
+    run: async (command) => {
+      const { text, token } = requestOf(command)
+      return await ask(text, async () => {
+        const result = readResult(lines, token, answerMs)
+        result.catch(loseStep)
+        return await result
+      })
+    },
     writeJournal: async (text) => {
-      const answer = await ask(`journal ${text}`)
+      const answer = await ask(`journal ${text}`, nextLine)
       if (answer !== 'ok' && answer !== 'failed') throw lockLost(node.name, `It answered "${answer}".`)
       return answer === 'ok'
     },

@@ -3,7 +3,14 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { type Command, program, type Secret, shellScript } from '../command.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
-import type { CommandResult, RunningCommand, RunOptions, Transport } from '../transport/transport.ts'
+import type {
+  CommandResult,
+  RunningCommand,
+  RunOptions,
+  Transport,
+  TransportObserver,
+} from '../transport/transport.ts'
+import { isForRunningShell } from './shell-request.ts'
 import { openSqlSession, presumeSqlSession, type SqlSession } from './sql-session.ts'
 
 /** Where an instance answers, read from its own postmaster.pid. */
@@ -29,6 +36,14 @@ export interface RecentSurvey {
   readonly facts: Promise<NodeFacts>
 }
 
+/** Looks and quick commands go through it without a login of their own. */
+export interface RunningShell {
+  /** What a survey wants of the host. */
+  look(): Promise<string>
+  /** @throws {ReplctlError} `lock-lost` */
+  run(command: Command): Promise<CommandResult>
+}
+
 /** One node that can be touched: its host through a transport, its instance by SQL. */
 export interface Node {
   readonly name: NodeName
@@ -39,8 +54,8 @@ export interface Node {
   known: HostKnowledge | null
   /** The last survey, for steps that follow each other closely; null after a step has changed anything. */
   lastSurvey: RecentSurvey | null
-  /** Says what a survey wants of the host, where something runs there that can: the holder of the cluster's lock. */
-  watch: (() => Promise<string>) | null
+  /** A shell that runs on the host and answers at once: the holder of the cluster's lock. Null where there is none. */
+  shell: RunningShell | null
   /** What replctl did to the cluster so far, on this node and the others. */
   readonly activity: Activity
   /** Resolves for every exit status; rejects where the outcome is unknown. */
@@ -80,6 +95,7 @@ export function createNode(
   cluster: string,
   transport: Transport,
   activity: Activity = { count: 0 },
+  observer?: TransportObserver,
 ): Node {
   let session: { readonly endpoint: string; readonly opened: Promise<SqlSession> } | undefined
   const named = async <T>(work: Promise<T>): Promise<T> => {
@@ -98,6 +114,17 @@ export function createNode(
     // One that a frozen instance never opens, or is busy with a statement that it never answers, goes with the connection.
     await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, 300).unref())])
   }
+  const runByTransport = (command: Command, options: RunOptions | undefined) =>
+    transport.run(command, { timeoutMs: 60_000, ...options })
+  const runInShell = (command: Command): Promise<CommandResult> | null =>
+    node.shell !== null && isForRunningShell(command) ? observed(node.shell, command) : null
+  const observed = async (shell: RunningShell, command: Command): Promise<CommandResult> => {
+    const startedAt = performance.now()
+    observer?.commandStarted?.(transport.host, command)
+    const result = await shell.run(command)
+    observer?.commandFinished?.(transport.host, command, result, performance.now() - startedAt)
+    return result
+  }
   const counted = (sql: SqlSession) => countStatements(sql, activity)
   const node: Node = {
     name: settings.name,
@@ -106,10 +133,16 @@ export function createNode(
     transport,
     known: null,
     lastSurvey: null,
-    watch: null,
+    shell: null,
     activity,
-    run: (command, options) => acting(activity, node.read(command, options)),
-    read: (command, options) => named(transport.run(command, { timeoutMs: 60_000, ...options })),
+    run: (command, options) =>
+      acting(activity, named(runInShell(command) ?? runByTransport(command, options))),
+    // Without the lock nothing is written, but it can still be read.
+    read: (command, options) =>
+      named(
+        runInShell(command)?.catch(() => runByTransport(command, options)) ??
+          runByTransport(command, options),
+      ),
     output: async (command, options) => {
       const result = await node.run(command, options)
       if (result.status !== 0) throw commandFailed(settings.name, command, result)
@@ -203,8 +236,10 @@ export function stateScript(
   script: string,
   args: readonly string[] = [],
   stdin?: string | Secret,
+  options: { readonly isQuick?: true } = {},
 ): Command {
-  return shellScript(title, `${stateDirectoryScript}${script}`, [node.settings.stateDir, ...args], { stdin })
+  const argv = [node.settings.stateDir, ...args]
+  return shellScript(title, `${stateDirectoryScript}${script}`, argv, { stdin, ...options })
 }
 
 /** A PostgreSQL program of the node, e.g. `pgProgram(binaries, 'pg_ctl', ['-D', dir, 'status'])`. */

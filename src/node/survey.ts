@@ -16,22 +16,20 @@ import { parsePostmasterPid } from '../postgres/postmaster-pid.ts'
 import { guardFiles } from '../postgres/start-guard.ts'
 import { parsePostgresVersion } from '../postgres/versions.ts'
 import { factsScript } from './facts-script.ts'
+import type { LookDepth } from './guard.ts'
 import { readInstanceFacts } from './instance-facts.ts'
 import { commandFailed, isSameEndpoint, type Node } from './node.ts'
 import { preloadPg } from './pg-session.ts'
 import { notAnswering } from './sql-session.ts'
 
 /** Observes all nodes at the same time. It only reads; a host that cannot be reached is a fact, not an error. */
-export async function surveyNodes(
-  nodes: readonly Node[],
-  options: { readonly isBrief?: boolean } = {},
-): Promise<NodeFacts[]> {
+export async function surveyNodes(nodes: readonly Node[], depth: LookDepth = 'full'): Promise<NodeFacts[]> {
   preloadPg()
-  return forgetEnded(await Promise.all(nodes.map((node) => surveyNode(node, options.isBrief))))
+  return forgetEnded(await Promise.all(nodes.map((node) => surveyNode(node, depth))))
 }
 
 /** How old facts may be for a step. Nothing was changed by us since they were read. */
-const freshMs = 500
+const freshMs = 1_000
 
 /**
  * Facts that began to be gathered after `notBefore` (`performance.now()`), and hardly more than a moment ago: those of a
@@ -51,11 +49,11 @@ export async function recentFacts(
 }
 
 /**
- * Observes one node: its host and files by one script, its instance by one SQL statement. `isBrief`: minor versions of
+ * Observes one node: its host and files by one script, its instance by one SQL statement. Not `full`: minor versions of
  * the programs do not matter, so they are not started to say theirs.
  */
-export async function surveyNode(node: Node, isBrief = false): Promise<NodeFacts> {
-  return await remember(node, observeNode(node, isBrief))
+export async function surveyNode(node: Node, depth: LookDepth = 'full'): Promise<NodeFacts> {
+  return await remember(node, observeNode(node, depth))
 }
 
 async function remember(node: Node, facts: Promise<NodeFacts>): Promise<NodeFacts> {
@@ -63,11 +61,11 @@ async function remember(node: Node, facts: Promise<NodeFacts>): Promise<NodeFact
   return await facts
 }
 
-async function observeNode(node: Node, isBrief: boolean): Promise<NodeFacts> {
+async function observeNode(node: Node, depth: LookDepth): Promise<NodeFacts> {
   const { dataDir, binDir } = node.settings.postgres
   const command = shellScript('look at the host', factsScript, [
     ...[node.settings.stateDir, dataDir, binDir ?? ''],
-    node.known !== null ? 'quick' : isBrief ? 'brief' : '',
+    node.known !== null ? 'quick' : depth === 'full' ? '' : depth,
   ])
   const askedAt = Date.now()
   const connecting = node.transport.connect()
@@ -86,9 +84,9 @@ export async function surveyLocked(node: Node, output: Promise<string>): Promise
 
 /** By what runs on the host already, else by a command of its own. */
 async function lookAround(node: Node, command: Command): Promise<string> {
-  if (node.watch !== null && node.known !== null) {
+  if (node.shell !== null && node.known !== null) {
     try {
-      return await node.watch()
+      return await node.shell.look()
     } catch {
       // Its holder is gone, which is for others to notice: the host can still be looked at.
     }
@@ -213,7 +211,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
   const suitable = installed.filter((one) => wanted === undefined || one.major === wanted)
   const signals = lines('signal')
   const clock = Number(get('clock'))
-  const disk = get('disk').trim().split(/\s+/)
+  const disk = (get('disk').trim().split('\n').at(-1) ?? '').trim().split(/\s+/)
   const isStandbyByRecoveryConf = /^\s*standby_mode\s*=?\s*'?(on|true|yes|1)/m.test(get('recovery-conf'))
   return {
     name: node.name,

@@ -1,6 +1,6 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import { inWaves, type NewOrder, type Placement } from '../cluster/judge-switchover.ts'
-import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import { asOne, inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import { ensureCheckpointOnTimeline, ensureRecentCheckpoint } from '../steps/checkpoint.ts'
@@ -75,10 +75,14 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
     // Prepared while writes go on; the mark first, so that whoever finds an interrupted switchover knows the two.
     prepareDemotion(exchange, order.returning.upstream, input),
     // Slots before the restartpoint: it would remove WAL that a standby which lags needs.
-    ...holders.flatMap((name) => ensureWantedSlots(name, input.inventory, order.roles)),
-    // With the names of its new standbys before it accepts writes: a commit right after is as safe as one before.
-    ensureSettings(candidate.name, input, order.confirming),
-    ensureHbaLines(candidate.name, input),
+    asOne([
+      ...holders.map((name) => inOrder(ensureWantedSlots(name, input.inventory, order.roles))),
+      // With the names of its new standbys before it accepts writes: a commit right after is as safe as one before.
+      inOrder([
+        ensureSettings(candidate.name, input, order.confirming),
+        ensureHbaLines(candidate.name, input),
+      ]),
+    ]),
     ensureRecentCheckpoint(oldPrimary.name),
     ensureRecentCheckpoint(candidate.name),
 
@@ -100,12 +104,16 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       order.following.filter((one) => !moved.includes(one)),
       [candidate.name, oldPrimary.name, ...moved.map(({ node }) => node.name)],
     ).map((wave) => together(wave.map((one) => inOrder(follow(input, one))))),
-    together(holders.map((name) => dropStaleSlots(name, input.inventory, order.roles))),
     together(
-      holders.map((name) => {
-        const record = ensureClusterRecord(name, { primary: candidate.name, members: order.members })
-        return name === oldPrimary.name ? inOrder([record, ensureNoFenceMark(name)]) : record
-      }),
+      holders.map((name) =>
+        inOrder([
+          dropStaleSlots(name, input.inventory, order.roles),
+          together([
+            ensureClusterRecord(name, { primary: candidate.name, members: order.members }),
+            ...(name === oldPrimary.name ? [ensureNoFenceMark(name)] : []),
+          ]),
+        ]),
+      ),
     ),
   ])
 }

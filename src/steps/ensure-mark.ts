@@ -1,6 +1,7 @@
 import type { NodeFacts, NodeMark } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { look } from './look.ts'
 
@@ -22,20 +23,38 @@ export async function writeMark(
   await writeStateFile(ctx, facts.name, 'node.json', `${JSON.stringify(mark)}\n`)
 }
 
-/** Replaces a file of the state directory as a whole, durably. */
+/** Replaces a file of the state directory as a whole, durably, and reads it back. */
 export async function writeStateFile(
   ctx: StepContext,
   node: NodeName,
   name: string,
   text: string,
 ): Promise<void> {
-  const script = `cat > "$state/$2.new" && { sync "$state/$2.new" 2>/dev/null || sync; } && mv -f "$state/$2.new" "$state/$2"`
-  await ctx.on(node).output(stateScript(ctx.on(node), `write ${name}`, script, [name], text))
+  const script = `cat > "$state/$2.new" && { sync "$state/$2.new" 2>/dev/null || sync; } && mv -f "$state/$2.new" "$state/$2" && cat "$state/$2"`
+  const command = stateScript(ctx.on(node), `write ${name}`, script, [name], text, { isQuick: true })
+  const readBack = await ctx.on(node).output(command)
+  if (readBack === text) return
+  throw new ReplctlError('remote-command-failed', `could not write ${name} on ${node}`, {
+    detail: `It was written, and then held: ${readBack.slice(0, 200)}`,
+    hint: 'Does something else write into the state directory of replctl?',
+    node,
+  })
 }
 
-/** Removes a file of the state directory. */
+/** Removes a file of the state directory; one that is still there afterwards is an error. */
 export async function removeStateFile(ctx: StepContext, node: NodeName, name: string): Promise<void> {
-  await ctx.on(node).output(stateScript(ctx.on(node), `remove ${name}`, 'rm -f "$state/$2"', [name]))
+  await ctx
+    .on(node)
+    .output(
+      stateScript(
+        ctx.on(node),
+        `remove ${name}`,
+        'rm -f "$state/$2" && [ ! -e "$state/$2" ]',
+        [name],
+        undefined,
+        { isQuick: true },
+      ),
+    )
 }
 
 /** A node that streams again is no longer fenced. */
@@ -48,6 +67,8 @@ export function ensureNoFenceMark(node: NodeName): Step {
       return fence === null ? satisfied('there is none') : pending(`it was fenced for ${fence.newPrimary}`)
     },
     apply: (ctx) => removeStateFile(ctx, node, 'fenced.json'),
+    // That it is gone was seen there and then.
+    verify: async () => undefined,
   }
 }
 

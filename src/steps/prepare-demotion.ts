@@ -75,7 +75,9 @@ export function prepareDemotion(exchange: Exchange, upstream: NodeSettings, inpu
       const isAgain = facts.fence?.newPrimary === candidate
       const args = [pathOf(ctx, facts), isAgain ? 'again' : '']
       await ctx.node.output(
-        stateScript(ctx.node, 'write the settings of a standby', prepareScript, args, text),
+        stateScript(ctx.node, 'write the settings of a standby', prepareScript, args, text, {
+          isQuick: true,
+        }),
       )
     },
     verify: async () => undefined,
@@ -83,7 +85,9 @@ export function prepareDemotion(exchange: Exchange, upstream: NodeSettings, inpu
       const facts = await look(ctx)
       if (facts.fence === null) return
       await ctx.node.output(
-        stateScript(ctx.node, 'put the settings back', restoreScript, [pathOf(ctx, facts)]),
+        stateScript(ctx.node, 'put the settings back', restoreScript, [pathOf(ctx, facts)], undefined, {
+          isQuick: true,
+        }),
       )
       await removeStateFile(ctx, oldPrimary, 'fenced.json')
     },

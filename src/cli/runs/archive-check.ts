@@ -17,7 +17,7 @@ export async function run(call: Call): Promise<Answer> {
     const { inventory } = session
     const [{ settings, host }, survey] = await Promise.all([
       openArchive(session),
-      surveyNodes([...session.nodes.values()], { isBrief: true }),
+      surveyNodes([...session.nodes.values()], 'brief'),
     ])
     const { primary } = observeTopology(inventory, survey)
     const systemIdentifier = await archivedIdentifier(survey, host, settings.dir)

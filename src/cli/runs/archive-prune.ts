@@ -16,7 +16,7 @@ export async function run(call: Call): Promise<Answer> {
   try {
     const [{ settings, host }, survey] = await Promise.all([
       openArchive(session),
-      surveyNodes([...session.nodes.values()], { isBrief: true }),
+      surveyNodes([...session.nodes.values()], 'brief'),
     ])
     const { dir } = settings
     const systemIdentifier = await archivedIdentifier(survey, host, dir)

@@ -17,7 +17,7 @@ export async function run(call: Call): Promise<Answer> {
     const { inventory } = session
     const [, survey] = await Promise.all([
       openArchive(session),
-      surveyNodes([...session.nodes.values()], { isBrief: true }),
+      surveyNodes([...session.nodes.values()], 'brief'),
     ])
     const topology = observeTopology(inventory, survey)
     const { state, problems: onHost } = await lookAtArchive(session, survey, topology, undefined)

@@ -40,7 +40,7 @@ export async function promoteIn(session: ClusterSession, call: Call): Promise<An
     session,
     wish: { node: node ?? null, method, ...flags },
     overridesUnfinished: true,
-    isUrgent: true,
+    depth: 'brief',
     decide: (observation) => decide(call, session, observation, { node, method, ...flags }),
   })
 }

@@ -13,7 +13,7 @@ import { paintOf } from '../paint-of.ts'
 export async function statusIn(session: ClusterSession, call: Call): Promise<Answer> {
   const { inventory } = session
   const connected = beginToReachArchive(session)
-  const survey = await surveyNodes([...session.nodes.values()], { isBrief: true })
+  const survey = await surveyNodes([...session.nodes.values()], 'brief')
   const topology = observeTopology(inventory, survey)
   const archive = await lookAtArchive(session, survey, topology, connected)
   const problems = [...diagnose(inventory, topology), ...archive.problems]

@@ -28,6 +28,7 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { node: node ?? null, allowUnarchived },
+      depth: 'room',
       decide: (observation) => decide(session, observation, node, allowUnarchived),
     })
   } finally {

@@ -54,7 +54,7 @@ export async function run(call: Call): Promise<Answer> {
     const { inventory } = session
     const named = findNodes(inventory, (call.args[0] ?? []) as readonly string[]).map((node) => node.name)
     const chosen = named.length === 0 ? inventory.nodes.map((node) => node.name) : named
-    const survey = await surveyNodes([...session.nodes.values()], { isBrief: true })
+    const survey = await surveyNodes([...session.nodes.values()], 'brief')
     const topology = observeTopology(inventory, survey)
     const problems: Problem[] = diagnose(inventory, topology).filter(
       (problem) =>

@@ -154,9 +154,9 @@ describe('taking the lock', () => {
     const { nodes, options } = scene({ pg1: [free()], pg2: [free()] })
     nodes[1]!.transport.connect = () => Promise.reject(new ReplctlError('host-unreachable', 'off'))
     const lock = await acquireClusterLock(nodes, options)
-    expect(nodes.map((node) => node.watch !== null)).toEqual([true, false])
+    expect(nodes.map((node) => node.shell !== null)).toEqual([true, false])
     await lock.release()
-    expect(nodes.map((node) => node.watch)).toEqual([null, null])
+    expect(nodes.map((node) => node.shell)).toEqual([null, null])
   })
 
   test('is given back wherever it was taken, if another operation holds it anywhere', async () => {

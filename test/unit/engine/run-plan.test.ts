@@ -12,6 +12,7 @@ import {
   undoSteps,
 } from '../../../src/engine/run-plan.ts'
 import {
+  asOne,
   inOrder,
   type Plan,
   pending,
@@ -586,6 +587,22 @@ describe('steps side by side', () => {
     expect(ran.states).toEqual(['role applied', 'a1 undone', 'a2 undone', 'b1 applied', 'b2 applied'])
     expect(ran).toMatchObject({ exitCode: 6, hasChanged: true, error: { code: 'start-failed', step: 'a2' } })
     expect(ran.log).not.toContain('clear')
+  })
+
+  test('one part of one thing fails: nothing of the others stands without it, nor what came before', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'mark'),
+        asOne([
+          inOrder([fake(log, 'a1'), fake(log, 'a2', { fails: 'start-failed' })]),
+          inOrder([fake(log, 'b1'), fake(log, 'b2', { isDone: true })]),
+        ]),
+        fake(log, 'stop'),
+      ]),
+    )
+    expect(ran.states).toEqual(['mark undone', 'a1 undone', 'a2 undone', 'b1 undone', 'b2 satisfied'])
+    expect(ran).toMatchObject({ exitCode: 5, hasChanged: false, error: { code: 'start-failed', step: 'a2' } })
+    expect(ran.log.at(-1)).toBe('clear')
   })
 
   test('all parts fail: everything is taken back, also what came before', async () => {

@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Secret, shellScript } from '../../../src/command.ts'
+import { readTextFile, writeTextFile } from '../../../src/node/files.ts'
 import { type Guard, type GuardAnswer, type Holder, tryGuard } from '../../../src/node/guard.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
 import { readHostFacts } from '../../../src/node/survey.ts'
@@ -165,4 +167,67 @@ test('a holder’s file that was cut off is no obstacle', async () => {
   await lock()
   await writeFile(stateFile('holder'), '4711\n{"user":"db')
   expect(await tryGuard(node, holder)).toMatchObject({ is: 'held', holder: null })
+})
+
+test('its shell runs a quick command: arguments, input, output, both streams and status come through letter by letter', async () => {
+  const guard = await lock()
+  const odd = ' it\'s "a\\b" %s $(id) `id` ☃ \t x '
+  const text = `${odd}\n\n\\n --\nno newline at the end`
+  const echo = shellScript(
+    'echo',
+    'printf "%s" "$2"; cat; printf "%s\\n" "$1" >&2; exit 66',
+    [odd, 'first\n'],
+    {
+      stdin: new Secret(text),
+      isQuick: true,
+    },
+  )
+  const [result, journal, next] = await Promise.all([
+    guard.run(echo),
+    guard.writeJournal('one'),
+    guard.run(shellScript('say', 'echo "$#"; echo done', [], { isQuick: true })),
+  ])
+  expect(result).toEqual({ status: 66, signal: null, stdout: `first\n${text}`, stderr: odd })
+  expect(journal).toBe(true)
+  expect(next).toEqual({ status: 0, signal: null, stdout: '0\ndone\n', stderr: '' })
+})
+
+test('a quick command can neither end the shell nor hold the lock after it', async () => {
+  const guard = await lock()
+  const leaves =
+    'trap "echo over" EXIT; ( sleep 600 ) </dev/null >/dev/null 2>&1 & echo $!; exec 3>&1; exit 7'
+  const { status, stdout } = await guard.run(shellScript('leave', leaves, [], { isQuick: true }))
+  const pid = Number(stdout.split('\n')[0])
+  try {
+    expect([status, stdout]).toEqual([7, `${pid}\nover\n`])
+    const unread = shellScript('do not read', 'exit 3', [], { stdin: 'x\n'.repeat(20_000), isQuick: true })
+    expect(await guard.run(unread)).toMatchObject({ status: 3 })
+    await guard.beat()
+    await guard.release()
+    expect((await lockSoon()).is).toBe('locked')
+  } finally {
+    process.kill(pid)
+  }
+})
+
+test('files are read and replaced through it, in order with everything else', async () => {
+  const guard = await lock()
+  node.shell = guard
+  const path = join(home, 'some file')
+  expect(await readTextFile(node, path)).toBeNull()
+  const text = `# ${'it\'s "a\\b" %s $(id) ☃ '.repeat(900)}\n\nlast`
+  await writeTextFile(node, path, text, { mode: '0640' })
+  expect(await readFile(path, 'utf8')).toBe(text)
+  expect(await readTextFile(node, path)).toBe(text)
+  await writeTextFile(node, path, '\n')
+  expect([await readTextFile(node, path), (await stat(path)).mode & 0o777]).toEqual(['\n', 0o640])
+  expect(running).toHaveLength(1)
+  await mkdir(join(home, 'folder'))
+  await expect(writeTextFile(node, join(home, 'folder'), 'x')).rejects.toMatchObject({
+    code: 'remote-command-failed',
+  })
+  // Without the lock nothing is written through it; what only reads finds another way.
+  await guard.release()
+  await expect(writeTextFile(node, path, 'lost')).rejects.toMatchObject({ code: 'lock-lost', node: 'pg1' })
+  expect(await readTextFile(node, path)).toBe('\n')
 })

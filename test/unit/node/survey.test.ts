@@ -253,7 +253,7 @@ describe('a survey', () => {
       node.lastSurvey = null
       await recentFacts(node, check)
       expect(looks()).toBe(2)
-      node.lastSurvey = { at: performance.now() - 501, activity: 0, facts: surveyNode(node) }
+      node.lastSurvey = { at: performance.now() - 1_001, activity: 0, facts: surveyNode(node) }
       await recentFacts(node, check)
       expect(looks()).toBe(4)
     })
