@@ -209,6 +209,8 @@ export interface NodeFacts {
   readonly recoveryConf: string
   /** replctl's rendered recovery settings, as they stand in the file. */
   readonly standbyConf: string
+  /** postgresql.auto.conf: what ALTER SYSTEM and pg_basebackup wrote. */
+  readonly autoConf: string
   /** pg_rewind was begun in the data directory and has not come to its end. */
   readonly hasRewindInProgress: boolean
   readonly rejoin: RejoinMark | null

@@ -23,6 +23,8 @@ export interface ClusterLock {
   surveyOf(node: NodeName): Promise<NodeFacts> | undefined
   /** Proves that the lock is still held on the node that is about to be changed. @throws {ReplctlError} `lock-lost` */
   confirm(node: NodeName): Promise<void>
+  /** Proves as much as a journal that is written: that some node still has the lock. @throws {ReplctlError} `lock-lost` */
+  prove(): Promise<void>
   /**
    * Writes the journal wherever that is possible. With `provenOn` it resolves as soon as those nodes answered: their answers prove
    * the lock there as well (one message does for both), and the others get it meanwhile. @throws {ReplctlError} `lock-lost`,
@@ -157,6 +159,13 @@ function makeLock(taken: readonly Taken[]): ClusterLock {
       const own = guards.filter((guard) => guard.node === node)
       // A node that could not keep a lock: then all the others have to prove that the cluster is still ours.
       await Promise.all((own.length > 0 ? own : guards).map((guard) => guard.beat()))
+    },
+    prove: async () => {
+      const results = await Promise.allSettled(guards.map((guard) => guard.ping()))
+      const lost = results.find((result) => result.status === 'rejected')
+      if (lost !== undefined && results.every((result) => result.status === 'rejected')) {
+        throw asReplctlError(lost.reason)
+      }
     },
     writeJournal: async (text, provenOn = []) => {
       const writes = guards.map((guard) => ({ node: guard.node, done: guard.writeJournal(text) }))

@@ -76,6 +76,10 @@ class Run {
   readonly #isResumed: boolean
   #journal: Journal | null
   #journalTurn: Promise<void> = Promise.resolve()
+  /** A write that waits for its turn, and will hold whatever is begun until then. */
+  #nextWrite: Promise<void> | null = null
+  /** This run's journal lies on the nodes and says that the point of no return is crossed. */
+  #hasToldCrossing = false
   #isPastPointOfNoReturn: boolean
   #hasApplied = false
   #remains = false
@@ -154,6 +158,7 @@ class Run {
     this.#journal = { ...this.#journal, isPastPointOfNoReturn: false }
     await this.#lock?.writeJournal(JSON.stringify(this.#journal))
     this.#isPastPointOfNoReturn = false
+    this.#hasToldCrossing = false
     return false
   }
 
@@ -297,7 +302,8 @@ class Run {
     try {
       await apply.call(step, ctx)
     } finally {
-      this.#forgetFacts()
+      if (step.showsOnlyOnItsNode === true) ctx.node.lastSurvey = null
+      else this.#forgetFacts()
     }
     if (step.verify !== undefined) {
       await step.verify(ctx)
@@ -320,7 +326,10 @@ class Run {
         begun: [...new Set([...this.#journal.begun, stepKey(step)])],
       }
       if (isCrossing) await this.#writeCrossing(step, next, this.#lock)
+      // All of it goes forward from here, whatever was begun: what is left is to prove the lock.
+      else if (this.#hasToldCrossing) await this.#lock.prove()
       else await this.#writeJournal(next)
+      this.#hasToldCrossing ||= next.isPastPointOfNoReturn
     }
     this.#isPastPointOfNoReturn ||= isCrossing
     this.#hasApplied = true
@@ -329,10 +338,15 @@ class Run {
 
   async #writeJournal(journal: Journal, provenOn?: readonly NodeName[]): Promise<void> {
     const lock = this.#lock
-    // Steps that run side by side write one after the other: the last one holds what all of them began.
+    // Steps that run side by side write one after the other, and those that wait meanwhile all at once.
     const merged = { ...journal, begun: [...new Set([...(this.#journal?.begun ?? []), ...journal.begun])] }
     this.#journal = merged
-    const turn = this.#journalTurn.then(() => lock?.writeJournal(JSON.stringify(merged), provenOn))
+    if (provenOn === undefined && this.#nextWrite !== null) return await this.#nextWrite
+    const turn = this.#journalTurn.then(() => {
+      this.#nextWrite = null
+      return lock?.writeJournal(JSON.stringify(this.#journal), provenOn)
+    })
+    if (provenOn === undefined) this.#nextWrite = turn
     this.#journalTurn = turn.catch(() => undefined)
     await turn
   }

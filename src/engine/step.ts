@@ -68,6 +68,8 @@ export interface Step {
   readonly mustNotStandAlone?: true
   /** Its apply acts outside of the cluster (a fence command), or only waits: a failure leaves the cluster unchanged. */
   readonly leavesClusterAlone?: true
+  /** What its apply changes shows in no look at another node. */
+  readonly showsOnlyOnItsNode?: true
   /** Its apply only waits for what is on its way: in a run that changed nothing it is told as satisfied. */
   readonly onlyWaits?: true
 }

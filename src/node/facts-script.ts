@@ -5,11 +5,15 @@ import { stateVariableScript } from './node.ts'
  * Sections begin with `@@name` and end with `@@`; arguments: state directory, data directory, bin directory ('' = detect), and
  * `quick` to leave out what does not change within one command (programs, clock, disk), or `brief` where every moment
  * counts: only the programs of the data directory's version are named, and clock, disk and inode are left out. `room` is
- * the same with the disk. Steps look often, so small files are read by the shell itself: each process that is not started saves milliseconds.
+ * the same with the disk, `quickest` is `quick` without the inode. Steps look often, so small files are read by the shell itself: each process that is not started saves milliseconds.
  * The programs are searched where Debian, PGDG's RPMs and Homebrew put them, then in PATH.
  */
 export const factsScript = `
-data=$2 bin=$3 quick=$4${stateVariableScript}section() { printf '@@%s\\n' "$1"; }
+data=$2 bin=$3 quick=$4 has_inode=yes${stateVariableScript}case $quick in
+brief|room) has_inode= ;;
+quickest) has_inode= quick=quick ;;
+esac
+section() { printf '@@%s\\n' "$1"; }
 done_() { printf '\\n@@\\n'; }
 print_file() {
   while IFS= read -r line || [ -n "$line" ]; do printf '%s\\n' "$line"; done < "$1"
@@ -24,7 +28,7 @@ fi
 if [ -z "$quick" ]; then section clock; date +%s%3N 2>/dev/null; done_; fi
 kind=missing inode=
 if [ -d "$data" ]; then
-  if [ -z "$quick" ] || [ "$quick" = quick ]; then inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }; fi
+  if [ -n "$has_inode" ]; then inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }; fi
   if [ -f "$data/PG_VERSION" ]; then kind=instance
   elif ! [ -r "$data" ] || [ -n "$(ls -A -- "$data" | grep -v '^lost+found$')" ]; then
     kind=not-an-instance
@@ -124,6 +128,7 @@ section recovery-conf
 [ -f "$data/recovery.conf" ] && sed 's/password=[^ ]*/password=***/g' "$data/recovery.conf"
 done_
 show standby-conf "$config/replctl.standby.conf"
+show auto-conf "$data/postgresql.auto.conf"
 show mark "$state/node.json"
 show record "$state/cluster.json"
 show fence "$state/fenced.json"

@@ -75,13 +75,16 @@ look_around() {
   say '@@@'
 }
 ${carryOutScript}
+again=quick
+case $3 in room|brief) again=quickest ;; esac
 say "locked $journal"
 if [ -n "$3" ]; then look_around "$1" "\${3#full}"; fi
 await_beat
 while IFS= read -r line; do
   case $line in
+    ping) say pong ;;
     beat) await_beat; mark_beat; say beat ;;
-    look) look_around "$1" quick ;;
+    look) look_around "$1" "$again" ;;
     run*) carry_out $line || break ;;
     journal*)
       if printf '%s\\n' "\${line#journal }" 2>/dev/null > "$state/journal.new"; then
@@ -135,6 +138,8 @@ export interface Guard {
   readonly isHeld: boolean
   /** Proves that the holder still runs on the node. @throws {ReplctlError} `lock-lost` */
   beat(): Promise<void>
+  /** The same and no sign of life: nothing is written for it. @throws {ReplctlError} `lock-lost` */
+  ping(): Promise<void>
   /** What `factsScript` says of what changes within one command. @throws {ReplctlError} `lock-lost` */
   look(): Promise<string>
   /** Runs a quick command in its own shell. @throws {ReplctlError} `lock-lost`: then it may have run or not */
@@ -232,6 +237,7 @@ function makeGuard(
       return isHeld
     },
     beat: () => tell('beat', 'beat'),
+    ping: () => tell('ping', 'pong'),
     look: () =>
       ask('look', async () => {
         const facts = readFacts(lines)

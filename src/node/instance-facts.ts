@@ -117,7 +117,7 @@ type RawRow = Readonly<Record<string, unknown>>
 
 /** Reads what an instance says of itself, in one round trip. */
 export async function readInstanceFacts(sql: SqlSession, timeoutMs = 10_000): Promise<InstanceFacts> {
-  const raw = await sql.json<RawInstance>(instanceQuery, { timeoutMs })
+  const raw = await sql.json<RawInstance>(instanceQuery, { timeoutMs, name: 'replctl_instance' })
   return {
     serverVersionNumber: raw.version,
     systemIdentifier: raw.system_identifier,

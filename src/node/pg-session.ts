@@ -60,7 +60,7 @@ export async function openPgSession(socket: Duplex, target: SqlTarget): Promise<
     return answer
   }
   const ask = async (sql: string, options: SqlOptions) => {
-    const work = client.query({ text: sql, rowMode: 'array' })
+    const work = client.query({ text: sql, rowMode: 'array', name: options.name })
     work.catch(() => undefined)
     const result = await bounded(work, options.timeoutMs ?? 15_000, 'a statement')
     const last = Array.isArray(result) ? result[result.length - 1] : result

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { program, shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import type { RunningCommand, Transport } from '../transport/transport.ts'
-import { notAnswering, type SqlSession, type SqlTarget, sqlFailed } from './sql-session.ts'
+import { notAnswering, type SqlOptions, type SqlSession, type SqlTarget, sqlFailed } from './sql-session.ts'
 
 interface Answer {
   /** Null: no row came. */
@@ -64,14 +64,22 @@ export async function openPsqlSession(
     const first = answer.rows.split('\x1e')[0]?.split('\x1f')[0] ?? ''
     return first === '\x1d' ? null : first
   }
+  const kept = new Map<string, Promise<unknown>>()
+  const query = async (sql: string, { name, timeoutMs }: SqlOptions = {}): Promise<string | null> => {
+    if (name === undefined) return await ask(sql, timeoutMs)
+    const isKept = kept.get(name) ?? ask(`PREPARE ${name} AS ${sql}`, timeoutMs)
+    kept.set(name, isKept)
+    await isKept
+    return await ask(`EXECUTE ${name}`, timeoutMs)
+  }
   return {
     get isOpen() {
       return reader.isOpen
     },
-    value: (sql, options) => ask(sql, options?.timeoutMs),
-    json: async (sql, options) => JSON.parse((await ask(sql, options?.timeoutMs)) ?? 'null'),
+    value: query,
+    json: async (sql, options) => JSON.parse((await query(sql, options)) ?? 'null'),
     execute: async (sql, options) => {
-      await ask(sql, options?.timeoutMs)
+      await query(sql, options)
     },
     close: async () => {
       reader.close()

@@ -21,6 +21,8 @@ export interface SqlSession {
 export interface SqlOptions {
   /** The call rejects with `not-answering` after this long, whatever the server does. Default 15 s. */
   readonly timeoutMs?: number
+  /** For a statement that is sent again and again: under this name the server keeps its plan. A word in lower case. */
+  readonly name?: string
 }
 
 /**

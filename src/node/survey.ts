@@ -230,6 +230,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     hasStandbySignal: signals.includes('standby.signal') || isStandbyByRecoveryConf,
     recoveryConf: get('recovery-conf'),
     standbyConf: get('standby-conf'),
+    autoConf: get('auto-conf'),
     hasRewindInProgress: signals.includes('rewinding'),
     rejoin: readJson<RejoinMark>(get('rejoin')),
     hasPassfile: signals.includes('passfile'),

@@ -76,12 +76,10 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
     prepareDemotion(exchange, order.returning.upstream, input),
     // Slots before the restartpoint: it would remove WAL that a standby which lags needs.
     asOne([
-      ...holders.map((name) => inOrder(ensureWantedSlots(name, input.inventory, order.roles))),
+      ...holders.flatMap((name) => ensureWantedSlots(name, input.inventory, order.roles)),
       // With the names of its new standbys before it accepts writes: a commit right after is as safe as one before.
-      inOrder([
-        ensureSettings(candidate.name, input, order.confirming),
-        ensureHbaLines(candidate.name, input),
-      ]),
+      ensureSettings(candidate.name, input, order.confirming),
+      ensureHbaLines(candidate.name, input),
     ]),
     ensureRecentCheckpoint(oldPrimary.name),
     ensureRecentCheckpoint(candidate.name),
@@ -104,17 +102,13 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       order.following.filter((one) => !moved.includes(one)),
       [candidate.name, oldPrimary.name, ...moved.map(({ node }) => node.name)],
     ).map((wave) => together(wave.map((one) => inOrder(follow(input, one))))),
-    together(
-      holders.map((name) =>
-        inOrder([
-          dropStaleSlots(name, input.inventory, order.roles),
-          together([
-            ensureClusterRecord(name, { primary: candidate.name, members: order.members }),
-            ...(name === oldPrimary.name ? [ensureNoFenceMark(name)] : []),
-          ]),
-        ]),
+    together(holders.map((name) => dropStaleSlots(name, input.inventory, order.roles))),
+    together([
+      ...holders.map((name) =>
+        ensureClusterRecord(name, { primary: candidate.name, members: order.members }),
       ),
-    ),
+      ensureNoFenceMark(oldPrimary.name),
+    ]),
   ])
 }
 

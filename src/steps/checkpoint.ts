@@ -1,6 +1,6 @@
 import type { NodeName } from '../cluster/names.ts'
-import { pending, type Step, satisfied } from '../engine/step.ts'
-import { ask, look } from './look.ts'
+import { pending, type Step, satisfied, unknownUntil } from '../engine/step.ts'
+import { lookAtInstance, sqlNow } from './look.ts'
 
 /**
  * Makes the new timeline durable in pg_control, so that pg_rewind and standbys that restart see it at once instead of
@@ -10,19 +10,18 @@ export function ensureCheckpointOnTimeline(node: NodeName): Step {
   return {
     title: 'checkpoint, so that pg_control shows the new timeline',
     node,
+    showsOnlyOnItsNode: true,
     check: async (ctx) => {
-      const facts = await look(ctx)
-      if (facts.instance === null || facts.instance.isInRecovery) {
-        return { is: 'unknown', until: 'the promotion' }
-      }
-      const { sql } = await ask(ctx)
+      const instance = await lookAtInstance(ctx)
+      if (instance === null || instance.isInRecovery) return unknownUntil('the promotion')
+      const sql = await sqlNow(ctx)
       const written = await sql.value('SELECT timeline_id::text FROM pg_control_checkpoint()')
-      return Number(written) === facts.instance.timeline
+      return Number(written) === instance.timeline
         ? satisfied(`pg_control says timeline ${written}`)
         : pending(`pg_control says timeline ${written}`)
     },
     apply: async (ctx) => {
-      const { sql } = await ask(ctx)
+      const sql = await sqlNow(ctx)
       await sql.execute('CHECKPOINT', { timeoutMs: Math.max(ctx.timeoutMs, 600_000) })
     },
   }
@@ -44,16 +43,17 @@ export function ensureRecentCheckpoint(node: NodeName): Step {
     title: 'checkpoint while writes go on, so that the stop has little left to write',
     node,
     leavesClusterAlone: true,
+    showsOnlyOnItsNode: true,
     check: async (ctx) => {
-      const facts = await look(ctx)
-      if (facts.instance === null) return satisfied('it is stopped already')
-      const { sql } = await ask(ctx)
-      const bytes = Number(await sql.value(distance(facts.instance.isInRecovery)))
+      const instance = await lookAtInstance(ctx)
+      if (instance === null) return satisfied('it is stopped already')
+      const sql = await sqlNow(ctx)
+      const bytes = Number(await sql.value(distance(instance.isInRecovery)))
       const because = `${bytes} bytes of WAL since the last one`
       return bytes <= littleBytes ? satisfied(because) : pending(because)
     },
     apply: async (ctx) => {
-      const { sql } = await ask(ctx)
+      const sql = await sqlNow(ctx)
       const startedAt = performance.now()
       await sql.execute('CHECKPOINT', { timeoutMs: Math.max(ctx.timeoutMs, 600_000) })
       if (performance.now() - startedAt < longCheckpointMs) return

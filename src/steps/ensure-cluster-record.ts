@@ -13,6 +13,7 @@ export interface RecordWish {
 
 /** One node's copy of the record of who leads and who belongs to the cluster. The live cluster stays the truth. */
 export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
+  let checked: ClusterRecord | null = null
   const wanted = async (ctx: Parameters<Step['check']>[0]) => {
     // Who led may be gone: then what is on record of it stays.
     const [own, primary] = await Promise.all([look(ctx), look(ctx, wish.primary).catch(() => null)])
@@ -44,13 +45,15 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
   return {
     title: 'record who leads and who belongs to the cluster',
     node,
+    showsOnlyOnItsNode: true,
     check: async (ctx) => {
-      const { isWritten } = await wanted(ctx)
+      const { record, isWritten } = await wanted(ctx)
+      checked = record
       return isWritten ? satisfied('the record is right') : pending('the record is missing or older')
     },
     apply: async (ctx) => {
       // Written under the lock, and to every node alike: what the check saw is new enough.
-      const { record } = await wanted({ ...ctx, isChecking: true })
+      const record = checked ?? (await wanted(ctx)).record
       await writeStateFile(ctx, node, 'cluster.json', `${JSON.stringify(record)}\n`)
     },
     // It was read back where it was written.

@@ -62,6 +62,7 @@ export function ensureNoFenceMark(node: NodeName): Step {
   return {
     title: 'take the fence mark away',
     node,
+    showsOnlyOnItsNode: true,
     check: async (ctx) => {
       const { fence } = await look(ctx)
       return fence === null ? satisfied('there is none') : pending(`it was fenced for ${fence.newPrimary}`)

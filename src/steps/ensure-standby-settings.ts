@@ -10,7 +10,7 @@ import { capabilitiesOf } from '../postgres/versions.ts'
 import { restoreCommandOf } from './archive-wish.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { reloadConfiguration } from './ensure-configuration.ts'
-import { ask, look, majorOf } from './look.ts'
+import { ask, look, lookAsChecked, majorOf } from './look.ts'
 import { restartInstance } from './restart-instance.ts'
 
 /**
@@ -31,16 +31,13 @@ export function ensureStandbySettings(
       ? `${dataDir}/recovery.conf`
       : `${facts.configDirectory}/${ownedStandbyFile}`
     const wanted = standbySettingsText(ctx, facts, upstream, { inventory, templates })
-    const [written, live] = await Promise.all([
-      readTextFile(ctx.node, `${dataDir}/postgresql.auto.conf`),
-      readTextFile(ctx.node, path),
-    ])
-    const auto = written ?? ''
+    // What a look shows of recovery.conf has its passwords masked.
+    const live = has.recoveryConf ? await readTextFile(ctx.node, path) : facts.standbyConf
     const names = recoverySettingNames(major)
     const overriding = has.recoveryConf
       ? []
-      : parseConfigFile(auto).filter((entry) => names.includes(entry.name))
-    return { path, wanted, live, auto, overriding, names, has }
+      : parseConfigFile(facts.autoConf).filter((entry) => names.includes(entry.name))
+    return { path, isWritten: live?.trim() === wanted.trim(), wanted, overriding, names, has }
   }
   return {
     title: `render the settings of a standby of ${upstream.name}`,
@@ -48,8 +45,8 @@ export function ensureStandbySettings(
     check: async (ctx) => {
       const facts = await look(ctx)
       if (facts.dataDirectoryState !== 'instance') return unknownUntil('the base backup')
-      const { live, wanted, path, overriding, has } = await plan(ctx, facts)
-      if (live !== wanted) return pending(`${path} is to be written`)
+      const { isWritten, path, overriding, has } = await plan(ctx, facts)
+      if (!isWritten) return pending(`${path} is to be written`)
       if (overriding.length > 0) {
         return pending(`postgresql.auto.conf overrides ${overriding.map((entry) => entry.name).join(', ')}`)
       }
@@ -59,15 +56,16 @@ export function ensureStandbySettings(
         : pending('the running instance has not taken it over')
     },
     apply: async (ctx) => {
-      const facts = await look(ctx)
+      const facts = await lookAsChecked(ctx)
       const { dataDir } = ctx.node.settings.postgres
-      const { live, wanted, path, overriding, auto, names, has } = await plan(ctx, facts)
+      const { isWritten, wanted, path, overriding, names, has } = await plan(ctx, facts)
       if (!facts.hasStandbySignal && !has.recoveryConf) {
         await writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' })
       }
-      if (live !== wanted) await writeTextFile(ctx.node, path, wanted, { mode: '0600' })
+      if (!isWritten) await writeTextFile(ctx.node, path, wanted, { mode: '0600' })
       if (overriding.length > 0) {
-        await writeTextFile(ctx.node, `${dataDir}/postgresql.auto.conf`, removeSettings(auto, names))
+        const auto = `${dataDir}/postgresql.auto.conf`
+        await writeTextFile(ctx.node, auto, removeSettings((await readTextFile(ctx.node, auto)) ?? '', names))
       }
       if (facts.instance !== null && has.reloadsPrimaryConninfo) await reloadConfiguration(ctx, node)
     },

@@ -19,6 +19,14 @@ export async function look(ctx: StepContext, name: NodeName = ctx.node.name): Pr
   return facts
 }
 
+/**
+ * What the check of this very step saw a moment ago, for an apply that has done nothing yet. Only where what the facts decide
+ * proves itself again when it is done: a program that refuses, a file that is written whole.
+ */
+export async function lookAsChecked(ctx: StepContext, name: NodeName = ctx.node.name): Promise<NodeFacts> {
+  return await look({ ...ctx, node: ctx.node, isChecking: true }, name)
+}
+
 /** Facts that were not there before the call: for those who are about to take something away for good. */
 export async function lookAnew(ctx: StepContext, name: NodeName = ctx.node.name): Promise<NodeFacts> {
   const facts = await surveyNode(ctx.on(name))

@@ -11,7 +11,7 @@ import { capabilitiesOf } from '../postgres/versions.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { removeStateFile } from './ensure-mark.ts'
 import { standbySettingsText } from './ensure-standby-settings.ts'
-import { look, majorOf } from './look.ts'
+import { look, lookAsChecked, majorOf } from './look.ts'
 
 /** Under this name the settings wait in the state directory where their presence alone would make a standby (11). */
 export const preparedRecoveryFile = 'recovery.conf.next'
@@ -64,7 +64,7 @@ export function prepareDemotion(exchange: Exchange, upstream: NodeSettings, inpu
       return pending('its settings are written again')
     },
     apply: async (ctx) => {
-      const facts = await look(ctx)
+      const facts = await lookAsChecked(ctx)
       const mark: FenceMark = {
         newPrimary: candidate,
         timeline: facts.instance?.timeline ?? facts.control?.timeline ?? 0,

@@ -3,7 +3,7 @@ import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/
 import { ReplctlError } from '../errors.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
 import { runUnasked } from '../node/start-guard.ts'
-import { awaitState, binDirectoryOf, look } from './look.ts'
+import { awaitState, binDirectoryOf, look, lookAsChecked } from './look.ts'
 
 /**
  * Starts the instance and waits until it answers. `isToLead`: that it is the one to lead has just been proved, under the
@@ -29,7 +29,8 @@ export function startInstance(node: NodeName, { isToLead = false } = {}): Step {
       return pending(facts.postmaster?.isAlive === true ? 'it is starting' : 'it is stopped')
     },
     apply: async (ctx) => {
-      const facts = await look(ctx)
+      // A second server does not start in a data directory that has one.
+      const facts = await lookAsChecked(ctx)
       if (facts.postmaster?.isAlive !== true) {
         const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
         const result = isToLead
@@ -45,6 +46,8 @@ export function startInstance(node: NodeName, { isToLead = false } = {}): Step {
         return now.instance ?? undefined
       })
     },
+    // It was seen to answer.
+    verify: async () => undefined,
     undo: async (ctx) => {
       const facts = await look(ctx)
       if (facts.postmaster?.isAlive !== true) return

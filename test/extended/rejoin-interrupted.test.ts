@@ -17,36 +17,7 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
     ['after pg_rewind', /rewind it with pg_rewind/],
     ['after the own files were put back', /put the node's own files back/],
   ] as const)('killed %s, it gets to the end from another control host', async (_, step) => {
-    await divergePg1()
-    await scene.cluster.server('pg1').kill9()
-    await scene.hosts.restoreLink('pg1')
-    const started = scene.cluster.startReplctl(['rejoin', 'pg1'])
-    let isOver = false
-    void started.finished.then(() => {
-      isOver = true
-    })
-    const hasEnded = (title: RegExp) =>
-      started
-        .stderr()
-        .split('\n')
-        .some((line) => /^[✓·] /.test(line) && title.test(line))
-    if (step === null) {
-      await awaitCondition('pg_rewind is about to start', () => isOver || hasEnded(/try pg_rewind/), {
-        timeoutMs: 300_000,
-        everyMs: 2,
-      })
-      await awaitCondition('pg_rewind was killed', async () => isOver || (await killRewind()), {
-        timeoutMs: 60_000,
-        everyMs: 2,
-      })
-    } else {
-      await awaitCondition(`${step} ended`, () => isOver || hasEnded(step), {
-        timeoutMs: 300_000,
-        everyMs: 2,
-      })
-    }
-    started.kill()
-    await started.finished
+    await killRejoin(step)
     expect(await writersNow(scene.hosts)).toEqual(['pg2'])
     const elsewhere = join(scene.hosts.directory, `elsewhere-${Math.random().toString(36).slice(2)}`)
     await mkdir(elsewhere, { recursive: true })
@@ -60,6 +31,52 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
     const saved = await scene.hosts.exec('pg1', `cat ${state}/salvage/*/rows.jsonl`)
     expect(saved.stdout).toContain('"new":{"id":1}')
   })
+
+  it('what a killed rewind left is replaced by a new copy, with the configuration that the node had', async () => {
+    const line = "application_name = 'written by hand'"
+    await scene.hosts.exec('pg1', `echo "${line}" >> ${data()}/postgresql.conf`)
+    await killRejoin(null)
+    const half = await scene.hosts.exec('pg1', `cat ${data()}/postgresql.conf`)
+    expect(half.stdout).not.toContain(line)
+    const ended = await scene.cluster.replctl(['add-standby', 'pg1', '--reclone', '--yes', '--json'])
+    told(ended).toMatchObject({ exit: 0, changed: true })
+    await expectGoodCluster()
+    expect(await ids('pg1')).toBe('{2}')
+    const now = await scene.hosts.exec('pg1', `cat ${data()}/postgresql.conf`)
+    expect(now.stdout).toContain(line)
+    const saved = await scene.hosts.exec('pg1', `cat ${state}/salvage/*/rows.jsonl`)
+    expect(saved.stdout).toContain('"new":{"id":1}')
+  })
+
+  /** pg1 goes its own way, and replctl is killed while it brings it back: after a step, or (null) while pg_rewind writes. */
+  async function killRejoin(step: RegExp | null): Promise<void> {
+    await divergePg1()
+    await scene.cluster.server('pg1').kill9()
+    await scene.hosts.restoreLink('pg1')
+    const started = scene.cluster.startReplctl(['rejoin', 'pg1'])
+    let isOver = false
+    void started.finished.then(() => {
+      isOver = true
+    })
+    const hasEnded = (title: RegExp) =>
+      started
+        .stderr()
+        .split('\n')
+        .some((line) => /^[✓·] /.test(line) && title.test(line))
+    const title = step ?? /try pg_rewind/
+    await awaitCondition(`${title} ended`, () => isOver || hasEnded(title), {
+      timeoutMs: 300_000,
+      everyMs: 2,
+    })
+    if (step === null) {
+      await awaitCondition('pg_rewind was killed', async () => isOver || (await killRewind()), {
+        timeoutMs: 60_000,
+        everyMs: 2,
+      })
+    }
+    started.kill()
+    await started.finished
+  }
 
   /** What stopped in the middle of it cannot be started, by nobody. */
   async function killRewind(): Promise<boolean> {

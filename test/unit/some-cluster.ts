@@ -106,6 +106,7 @@ export function emptyNode(name: string, changes: Partial<NodeFacts> = {}): NodeF
     hasStandbySignal: false,
     recoveryConf: '',
     standbyConf: '',
+    autoConf: '',
     hasRewindInProgress: false,
     rejoin: null,
     freeBytes: null,

@@ -79,6 +79,7 @@ function fakeLock(log: Log, changes: Partial<ClusterLock> = {}): ClusterLock {
     foundJournals: [],
     surveyOf: () => undefined,
     confirm,
+    prove: async () => void log.push('prove'),
     writeJournal: async (text, provenOn = []) => {
       for (const node of provenOn) await (changes.confirm ?? confirm)(node)
       const { begun, isPastPointOfNoReturn } = JSON.parse(text) as Journal
@@ -368,6 +369,33 @@ describe('the point of no return', () => {
     expect(ran.exitCode).toBe(0)
   })
 
+  test('behind it the journal says all there is to say, and each change only proves the lock', async () => {
+    const ran = await run((log) =>
+      inOrder([fake(log, 'promote', promote), fake(log, 'follow', { hasUndo: false }), fake(log, 'record')]),
+    )
+    const told = ran.log.filter((line) => /^(journal|prove|apply)/.test(line))
+    expect(told).toEqual([
+      ...['journal promote !', 'apply promote', 'prove', 'apply follow', 'prove', 'apply record'],
+    ])
+  })
+
+  test('behind it nothing is changed without the lock', async () => {
+    const lost = new ReplctlError('lock-lost', 'it was lost')
+    const ran = await run((log) => inOrder([fake(log, 'promote', promote), fake(log, 'follow')]), {
+      lock: { prove: () => Promise.reject(lost) },
+    })
+    expect(changes(ran)).toEqual(['apply promote'])
+    expect(ran).toMatchObject({ exitCode: 6, error: { code: 'lock-lost', step: 'follow' } })
+  })
+
+  test('whoever goes on behind it writes the journal once, wherever it was missing', async () => {
+    const ran = await run((log) => inOrder([fake(log, 'follow'), fake(log, 'record')]), {
+      journal: { begun: ['pg1: promote'], isPastPointOfNoReturn: true },
+    })
+    const told = ran.log.filter((line) => /^(journal|prove|apply)/.test(line))
+    expect(told).toEqual(['journal promote follow !', 'apply follow', 'prove', 'apply record'])
+  })
+
   test('is not crossed again where it is satisfied already', async () => {
     const ran = await run((log) => fake(log, 'promote', { ...promote, isDone: true }))
     expect(ran.log).toEqual(['check promote'])
@@ -516,6 +544,26 @@ describe('a step that must not stand alone', () => {
 })
 
 describe('the journal', () => {
+  test('is written once for all that begins while it is being written', async () => {
+    const texts: string[][] = []
+    let finish: () => void = () => undefined
+    const first = new Promise<void>((resolve) => {
+      finish = resolve
+    })
+    const ran = await run((log) => together(['a', 'b', 'c', 'd'].map((title) => fake(log, title))), {
+      lock: {
+        writeJournal: async (text) => {
+          texts.push((JSON.parse(text) as Journal).begun.map((key) => key.slice(-1)))
+          setTimeout(finish, 5)
+          if (texts.length === 1) await first
+        },
+      },
+    })
+    expect(texts.length).toBeLessThan(3)
+    expect(texts.at(-1)?.toSorted()).toEqual(['a', 'b', 'c', 'd'])
+    expect(ran).toMatchObject({ exitCode: 0, states: ['a applied', 'b applied', 'c applied', 'd applied'] })
+  })
+
   test('a change that cannot be announced is not made', async () => {
     const ran = await run((log) => fake(log, 'a'), {
       lock: { writeJournal: () => Promise.reject(new ReplctlError('lock-lost', 'lost')) },

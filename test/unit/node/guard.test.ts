@@ -70,8 +70,10 @@ test('a second holder sees who the first is, word for word, and how fresh its si
   expect(second).toEqual({ is: 'held', node: 'pg1', holder, beatAgeSeconds: expect.any(Number) })
   expect(second.is === 'held' && second.beatAgeSeconds).toBeLessThan(5)
   await guard.beat()
+  await guard.ping()
   await guard.release()
   expect(guard.isHeld).toBe(false)
+  await expect(guard.ping()).rejects.toMatchObject({ code: 'lock-lost', node: 'pg1' })
 })
 
 test('releasing frees it, and leaves neither holder nor beat behind', async () => {

@@ -96,6 +96,7 @@ describe('what the facts script prints is read', () => {
       journal: null,
       holder: null,
       standbyConf: '',
+      autoConf: '',
     })
   })
 
