@@ -2,6 +2,7 @@ import type { BackupCatalog } from '../cluster/backup-catalog.ts'
 import type { Survey } from '../cluster/facts.ts'
 import type { ArchiveSettings, Inventory } from '../cluster/inventory.ts'
 import { archiveHost } from '../cluster/names.ts'
+import { type Problem, problemOf } from '../cluster/problem.ts'
 import { clusterIdentifier } from '../cluster/record.ts'
 import { ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
@@ -52,4 +53,11 @@ function isOf(catalog: BackupCatalog, { cluster }: Inventory): boolean {
 /** For commands that only read the archive: nodes that cannot be reached are no hindrance. */
 export async function surveyForArchive(session: ClusterSession): Promise<Survey> {
   return await surveyNodes([...session.nodes.values()], 'brief')
+}
+
+/** Nodes that could not be asked and did not have to be: a warning each. */
+export function unreachableNodes(survey: Survey): readonly Problem[] {
+  return survey.flatMap((facts) =>
+    facts.unreachable === null ? [] : [problemOf(facts.unreachable, 'warning')],
+  )
 }

@@ -73,6 +73,8 @@ export interface CommandSpec {
   readonly options: readonly OptionSpec[]
   /** Whether its standard output is as it is, also with --json (`schema`, `completion`). */
   readonly isRaw?: true
+  /** It only looks: a signal ends it on the spot. */
+  readonly onlyLooks?: true
   /** Loaded only when the command is called: start-up stays quick. */
   load(): Promise<{ run(call: Call): Promise<Answer> }>
 }

@@ -5,6 +5,8 @@ import type { FenceCommand } from '../steps/fence-unreachable.ts'
 import type { Call } from './command-spec.ts'
 
 const defaultLimitMs = 60_000
+/** How long what was written last is waited for, once the shell has ended. */
+const drainMs = 300
 
 interface Ended {
   readonly status: number | null
@@ -40,7 +42,13 @@ async function runLocally(
     all: true,
     maxBuffer: 1_000_000,
   })
-  const result = await within(limitMs, running, () => {
+  // The shell's own end counts: what it leaves behind may hold its output open for ever.
+  const ended = new Promise<number | null>((resolve) => running.once('exit', resolve))
+  const drained = ended.then(async (exitCode) => {
+    await Promise.race([running, wait(drainMs)])
+    return { exitCode, all: (await Promise.race([running, wait(0)]))?.all ?? '' }
+  })
+  const result = await within(limitMs, Promise.race([running, drained]), () => {
     killGroup(running.pid)
     running.stdout?.destroy()
     running.stderr?.destroy()
@@ -49,6 +57,8 @@ async function runLocally(
     return { status: null, output: `It did not end within ${limitMs / 1000} s and was killed.` }
   return { status: result.exitCode ?? null, output: (result.all ?? '').slice(-2_000) }
 }
+
+const wait = (ms: number) => new Promise<null>((resolve) => setTimeout(() => resolve(null), ms))
 
 /** Null at the deadline: whoever still holds its output open is not waited for. */
 async function within<T>(ms: number, work: Promise<T>, onLate: () => void): Promise<T | null> {
@@ -84,14 +94,19 @@ export function fenceCommandOf(inventory: Inventory, call: Call, limitMs?: numbe
   }
 }
 
-/** Gives one event to the inventory's hook. @throws {ReplctlError} `hook-failed` */
-export async function runHook(inventory: Inventory, call: Call, event: object): Promise<void> {
+/** Gives one event to the inventory's hook, with the node that it is about. @throws {ReplctlError} `hook-failed` */
+export async function runHook(
+  inventory: Inventory,
+  call: Call,
+  event: object,
+  node: NodeSettings | undefined,
+): Promise<void> {
   if (inventory.onEvent === undefined) return
   const { status, output } = await runLocally(
     inventory.onEvent,
     inventory,
     call,
-    undefined,
+    node,
     `${JSON.stringify(event)}\n`,
   )
   if (status === 0) return

@@ -15,7 +15,7 @@ export async function main(process: NodeJS.Process): Promise<number> {
     return exitCodes.ok
   }
   const io = surroundingsOf(process)
-  const interruption = listenToSignals(process)
+  const interruption = listenToSignals(process, io, words)
   let exitCode: number = exitCodes.ok
   const program = makeProgram({
     version: packageVersion,
@@ -23,6 +23,8 @@ export async function main(process: NodeJS.Process): Promise<number> {
     writeError: io.writeError,
     run: async (spec, call) => {
       exitCode = await answer(spec, { ...call, io, signal: interruption })
+      // Its connections are still open, and nobody waits for them.
+      if (spec.onlyLooks === true && interruption.aborted) process.exit(exitCode)
     },
   })
   answerUncaught(process, io, words)
@@ -59,7 +61,8 @@ async function answer(spec: CommandSpec, call: Call): Promise<number> {
   const startedAt = performance.now()
   let given: Answer
   try {
-    given = await (await spec.load()).run(call)
+    const running = (await spec.load()).run(call)
+    given = await (spec.onlyLooks === true ? Promise.race([running, interrupted(call.signal)]) : running)
   } catch (thrown) {
     given = failed(thrown, call)
   }
@@ -74,6 +77,16 @@ async function answer(spec: CommandSpec, call: Call): Promise<number> {
     performance.now() - startedAt,
   )
   return given.exitCode
+}
+
+/** Rejects when the operator wants no answer any more. */
+function interrupted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const end = () =>
+      reject(new ReplctlError('interrupted', 'interrupted by a signal', { detail: 'Nothing was changed.' }))
+    if (signal.aborted) end()
+    else signal.addEventListener('abort', end, { once: true })
+  })
 }
 
 /** The answer of a command that could not be carried out. */
@@ -160,14 +173,23 @@ function commandIn(words: readonly string[]): string {
   return known.toSorted((a, b) => positionOf(a) - positionOf(b))[0] ?? typed
 }
 
-/** The first signal asks the running operation to stop cleanly; the second one ends the process. */
-function listenToSignals(process: NodeJS.Process): AbortSignal {
+/** The first signal asks the running operation to stop cleanly; the second one ends the process, and says so. */
+function listenToSignals(process: NodeJS.Process, io: Surroundings, words: readonly string[]): AbortSignal {
   const controller = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted)
-        process.exit(name === 'SIGINT' ? exitCodes.interrupted : exitCodes.terminated)
-      controller.abort(name)
+      if (!controller.signal.aborted) {
+        controller.abort(name)
+        return
+      }
+      const exitCode = name === 'SIGINT' ? exitCodes.interrupted : exitCodes.terminated
+      const end = () => process.exit(exitCode)
+      const error = new ReplctlError('interrupted', 'interrupted by a second signal', {
+        detail: 'What it was doing may stand half done.',
+        hint: 'Look with "replctl status"; "replctl resume" goes on, "replctl abort" takes it back.',
+      })
+      const given = { ...failed(error), exitCode }
+      report(io, { command: commandIn(words), isJson: words.includes('--json') }, given, 0).then(end, end)
     })
   }
   return controller.signal

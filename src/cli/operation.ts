@@ -1,4 +1,5 @@
 import type { NodeFacts, Survey } from '../cluster/facts.ts'
+import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { type Problem, problemOf } from '../cluster/problem.ts'
 import { observeTopology, type Topology } from '../cluster/topology.ts'
@@ -84,11 +85,6 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
   try {
     const { depth = 'full' } = operation
     if (!call.flags.isDryRun) lock = await lockCluster(call, nodes, listener, depth)
-    // Nothing can be held where no host answers: whatever is decided then refuses.
-    if (lock?.isHeld === false) {
-      await lock.release()
-      lock = null
-    }
     const survey = forgetEnded(
       await Promise.all(nodes.map((node) => lock?.surveyOf(node.name) ?? surveyNode(node, depth))),
     )
@@ -227,10 +223,7 @@ interface AnswerParts {
 
 async function makeAnswer(parts: AnswerParts): Promise<Answer> {
   const { call, decision, outcome, after, warnings, inventory, survey } = parts
-  const own =
-    outcome.error === null && call.options.isAbort !== true
-      ? await decision.result?.(after, outcome)
-      : undefined
+  const own = call.options.isAbort === true ? undefined : await ownResult(decision, after, outcome)
   const result = { ...own, steps: outcome.steps }
   const error = outcome.error === null ? [] : [problemOf(outcome.error)]
   const problems = [...error, ...(decision.problems ?? []), ...warnings, ...bystanders(survey, outcome)]
@@ -244,6 +237,17 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
         problems.findIndex((one) => one.code === problem.code && one.node === problem.node) === index,
     ),
     text: textOf(parts, result),
+  }
+}
+
+/** Of a command that did its work, or got so far that the cluster is another one: who leads now is told also then. */
+async function ownResult(decision: Decision, after: Observation, outcome: Outcome) {
+  if (outcome.error === null) return await decision.result?.(after, outcome)
+  if (!outcome.hasCrossed) return undefined
+  try {
+    return await decision.result?.(after, outcome)
+  } catch {
+    return undefined
   }
 }
 
@@ -268,16 +272,18 @@ const signalCode = (exitCode: number, call: Call): number =>
 /** Gives the event to the hook; its failure is a warning and never changes the exit code. */
 async function reportEvent(call: Call, session: ClusterSession, answer: Answer): Promise<readonly Problem[]> {
   if (session.inventory.onEvent === undefined || call.flags.isDryRun) return []
+  const node = nodeOf(session, answer)
   const document = {
     event: call.command,
     cluster: session.inventory.cluster,
+    node: node?.name ?? null,
     ok: answer.exitCode === 0,
     exit_code: answer.exitCode,
     changed: answer.changed,
     problems: answer.problems,
   }
   try {
-    await runHook(session.inventory, call, document)
+    await runHook(session.inventory, call, document, node)
     return []
   } catch (thrown) {
     return [problemOf(asReplctlError(thrown), 'warning')]
@@ -289,4 +295,16 @@ export function requireReachable(survey: Survey, names: readonly NodeName[]): vo
   for (const facts of survey) {
     if (facts.unreachable !== null && names.includes(facts.name)) throw facts.unreachable
   }
+}
+
+/** The node that an operation was about: who leads after it, its own node, or the one that it began with. */
+function nodeOf({ inventory }: ClusterSession, { result }: Answer): NodeSettings | undefined {
+  const told = (result ?? {}) as {
+    new_primary?: unknown
+    node?: unknown
+    steps?: readonly { node: string }[]
+  }
+  const names = [told.new_primary, told.node, ...(told.steps ?? []).map((step) => step.node)]
+  const found = names.map((name) => inventory.nodes.find((node) => node.name === name))
+  return found.find((node) => node !== undefined) ?? inventory.nodes[0]
 }

@@ -89,7 +89,10 @@ function asParagraphs(text: string): string {
 /** Options of the command itself; those that were not given must not hide the program's. */
 function definedOf(command: Command): Record<string, unknown> {
   return Object.fromEntries(
-    Object.entries(command.opts()).filter(([name]) => command.getOptionValueSource(name) !== 'default'),
+    // What comes from the environment was read by the program itself, where a flag wins over it.
+    Object.entries(command.opts()).filter(([name]) =>
+      ['cli', 'config'].includes(command.getOptionValueSource(name) ?? ''),
+    ),
   )
 }
 

@@ -53,7 +53,7 @@ export interface ArchiveState extends BackupState {
   readonly free_bytes: number | null
   readonly total_bytes: number | null
   /** At the pace of the last day. */
-  readonly seconds_to_full: number | null
+  readonly until_full_seconds: number | null
 }
 
 export interface ArchiveObservation {
@@ -138,7 +138,7 @@ export function observeArchive(seen: ArchiveObservation): {
     bytes_per_day: perDay,
     free_bytes: free,
     total_bytes: measure?.totalBytes ?? null,
-    seconds_to_full:
+    until_full_seconds:
       perDay === null || perDay === 0 || free === null ? null : Math.round((free / perDay) * 86_400),
     ...backups.state,
   }

@@ -70,7 +70,7 @@ function judgeStream(cluster: string, facts: NodeFacts): readonly (readonly [Rep
     // archive_mode was on before, and goes off at a restart only: without a command nothing is ever archived.
     const error = new ReplctlError('archive-failing', `WAL piles up on ${facts.name}`, {
       detail: `archive_mode is still on there, without a command: ${waiting} finished WAL files wait for nobody.`,
-      hint: `WAL is streamed to the archive now; restart ${facts.name}: replctl restart ${facts.name}`,
+      hint: `WAL is streamed to the archive now: restart PostgreSQL on ${facts.name}, a primary after a switchover.`,
       node: facts.name,
     })
     return [[error, 'error']]

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { lstat, writeFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { parse } from 'yaml'
 import { slotNameFor } from '../cluster/replication-names.ts'
@@ -84,15 +84,26 @@ export async function writeNewInventory(path: string, text: string): Promise<voi
     await writeFile(path, text, { flag: 'wx' })
   } catch (thrown) {
     const { code } = thrown as NodeJS.ErrnoException
-    if (code === 'EEXIST') {
-      const hint = 'Remove it first, or name another file with --config.'
-      throw new ReplctlError('inventory-exists', `${path} exists already`, { hint, cause: thrown })
-    }
+    if (code === 'EEXIST') throw existsAlready(path)
     throw new ReplctlError('usage', `could not write ${path}`, {
       detail: `The system says ${code}.`,
       cause: thrown,
     })
   }
+}
+
+/** What {@link writeNewInventory} would refuse. @throws {ReplctlError} `inventory-exists` */
+export async function refuseToOverwrite(path: string): Promise<void> {
+  const isThere = await lstat(path).then(
+    () => true,
+    () => false,
+  )
+  if (isThere) throw existsAlready(path)
+}
+
+function existsAlready(path: string): ReplctlError {
+  const hint = 'Remove it first, or name another file with --config.'
+  return new ReplctlError('inventory-exists', `${path} exists already`, { hint })
 }
 
 function refuseUnusable(cluster: string, hosts: readonly string[]): void {

@@ -18,6 +18,8 @@ export interface RunOptions {
 export interface Outcome {
   readonly steps: readonly StepReport[]
   readonly hasChanged: boolean
+  /** The point of no return is behind it. */
+  readonly hasCrossed: boolean
   readonly error: ReplctlError | null
   readonly exitCode: number
 }
@@ -37,6 +39,7 @@ export function planUndo(plan: Plan, journal: Journal): Outcome {
       .filter(({ step }) => step.undo !== undefined && journal.begun.includes(stepKey(step)))
       .map(({ step, n }) => ({ n, node: step.node, title: step.title, state: 'planned' as const, ms: 0 })),
     hasChanged: false,
+    hasCrossed: false,
     error: null,
     exitCode: exitCodes.ok,
   }
@@ -106,7 +109,9 @@ class Run {
         this.#error = finding.error.with({ step: step.title, node: finding.error.node ?? step.node })
         return
       }
-      this.#finish(step, finding.is === 'satisfied' ? 'satisfied' : 'planned', reasonOf(finding), startedAt)
+      // What only looks has nothing to do, also where it can look only once an earlier step is done.
+      const isDone = finding.is === 'satisfied' || (finding.is === 'unknown' && step.apply === undefined)
+      this.#finish(step, isDone ? 'satisfied' : 'planned', reasonOf(finding), startedAt)
     }
   }
 
@@ -208,6 +213,7 @@ class Run {
           : [{ n: index + 1, node: step.node, title: step.title, state: done.state, ms: done.ms }]
       }),
       hasChanged: this.#hasApplied && (error === null || this.#hasUnfinished()),
+      hasCrossed: this.#isPastPointOfNoReturn,
       error: error === null ? null : error.with({ detail: this.#tellState(error) }),
       exitCode: error === null ? exitCodes.ok : this.#exitCode(error),
     }

@@ -19,6 +19,7 @@ export interface ArchiveToProve {
   readonly inventory: Inventory
   readonly facts: NodeFacts
   readonly timeoutMs: number
+  readonly signal: AbortSignal
   readonly problems: Problem[]
 }
 
@@ -27,7 +28,7 @@ export interface ArchiveToProve {
  * back from the archive host byte for byte, by the same script that a standby would use.
  */
 export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProof | null> {
-  const { node, sql, inventory, facts, timeoutMs, problems } = archive
+  const { node, sql, inventory, facts, timeoutMs, problems, signal } = archive
   if (inventory.archive === undefined) return null
   const startedAt = performance.now()
   const segment = (await sql.value('SELECT pg_walfile_name(pg_switch_wal())')) ?? ''
@@ -43,9 +44,9 @@ export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProo
     )
     return { ok: false, segment, latency_ms: null }
   }
-  const deadline = startedAt + timeoutMs
+  const until = { deadline: startedAt + timeoutMs, signal }
   if (inventory.archive.mode === 'push') {
-    const failure = await awaitArchived(sql, segment, deadline, facts.instance?.archiver?.failedCount ?? 0)
+    const failure = await awaitArchived(sql, segment, until, facts.instance?.archiver?.failedCount ?? 0)
     if (failure !== null) return failed(failure)
   }
   const script = `
@@ -58,11 +59,12 @@ if [ -f "$3/pg_wal/$2" ]; then cmp "$copy" "$3/pg_wal/$2"; else [ -s "$copy" ]; 
   const { dataDir } = node.settings.postgres
   const fetch = () =>
     node.run(stateScript(node, `fetch ${segment}`, script, [segment, dataDir]), {
-      timeoutMs: Math.max(10_000, deadline - performance.now()),
+      timeoutMs: Math.max(Math.min(10_000, timeoutMs), until.deadline - performance.now()),
+      signal,
     })
   let fetched = await fetch()
   // What is streamed is there a moment after the switch.
-  while (fetched.status === archiveStatus.missing && performance.now() < deadline) {
+  while (fetched.status === archiveStatus.missing && performance.now() < until.deadline && !signal.aborted) {
     await new Promise((resolve) => setTimeout(resolve, 50))
     fetched = await fetch()
   }
@@ -74,7 +76,7 @@ if [ -f "$3/pg_wal/$2" ]; then cmp "$copy" "$3/pg_wal/$2"; else [ -s "$copy" ]; 
 async function awaitArchived(
   sql: SqlSession,
   segment: string,
-  deadline: number,
+  { deadline, signal }: { readonly deadline: number; readonly signal: AbortSignal },
   failuresBefore: number,
 ): Promise<string | null> {
   const startedAt = performance.now()
@@ -85,7 +87,11 @@ async function awaitArchived(
     )
     if (state.archived) return null
     const hasFailedNow = state.failures > failuresBefore
-    if (performance.now() > deadline || (hasFailedNow && performance.now() - startedAt > 5_000)) {
+    if (
+      signal.aborted ||
+      performance.now() > deadline ||
+      (hasFailedNow && performance.now() - startedAt > 5_000)
+    ) {
       return `The server's last failure was for ${state.failed ?? 'nothing'}; ${state.failures} failures so far.`
     }
     await new Promise((resolve) => setTimeout(resolve, 20))

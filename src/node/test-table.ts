@@ -65,19 +65,25 @@ export async function removeTestRow(sql: SqlSession, token: string): Promise<voi
   END $$`)
 }
 
+/** How long to poll: until a moment (`performance.now()`), or a signal of the operator's. */
+export interface Until {
+  readonly deadlineMs: number
+  readonly signal: AbortSignal
+}
+
 /** Polls a standby that replays late on purpose until it has received the row's commit. Null: not within the deadline. */
 export async function awaitReceipt(
   sql: SqlSession,
   lsn: Lsn,
   writtenAtMs: number,
-  deadlineMs: number,
+  until: Until,
 ): Promise<number | null> {
   for (;;) {
     const received = await sql.value('SELECT pg_last_wal_receive_lsn()::text')
     if (received !== null && compareLsn(parseLsn(received), lsn) >= 0) {
       return Math.round((performance.now() - writtenAtMs) * 10) / 10
     }
-    if (performance.now() > deadlineMs) return null
+    if (performance.now() > until.deadlineMs || until.signal.aborted) return null
     await wait(3)
   }
 }
@@ -87,11 +93,11 @@ export async function awaitTestRow(
   sql: SqlSession,
   token: string,
   writtenAtMs: number,
-  deadlineMs: number,
+  until: Until,
 ): Promise<number | null> {
   for (;;) {
     if (await canReadTestRow(sql, token)) return Math.round((performance.now() - writtenAtMs) * 10) / 10
-    if (performance.now() > deadlineMs) return null
+    if (performance.now() > until.deadlineMs || until.signal.aborted) return null
     await wait(3)
   }
 }

@@ -94,7 +94,7 @@ export function archiveStatusText(state: ArchiveState, problems: readonly Proble
     ['size', state.files === null ? '-' : `${bytes(state.size_bytes)} in ${state.files} files`],
     ['growth', state.bytes_per_day === null ? '-' : `${bytes(state.bytes_per_day)} a day`],
     ['disk', `${bytes(state.free_bytes)} of ${bytes(state.total_bytes)} free`],
-    ['full in', state.seconds_to_full === null ? '-' : formatDuration(state.seconds_to_full * 1000)],
+    ['full in', state.until_full_seconds === null ? '-' : formatDuration(state.until_full_seconds * 1000)],
   ]
   return `${columns(rows.map(([title = '', text = '']) => [paint.dim(title), text]))}${
     problems.length === 0 ? '' : `\n${problemsText(problems, paint)}`

@@ -5,7 +5,7 @@ import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
-import { ensureArchiving } from '../steps/ensure-archiving.ts'
+import { ensureArchiving, requireArchiveHost } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureDataDirectory } from '../steps/ensure-data-directory.ts'
@@ -74,6 +74,7 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
   const waves = wavesOf(standbys)
   const isNew = (node: NodeSettings) => standbys.some((standby) => standby.node.name === node.name)
   return inOrder([
+    ...standbys.flatMap(({ node }) => requireArchiveHost(input, node)),
     ...standbys.flatMap((standby) =>
       preconditions(standby, isNew(standby.source) ? primary : standby.source, primary),
     ),

@@ -1,9 +1,8 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
-import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
-import { ensureArchiving } from '../steps/ensure-archiving.ts'
+import { ensureArchiving, requireArchiveHost } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureMarkedAsBuilt } from '../steps/ensure-mark.ts'
@@ -16,33 +15,33 @@ import { requireFreePort } from '../steps/require-environment.ts'
 import { requireForeignRoleMatches } from '../steps/require-foreign-role.ts'
 import { ensureSettingsInForce, requireSoundConfiguration } from '../steps/restart-for-settings.ts'
 import { startInstance } from '../steps/start-instance.ts'
+import type { InitWish } from './init-primary.ts'
 
 /**
  * Takes over an instance that replctl did not make, running or stopped, and makes it the cluster's primary. Its data is
  * not touched; the operator's own files stay where they are, and get one line (postgresql.conf) and one marked block
  * (pg_hba.conf). What it has and is good enough stays. A running instance is reloaded, and restarted only where a changed
  * setting needs that. Until the end a failure puts the files back as they were, and the instance with them.
- * `members`: who belongs to the cluster already, where this is run again.
  */
 export function adoptPrimary(
   input: ClusterInput,
   node: NodeSettings,
-  members: readonly NodeName[] = [node.name],
+  { members, confirming }: InitWish = { members: [node.name], confirming: [] },
 ): Plan {
   const { name } = node
-  const standbys = members.filter((member) => member !== name)
-  const wish = { ...input, standbys }
+  const wish = { ...input, standbys: confirming }
   const { replication } = input.inventory
   return inOrder([
     requireAdoptableInstance(node),
     requireBinaries(name, node.postgres.version),
     requireFreePort(name),
+    ...requireArchiveHost(input, node),
     ...requireArchiveStream(input, name),
     requireSettingsNotOverridden(node, wish),
     requireForeignRoleMatches(node, replication),
     rememberInstance(node, wish),
     ...ensureArchiving(input, node),
-    ensureSettings(name, input, standbys, { isAdopting: true }),
+    ensureSettings(name, input, confirming, { isAdopting: true }),
     requireSoundConfiguration(node),
     startInstance(name),
     ensureHbaLines(name, input),

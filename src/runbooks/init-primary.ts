@@ -3,7 +3,7 @@ import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
-import { ensureArchiving } from '../steps/ensure-archiving.ts'
+import { ensureArchiving, requireArchiveHost } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureDataDirectory, ensureInitialised } from '../steps/ensure-data-directory.ts'
@@ -15,15 +15,23 @@ import { requireDataDirectoryForPrimary } from '../steps/require-data-directory.
 import { requireFreePort } from '../steps/require-environment.ts'
 import { startInstance } from '../steps/start-instance.ts'
 
+/** Where a primary is made anew, it is the only one; where this is run again, there are others. */
+export interface InitWish {
+  /** Who belongs to the cluster. */
+  readonly members: readonly NodeName[]
+  /** Standbys that are to confirm commits in sync and quorum mode. */
+  readonly confirming: readonly NodeName[]
+}
+
 /**
  * Makes a node the cluster's primary: initialises its data directory, renders its configuration, starts it.
  * Nothing but an empty (or missing) data directory is used; every step can be repeated, and until it is marked as built a failure
- * takes back what was made. `members`: who belongs to the cluster already, where this is run again.
+ * takes back what was made.
  */
 export function initPrimary(
   input: ClusterInput,
   node: NodeSettings,
-  members: readonly NodeName[] = [node.name],
+  { members, confirming }: InitWish = { members: [node.name], confirming: [] },
 ): Plan {
   const { name } = node
   const { replication } = input.inventory
@@ -31,15 +39,12 @@ export function initPrimary(
     requireBinaries(name, node.postgres.version),
     requireDataDirectoryForPrimary(name),
     requireFreePort(name),
+    ...requireArchiveHost(input, node),
     ...requireArchiveStream(input, name),
     ensureDataDirectory(name, 'initialising'),
     ensureInitialised(name),
     ...ensureArchiving(input, node),
-    ensureSettings(
-      name,
-      input,
-      members.filter((member) => member !== name),
-    ),
+    ensureSettings(name, input, confirming),
     ensureHbaLines(name, input),
     startInstance(name),
     ensurePassfile(name, replication, name),

@@ -7,6 +7,7 @@ import { archiveOwed } from '../steps/archive-owed.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { dropUnwantedSlots } from '../steps/drop-unwanted-slots.ts'
+import { requireArchiveHost } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
@@ -75,6 +76,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
       ...{ node: name, primary: primary.name, reasons: wish.reasons },
       isSecondWriter: wish.runsAs === 'writer',
     }),
+    ...requireArchiveHost(input, node),
     requireSameMajorVersion(name, primary.name),
     ...(wish.method === 'reclone'
       ? [requireRoomForSecondCopy(name, primary.name)]

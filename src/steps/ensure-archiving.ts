@@ -3,7 +3,7 @@ import type { ArchiveSettings, NodeSettings } from '../cluster/inventory.ts'
 import { archiveHost, type NodeName } from '../cluster/names.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
-import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
@@ -33,9 +33,65 @@ export function ensureArchiving(
   if (archive === undefined) return []
   return [
     ensureArchiveKey(node),
-    ensureKeyIsLetIn(input, node, archive, knownIdentifier),
-    ensureArchiveScripts(input, node, archive, knownIdentifier),
+    whereArchiveAnswers(node, ensureKeyIsLetIn(input, node, archive, knownIdentifier)),
+    whereArchiveAnswers(node, ensureArchiveScripts(input, node, archive, knownIdentifier)),
   ]
+}
+
+/**
+ * Before anything is done: the archive host answers. A node that was equipped before goes on without it; PostgreSQL keeps its
+ * WAL meanwhile. One that was not has nowhere to archive to, and nothing is begun.
+ */
+export function requireArchiveHost({ inventory }: ClusterInput, node: NodeSettings): readonly Step[] {
+  const { archive } = inventory
+  if (archive === undefined) return []
+  return [
+    {
+      title: `require that the archive host ${archive.host} answers`,
+      node: node.name,
+      check: async (ctx) => {
+        const why = await archiveAbsence(ctx)
+        if (why === null) return satisfied('it answers')
+        if (!(await isEquipped(ctx, node))) return refused(why)
+        ctx.warn(why)
+        return satisfied('it does not; the node has what it needs to archive from before')
+      },
+    },
+  ]
+}
+
+/** Why the archive host cannot be reached; null where it can. */
+async function archiveAbsence(ctx: StepContext): Promise<ReplctlError | null> {
+  try {
+    await ctx.on(archiveHost).transport.connect()
+    return null
+  } catch (thrown) {
+    return asReplctlError(thrown).with({ node: archiveHost })
+  }
+}
+
+/** Whether an earlier run gave the node its key and its scripts. */
+async function isEquipped(ctx: StepContext, node: NodeSettings): Promise<boolean> {
+  const facts = await look(ctx)
+  const state = stateDirectoryOf(facts.home, node)
+  const [key, push] = await Promise.all([
+    readPublicKey(ctx, node, facts),
+    readTextFile(ctx.node, `${state}/${archiveFiles.push}`),
+  ])
+  return key !== null && push !== null
+}
+
+/** Looks where the archive host answers; an equipped node is left as it is where it does not. */
+function whereArchiveAnswers(node: NodeSettings, step: Step): Step {
+  return {
+    ...step,
+    check: async (ctx) => {
+      const isAway = (await archiveAbsence(ctx)) !== null
+      return isAway && (await isEquipped(ctx, node))
+        ? satisfied('the archive host is away: what is there from before stays')
+        : await step.check(ctx)
+    },
+  }
 }
 
 function ensureArchiveKey(node: NodeSettings): Step {

@@ -11,6 +11,7 @@ and foreign segments, two copies that differ, and what killed pushes left. --dee
 Exit code 9 when anything is missing or damaged.`,
   examples: ['replctl archive check', 'replctl archive check --deep --json'],
   options: [{ flags: '--deep', summary: 'unpack every segment to its end' }],
+  onlyLooks: true,
   load: () => import('../runs/archive-check.ts'),
 }
 
@@ -23,6 +24,7 @@ archive host, and how fast the archive grows. Exit code 9 when archiving fails o
 meanwhile and catches up by itself.`,
   examples: ['replctl archive status', 'replctl archive status --json'],
   options: [],
+  onlyLooks: true,
   load: () => import('../runs/archive-status.ts'),
 }
 

@@ -34,6 +34,7 @@ export const backupList: CommandSpec = {
 that lacks one, or that "backup verify" found damaged is shown as not restorable, with the reason.`,
   examples: ['replctl backup list', 'replctl backup list --json | jq -r .result.backups[-1].id'],
   options: [],
+  onlyLooks: true,
   load: () => import('../runs/backup-list.ts'),
 }
 
@@ -46,6 +47,7 @@ hashed again on the archive host: any damage, a missing and an extra file is fou
 headers are read, and gaps named. What is found stays known to "backup list" and "restore". Exit code 9 if anything is wrong.`,
   examples: ['replctl backup verify', 'replctl backup verify 20261126T061500Z --json'],
   options: [],
+  onlyLooks: true,
   load: () => import('../runs/backup-verify.ts'),
 }
 

@@ -9,5 +9,6 @@ tries a replication login from each standby's host to the primary and back. It c
 would be in the way.`,
   examples: ['replctl doctor', 'replctl doctor pg2 pg3'],
   options: [],
+  onlyLooks: true,
   load: () => import('../runs/doctor.ts'),
 }

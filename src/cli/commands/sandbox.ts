@@ -49,5 +49,6 @@ export const sandboxStatus: CommandSpec = {
   description: 'As "replctl status", with the folder, the inventory and the URLs.',
   examples: ['replctl sandbox status'],
   options: [dirOption],
+  onlyLooks: true,
   load: () => import('../runs/sandbox-status.ts'),
 }

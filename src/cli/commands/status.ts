@@ -8,5 +8,6 @@ export const status: CommandSpec = {
 each problem comes with the command that mends it.`,
   examples: ['replctl status', 'replctl status --json'],
   options: [],
+  onlyLooks: true,
   load: () => import('../runs/begin-status.ts'),
 }

@@ -11,7 +11,7 @@ import { askYes, canAsk } from '../ask-yes.ts'
 import type { ClusterSession } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { type Decision, type Observation, operate, paintOf, requireReachable } from '../operation.ts'
-import { membersWith, refuseFormerMember, refuseSecondPrimary } from './init-primary.ts'
+import { refuseFormerMember, refuseSecondPrimary, wishFor } from './init-primary.ts'
 
 /** `replctl init primary [NODE] --adopt`. */
 export async function adoptPrimary(call: Call, session: ClusterSession, node: NodeSettings): Promise<Answer> {
@@ -31,8 +31,8 @@ async function decide(
   const { inventory, templates } = session
   const input = { inventory, templates }
   requireReachable(observation.survey, [settings.name])
-  const members = membersWith(observation, settings.name)
-  const plan = adoptPrimarySteps(input, settings, members)
+  const wish = wishFor(observation, inventory, settings)
+  const plan = adoptPrimarySteps(input, settings, wish)
   // What was begun can be taken back whatever the instance looks like now.
   if (call.options.isAbort === true) return { plan }
   refuseSecondPrimary(observation, settings.name)
@@ -44,7 +44,7 @@ async function decide(
   if (refusal !== null) throw refusal
   const assessment = await assessOrRefuse(node, facts, {
     ...input,
-    standbys: members.filter((member) => member !== settings.name),
+    standbys: wish.confirming,
   })
   const report = reportOf(assessment)
   showDiff(call, facts, report)

@@ -5,7 +5,7 @@ import { readArchive } from '../../node/read-archive.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { archiveCheckJson, archiveCheckText } from '../../report/archive.ts'
 import { archivedIdentifier } from '../archive-access.ts'
-import { openArchive } from '../archive-session.ts'
+import { openArchive, unreachableNodes } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { paintOf } from '../operation.ts'
@@ -42,7 +42,7 @@ export async function run(call: Call): Promise<Answer> {
       changed: false,
       cluster: inventory.cluster,
       result: archiveCheckJson(content, verdict),
-      problems: verdict.problems,
+      problems: [...verdict.problems, ...unreachableNodes(survey)],
       text: archiveCheckText(content, verdict, paintOf(call, 'out')),
     }
   } finally {

@@ -1,3 +1,4 @@
+import { archiveHost } from '../../cluster/names.ts'
 import { exitCodes, ReplctlError } from '../../errors.ts'
 import { pruneArchive } from '../../node/prune-archive.ts'
 import { type ArchivedBackup, readArchive, readBackupStarts } from '../../node/read-archive.ts'
@@ -6,7 +7,7 @@ import { compareLsn, type Lsn, parseLsn } from '../../postgres/lsn.ts'
 import { walFileName, walFileStart } from '../../postgres/wal-file.ts'
 import { formatBytes } from '../../report/bytes.ts'
 import { archivedIdentifier } from '../archive-access.ts'
-import { openArchive } from '../archive-session.ts'
+import { openArchive, unreachableNodes } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 
@@ -30,14 +31,20 @@ export async function run(call: Call): Promise<Answer> {
     const from = keepFrom(call.options.keepFrom as string | undefined, backups)
     const before = walFileName(1, from, size)
     requireNothingNeeded(walFileStart(before, size), backups)
+    const startedAt = performance.now()
     const pruned = await pruneArchive(host, { ...place, before, isDryRun: call.flags.isDryRun })
+    const ms = Math.round(performance.now() - startedAt)
+    const state = pruned.files === 0 ? 'satisfied' : call.flags.isDryRun ? 'planned' : 'applied'
     const what = `${pruned.files} ${pruned.files === 1 ? 'file' : 'files'}, ${formatBytes(pruned.bytes)}`
     return {
       exitCode: exitCodes.ok,
       changed: pruned.files > 0 && !call.flags.isDryRun,
       cluster: session.inventory.cluster,
-      result: { keep_from: from, before: before.slice(8), ...pruned, dry_run: call.flags.isDryRun },
-      problems: [],
+      result: {
+        ...{ keep_from: from, before: before.slice(8), ...pruned, dry_run: call.flags.isDryRun },
+        steps: [{ n: 1, node: archiveHost, title: 'remove WAL that no backup needs', state, ms }],
+      },
+      problems: unreachableNodes(survey),
       text: `${call.flags.isDryRun ? 'Would remove' : 'Removed'} ${what}: WAL before ${from}.\n`,
     }
   } finally {

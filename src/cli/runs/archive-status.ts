@@ -5,7 +5,7 @@ import { exitCodes } from '../../errors.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { archiveStatusText } from '../../report/archive.ts'
 import { lookAtArchive } from '../archive-access.ts'
-import { openArchive } from '../archive-session.ts'
+import { openArchive, unreachableNodes } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { paintOf } from '../operation.ts'
@@ -24,10 +24,7 @@ export async function run(call: Call): Promise<Answer> {
     const primary = survey.find((facts) => facts.name === topology.primary)
     const onPrimary =
       primary === undefined ? [] : judgeArchiving(inventory, primary).map((one) => problemOf(...one))
-    const unreachable = survey.flatMap((facts) =>
-      facts.unreachable === null ? [] : [problemOf(facts.unreachable, 'warning')],
-    )
-    const problems = [...onPrimary, ...onHost, ...unreachable]
+    const problems = [...onPrimary, ...onHost, ...unreachableNodes(survey)]
     return {
       exitCode: problems.some((problem) => problem.severity === 'error') ? exitCodes.unhealthy : exitCodes.ok,
       changed: false,

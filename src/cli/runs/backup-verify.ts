@@ -16,7 +16,13 @@ import { readCatalog } from '../../node/read-catalog.ts'
 import type { ArchiveFault } from '../../postgres/archive-content.ts'
 import { checkFile } from '../../postgres/backup-metadata.ts'
 import { backupsText, listedBackup } from '../../report/backups.ts'
-import { type ArchiveAccess, catalogsOf, openArchive, surveyForArchive } from '../archive-session.ts'
+import {
+  type ArchiveAccess,
+  catalogsOf,
+  openArchive,
+  surveyForArchive,
+  unreachableNodes,
+} from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { paintOf } from '../operation.ts'
@@ -26,7 +32,8 @@ export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
     const archive = await openArchive(session)
-    const catalogs = await catalogsOf(session, archive, await surveyForArchive(session))
+    const survey = await surveyForArchive(session)
+    const catalogs = await catalogsOf(session, archive, survey)
     const wished = call.args[0] as string | undefined
     const all = catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => ({ catalog, id })))
     const chosen = all.filter(({ id }) => wished === undefined || id === wished)
@@ -35,7 +42,7 @@ export async function run(call: Call): Promise<Answer> {
         wished,
         all.map(({ id }) => id),
       )
-    const problems: Problem[] = []
+    const problems: Problem[] = [...unreachableNodes(survey)]
     const backups = []
     for (const systemIdentifier of new Set(chosen.map(({ catalog }) => catalog.systemIdentifier))) {
       const ids = chosen
@@ -70,18 +77,23 @@ async function verifyAll(
   const before = await readCatalog(archive.host, dir, systemIdentifier)
   const { faults } = await readArchive(archive.host, { dir, systemIdentifier })
   const problems: Problem[] = []
+  const seen = new Map<string, { checkedAt: string; damage: string[] }>()
   for (const found of before.backups.filter(({ id }) => ids.includes(id))) {
     const folder = `${dir}/${systemIdentifier}/backup/${found.id}`
     const files = found.metadata === null ? [] : await readDamage(archive.host, folder, found.metadata.files)
     const damage = [...files, ...(found.metadata === null ? [] : damagedWal(before, found.id, faults))]
-    if (isDryRun || found.metadata === null) continue
+    if (found.metadata === null) continue
     const check = { checkedAt: new Date().toISOString(), damage }
+    seen.set(found.id, check)
+    if (isDryRun) continue
     await writeTextFile(archive.host, `${folder}/${checkFile}`, `${JSON.stringify(check)}\n`, {
       mode: '0600',
     })
   }
   const after = await readCatalog(archive.host, dir, systemIdentifier)
-  const judged = judgeBackups(after).filter(({ id }) => ids.includes(id))
+  // Without writing it down: as if it had been.
+  const backups = after.backups.map((one) => ({ ...one, check: seen.get(one.id) ?? one.check }))
+  const judged = judgeBackups(isDryRun ? { ...after, backups } : after).filter(({ id }) => ids.includes(id))
   for (const { id, damage } of judged) {
     problems.push(...damage.map((line) => problemOf(damaged(id, line))))
     problems.push(...gapsAfter(after, id, faults))

@@ -44,7 +44,7 @@ export async function run(call: Call): Promise<Answer> {
       cluster: inventory.cluster,
       result: doctorJson(checks),
       problems,
-      text: doctorText(checks, problems, paintOf(call)),
+      text: doctorText(checks, problems, paintOf(call, 'out')),
     }
   } finally {
     await session.close()

@@ -1,9 +1,13 @@
 import type { NodeFacts } from '../../cluster/facts.ts'
+import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
+import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
+import { isRunningStandby, type ObservedNode } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
-import { initPrimary } from '../../runbooks/init-primary.ts'
+import { parseSynchronousStandbyNames } from '../../postgres/synchronous-standby-names.ts'
+import { type InitWish, initPrimary } from '../../runbooks/init-primary.ts'
 import { findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { type Observation, operate, requireReachable } from '../operation.ts'
@@ -26,7 +30,7 @@ export async function run(call: Call): Promise<Answer> {
         refuseSecondPrimary(observation, node.name)
         refuseFormerMember(observation, node.name)
         return {
-          plan: initPrimary({ inventory, templates }, node, membersWith(observation, node.name)),
+          plan: initPrimary({ inventory, templates }, node, wishFor(observation, inventory, node)),
           problems: unknownNodes(observation, node.name).map((error) => problemOf(error, 'warning')),
           result: (after) => {
             const { control, instance } = after.survey.find((facts) => facts.name === node.name) ?? {}
@@ -110,6 +114,24 @@ export function membersWith({ survey }: Observation, node: NodeName): readonly N
   const own = survey.find((facts) => facts.name === node)
   const isSame = record?.primary === node && own?.mark?.systemIdentifier === record.systemIdentifier
   return isSame ? record.members : [node]
+}
+
+/**
+ * Who belongs to the cluster, and for whom commits are to wait: members that stream from this node, and those that are waited
+ * for now. Whoever is away and not waited for was left out on purpose, by a failover say.
+ */
+export function wishFor(observation: Observation, inventory: Inventory, node: NodeSettings): InitWish {
+  const { survey, topology } = observation
+  const members = membersWith(observation, node.name)
+  const own = survey.find((facts) => facts.name === node.name)
+  const waited = own?.instance?.settings.synchronous_standby_names?.value ?? ''
+  const names = parseSynchronousStandbyNames(waited)?.names ?? []
+  const mayConfirm = ({ settings, facts }: ObservedNode) =>
+    isRunningStandby(facts) || names.includes(settings.applicationName)
+  const fit = topology.nodes.filter(mayConfirm).map(({ settings }) => settings.name)
+  const roles = liveRoles(inventory, topology, node.name)
+  const confirming = confirmingStandbys(inventory, roles, neverConfirming(topology))
+  return { members, confirming: confirming.filter((name) => members.includes(name) && fit.includes(name)) }
 }
 
 function unknownNodes({ survey }: Observation, node: string): ReplctlError[] {

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { newInventoryText, writeNewInventory } from '../../config/new-inventory.ts'
+import { newInventoryText, refuseToOverwrite, writeNewInventory } from '../../config/new-inventory.ts'
 import { exitCodes, ReplctlError } from '../../errors.ts'
 import type { Answer, Call } from '../command-spec.ts'
 
@@ -13,11 +13,11 @@ export async function run(call: Call): Promise<Answer> {
   if (hosts.length === 0) {
     throw new ReplctlError('usage', 'no hosts given', { hint: 'Name them: --hosts 10.0.0.11,10.0.0.12' })
   }
-  const version =
-    call.options.postgresVersion === undefined ? undefined : Number(call.options.postgresVersion)
+  const version = readVersion(call.options.postgresVersion as string | undefined)
   const path = resolve(call.io.cwd, call.flags.config ?? 'replctl.yaml')
   const text = newInventoryText({ cluster, hosts, ...(version === undefined ? {} : { version }) })
-  if (!call.flags.isDryRun) await writeNewInventory(path, text)
+  if (call.flags.isDryRun) await refuseToOverwrite(path)
+  else await writeNewInventory(path, text)
   return {
     exitCode: exitCodes.ok,
     changed: !call.flags.isDryRun,
@@ -26,4 +26,11 @@ export async function run(call: Call): Promise<Answer> {
     problems: [],
     text: call.flags.isDryRun ? text : `wrote ${path}\nNext: look it through, then replctl doctor\n`,
   }
+}
+
+function readVersion(text: string | undefined): number | undefined {
+  if (text === undefined || /^[1-9]\d$/.test(text)) return text === undefined ? undefined : Number(text)
+  throw new ReplctlError('usage', `--postgres-version: "${text}" is not a major version of PostgreSQL`, {
+    hint: 'For example: --postgres-version 15',
+  })
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { stat, writeFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
 import { diagnose } from '../../cluster/diagnose.ts'
 import type { NodeFacts } from '../../cluster/facts.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
@@ -49,11 +49,13 @@ interface VerifyResult {
 
 /** `replctl verify [NODE…] [--junit FILE]`. */
 export async function run(call: Call): Promise<Answer> {
+  await requireReportFolder(call)
   const session = await openCluster(call)
   try {
     const { inventory } = session
     const named = findNodes(inventory, (call.args[0] ?? []) as readonly string[]).map((node) => node.name)
     const chosen = named.length === 0 ? inventory.nodes.map((node) => node.name) : named
+    const begunAt = performance.now()
     const survey = await surveyNodes([...session.nodes.values()], 'brief')
     const topology = observeTopology(inventory, survey)
     const problems: Problem[] = diagnose(inventory, topology).filter(
@@ -62,13 +64,13 @@ export async function run(call: Call): Promise<Answer> {
     )
     const standbys = survey.filter((facts) => chosen.includes(facts.name) && isRunningStandby(facts))
     const startedAt = performance.now()
-    const result = await prove(call, session, topology, standbys, problems)
+    const result = await prove({ call, session, topology, standbys, problems, begunAt })
     const isHealthy = !problems.some((problem) => problem.severity === 'error')
     const answer = { ...result, nodes: withTheOthers(result, topology, chosen, problems) }
-    if (typeof call.options.junit === 'string') {
+    if (typeof call.options.junit === 'string' && !call.flags.isDryRun) {
       const elapsedMs = performance.now() - startedAt
       const xml = junitXml({ cluster: inventory.cluster, result: answer, problems, elapsedMs })
-      await writeFile(resolve(call.io.cwd, call.options.junit), xml)
+      await writeReport(resolve(call.io.cwd, call.options.junit), xml)
     }
     return {
       exitCode: isHealthy ? exitCodes.ok : exitCodes.unhealthy,
@@ -83,14 +85,45 @@ export async function run(call: Call): Promise<Answer> {
   }
 }
 
+/** Before any host is asked: the report can be written where it is wanted. */
+async function requireReportFolder(call: Call): Promise<void> {
+  if (typeof call.options.junit !== 'string') return
+  const path = resolve(call.io.cwd, call.options.junit)
+  const isFolder = await stat(dirname(path)).then(
+    (found) => found.isDirectory(),
+    () => false,
+  )
+  if (!isFolder) throw cannotReport(path, 'There is no such folder.')
+}
+
+async function writeReport(path: string, xml: string): Promise<void> {
+  try {
+    await writeFile(path, xml)
+  } catch (thrown) {
+    throw cannotReport(path, `The system says ${(thrown as NodeJS.ErrnoException).code}.`)
+  }
+}
+
+function cannotReport(path: string, detail: string): ReplctlError {
+  return new ReplctlError('usage', `--junit: cannot write ${path}`, { detail })
+}
+
+interface ToProve {
+  readonly call: Call
+  readonly session: ClusterSession
+  readonly topology: Topology
+  readonly standbys: readonly NodeFacts[]
+  readonly problems: Problem[]
+  /** When the survey began. */
+  readonly begunAt: number
+}
+
+/** With dead hosts around it comes to its end this long after the time that it takes to see that they are dead. */
+const afterDeadHostsMs = 4_000
+
 /** Writes a row on the primary, reads it on every standby, and has the archive proved where there is one. */
-async function prove(
-  call: Call,
-  session: ClusterSession,
-  topology: Topology,
-  standbys: readonly NodeFacts[],
-  problems: Problem[],
-): Promise<VerifyResult> {
+async function prove(wish: ToProve): Promise<VerifyResult> {
+  const { call, session, topology, standbys, problems, begunAt } = wish
   const token = randomUUID()
   const nothing = { token, lsn: null, nodes: [], archive: null }
   const primary = topology.nodes.find((node) => node.settings.name === topology.primary)
@@ -98,7 +131,7 @@ async function prove(
   const node = session.nodes.get(primary.settings.name)
   if (node === undefined) return nothing
   const sql = await node.sql(sqlEndpointOf(node, primary.facts))
-  const timeoutMs = call.flags.timeoutMs ?? defaultTimeoutMs
+  const timeoutMs = boundOf(call, topology, begunAt)
   try {
     const row = await writeTestRow(sql, token)
     const writtenAt = performance.now()
@@ -106,19 +139,41 @@ async function prove(
       const [nodes, archive] = await Promise.all([
         Promise.all(
           standbys.map((facts) =>
-            readOn(session.nodes, facts, row, writtenAt, timeoutMs, topology, problems),
+            readOn(
+              session.nodes,
+              facts,
+              row,
+              writtenAt,
+              { timeoutMs, signal: call.signal },
+              topology,
+              problems,
+            ),
           ),
         ),
-        proveArchive({ node, sql, inventory: session.inventory, facts: primary.facts, timeoutMs, problems }),
+        proveArchive({
+          ...{ node, sql, inventory: session.inventory, facts: primary.facts },
+          ...{ timeoutMs, problems, signal: call.signal },
+        }),
       ])
+      if (call.signal.aborted) throw interrupted()
       return { token, lsn: row.lsn, nodes, archive }
     } finally {
       await removeTestRow(sql, token)
     }
   } catch (thrown) {
+    if (call.signal.aborted) throw interrupted()
     problems.push(problemOf(cannotWrite(node.name, asReplctlError(thrown))))
     return nothing
   }
+}
+
+/** What is left of the time: hosts that do not answer must not hold up what is said of the others. */
+function boundOf(call: Call, { nodes }: Topology, begunAt: number): number {
+  const timeoutMs = call.flags.timeoutMs ?? defaultTimeoutMs
+  const dead = nodes.filter(({ facts }) => facts.unreachable !== null)
+  if (dead.length === 0) return timeoutMs
+  const patienceMs = Math.max(...dead.map(({ settings }) => settings.ssh.connectTimeoutMs))
+  return Math.min(timeoutMs, Math.max(1_000, patienceMs + afterDeadHostsMs - (performance.now() - begunAt)))
 }
 
 async function readOn(
@@ -126,7 +181,7 @@ async function readOn(
   facts: NodeFacts,
   row: TestRow,
   writtenAt: number,
-  timeoutMs: number,
+  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal: AbortSignal },
   topology: Topology,
   problems: Problem[],
 ): Promise<VerifiedNode> {
@@ -145,13 +200,13 @@ async function readOn(
   try {
     if (node === undefined) throw new RangeError(`no connection to ${name}`)
     const sql = await node.sql(sqlEndpointOf(node, facts))
-    const deadline = performance.now() + limitMs
+    const until = { deadlineMs: performance.now() + limitMs, signal }
     if (delayMs > 0) {
-      const received = await awaitReceipt(sql, row.flushedLsn, writtenAt, deadline)
+      const received = await awaitReceipt(sql, row.flushedLsn, writtenAt, until)
       if (received !== null)
         return { ...nothing, ok: !known, proof: 'received' as const, received_ms: received }
     } else {
-      const latency = await awaitTestRow(sql, row.token, writtenAt, deadline)
+      const latency = await awaitTestRow(sql, row.token, writtenAt, until)
       if (latency !== null) return { ...nothing, ok: !known, proof: 'read' as const, latency_ms: latency }
     }
     if (!known) problems.push(problemOf(rowMissing(name, limitMs)))
@@ -180,6 +235,12 @@ function withTheOthers(
         ...{ proof: null, received_ms: null, delay_seconds: node.settings.delayMs / 1000 },
       },
     ]
+  })
+}
+
+function interrupted(): ReplctlError {
+  return new ReplctlError('interrupted', 'interrupted by a signal', {
+    detail: 'The test row is taken away again; nothing else was changed.',
   })
 }
 

@@ -1,7 +1,9 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Call } from '../../../src/cli/command-spec.ts'
-import { fenceCommandOf } from '../../../src/cli/local-command.ts'
+import { fenceCommandOf, runHook } from '../../../src/cli/local-command.ts'
 import type { Inventory } from '../../../src/cluster/inventory.ts'
 import { inventoryOf } from '../some-cluster.ts'
 
@@ -24,9 +26,27 @@ test('one that hangs is killed with all that it started, and its output is not w
   expect(answer.said).toMatch(/did not end within 0.5 s/)
 })
 
-test('one that leaves something behind that keeps its output open does not hold it up at the limit', async () => {
+test('its own end counts, also where it leaves something behind that keeps its output open', async () => {
   const startedAt = performance.now()
-  const answer = await fence('setsid sleep 20 & echo begun', 500)
+  expect((await fence('setsid sleep 20 & echo begun')).hasFenced).toBe(true)
+  expect((await fence('setsid sleep 20 & exit 3')).hasFenced).toBe(false)
   expect(performance.now() - startedAt).toBeLessThan(10_000)
-  expect(answer.hasFenced).toBe(false)
+})
+
+test('a hook is told of the node that the event is about, by placeholders and by the environment', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'replctl-hook-'))
+  try {
+    const onEvent = `{ cat; echo {node} {host} "$REPLCTL_NODE" "$REPLCTL_HOST" "$REPLCTL_CLUSTER"; } > ${folder}/told`
+    const inventory = { ...inventoryOf(['pg1']), folder, onEvent } as Inventory
+    const { name, host } = inventory.nodes[0]!
+    await runHook(inventory, call, { event: 'promote' }, inventory.nodes[0])
+    expect(await readFile(`${folder}/told`, 'utf8')).toBe(
+      `{"event":"promote"}\n${name} ${host} ${name} ${host} ${inventory.cluster}\n`,
+    )
+    await expect(runHook({ ...inventory, onEvent: 'exit 4' }, call, {}, undefined)).rejects.toMatchObject({
+      code: 'hook-failed',
+    })
+  } finally {
+    await rm(folder, { recursive: true })
+  }
 })

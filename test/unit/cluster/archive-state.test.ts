@@ -65,7 +65,7 @@ test('lag is what would be lost with the disk of the primary, time to full by th
     lag_bytes: 16 * 2 ** 20 + 0x100,
     lag_seconds: 31.3,
     last_failure: null,
-    seconds_to_full: 25 * 86_400,
+    until_full_seconds: 25 * 86_400,
   })
 })
 
