@@ -57,6 +57,12 @@ export interface Operation {
   readonly depth?: LookDepth
   /** May begin although another operation stopped part-way behind its point of no return. */
   readonly overridesUnfinished?: boolean
+  /** The same for one that this operation takes the place of. */
+  replaces?(found: Journal): boolean
+  /** Whether it is the same operation, asked for again with other flags: it goes on with these. */
+  goesOnWith?(found: Journal): boolean
+  /** What had stopped part-way before stays as it is: this operation has nothing to do with who leads. */
+  readonly isAside?: true
 }
 
 /** The flow of every changing command: connect, lock, survey, decide, run or plan, read back, report. */
@@ -162,7 +168,10 @@ async function lockCluster(
 function judgeFoundJournal(found: Journal | null, name: string, operation: Operation): Journal | null {
   if (found === null) return null
   if (found.command === name && JSON.stringify(found.wish) === JSON.stringify(operation.wish)) return found
+  if (found.command === name && operation.goesOnWith?.(found) === true)
+    return { ...found, wish: operation.wish }
   if (!found.isPastPointOfNoReturn || operation.overridesUnfinished === true) return null
+  if (operation.replaces?.(found) === true) return null
   throw new ReplctlError('operation-unfinished', `"${found.command}" stopped part-way`, {
     detail: `${found.by} began it at ${found.since}, and it crossed its point of no return.`,
     hint: 'Finish it first: replctl resume. Where a node that it needs is lost for good: replctl promote, with the node that leads or shall lead.',
@@ -198,9 +207,7 @@ function supersedes(found: Journal): ReplctlError {
 
 function newJournal(call: Call, operation: Operation, superseded: Journal | null): Journal {
   return {
-    ...(superseded === null
-      ? {}
-      : { superseded: [operationId(superseded), ...(superseded.superseded ?? [])], before: superseded }),
+    ...(superseded === null ? {} : givingWay(superseded, operation.isAside === true)),
     version: 1,
     command: call.command,
     wish: operation.wish,
@@ -209,6 +216,12 @@ function newJournal(call: Call, operation: Operation, superseded: Journal | null
     isPastPointOfNoReturn: false,
     begun: [],
   }
+}
+
+function givingWay(before: Journal, isAside: boolean): Partial<Journal> {
+  return isAside
+    ? { before, isAside }
+    : { before, superseded: [operationId(before), ...(before.superseded ?? [])] }
 }
 
 interface AnswerParts {

@@ -6,7 +6,7 @@ import type { Divergence } from './judge-divergence.ts'
 import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { clusterIdentifier, commonRecord, identifierOf, isForeign } from './record.ts'
-import { factsOf, type Topology } from './topology.ts'
+import { factsOf, type Topology, timelineOf } from './topology.ts'
 
 /** The rungs of the ladder, the cheapest first. `none` is a `follow` in which nothing was left to do. */
 export const rejoinMethods = ['none', 'follow', 'rewind', 'reclone'] as const
@@ -141,7 +141,8 @@ function whyNoRewind(facts: RejoinFacts, divergence: Extract<Divergence, { is: '
   const { node, primary } = facts
   const { control } = node
   const setting = (name: string) => primary.instance?.settings[name]?.value ?? ''
-  if (divergence.isTwinTimeline || divergence.forkLsn === null) {
+  const isSameNumber = timelineOf(node) === primary.instance?.timeline
+  if (divergence.isTwinTimeline || divergence.forkLsn === null || isSameNumber) {
     return 'pg_rewind tells timelines apart by their number alone'
   }
   if (!facts.hasRewindProgram) return `there is no pg_rewind on ${node.name}`

@@ -1,7 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { isCleanShutdown } from '../postgres/control-data.ts'
 import type { NodeFacts } from './facts.ts'
-import { hasDiverged } from './topology.ts'
+import { hasDiverged, timelineOf } from './topology.ts'
 
 /** How a node that has, or may have, WAL of its own comes back as a standby. */
 export function wayBack(node: string): string {
@@ -30,6 +30,19 @@ export function refusalToDiscard(facts: NodeFacts, primary: NodeFacts): ReplctlE
     })
   }
   const mayHaveWritten = facts.instance === null && (facts.fence !== null || !facts.hasStandbySignal)
+  const timeline = timelineOf(facts) ?? 1
+  if (mayHaveWritten && timeline > 1 && timeline === primary.instance?.timeline) {
+    return new ReplctlError(
+      'node-fenced',
+      `${facts.name} led timeline ${timeline}, as ${primary.name} does`,
+      {
+        detail:
+          'Two nodes that were promoted beside each other begin the same number: only the WAL of both can tell them apart.',
+        hint: wayBack(facts.name),
+        node: facts.name,
+      },
+    )
+  }
   if (mayHaveWritten && facts.control !== null && !isCleanShutdown(facts.control.state)) {
     return new ReplctlError('node-fenced', `${facts.name} was a primary and did not shut down cleanly`, {
       detail: `pg_control says "${facts.control.state}": what it had written last is not known.`,

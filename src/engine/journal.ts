@@ -21,6 +21,8 @@ export interface Journal {
   readonly superseded?: readonly string[]
   /** The newest of those: it counts again where this one fails and is taken back. */
   readonly before?: Journal
+  /** This one finishes nothing that had stopped before: `before` counts again, however it ends. */
+  readonly isAside?: true
 }
 
 /** Reads a journal; null where it cannot be one of ours. */

@@ -126,8 +126,8 @@ class Run {
     const isOurs = (this.#journal?.begun.length ?? 0) > 0
     if (isOurs && (this.#error === null || !this.#hasUnfinished())) await this.#clearJournal()
     // One that had crossed its point of no return only waited for what is so already.
-    const { before, superseded } = this.#journal ?? {}
-    if (!isOurs && this.#error === null && before?.isPastPointOfNoReturn === true) {
+    const { before, superseded, isAside } = this.#journal ?? {}
+    if (!isOurs && this.#error === null && isAside !== true && before?.isPastPointOfNoReturn === true) {
       await this.#lock?.clearJournal(superseded)
     }
   }
@@ -189,7 +189,7 @@ class Run {
 
   /**
    * It came to its end, and with it those that had given way to it: also where a node that is away does not know. One that
-   * failed and left nothing gives way again to what was unfinished before it.
+   * failed and left nothing, or that never meant to finish them, gives way again to what was unfinished before it.
    */
   async #clearJournal(): Promise<void> {
     const journal = this.#journal
@@ -197,8 +197,8 @@ class Run {
       await this.#lock?.clearJournal([])
       return
     }
-    const { before, superseded = [] } = journal
-    const gaveUp = this.#error !== null && before !== undefined
+    const { before, superseded = [], isAside } = journal
+    const gaveUp = (this.#error !== null || isAside === true) && before !== undefined
     await this.#lock?.clearJournal([operationId(journal), ...(gaveUp ? [] : superseded)])
     if (gaveUp) await this.#lock?.writeJournal(JSON.stringify(before)).catch(() => undefined)
   }

@@ -30,6 +30,7 @@ import {
 } from '../steps/require-environment.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
 import { requireWalFor } from '../steps/require-wal.ts'
+import { restartForPendingSettings } from '../steps/restart-for-settings.ts'
 import { startInstance } from '../steps/start-instance.ts'
 import { takeBaseBackup } from '../steps/take-base-backup.ts'
 
@@ -214,6 +215,7 @@ export function standbySteps(
   const { name } = node
   return [
     ...standbyConfiguration(input, primary, { node, upstream }, confirming),
+    restartForPendingSettings(name),
     startInstance(name),
     awaitStreaming(name, upstream.name),
     ensureMarkedAsBuilt(name),

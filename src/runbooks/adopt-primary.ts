@@ -1,5 +1,5 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
-import { inOrder, type Plan } from '../engine/step.ts'
+import { inOrder, type Plan, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving, requireArchiveHost } from '../steps/ensure-archiving.ts'
@@ -26,7 +26,7 @@ import type { InitWish } from './init-primary.ts'
 export function adoptPrimary(
   input: ClusterInput,
   node: NodeSettings,
-  { members, confirming }: InitWish = { members: [node.name], confirming: [] },
+  { members, confirming, running }: InitWish = { members: [node.name], confirming: [], running: [] },
 ): Plan {
   const { name } = node
   const wish = { ...input, standbys: confirming }
@@ -47,6 +47,7 @@ export function adoptPrimary(
     ensureHbaLines(name, input),
     ensureSettingsInForce(node, wish),
     ensurePassfile(name, replication, name),
+    together(running.map((one) => ensurePassfile(one, replication, name))),
     takesBackRole(ensureReplicationRole(name, replication), replication),
     ...ensureStartGuard(name, input, members),
     ensureMarkedAsBuilt(name),

@@ -1,6 +1,6 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { inOrder, type Plan } from '../engine/step.ts'
+import { inOrder, type Plan, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving, requireArchiveHost } from '../steps/ensure-archiving.ts'
@@ -21,6 +21,8 @@ export interface InitWish {
   readonly members: readonly NodeName[]
   /** Standbys that are to confirm commits in sync and quorum mode. */
   readonly confirming: readonly NodeName[]
+  /** Members that run as standbys. */
+  readonly running: readonly NodeName[]
 }
 
 /**
@@ -31,7 +33,7 @@ export interface InitWish {
 export function initPrimary(
   input: ClusterInput,
   node: NodeSettings,
-  { members, confirming }: InitWish = { members: [node.name], confirming: [] },
+  { members, confirming, running }: InitWish = { members: [node.name], confirming: [], running: [] },
 ): Plan {
   const { name } = node
   const { replication } = input.inventory
@@ -48,6 +50,8 @@ export function initPrimary(
     ensureHbaLines(name, input),
     startInstance(name),
     ensurePassfile(name, replication, name),
+    // Before the role gets a new password, those who log in with it have it.
+    together(running.map((one) => ensurePassfile(one, replication, name))),
     ensureReplicationRole(name, replication),
     ...ensureStartGuard(name, input, members),
     ensureMarkedAsBuilt(name, { isNewPrimary: true }),

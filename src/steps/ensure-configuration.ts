@@ -6,10 +6,12 @@ import {
   nodeHbaLines,
   ownedConfigFile,
 } from '../cluster/node-configuration.ts'
+import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readWithIncludes } from '../node/config-includes.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
+import { checkConfiguration } from '../node/live-settings.ts'
 import {
   commentOutSettings,
   ensureLastInclude,
@@ -84,17 +86,43 @@ export function ensureSettings(
     },
     apply: async (ctx) => {
       const facts = await look(ctx)
-      for (const change of await changes(ctx, facts)) {
-        await writeTextFile(
-          ctx.node,
-          change.path,
-          change.wanted,
-          change.live === null ? { mode: '0600' } : {},
-        )
+      const made = await changes(ctx, facts)
+      for (const { path, wanted, live } of made) {
+        await writeTextFile(ctx.node, path, wanted, live === null ? { mode: '0600' } : {})
       }
-      if (facts.instance !== null && !options.isAdopting) await reloadConfiguration(ctx, node)
+      if (facts.instance === null || options.isAdopting) return
+      const said = await checkConfiguration(ctx.node, facts)
+      if (said !== null) {
+        for (const change of made) await putBack(ctx, node, change)
+        throw settingsRejected(node, said)
+      }
+      await reloadConfiguration(ctx, node)
+      await requireNamesInForce(ctx, node, made)
     },
   }
+}
+
+/** A file that a step has written, as it was before. */
+async function putBack(ctx: StepContext, name: NodeName, { path, live }: FileChange): Promise<void> {
+  if (live !== null) await writeTextFile(ctx.on(name), path, live)
+  else await ctx.on(name).output(shellScript(`remove ${path}`, 'rm -f -- "$1"', [path]))
+}
+
+/** Whom commits wait for is what the file says, on a primary that was just told. @throws {ReplctlError} `setting-overridden` */
+async function requireNamesInForce(
+  ctx: StepContext,
+  node: NodeName,
+  made: readonly FileChange[],
+): Promise<void> {
+  const name = 'synchronous_standby_names'
+  const own = made.find(({ path }) => path.endsWith(`/${ownedConfigFile}`))
+  const wanted = lastValues(parseConfigFile(own?.wanted ?? '')).get(name)
+  if (wanted === undefined) return
+  const sql = await sqlNow(ctx, node)
+  const live = await sql.value(
+    `SELECT setting FROM pg_settings WHERE name = '${name}' AND NOT pg_is_in_recovery()`,
+  )
+  if (live !== null && live !== wanted) throw namesOverridden(node, live, wanted)
 }
 
 /** What replctl.conf already keeps of an adopted instance, and what a standby needs to have nothing lower than its primary. */
@@ -167,8 +195,11 @@ export async function writeHbaLines(
   const wrong = await sql.value(
     `SELECT string_agg(format('line %s: %s', line_number, error), '; ') FROM pg_hba_file_rules WHERE error IS NOT NULL`,
   )
-  if (wrong !== null) throw hbaRejected(name, path, wrong)
-  return change
+  if (wrong === null) return change
+  // A server that restarts would not start with it.
+  await putBack(ctx, name, change)
+  await reloadConfiguration(ctx, name)
+  throw hbaRejected(name, path, wrong)
 }
 
 /** Reloads a running instance and waits until it has read its files. */
@@ -219,9 +250,25 @@ export function ensureConfigurationFiles(node: NodeName, source: NodeName): Step
   }
 }
 
+function settingsRejected(node: NodeName, said: string): ReplctlError {
+  return new ReplctlError('start-failed', `PostgreSQL on ${node} would not start with these settings`, {
+    detail: `It says: ${said}. The files are as they were before, and so are the settings in force.`,
+    hint: 'Correct what it names (postgres.parameters of the inventory), then run the command again.',
+    node,
+  })
+}
+
+function namesOverridden(node: NodeName, live: string, wanted: string): ReplctlError {
+  return new ReplctlError('setting-overridden', `${node} does not wait for whom it should wait for`, {
+    detail: `synchronous_standby_names is '${live}', and replctl.conf says '${wanted}': something else overrides it.`,
+    hint: 'Take it out there, as a rule: ALTER SYSTEM RESET synchronous_standby_names; then run the command again.',
+    node,
+  })
+}
+
 function hbaRejected(node: NodeName, path: string, wrong: string): ReplctlError {
   return new ReplctlError('sql-failed', `PostgreSQL on ${node} does not understand ${path}`, {
-    detail: `${wrong}. The rules that were in force before still are.`,
+    detail: `${wrong}. The file is as it was before, and so are the rules in force.`,
     hint: 'Correct the line (postgres.hba of the inventory, or the operator’s own), then run the command again.',
     node,
   })

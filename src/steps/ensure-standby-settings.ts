@@ -13,6 +13,12 @@ import { reloadConfiguration } from './ensure-configuration.ts'
 import { ask, look, lookAsChecked, majorOf } from './look.ts'
 import { restartInstance } from './restart-instance.ts'
 
+/** Settings that say where this very instance is and listens. */
+const placeNames = [
+  ...['listen_addresses', 'port', 'unix_socket_directories'],
+  ...['data_directory', 'config_file', 'hba_file', 'ident_file', 'external_pid_file'],
+]
+
 /**
  * Makes a node a standby of its upstream: standby.signal and `replctl.standby.conf` (12 and newer) or recovery.conf
  * (11). What pg_basebackup -R or ALTER SYSTEM wrote into postgresql.auto.conf would win over it and is taken out there.
@@ -33,10 +39,12 @@ export function ensureStandbySettings(
     const wanted = standbySettingsText(ctx, facts, upstream, { inventory, templates })
     // What a look shows of recovery.conf has its passwords masked.
     const live = has.recoveryConf ? await readTextFile(ctx.node, path) : facts.standbyConf
-    const names = recoverySettingNames(major)
-    const overriding = has.recoveryConf
-      ? []
-      : parseConfigFile(facts.autoConf).filter((entry) => names.includes(entry.name))
+    // A clone has that of its source, whose addresses and places are not its own.
+    const names = [
+      ...(has.recoveryConf ? [] : recoverySettingNames(major)),
+      ...(facts.mark?.phase === 'cloned' ? placeNames : []),
+    ]
+    const overriding = parseConfigFile(facts.autoConf).filter((entry) => names.includes(entry.name))
     return { path, isWritten: live?.trim() === wanted.trim(), wanted, overriding, names, has }
   }
   return {

@@ -5,12 +5,19 @@ import { refusalToDiscard, wayBack } from '../cluster/way-back.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { readTextFile } from '../node/files.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalEnd } from '../node/own-wal.ts'
 import { serviceOf } from '../node/service.ts'
 import { removeStartGuard } from '../node/start-guard.ts'
-import { compareLsn } from '../postgres/lsn.ts'
-import { forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
+import { compareLsn, type TimelineId } from '../postgres/lsn.ts'
+import {
+  commonAncestor,
+  forkPoint,
+  parseTimelineHistory,
+  type TimelineHistory,
+} from '../postgres/timeline-history.ts'
+import { historyFileName } from '../postgres/wal-file.ts'
 import { emptyDirectoryScript, emptyTablespacesScript, workLock } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
@@ -151,15 +158,29 @@ async function hasReceivedMore(ctx: StepContext, facts: NodeFacts, primary: Node
   const { instance } = primary
   if (facts.instance !== null || timeline === null || instance === null || instance.history === null)
     return false
-  const fork = forkPoint(parseTimelineHistory(instance.history, instance.timeline), timeline)
+  const theirs = parseTimelineHistory(instance.history, instance.timeline)
+  if (timeline > 1 && (await isOtherBranch(ctx, timeline, theirs))) return true
+  const fork = forkPoint(theirs, timeline)
   if (fork === undefined) return false
   const { lastRecord } = await readWalEnd(ctx.node, facts, timeline, fork)
   return lastRecord !== 'none' && lastRecord !== 'unknown' && compareLsn(lastRecord, fork) >= 0
 }
 
+/** Its timeline only has the number of one that the primary comes from, as its own history file says. */
+async function isOtherBranch(
+  ctx: StepContext,
+  timeline: TimelineId,
+  theirs: TimelineHistory,
+): Promise<boolean> {
+  const path = `${ctx.node.settings.postgres.dataDir}/pg_wal/${historyFileName(timeline)}`
+  const text = await readTextFile(ctx.node, path)
+  if (text === null) return false
+  return commonAncestor(parseTimelineHistory(text, timeline), theirs)?.timeline !== timeline
+}
+
 function holdsMore(facts: NodeFacts, primary: NodeFacts): ReplctlError {
   return new ReplctlError('node-diverged', `${facts.name} has WAL that ${primary.name} never had`, {
-    detail: 'It had received it, and not replayed it, when it was stopped.',
+    detail: 'It had received it when it was stopped, on a line that the primary does not come from.',
     hint: wayBack(facts.name),
     node: facts.name,
   })

@@ -1,5 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
+import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { checkConfiguration } from '../node/live-settings.ts'
@@ -58,5 +59,28 @@ export function ensureSettingsInForce({ name }: NodeSettings, wish: AdoptionWish
       const left = await missing(ctx, facts)
       if (left.some((change) => change.change === 'restart')) await restartInstance(ctx, facts)
     },
+  }
+}
+
+/**
+ * A running standby that is taken in gets what only a restart brings into force, its addresses above all: else nobody could
+ * follow it once it leads. One that is part of the cluster already is left alone.
+ */
+export function restartForPendingSettings(name: NodeName): Step {
+  const waiting = (facts: NodeFacts) =>
+    Object.entries(facts.instance?.settings ?? {}).flatMap(([setting, { isPendingRestart }]) =>
+      isPendingRestart ? [setting] : [],
+    )
+  return {
+    title: 'restart it where a setting that it was just given needs that',
+    node: name,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      if (facts.instance === null) return satisfied('it starts with all of them')
+      if (facts.mark?.phase === 'done') return satisfied('it is part of the cluster already')
+      const names = waiting(facts)
+      return names.length === 0 ? satisfied('none of them does') : pending(`waiting: ${names.join(', ')}`)
+    },
+    apply: async (ctx) => await restartInstance(ctx, await look(ctx)),
   }
 }

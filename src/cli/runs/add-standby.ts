@@ -25,6 +25,9 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { nodes: targets.map((node) => node.name), from: from?.name ?? null, isReclone },
+      // A node that is cloned anew need not be brought back any more.
+      replaces: (found) =>
+        isReclone && found.command === 'rejoin' && targets.some((node) => node.name === found.wish.node),
       decide: (observation) => decide(session, observation, targets, from, isReclone),
     })
   } finally {

@@ -31,14 +31,14 @@ async function decide(
   const { inventory, templates } = session
   const input = { inventory, templates }
   requireReachable(observation.survey, [settings.name])
-  const wish = wishFor(observation, inventory, settings)
+  const node = session.nodes.get(settings.name)
+  if (node === undefined) throw new RangeError(`no connection to node ${settings.name}`)
+  const wish = await wishFor(observation, inventory, node)
   const plan = adoptPrimarySteps(input, settings, wish)
   // What was begun can be taken back whatever the instance looks like now.
   if (call.options.isAbort === true) return { plan }
   refuseSecondPrimary(observation, settings.name)
   refuseFormerMember(observation, settings.name)
-  const node = session.nodes.get(settings.name)
-  if (node === undefined) throw new RangeError(`no connection to node ${settings.name}`)
   const facts = factsOf(observation.survey, settings.name)
   const refusal = await adoptionRefusal(node, facts)
   if (refusal !== null) throw refusal

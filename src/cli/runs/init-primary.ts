@@ -1,11 +1,15 @@
-import type { NodeFacts } from '../../cluster/facts.ts'
-import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
+import type { NodeFacts, Survey } from '../../cluster/facts.ts'
+import type { Inventory } from '../../cluster/inventory.ts'
 import type { NodeName } from '../../cluster/names.ts'
+import { ownedConfigFile } from '../../cluster/node-configuration.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
-import { isRunningStandby, type ObservedNode } from '../../cluster/topology.ts'
+import { factsOf, isRunningStandby, type ObservedNode } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
+import { readTextFile } from '../../node/files.ts'
+import type { Node } from '../../node/node.ts'
+import { lastValues, parseConfigFile } from '../../postgres/config-file.ts'
 import { parseSynchronousStandbyNames } from '../../postgres/synchronous-standby-names.ts'
 import { type InitWish, initPrimary } from '../../runbooks/init-primary.ts'
 import { findNode, openCluster } from '../cluster-session.ts'
@@ -21,16 +25,18 @@ export async function run(call: Call): Promise<Answer> {
     const named = call.args[0] as string | undefined
     const node = named === undefined ? inventory.nodes[0] : findNode(inventory, named)
     if (node === undefined) throw new ReplctlError('usage', 'the inventory has no nodes')
+    const on = session.nodes.get(node.name)
+    if (on === undefined) throw new RangeError(`no connection to node ${node.name}`)
     if (call.options.adopt === true) return await adoptPrimary(call, session, node)
     return await operate(call, {
       session,
       wish: { node: node.name },
-      decide: (observation) => {
+      decide: async (observation) => {
         requireReachable(observation.survey, [node.name])
         refuseSecondPrimary(observation, node.name)
         refuseFormerMember(observation, node.name)
         return {
-          plan: initPrimary({ inventory, templates }, node, wishFor(observation, inventory, node)),
+          plan: initPrimary({ inventory, templates }, node, await wishFor(observation, inventory, on)),
           problems: unknownNodes(observation, node.name).map((error) => problemOf(error, 'warning')),
           result: (after) => {
             const { control, instance } = after.survey.find((facts) => facts.name === node.name) ?? {}
@@ -109,7 +115,7 @@ function whatItIs(own: NodeFacts, leader: NodeName): string {
 }
 
 /** The members of the cluster that this node leads; a new cluster has only this one. */
-export function membersWith({ survey }: Observation, node: NodeName): readonly NodeName[] {
+function membersWith(survey: Survey, node: NodeName): readonly NodeName[] {
   const record = commonRecord(survey)
   const own = survey.find((facts) => facts.name === node)
   const isSame = record?.primary === node && own?.mark?.systemIdentifier === record.systemIdentifier
@@ -120,18 +126,32 @@ export function membersWith({ survey }: Observation, node: NodeName): readonly N
  * Who belongs to the cluster, and for whom commits are to wait: members that stream from this node, and those that are waited
  * for now. Whoever is away and not waited for was left out on purpose, by a failover say.
  */
-export function wishFor(observation: Observation, inventory: Inventory, node: NodeSettings): InitWish {
-  const { survey, topology } = observation
-  const members = membersWith(observation, node.name)
-  const own = survey.find((facts) => facts.name === node.name)
-  const waited = own?.instance?.settings.synchronous_standby_names?.value ?? ''
-  const names = parseSynchronousStandbyNames(waited)?.names ?? []
+export async function wishFor(
+  { survey, topology }: Observation,
+  inventory: Inventory,
+  node: Node,
+): Promise<InitWish> {
+  const members = membersWith(survey, node.name)
+  const own = factsOf(survey, node.name)
+  const name = 'synchronous_standby_names'
+  const waited =
+    own.instance?.settings[name]?.value ??
+    lastValues(
+      parseConfigFile((await readTextFile(node, `${own.configDirectory}/${ownedConfigFile}`)) ?? ''),
+    ).get(name)
+  const names = parseSynchronousStandbyNames(waited ?? '')?.names ?? []
   const mayConfirm = ({ settings, facts }: ObservedNode) =>
     isRunningStandby(facts) || names.includes(settings.applicationName)
   const fit = topology.nodes.filter(mayConfirm).map(({ settings }) => settings.name)
   const roles = liveRoles(inventory, topology, node.name)
   const confirming = confirmingStandbys(inventory, roles, neverConfirming(topology))
-  return { members, confirming: confirming.filter((name) => members.includes(name) && fit.includes(name)) }
+  return {
+    members,
+    confirming: confirming.filter((one) => members.includes(one) && fit.includes(one)),
+    running: survey
+      .filter((facts) => members.includes(facts.name) && isRunningStandby(facts))
+      .map((facts) => facts.name),
+  }
 }
 
 function unknownNodes({ survey }: Observation, node: string): ReplctlError[] {

@@ -51,12 +51,15 @@ export async function run(call: Call): Promise<Answer> {
       operate(on, {
         session,
         wish: { ...as, node: as.node.name },
+        // The flags that a refusal names are of use only if they are taken, also behind the point of no return.
+        goesOnWith: (found) => found.wish.node === as.node.name,
         decide: (observation) => decide(session, observation, as),
       })
     const answer = await climb(call, wish)
-    // Tried without changing anything, pg_rewind said that it cannot: all is as it was, and the next rung is a clone.
+    // Tried without changing anything, pg_rewind said that it cannot: the data is as it was, and the next rung is a clone.
     const refusal = answer.problems.find((problem) => problem.code === 'rewind-unavailable')
-    if (answer.exitCode !== exitCodes.undone || refusal === undefined || call.signal.aborted) return answer
+    const mayGoOn = answer.exitCode === exitCodes.undone || answer.exitCode === exitCodes.partial
+    if (!mayGoOn || refusal === undefined || wish.isReclone || call.signal.aborted) return answer
     call.io.writeError(`${refusal.message}: ${refusal.detail ?? ''} It is cloned anew.\n`)
     const cloned = await climb(
       { ...call, options: { ...call.options, reclone: true } },

@@ -20,6 +20,7 @@ export async function run(call: Call): Promise<Answer> {
       session,
       wish: { node: name },
       overridesUnfinished: true,
+      isAside: true,
       decide: ({ survey, topology }) => {
         requireReachable(survey, [name])
         if (topology.writers.length > 1) throw twoWriters(topology)

@@ -79,7 +79,10 @@ describe('the ladder', () => {
   const node = emptyNode('pg1', {
     dataDirectoryState: 'instance',
     dataMajor: 15,
-    control: control({ dataChecksums: true, walLogHints: false, minRecoveryEndTimeline: null }),
+    control: control({
+      ...{ dataChecksums: true, walLogHints: false, minRecoveryEndTimeline: null },
+      timeline: timeline(2),
+    }),
   })
   const none: Divergence = { is: 'none', forkLsn: lsn('0/4000000'), because: 'x' }
   const diverged: Divergence = {
@@ -107,7 +110,11 @@ describe('the ladder', () => {
   const begun = (changes: Partial<RejoinMark> = {}) => ({
     node: { ...node, rejoin: { ...mark, ...changes } },
   })
-  const withoutChecksums = { ...node, control: control({ dataChecksums: false, walLogHints: false }) }
+  const withoutChecksums = {
+    ...node,
+    control: control({ dataChecksums: false, walLogHints: false, timeline: timeline(2) }),
+  }
+  const sameNumber = { ...node, control: control({ timeline: timeline(3) }) }
 
   test.each<[string, Partial<RejoinFacts>, string, boolean]>([
     ['not diverged: it follows', { divergence: none }, 'follow', false],
@@ -132,6 +139,12 @@ describe('the ladder', () => {
       true,
     ],
     ['no pg_rewind: cloned anew', { hasRewindProgram: false }, 'reclone', true],
+    [
+      'its own timeline has the number of the primary’s: pg_rewind would do nothing',
+      { node: sameNumber },
+      'reclone',
+      true,
+    ],
     ['a twin timeline: cloned anew', { divergence: { ...diverged, isTwinTimeline: true } }, 'reclone', true],
     ['the WAL after the fork is gone: cloned anew', { walKeptFrom: lsn('0/4000028') }, 'reclone', true],
     ['nothing whole is there: cloned anew', { divergence: null }, 'reclone', false],

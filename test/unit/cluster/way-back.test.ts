@@ -56,6 +56,11 @@ describe('a member may hold what nobody else has', () => {
       'node-diverged',
     ],
     [
+      'one that led a timeline of the same number, and was shut down in order',
+      stopped({ timeline: timeline(3), checkpointLsn: lsn('0/4100000') }, { fence: fenceMark('pg1') }),
+      'node-fenced',
+    ],
+    [
       'a former primary that crashed: its last checkpoint is not the end of its WAL',
       stopped({ state: 'in production', timeline: timeline(2), checkpointLsn: lsn('0/3F00000') }),
       'node-fenced',

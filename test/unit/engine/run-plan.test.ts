@@ -893,6 +893,19 @@ describe('an operation that another one gave way to', () => {
     }
   })
 
+  test('is unfinished again where this one had nothing to do with it, also where it found all done', async () => {
+    for (const isDone of [true, false]) {
+      const told: unknown[] = []
+      await run((log) => fake(log, 'a', { isDone }), {
+        journal: { before: { ...before, isPastPointOfNoReturn: true }, isAside: true },
+        lock: lockThatTells(told),
+      })
+      expect(told).toEqual(
+        isDone ? [] : ['add-standby', ['2026-03-01T12:00:00.000Z dba@control'], 'switchover'],
+      )
+    }
+  })
+
   test('is unfinished again where it failed and was taken back', async () => {
     const told: unknown[] = []
     await run((log) => fake(log, 'a', { fails: 'not-streaming' }), {
