@@ -12,6 +12,20 @@ export function preloadPg(): void {
   import('pg').catch(() => undefined)
 }
 
+/**
+ * What pg would else take from this process's PG* variables, which are about other servers. It takes them wherever a value
+ * is empty, so none is: a blank is no option, and `false` asks for an ordinary session.
+ */
+const ownStartup = {
+  ssl: false,
+  sslnegotiation: 'postgres',
+  options: ' ',
+  replication: 'false',
+  application_name: 'replctl',
+  client_encoding: 'utf8',
+  connectionTimeoutMillis: 0,
+} as const
+
 /** A session by the `pg` client over a stream that leads to the server's socket. Values stay text. */
 export async function openPgSession(socket: Duplex, target: SqlTarget): Promise<SqlSession> {
   const { default: pg } = await import('pg')
@@ -21,7 +35,7 @@ export async function openPgSession(socket: Duplex, target: SqlTarget): Promise<
     port: target.port,
     user: target.user,
     database: target.database,
-    ssl: false,
+    ...ownStartup,
     types: { getTypeParser: () => (value: unknown) => value } as never,
   })
   let isOpen = true

@@ -11,6 +11,8 @@ export interface SshOptionsQuery {
   readonly host: string
   /** Given by the inventory or a jump, so ssh_config does not decide it. */
   readonly user: string | undefined
+  /** Who logs in where neither the inventory nor ssh_config says it. */
+  readonly defaultUser: string
   readonly port: number | undefined
   readonly configFile: string | undefined
   readonly home: string
@@ -33,10 +35,31 @@ const noUser = 'replctl.no.user'
 export async function lookUpSshOptions(query: SshOptionsQuery): Promise<SshOptions> {
   const config = await readConfig(query)
   if (!isRelevant(config.expanded)) return new Map()
-  const options = (await askSsh(query, config)) ?? (await parseOptions(query, config))
-  if (options.get('user')?.[0] === noUser) options.delete('user')
+  const options = await readOptions(query, config)
   if (options.get('userknownhostsfile')?.[0] === usualKnownHosts()) options.delete('userknownhostsfile')
   return options
+}
+
+/**
+ * `Match user` is about who logs in. Where nobody is named yet, it would be taken for the user of this process; so where it
+ * matters, it is asked once more with the user it comes to.
+ */
+async function readOptions(query: SshOptionsQuery, config: SshConfigText): Promise<Map<string, string[]>> {
+  const read = async (asked: SshOptionsQuery) =>
+    (await askSsh(asked, config)) ?? (await parseOptions(asked, config))
+  const options = await read(query)
+  const isNamed = options.has('user') && options.get('user')?.[0] !== noUser
+  const isDecided = query.user !== undefined || isNamed || !asksForUser(config.expanded)
+  const decided = isDecided ? options : await read({ ...query, user: query.defaultUser })
+  if (!isNamed) decided.delete('user')
+  return decided
+}
+
+function asksForUser(text: string): boolean {
+  return text.split('\n').some((line) => {
+    const [keyword, value] = parseConfigLine(line)
+    return keyword === 'match' && /\buser\b|%r/i.test(value)
+  })
 }
 
 /** How `ssh -G` writes its default: below the home directory of /etc/passwd, where ours may be another. */

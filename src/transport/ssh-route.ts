@@ -80,7 +80,7 @@ async function routeTo(request: RouteRequest, wanted: Wanted): Promise<readonly 
 }
 
 function hopTo({ settings, home, env }: RouteRequest, wanted: Wanted, options: SshOptions): SshHop {
-  const { host } = wanted
+  const { host, depth } = wanted
   const first = (keyword: string): string | undefined => options.get(keyword)?.[0]
   const port = wanted.port ?? Number(first('port') ?? 22)
   const user = wanted.user ?? first('user') ?? wanted.defaultUser
@@ -103,9 +103,9 @@ function hopTo({ settings, home, env }: RouteRequest, wanted: Wanted, options: S
       : splitWords(value)
           .filter((file) => file !== 'none')
           .map(path)
-  const userFiles = settings.knownHosts
-    ? [settings.knownHosts]
-    : files(first('userknownhostsfile'), usualKnownHosts(home))
+  const ownFiles = files(first('userknownhostsfile'), usualKnownHosts(home))
+  const wish: Wish = { ...settings, isJump: depth > 0 }
+  const userFiles = knownHostsFiles(wish, ownFiles, options.has('userknownhostsfile'))
   const globalFiles = files(first('globalknownhostsfile'), usualGlobalKnownHosts)
   const revoked = setUnlessNone(first('revokedhostkeys'))
   return {
@@ -113,7 +113,7 @@ function hopTo({ settings, home, env }: RouteRequest, wanted: Wanted, options: S
     address,
     port,
     user,
-    identityFiles: settings.identityFile ? [settings.identityFile] : namedIdentities(options, path, home),
+    identityFiles: identityFiles(wish, namedIdentities(options, path, home), home),
     identitiesOnly: first('identitiesonly') === 'yes',
     agent: agentSocket(first('identityagent'), env, path),
     hostKeyAlias: alias,
@@ -127,6 +127,35 @@ function hopTo({ settings, home, env }: RouteRequest, wanted: Wanted, options: S
     proxyCommand:
       setUnlessNone(first('proxycommand')) && expandSshTokens(first('proxycommand') ?? '', tokens),
   }
+}
+
+interface Wish extends Pick<SshSettings, 'identityFile' | 'knownHosts'> {
+  readonly isJump: boolean
+}
+
+/**
+ * The inventory's key is for the nodes: as with `ssh -i`, a jump host is asked with its own first. The inventory's comes
+ * after them, for those who named it for all hosts.
+ */
+function identityFiles(
+  { identityFile, isJump }: Wish,
+  named: readonly string[],
+  home: string,
+): readonly string[] {
+  if (!identityFile) return named
+  if (!isJump) return [identityFile]
+  return [...new Set(named.length > 0 ? [...named, identityFile] : [identityFile, ...usualIdentities(home)])]
+}
+
+/** Likewise, the inventory's known_hosts need not be where a jump host is known. The first is the one to learn into. */
+function knownHostsFiles(
+  { knownHosts, isJump }: Wish,
+  own: readonly string[],
+  isNamed: boolean,
+): readonly string[] {
+  if (!knownHosts) return own
+  if (!isJump) return [knownHosts]
+  return isNamed ? [...own, knownHosts] : [knownHosts, ...own]
 }
 
 function usualKnownHosts(home: string): readonly string[] {

@@ -204,6 +204,13 @@ describe.skipIf(!hasSshd)('logging in', () => {
         writeFileSync(join(home, '.ssh', 'known_hosts'), sshd.knownHostLines() + jump.knownHostLines())
       }
 
+      /** A home with nothing but this configuration. */
+      const bare = (text: string): string => {
+        const home = newFolder()
+        writeFileSync(join(home, '.ssh', 'config'), text, { mode: 0o600 })
+        return home
+      }
+
       test('host, port, user, several keys, IdentitiesOnly', async () => {
         const home = newFolder()
         configured(
@@ -274,6 +281,57 @@ Match all\n IdentityFile ${key}\n`
           code: 'host-key-unknown',
           message: expect.stringContaining('pg1'),
         })
+      })
+
+      test('a jump host keeps its own key and known_hosts, whatever the inventory names for the nodes', async () => {
+        const home = newFolder()
+        const jumpKey = makeKey(join(newFolder(), 'jump_key'))
+        jump.authorize(user, readFileSync(`${jumpKey}.pub`, 'utf8'))
+        const jumpHosts = join(home, 'jump_hosts')
+        const config = (
+          own: string,
+        ) => `Host bastion\n HostName 127.0.0.1\n Port ${jump.port}\n User ${user}\n${own}
+Host pg1\n HostName 127.0.0.1\n Port ${sshd.port}\n ProxyJump bastion\n`
+        configured(home, config(` IdentityFile ${jumpKey}\n UserKnownHostsFile ${jumpHosts}\n`))
+        writeFileSync(join(home, '.ssh', 'known_hosts'), '')
+        writeFileSync(jumpHosts, jump.knownHostLines())
+        const settings = { ...plain, identityFile: newKey(), knownHosts: sshd.knownHosts }
+        expect(await logIn({ settings, host: 'pg1', home, env })).toBe(user)
+        // What a jump host is not known by is not believed.
+        writeFileSync(jumpHosts, '')
+        await expect(logIn({ settings, host: 'pg1', home, env })).rejects.toMatchObject({
+          code: 'host-key-unknown',
+          hint: expect.stringContaining(jumpHosts),
+        })
+        // The usual key and files in ~/.ssh serve where nothing is named.
+        configured(home, config(''))
+        copyFileSync(jumpKey, join(home, '.ssh', 'id_ed25519'))
+        expect(await logIn({ settings, host: 'pg1', home, env })).toBe(user)
+        // One key and one file for all hosts, as before.
+        const all = join(home, 'all_hosts')
+        writeFileSync(all, jump.knownHostLines() + sshd.knownHostLines())
+        jump.authorize(user, readFileSync(`${settings.identityFile}.pub`, 'utf8'))
+        expect(
+          await logIn({
+            settings: { ...settings, knownHosts: all },
+            host: 'pg1',
+            home: bare(config('')),
+            env,
+          }),
+        ).toBe(user)
+      })
+
+      test('Match user is about who logs in, also where nothing but the PostgreSQL OS user is said', async () => {
+        const home = newFolder()
+        configured(
+          home,
+          `Match user ${user} originalhost pg1\n HostName 127.0.0.1\n Port ${sshd.port}\n IdentityFile ${newKey()}
+Match user someone\n User nobody\n Port 1\n`,
+        )
+        expect(await logIn({ settings: plain, host: 'pg1', home, env })).toBe(user)
+        // Whom ssh_config itself names comes first.
+        configured(home, `Host pg1\n User ${user}\n${readFileSync(join(home, '.ssh', 'config'), 'utf8')}`)
+        expect(await logIn({ settings: plain, host: 'pg1', osUser: 'someone', home, env })).toBe(user)
       })
 
       test('a jump host that cannot reach the host says so', async () => {
