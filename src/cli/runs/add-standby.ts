@@ -2,10 +2,11 @@ import type { NodeSettings } from '../../cluster/inventory.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
 import { noPrimaryToFollow } from '../../cluster/judge-rejoin.ts'
 import type { NodeName } from '../../cluster/names.ts'
+import { isOurStandby } from '../../cluster/our-standby.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
-import { expectedUpstream, isRunningStandby } from '../../cluster/topology.ts'
+import { expectedUpstream } from '../../cluster/topology.ts'
 import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { parseSynchronousStandbyNames } from '../../postgres/synchronous-standby-names.ts'
@@ -35,7 +36,8 @@ export async function run(call: Call): Promise<Answer> {
   }
 }
 
-function decide(
+/** What adding them comes to; refuses what must not be. */
+export function decide(
   session: ClusterSession,
   observation: Observation,
   targets: readonly NodeSettings[],
@@ -178,7 +180,7 @@ function upstreamOf(
 
 const isRunning = ({ survey }: Observation, node: NodeSettings): boolean => {
   const facts = survey.find((one) => one.name === node.name)
-  return facts !== undefined && isRunningStandby(facts)
+  return facts !== undefined && isOurStandby(facts, survey)
 }
 
 function refuseBadSource(

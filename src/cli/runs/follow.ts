@@ -1,6 +1,7 @@
 import { judgeFollow } from '../../cluster/judge-follow.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
+import { isForeign } from '../../cluster/record.ts'
 import { ReplctlError } from '../../errors.ts'
 import { follow } from '../../runbooks/follow.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
@@ -32,7 +33,8 @@ export async function run(call: Call): Promise<Answer> {
   }
 }
 
-function decide(session: ClusterSession, { survey, topology }: Observation, wish: Wish): Decision {
+/** What following comes to; refuses what must not be. */
+export function decide(session: ClusterSession, { survey, topology }: Observation, wish: Wish): Decision {
   const { inventory, templates } = session
   requireReachable(survey, [wish.node, wish.upstream])
   const judged = judgeFollow(inventory, topology, wish)
@@ -46,7 +48,9 @@ function decide(session: ClusterSession, { survey, topology }: Observation, wish
       primary: judged.primary,
       rolesAfter: judged.rolesAfter,
       confirming: judged.confirming,
-      running: survey.filter((facts) => facts.instance !== null).map((facts) => facts.name),
+      running: survey
+        .filter((facts) => facts.instance !== null && !isForeign(facts, survey))
+        .map((facts) => facts.name),
     },
   )
   return {

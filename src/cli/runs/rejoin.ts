@@ -3,6 +3,7 @@ import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { type Divergence, judgeDivergence } from '../../cluster/judge-divergence.ts'
 import { judgeRejoin, judgeRejoinPrimary, type RejoinDecision } from '../../cluster/judge-rejoin.ts'
 import type { NodeName } from '../../cluster/names.ts'
+import { isOurStandby } from '../../cluster/our-standby.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, meantRoles, type Roles, wantedSlots } from '../../cluster/roles.ts'
@@ -116,7 +117,7 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
       members,
       confirming: confirmingStandbys(inventory, roles),
       running: survey
-        .filter((one) => one.name !== node.name && (one.name === primary.name || isRunningStandby(one)))
+        .filter((one) => one.name !== node.name && (one.name === primary.name || isOurStandby(one, survey)))
         .map((one) => one.name),
     },
   )

@@ -1,84 +1,89 @@
 import type { Survey } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
+import { isOurStandby } from '../../cluster/our-standby.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
-import { isRunningStandby } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
 import { removeStandby } from '../../runbooks/remove-standby.ts'
-import { findNode, openCluster } from '../cluster-session.ts'
+import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
-import { operate, requireReachable } from '../operation.ts'
+import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
 
 /** `replctl remove-standby NODE [--purge]`. */
 export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
-    const { inventory, templates } = session
-    const node = findNode(inventory, String(call.args[0]))
+    const node = findNode(session.inventory, String(call.args[0]))
     const isPurge = call.options.purge === true
     return await operate(call, {
       session,
       wish: { node: node.name, isPurge },
-      decide: ({ survey, topology }) => {
-        if (topology.writers.length > 1) throw twoWriters(topology)
-        if (topology.primary === node.name) throw cannotRemovePrimary(node.name)
-        if (topology.primary === null) {
-          const dead = survey.find((facts) => facts.unreachable !== null && facts.name !== node.name)
-          if (dead?.unreachable) throw dead.unreachable
-          throw new ReplctlError('no-primary', 'there is no primary to take the standby out of', {
-            hint: 'Bring the primary back, or promote a standby: replctl promote',
-          })
-        }
-        const facts = survey.find((one) => one.name === node.name)
-        if (isPurge) requireReachable(survey, [node.name])
-        const isReachable = facts?.unreachable === null
-        const primary = topology.primary
-        const record = commonRecord(survey)
-        const members = inventory.nodes
-          .map((one) => one.name)
-          .filter((name) => name !== node.name && (record === null || record.members.includes(name)))
-        const staying = survey
-          .filter((one) => one.name === primary || (one.name !== node.name && isRunningStandby(one)))
-          .map((one) => one.name)
-        // A fenced former primary is a member and confirms nothing: to wait for it would block every write.
-        const roles = liveRoles(inventory, topology, primary)
-        const out = [node.name, ...neverConfirming(topology)]
-        const confirming = confirmingStandbys(inventory, roles, out).filter(
-          (name) => members.includes(name) && confirms(survey, primary, findNode(inventory, name)),
-        )
-        const followers = topology.nodes.filter((one) => one.upstream === node.name)
-        if (followers.length > 0)
-          throw hasFollowers(
-            node.name,
-            followers.map((one) => one.settings.name),
-            primary,
-          )
-        return {
-          plan: removeStandby(
-            { inventory, templates },
-            {
-              standby: node.name,
-              slot: node.slotName,
-              isReachable,
-              isPurge,
-              primary,
-              staying,
-              members,
-              confirming,
-            },
-          ),
-          problems:
-            isReachable || facts?.unreachable == null ? [] : [problemOf(facts.unreachable, 'warning')],
-          result: () => ({ node: node.name, purged: isPurge }),
-          text: (_after, _outcome, paint) =>
-            `${paint.strong(node.name)} is out of cluster ${inventory.cluster}. Take it out of ${inventory.path} too, or add it again with "replctl add-standby ${node.name}".\n`,
-        }
-      },
+      decide: (observation) => decide(session, observation, { node, isPurge }),
     })
   } finally {
     await session.close()
+  }
+}
+
+/** What taking the node out comes to; refuses what must not be. */
+export function decide(
+  { inventory, templates }: ClusterSession,
+  { survey, topology }: Observation,
+  { node, isPurge }: { readonly node: NodeSettings; readonly isPurge: boolean },
+): Decision {
+  if (topology.writers.length > 1) throw twoWriters(topology)
+  if (topology.primary === node.name) throw cannotRemovePrimary(node.name)
+  if (topology.primary === null) {
+    const dead = survey.find((facts) => facts.unreachable !== null && facts.name !== node.name)
+    if (dead?.unreachable) throw dead.unreachable
+    throw new ReplctlError('no-primary', 'there is no primary to take the standby out of', {
+      hint: 'Bring the primary back, or promote a standby: replctl promote',
+    })
+  }
+  const facts = survey.find((one) => one.name === node.name)
+  if (isPurge) requireReachable(survey, [node.name])
+  const isReachable = facts?.unreachable === null
+  const primary = topology.primary
+  const record = commonRecord(survey)
+  const members = inventory.nodes
+    .map((one) => one.name)
+    .filter((name) => name !== node.name && (record === null || record.members.includes(name)))
+  const staying = survey
+    .filter((one) => one.name === primary || (one.name !== node.name && isOurStandby(one, survey)))
+    .map((one) => one.name)
+  // A fenced former primary is a member and confirms nothing: to wait for it would block every write.
+  const roles = liveRoles(inventory, topology, primary)
+  const out = [node.name, ...neverConfirming(topology)]
+  const confirming = confirmingStandbys(inventory, roles, out).filter(
+    (name) => members.includes(name) && confirms(survey, primary, findNode(inventory, name)),
+  )
+  const followers = topology.nodes.filter((one) => one.upstream === node.name)
+  if (followers.length > 0)
+    throw hasFollowers(
+      node.name,
+      followers.map((one) => one.settings.name),
+      primary,
+    )
+  return {
+    plan: removeStandby(
+      { inventory, templates },
+      {
+        standby: node.name,
+        slot: node.slotName,
+        isReachable,
+        isPurge,
+        primary,
+        staying,
+        members,
+        confirming,
+      },
+    ),
+    problems: isReachable || facts?.unreachable == null ? [] : [problemOf(facts.unreachable, 'warning')],
+    result: () => ({ node: node.name, purged: isPurge }),
+    text: (_after, _outcome, paint) =>
+      `${paint.strong(node.name)} is out of cluster ${inventory.cluster}. Take it out of ${inventory.path} too, or add it again with "replctl add-standby ${node.name}".\n`,
   }
 }
 
@@ -87,7 +92,7 @@ function confirms(survey: Survey, primary: string | null, { name, applicationNam
   const facts = survey.find((one) => one.name === name)
   const waited =
     survey.find((one) => one.name === primary)?.instance?.settings.synchronous_standby_names?.value ?? ''
-  return (facts !== undefined && isRunningStandby(facts)) || waited.includes(`"${applicationName}"`)
+  return (facts !== undefined && isOurStandby(facts, survey)) || waited.includes(`"${applicationName}"`)
 }
 
 function cannotRemovePrimary(node: string): ReplctlError {
