@@ -80,7 +80,8 @@ export function observeArchive(seen: ArchiveObservation): {
   const measure = seen.measured instanceof ReplctlError ? null : seen.measured
   const problems = problemsOf(seen, archive.dir)
   const instance = seen.primary?.instance
-  const backups = observeBackups(seen.catalog, archive.maxBackupAgeMs, seen.nowMs)
+  const line = instance == null ? null : { timeline: instance.timeline, history: instance.history }
+  const backups = observeBackups(seen.catalog, archive.maxBackupAgeMs, seen.nowMs, line)
   const isStream = archive.mode === 'stream'
   const archiver = isStream ? null : (instance?.archiver ?? null)
   const stream =

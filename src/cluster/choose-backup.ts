@@ -14,13 +14,16 @@ import {
   judgeBackups,
   timelinesOf,
 } from './backup-catalog.ts'
+import { livingTimeline, type PrimaryLine } from './living-line.ts'
 
 export interface RestoreWish {
   readonly target: RecoveryTarget
   /** A backup that the operator named. */
   readonly backup: string | undefined
-  /** The line to follow; undefined: the newest one that the archive knows. */
+  /** The line to follow; undefined: the one that the cluster is on, or, for a named backup, the newest one it leads to. */
   readonly timeline: number | undefined
+  /** Null: no primary answers; then the cluster's line is the newest one that the archive knows. */
+  readonly primary: PrimaryLine | null
 }
 
 /** What to restore, and along which line. */
@@ -36,7 +39,8 @@ export interface RestoreChoice {
 }
 
 /**
- * Chooses the newest good backup that ended before the target, on the line that leads to the archive's newest timeline.
+ * Chooses the newest good backup that ended before the target, on the line that leads to where the cluster is: an older, abandoned
+ * timeline is taken only when it is asked for.
  * @throws {ReplctlError} `no-backup`, `target-too-early`, `target-unreachable`, `wal-missing`, `wrong-timeline`
  */
 export function chooseBackup(catalog: BackupCatalog, wish: RestoreWish): RestoreChoice {
@@ -47,11 +51,11 @@ export function chooseBackup(catalog: BackupCatalog, wish: RestoreWish): Restore
   const good = judged.flatMap(({ isGood, metadata }) => (isGood && metadata !== null ? [metadata] : []))
   if (good.length === 0) throw noBackup(judged.length)
   const wanted = named?.metadata ?? undefined
-  const history = lineOf(catalog, wish.timeline, wanted === undefined ? good : [wanted])
+  const history = lineOf(catalog, wish, wanted)
   const onLine = (wanted === undefined ? good : [wanted])
     .filter((backup) => isBackupOn(history, backup))
     .toSorted(byStop)
-  if (onLine.length === 0) throw offLine(history, wanted?.id)
+  if (onLine.length === 0) throw offLine(history, wanted?.id, otherLines(catalog, good))
   const backup = onLine.filter((one) => endsBefore(one, wish.target)).at(-1)
   if (backup === undefined) throw tooEarly(wish.target, onLine[0] as BackupMetadata)
   const { last, missing } = chainFrom(catalog, backup, history)
@@ -66,19 +70,36 @@ export function chooseBackup(catalog: BackupCatalog, wish: RestoreWish): Restore
   }
 }
 
-/** The newest line that any of these backups lies on; or the one that was asked for. */
+/** The line that was asked for; else the cluster's; else, where a backup off it was named, the newest that this one leads to. */
 function lineOf(
   catalog: BackupCatalog,
-  wished: number | undefined,
-  backups: readonly BackupMetadata[],
+  { timeline: wished, primary }: RestoreWish,
+  named: BackupMetadata | undefined,
 ): TimelineHistory {
-  const timelines = wished === undefined ? timelinesOf(catalog).toReversed() : [wished]
-  for (const timeline of timelines) {
-    const history = historyOf(catalog, timeline)
-    if (history === null) throw unknownLine(timeline)
-    if (wished !== undefined || backups.some((backup) => isBackupOn(history, backup))) return history
+  if (wished !== undefined) {
+    const history = historyOf(catalog, wished)
+    if (history === null) throw unknownLine(wished)
+    return history
   }
-  throw offLine({ timeline: (timelines[0] ?? 1) as TimelineHistory['timeline'], switches: [] }, undefined)
+  // By the archive's own history file: the recovery has no other.
+  const living = historyOf(catalog, livingTimeline(catalog, primary))
+  if (living !== null && (named === undefined || isBackupOn(living, named))) return living
+  if (named === undefined) throw unknownLine(livingTimeline(catalog, primary))
+  for (const timeline of timelinesOf(catalog).toReversed()) {
+    const history = historyOf(catalog, timeline)
+    if (history !== null && isBackupOn(history, named)) return history
+  }
+  throw unknownLine(named.timeline)
+}
+
+/** Timelines that good backups lead to, the newest first. */
+function otherLines(catalog: BackupCatalog, good: readonly BackupMetadata[]): readonly number[] {
+  return timelinesOf(catalog)
+    .toReversed()
+    .filter((timeline) => {
+      const history = historyOf(catalog, timeline)
+      return history !== null && good.some((backup) => isBackupOn(history, backup))
+    })
 }
 
 function endsBefore(backup: BackupMetadata, target: RecoveryTarget): boolean {
@@ -140,15 +161,23 @@ function noBackup(bad: number): ReplctlError {
   })
 }
 
-function offLine(history: TimelineHistory, id: string | undefined): ReplctlError {
+function offLine(
+  { timeline }: TimelineHistory,
+  id: string | undefined,
+  others: readonly number[],
+): ReplctlError {
+  const other =
+    others[0] === undefined
+      ? 'Look: replctl backup list'
+      : `To go back to an abandoned timeline say so: --timeline ${others[0]}`
   return new ReplctlError(
     'wrong-timeline',
     id === undefined
-      ? `no good backup leads to timeline ${history.timeline}`
-      : `backup ${id} does not lead to timeline ${history.timeline}`,
+      ? `no good backup leads to timeline ${timeline}`
+      : `backup ${id} does not lead to timeline ${timeline}`,
     {
-      detail: 'It ended after the timelines had parted.',
-      hint: 'Leave --timeline out, or name another --backup.',
+      detail: `It ended after the timelines had parted. Good backups lead to ${others.length === 0 ? 'none' : `timeline ${others.join(', ')}`}.`,
+      hint: id === undefined ? other : 'Leave --timeline out, or name another --backup.',
     },
   )
 }

@@ -30,7 +30,7 @@ export interface ArchiveExpectation {
 
 export interface ArchiveVerdict {
   readonly problems: readonly Problem[]
-  /** The segments from which on every byte up to the newest is there, on the way to the newest timeline; null: none. */
+  /** The segments from which on every byte up to the newest is there, on the way to the cluster's timeline; null: none. */
   readonly restorableFrom: string | null
   readonly restorableTo: string | null
 }
@@ -38,7 +38,10 @@ export interface ArchiveVerdict {
 /** Leftovers of pushes younger than this may be pushes under way. */
 const staleSeconds = 3600
 
-/** Whether everything in an archive is whole, and nothing is missing on the way to the newest timeline. */
+/**
+ * Whether everything in an archive is whole, and nothing is missing on the way to the cluster's timeline: the primary's; the
+ * newest of the archive where none answers.
+ */
 export function judgeArchive(
   content: ArchiveContent,
   expected: ArchiveExpectation | null,
@@ -46,7 +49,7 @@ export function judgeArchive(
 ): ArchiveVerdict {
   const problems: Problem[] = []
   const add = (
-    code: 'archive-damaged' | 'archive-conflict' | 'archive-gap' | 'archive-leftovers',
+    code: 'archive-damaged' | 'archive-conflict' | 'archive-gap' | 'archive-leftovers' | 'wrong-timeline',
     message: string,
     details: ErrorDetails = {},
     severity: Problem['severity'] = 'error',
@@ -91,7 +94,7 @@ export function judgeArchive(
 }
 
 type Add = (
-  code: 'archive-gap',
+  code: 'archive-gap' | 'wrong-timeline',
   message: string,
   details?: ErrorDetails,
   severity?: Problem['severity'],
@@ -105,18 +108,25 @@ interface Stretch {
   readonly line: ArchivedTimeline | undefined
 }
 
-/** The stretches of WAL on the way to the newest timeline, oldest first. */
+/** The stretches of WAL on the way to the cluster's timeline, oldest first. */
 function wayToNewest(content: ArchiveContent, expected: ArchiveExpectation | null, add: Add): Stretch[] {
   const size = content.segmentSizeBytes
   const { timelines, histories } = content
-  const newest = Math.max(
-    0,
-    ...timelines.map((one) => one.timeline),
-    ...histories.keys(),
-    // A timeline of which nothing was archived yet is only missed once something should be there.
-    ...(expected === null ? [] : [expected.timeline]),
-  )
+  const highest = Math.max(0, ...timelines.map((one) => one.timeline), ...histories.keys())
+  // A timeline of which nothing was archived yet is only missed once something should be there.
+  const newest = expected?.timeline ?? highest
   if (newest === 0 || size === null) return []
+  if (highest > newest) {
+    add(
+      'wrong-timeline',
+      `the archive knows timeline ${highest}, and the primary is on ${newest}`,
+      {
+        detail: `What lies there of a timeline after ${newest} is of a node that was promoted and no longer leads, or beside the cluster.`,
+        hint: `Backups and restores follow the primary. To restore that other line: replctl restore NODE --timeline ${highest}`,
+      },
+      'warning',
+    )
+  }
   const text = histories.get(newest) ?? (newest === expected?.timeline ? expected.history : null)
   if (newest > 1 && !histories.has(newest)) {
     add('archive-gap', `${historyFileName(newest)} is missing from the archive`, {

@@ -1,5 +1,7 @@
 import { ReplctlError } from '../errors.ts'
-import { type BackupCatalog, judgeBackups } from './backup-catalog.ts'
+import type { BackupMetadata } from '../postgres/backup-metadata.ts'
+import { type BackupCatalog, byFinish, isBackupOn, judgeBackups } from './backup-catalog.ts'
+import { livingLine, type PrimaryLine } from './living-line.ts'
 import { archiveHost } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 
@@ -7,7 +9,7 @@ import { type Problem, problemOf } from './problem.ts'
 export interface BackupState {
   /** Backups that can be relied on. Null, here and below: nobody could look. */
   readonly backups: number | null
-  /** The newest of them, e.g. `20261126T061500Z`; also null where there is none. */
+  /** The newest of them that leads to where the cluster is, e.g. `20261126T061500Z`; also null where there is none. */
   readonly last_backup: string | null
   /** How long ago it ended. */
   readonly last_backup_seconds: number | null
@@ -17,13 +19,15 @@ export interface BackupState {
 
 /**
  * How old the newest backup that can be relied on is, and whether that is too old. What is unfinished, tiny, damaged, or
- * builds on something damaged does not count, however young it is.
+ * builds on something damaged does not count, however young it is; nor does one of a timeline that was abandoned, after a restore
+ * into the past: it does not bring the cluster back.
  * @param catalog null: the archive could not be read, which is told elsewhere
  */
 export function observeBackups(
   catalog: BackupCatalog | null,
   maxAgeMs: number | null,
   nowMs: number,
+  primary: PrimaryLine | null,
 ): { readonly state: BackupState; readonly problems: readonly Problem[] } {
   const limit = maxAgeMs === null ? null : maxAgeMs / 1000
   if (catalog === null) {
@@ -32,7 +36,7 @@ export function observeBackups(
   }
   const judged = judgeBackups(catalog)
   const good = judged.flatMap(({ isGood, metadata }) => (isGood && metadata !== null ? [metadata] : []))
-  const last = good.toSorted((a, b) => Date.parse(a.finishedAt) - Date.parse(b.finishedAt)).at(-1)
+  const last = onLine(good, catalog, primary).toSorted(byFinish).at(-1)
   // Clocks may differ by a little: nothing ends in the future.
   const seconds =
     last === undefined ? null : Math.max(0, Math.round((nowMs - Date.parse(last.finishedAt)) / 1000))
@@ -50,6 +54,16 @@ export function observeBackups(
       ...bad.map(({ id, damage }) => problemOf(damaged(id, damage), 'warning')),
     ],
   }
+}
+
+/** Where nobody knows the line, each may lie on it. */
+function onLine(
+  good: readonly BackupMetadata[],
+  catalog: BackupCatalog,
+  primary: PrimaryLine | null,
+): readonly BackupMetadata[] {
+  const line = livingLine(catalog, primary)
+  return line === null ? good : good.filter((backup) => isBackupOn(line, backup))
 }
 
 function tooOld({ last_backup: id, last_backup_seconds: age, max_backup_age_seconds: limit }: BackupState) {

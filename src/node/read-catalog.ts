@@ -22,8 +22,7 @@ for system in *; do
     show metadata "$at/backup.json"
     show check "$at/check.json"
   done
-  [ "$part" = backups ] && continue
-  echo "@@wal"; ls "$system/wal" 2>/dev/null
+  [ "$part" = backups ] || { echo "@@wal"; ls "$system/wal" 2>/dev/null; }
   for at in "$system"/wal/*.history; do [ -f "$at" ] && show "history \${at##*/}" "$at"; done
 done
 :
@@ -49,7 +48,7 @@ export async function readCatalog(
   return found ?? emptyCatalog(systemIdentifier)
 }
 
-/** The backups of one system identifier without the WAL, which may be many names: quick enough for `status`. */
+/** The backups of one system identifier, and its timelines, without the WAL, which may be many names: quick enough for `status`. */
 export async function readBackups(
   archive: Node,
   dir: string,

@@ -5,7 +5,7 @@ import { capabilitiesOf } from '../postgres/versions.ts'
 import { findBackupPrograms } from './backup-programs.ts'
 import { look } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
-import { ownRecord, type Restore } from './restore-record.ts'
+import { isSame, ownRecord, type Restore, type RestoreRecord } from './restore-record.ts'
 import { lookAtTargetScript } from './restore-scripts.ts'
 
 /** Where the tablespaces of a backup go: to their own places, or below a directory that stands apart. */
@@ -62,7 +62,9 @@ export function requireRestoreTarget(restore: Restore): Step {
     check: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
       const facts = await look(ctx)
-      if ((await ownRecord(ctx)) !== null) return satisfied(`${dataDir} was begun by replctl`)
+      const record = await ownRecord(ctx)
+      if (record?.phase === 'opened' && !isSame(record, restore)) return refused(isOpened(restore, record))
+      if (record !== null) return satisfied(`${dataDir} was begun by replctl`)
       if (facts.postmaster?.isAlive === true) {
         return refused(
           new ReplctlError('data-directory-in-use', `a server runs in ${dataDir} on ${restore.node.name}`, {
@@ -83,6 +85,15 @@ export function requireRestoreTarget(restore: Restore): Step {
       return wrong.length === 0 ? satisfied(`${dataDir} is free`) : refused(notFree(restore, dataDir, wrong))
     },
   }
+}
+
+/** Applications may have written to it since: it is somebody's data now, not the remains of a restore. */
+function isOpened({ node }: Restore, record: RestoreRecord): ReplctlError {
+  return new ReplctlError('foreign-data-directory', `another restore was opened on ${node.name}`, {
+    detail: `Backup ${record.backup} was restored there to ${record.target}, along timeline ${record.timeline}, and may have been written to since.`,
+    hint: `The same command again brings that one to its end. To restore anew, stop it and move ${node.postgres.dataDir} aside yourself.`,
+    node: node.name,
+  })
 }
 
 export function notFree(restore: Restore, dataDir: string, wrong: readonly string[]): ReplctlError {

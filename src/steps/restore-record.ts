@@ -77,14 +77,40 @@ export function isSame(record: RestoreRecord, { choice, target }: Restore): bool
   )
 }
 
-/** The backup and the line of a restore that was begun here for the same target: it is gone on with, not begun anew. */
-export async function unfinishedRestore(
-  node: Node,
-  target: RecoveryTarget,
-): Promise<Pick<RestoreRecord, 'backup' | 'timeline' | 'phase'> | null> {
+/** A restore as a command line says it; what is undefined was left open. */
+export interface RestoreAsked {
+  readonly target: RecoveryTarget
+  readonly backup: string | undefined
+  readonly timeline: number | undefined
+}
+
+/** Whether a restore that was begun, or is over, is what is asked for: what the command line leaves open was chosen then. */
+export function isAskedFor(record: RestoreRecord, { target, backup, timeline }: RestoreAsked): boolean {
+  return (
+    record.target === describeTarget(target) &&
+    (backup === undefined || backup === record.backup) &&
+    (timeline === undefined || timeline === record.timeline)
+  )
+}
+
+/**
+ * A restore that was begun here and is what is asked for: it is gone on with, not begun anew. What it had chosen stays
+ * chosen, for by now the archive may know a newer line.
+ */
+export async function unfinishedRestore(node: Node, asked: RestoreAsked): Promise<RestoreRecord | null> {
   const record = await readRestoreRecord(node)
-  if (record === null || record.target !== describeTarget(target)) return null
+  if (record === null || !isAskedFor(record, asked)) return null
   return isOwn(await surveyNode(node), node.cluster, node.settings.postgres.dataDir) ? record : null
+}
+
+/** A restore that came to its last step here, and is what is asked for: only the journal of it may be left. */
+export async function finishedRestore(node: Node, asked: RestoreAsked): Promise<RestoreRecord | null> {
+  const [begun, record] = await Promise.all([
+    readRestoreRecord(node),
+    readRestoreRecord(node, 'restored.json'),
+  ])
+  if (begun !== null || record === null || !isAskedFor(record, asked)) return null
+  return (await surveyNode(node)).dataDirectoryState === 'instance' ? record : null
 }
 
 /** Nobody's any more: what was restored beside a node belongs to the operator. The record of it stays as restored.json. */

@@ -1,4 +1,5 @@
 import { judgeExpiry } from '../../cluster/judge-expiry.ts'
+import { primaryLineOf } from '../../cluster/living-line.ts'
 import { ReplctlError } from '../../errors.ts'
 import type { PrunedArchive } from '../../node/prune-archive.ts'
 import { expiredText } from '../../report/backups.ts'
@@ -23,10 +24,11 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { keepFull: keepFull ?? null, keepDays: keepDays ?? null },
-      decide: async ({ survey }) => {
+      decide: async ({ survey, topology }) => {
         const [catalog, ...others] = await catalogsOf(session, archive, survey)
         if (catalog === undefined || others.length > 0) throw unknownCluster(others.length)
-        const wish = { keepFull, keepDays, nowMs: Date.now() }
+        const primary = primaryLineOf(survey, topology.primary)
+        const wish = { keepFull, keepDays, nowMs: Date.now(), primary }
         const { remove, keep, firstSegment } = judgeExpiry(catalog, wish)
         let pruned: PrunedArchive = { files: 0, bytes: 0, first: null, last: null }
         const plan = { archive: archive.settings, systemIdentifier: catalog.systemIdentifier, wish }

@@ -1,17 +1,18 @@
 import { chooseBackup, type RestoreChoice, type RestoreWish } from '../../cluster/choose-backup.ts'
-import type { Survey } from '../../cluster/facts.ts'
+import { primaryLineOf } from '../../cluster/living-line.ts'
 import { archiveHost } from '../../cluster/names.ts'
 import { ReplctlError } from '../../errors.ts'
 import { readManifestDamage } from '../../node/hash-backup.ts'
 import { type ArchiveAccess, catalogsOf } from '../archive-session.ts'
 import type { ClusterSession } from '../cluster-session.ts'
+import type { Observation } from '../operation.ts'
 
 /** The archive may hold several system identifiers; a backup that is named tells which is meant. */
 export async function choose(
   session: ClusterSession,
   archive: ArchiveAccess,
-  survey: Survey,
-  asked: RestoreWish,
+  { survey, topology }: Pick<Observation, 'survey' | 'topology'>,
+  asked: Omit<RestoreWish, 'primary'>,
 ): Promise<RestoreChoice> {
   const catalogs = await catalogsOf(session, archive, survey)
   const fitting =
@@ -32,7 +33,9 @@ export async function choose(
       hint: 'Say which is meant: --backup ID',
     })
   }
-  const choice = chooseBackup(first, { target: asked.target, backup: asked.backup, timeline: asked.timeline })
+  const { target, backup, timeline } = asked
+  const primary = primaryLineOf(survey, topology.primary)
+  const choice = chooseBackup(first, { target, backup, timeline, primary })
   await requireManifests(archive, choice)
   return choice
 }

@@ -12,7 +12,8 @@ import { findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { operate, requireReachable } from '../operation.ts'
 import { choose } from './choose-restore.ts'
-import { ofNode, openBeside } from './restore.ts'
+import { openBeside } from './restore.ts'
+import { ofNode } from './restore-answer.ts'
 
 /** `replctl restore --drill [NODE] [--backup ID] [--data-dir DIR]`. */
 export async function run(call: Call): Promise<Answer> {
@@ -35,10 +36,11 @@ export async function run(call: Call): Promise<Answer> {
       const answer = await operate(call, {
         session: { ...session, hosts: new Map([...session.hosts, [beside.name, beside]]) },
         wish: { node: node.name, isDrill: true, target: { kind: 'latest' }, backup: backup ?? null, dataDir },
-        decide: async ({ survey, topology }) => {
+        decide: async (observation) => {
+          const { survey, topology } = observation
           requireReachable(survey, [node.name])
           const target = { kind: 'latest' } as const
-          const choice = await choose(session, archive, survey, { target, backup, timeline: undefined })
+          const choice = await choose(session, archive, observation, { target, backup, timeline: undefined })
           const restore: Restore = {
             ...{ archive: archive.settings, node, at: beside.name, choice, target, isMember: false },
           }

@@ -1,21 +1,29 @@
 import { createHash } from 'node:crypto'
 import type { NodeSettings } from '../../cluster/inventory.ts'
-import { judgeRestore } from '../../cluster/judge-restore.ts'
+import { judgeRestore, needsReclone } from '../../cluster/judge-restore.ts'
 import { besideNode } from '../../cluster/names.ts'
+import { problemOf } from '../../cluster/problem.ts'
 import { shellScript } from '../../command.ts'
+import { inOrder } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
 import { listenScript } from '../../node/listen-script.ts'
 import { createNode, type Node } from '../../node/node.ts'
-import { describeTarget, parseRecoveryTarget, type RecoveryTarget } from '../../postgres/recovery-target.ts'
-import { restoredText } from '../../report/restore.ts'
+import { parseRecoveryTarget, type RecoveryTarget } from '../../postgres/recovery-target.ts'
 import { restoreBeside, restoreCluster } from '../../runbooks/restore.ts'
-import { type Restore, readRestoreRecord, unfinishedRestore } from '../../steps/restore-record.ts'
+import {
+  finishedRestore,
+  type Restore,
+  type RestoreRecord,
+  readRestoreRecord,
+  unfinishedRestore,
+} from '../../steps/restore-record.ts'
 import { type ArchiveAccess, openArchive } from '../archive-session.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
-import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+import { type Observation, operate, requireReachable } from '../operation.ts'
 import { choose } from './choose-restore.ts'
+import { decisionOf, ofNode, type Told, toldOf } from './restore-answer.ts'
 
 /** What was asked for, as far as the command line says it. */
 interface Asked {
@@ -108,12 +116,18 @@ async function restoreNode(
     decide: async (observation) => {
       requireReachable(observation.survey, [node.name])
       const own = session.nodes.get(node.name) as Node
-      const begun = await begunOf(own, asked)
+      const finished = await finishedOf(call, own, asked, observation)
+      if (finished !== null && observation.topology.primary === node.name) {
+        const reclone = nobodyElse(observation, node).toReclone
+        const warnings = reclone.map((name) => problemOf(needsReclone(name, node.name), 'warning'))
+        return { ...decisionOf(ended(finished, asked), own, inOrder([])), problems: warnings }
+      }
+      const begun = await unfinishedRestore(own, asked)
       const isGoingOn = begun !== null && observation.topology.primary === node.name
       const verdict = isGoingOn
         ? nobodyElse(observation, node)
         : judgeRestore(inventory, observation.topology, node)
-      const choice = await choose(session, archive, observation.survey, { ...asked, ...begun })
+      const choice = await choose(session, archive, observation, { ...asked, ...chosenBy(begun) })
       const restore: Restore = {
         ...{ archive: archive.settings, node, at: node.name, choice, target: asked.target, isMember: true },
       }
@@ -131,20 +145,29 @@ async function restoreNode(
           fence: fenceCommandOf(inventory, call),
         },
       )
-      return decision(restore, own, plan)
+      return decisionOf(toldOf(restore), own, plan)
     },
   })
 }
 
-/** What an interrupted restore of the same wish had chosen stays chosen: by now the archive may know a newer line. */
-async function begunOf(
+const chosenBy = (begun: RestoreRecord | null) =>
+  begun === null ? {} : { backup: begun.backup, timeline: begun.timeline }
+
+/** A run that was killed behind its last step leaves nothing to do but to clear its journal. */
+async function finishedOf(
+  call: Call,
   on: Node,
-  { target, backup }: Asked,
-): Promise<{ readonly backup: string; readonly timeline: number } | null> {
-  const begun = await unfinishedRestore(on, target)
-  if (begun === null || (backup !== undefined && backup !== begun.backup)) return null
-  return { backup: begun.backup, timeline: begun.timeline }
+  asked: Asked,
+  { resumed }: Observation,
+): Promise<RestoreRecord | null> {
+  // What becomes the primary crosses the point of no return: without that, an older record is meant.
+  const isBehind = resumed !== null && (resumed.isPastPointOfNoReturn || asked.dataDir !== undefined)
+  return isBehind && call.options.isAbort !== true ? await finishedRestore(on, asked) : null
 }
+
+const ended = ({ backup, port }: RestoreRecord, { node, target, dataDir }: Asked): Told => ({
+  ...{ node, backup, target, port, isMember: dataDir === undefined },
+})
 
 /** The restored node leads already: only the end of the operation is left. */
 function nobodyElse({ survey }: Observation, node: NodeSettings) {
@@ -168,15 +191,17 @@ async function restoreAside(
     const answer = await operate(call, {
       session: { ...session, hosts: new Map([...session.hosts, [beside.name, beside]]) },
       wish: wishOf(asked),
-      decide: async ({ survey }) => {
-        requireReachable(survey, [asked.node.name])
-        const begun = await begunOf(beside, asked)
-        const choice = await choose(session, archive, survey, { ...asked, ...begun })
+      decide: async (observation) => {
+        requireReachable(observation.survey, [asked.node.name])
+        const finished = await finishedOf(call, beside, asked, observation)
+        if (finished !== null) return decisionOf(ended(finished, asked), beside, inOrder([]))
+        const begun = await unfinishedRestore(beside, asked)
+        const choice = await choose(session, archive, observation, { ...asked, ...chosenBy(begun) })
         const restore: Restore = {
           ...{ archive: archive.settings, node: asked.node, at: beside.name, choice, target: asked.target },
           isMember: false,
         }
-        return decision(restore, beside, restoreBeside({ inventory, templates }, restore))
+        return decisionOf(toldOf(restore), beside, restoreBeside({ inventory, templates }, restore))
       },
     })
     return ofNode(answer, beside.name, asked.node.name)
@@ -233,42 +258,5 @@ function wishOf(asked: Asked): Record<string, unknown> {
   return {
     ...{ node: node.name, target, backup: backup ?? null, timeline: timeline ?? null },
     ...{ dataDir: dataDir ?? null, port: port ?? null, allowSplitBrain },
-  }
-}
-
-function decision(restore: Restore, on: Node, plan: Decision['plan']): Decision {
-  return {
-    plan,
-    result: async () => {
-      const record = (await readRestoreRecord(on, 'restored.json')) ?? null
-      return {
-        node: restore.node.name,
-        data_dir: on.settings.postgres.dataDir,
-        port: on.settings.postgres.port,
-        backup: restore.choice.backup.id,
-        timeline: record?.newTimeline ?? null,
-        target: describeTarget(restore.target),
-        reached_lsn: record?.reachedLsn ?? null,
-        reached_time: record?.reachedTime ?? null,
-      }
-    },
-    text: (_after, _outcome, paint, result) => restoredText(result as never, restore.isMember, paint),
-  }
-}
-
-/** Steps and problems of the instance beside a node are told as that node's. */
-export function ofNode(answer: Answer, beside: string, node: string): Answer {
-  const steps = (answer.result as { steps?: readonly { node: string }[] } | null)?.steps ?? []
-  return {
-    ...answer,
-    result: {
-      ...answer.result,
-      steps: steps.map((step) => (step.node === beside ? { ...step, node } : step)),
-    },
-    problems: answer.problems.map((one) => ({
-      ...one,
-      node: one.node === beside ? node : one.node,
-      message: one.message.replaceAll(beside, node),
-    })),
   }
 }

@@ -26,12 +26,13 @@ const forked = {
 const choose = (
   catalog: Parameters<typeof chooseBackup>[0],
   flags: Parameters<typeof parseRecoveryTarget>[0] = {},
-  part: { backup?: string; timeline?: number } = {},
+  part: { backup?: string; timeline?: number; primary?: { timeline: number; history: string | null } } = {},
 ) =>
   chooseBackup(catalog, {
     target: parseRecoveryTarget(flags),
     backup: undefined,
     timeline: undefined,
+    primary: null,
     ...part,
   })
 
@@ -41,6 +42,15 @@ const codeOf = (work: () => unknown): string => {
     return 'nothing'
   } catch (thrown) {
     return (thrown as { code: string }).code
+  }
+}
+
+const hintOf = (work: () => unknown): string => {
+  try {
+    work()
+    return 'nothing'
+  } catch (thrown) {
+    return (thrown as { hint: string }).hint
   }
 }
 
@@ -89,6 +99,33 @@ describe('the choice of a backup to restore', () => {
     expect(choose(catalog)).toMatchObject({ backup: early, timeline: 2 })
     expect(choose(catalog, {}, { backup: astray.id })).toMatchObject({ backup: astray, timeline: 1 })
     expect(codeOf(() => choose(catalog, {}, { backup: astray.id, timeline: 2 }))).toBe('wrong-timeline')
+  })
+
+  it('K15: an older, abandoned timeline is not restored unless it is asked for', () => {
+    const astray = someBackup('20261126T060000Z', {
+      startLsn: '0/8000028' as Lsn,
+      stopLsn: '0/8000200' as Lsn,
+    })
+    const catalog = someCatalog([astray], forked)
+    expect(codeOf(() => choose(catalog))).toBe('wrong-timeline')
+    expect(() => choose(catalog)).toThrow(/no good backup leads to timeline 2/)
+    expect(hintOf(() => choose(catalog, { toTime: '2026-11-26 09:00:00Z' }))).toContain('--timeline 1')
+    expect(choose(catalog, {}, { timeline: 1 })).toMatchObject({ backup: astray, timeline: 1 })
+    expect(choose(catalog, {}, { backup: astray.id })).toMatchObject({ backup: astray, timeline: 1 })
+  })
+
+  it('follows the line of the primary, where one answers: a higher timeline in the archive is somebody else’s', () => {
+    const catalog = someCatalog([early, after], forked)
+    const leads = (timeline: number, history: string | null) => ({ primary: { timeline, history } })
+    expect(choose(catalog, {}, leads(1, null))).toMatchObject({ backup: early, timeline: 1 })
+    expect(choose(catalog, {}, leads(2, null))).toMatchObject({ backup: after, timeline: 2 })
+    expect(choose(catalog, {}, { ...leads(1, null), timeline: 2 })).toMatchObject({
+      backup: after,
+      timeline: 2,
+    })
+    // Its history file may not be in the archive yet: the recovery would not find its way.
+    const bare = someCatalog([early], { ...forked, histories: new Map() })
+    expect(codeOf(() => choose(bare, {}, leads(2, forked.histories.get(2) ?? null)))).toBe('wrong-timeline')
   })
 
   it('P-34: a damaged backup is never chosen, and not taken when it is named', () => {

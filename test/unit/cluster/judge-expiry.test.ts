@@ -16,7 +16,7 @@ const backupOf = (day: number, part: Partial<BackupMetadata> = {}) =>
 const days = [24, 25, 26, 27, 28, 29] as const
 const all = days.map((day) => backupOf(day))
 const expire = (backups: Parameters<typeof someCatalog>[0], keepFull?: number, keepDays?: number) =>
-  judgeExpiry(someCatalog(backups), { keepFull, keepDays, nowMs })
+  judgeExpiry(someCatalog(backups), { keepFull, keepDays, nowMs, primary: null })
 const ids = (...some: number[]) => some.map((day) => `202611${day}T120000Z`)
 
 describe('retention', () => {
@@ -34,23 +34,75 @@ describe('retention', () => {
     expect(expire(all, undefined, 100).remove).toEqual([])
   })
 
-  it('after a restore into the past the newest is what was taken last, wherever its LSN is', () => {
-    const restored = backupOf(30, {
-      timeline: 2 as TimelineId,
-      startLsn: '0/19000028' as Lsn,
-      stopLsn: '0/19000100' as Lsn,
-    })
+  describe('after a restore into the past, onto timeline 2', () => {
+    /** Left between the backups of the 24th and the 25th: those from the 25th on lead to a past that was given up. */
     const histories = new Map([[2, '1\t0/18800000\tbefore 2026-11-24 13:00:00+00\n']])
-    const backups = [...all, restored]
-    const kept = judgeExpiry(
-      someCatalog(backups, {
-        histories,
-        segments: new Set([...segments(1, 24, 30), ...segments(2, 24, 26)]),
-      }),
-      { keepFull: 2, keepDays: undefined, nowMs },
-    )
-    expect(kept.keep).toEqual(ids(29, 30))
-    expect(kept.firstSegment).toBe(segments(2, 25, 25)[0])
+    const onTwo = (day: number, hour = 13) =>
+      backupOf(day, {
+        ...{ id: `202611${day}T${hour}0000Z`, finishedAt: `2026-11-${day}T${hour}:00:10.000Z` },
+        timeline: 2 as TimelineId,
+        startLsn: `0/${(day - 4).toString(16)}000028` as Lsn,
+        stopLsn: `0/${(day - 4).toString(16)}000100` as Lsn,
+      })
+    const expireAfter = (
+      backups: readonly BackupMetadata[],
+      wish: { keepFull?: number; keepDays?: number },
+      primary: { timeline: number; history: string | null } | null = null,
+    ) =>
+      judgeExpiry(
+        someCatalog(backups, {
+          ...{ histories, segments: new Set([...segments(1, 24, 30), ...segments(2, 24, 26)]) },
+        }),
+        { keepFull: wish.keepFull, keepDays: wish.keepDays, nowMs, primary },
+      )
+
+    it('P-37: the only backup of the line stays, although a later one of the abandoned timeline is there', () => {
+      const kept = expireAfter([backupOf(24), backupOf(29)], { keepFull: 1 })
+      expect(kept).toMatchObject({ remove: [], keep: ids(24, 29), firstSegment: segments(1, 24, 24)[0] })
+      // Neither does the rule of days take it. When timeline 1 was left nobody can tell: its last one stays as well.
+      expect(expireAfter([backupOf(24), backupOf(29)], { keepDays: 0 }).keep).toEqual(ids(24, 29))
+    })
+
+    it('the number counts on the line alone; an abandoned one goes when so many newer ones are there', () => {
+      const restored = onTwo(29)
+      expect(expireAfter([...all, restored], { keepFull: 2 })).toEqual({
+        remove: ids(28, 27, 26, 25),
+        keep: [...ids(24, 29), restored.id],
+        firstSegment: segments(1, 24, 24)[0],
+      })
+      const two = [onTwo(29, 14), onTwo(29, 15)]
+      expect(expireAfter([...all, ...two], { keepFull: 2 }).keep).toEqual(two.map(({ id }) => id))
+    })
+
+    it('by days keeps every moment of the window, on the line that was lived on then', () => {
+      // The window begins on the 28th: then timeline 1 was lived on, and its moments need the backup of the 27th.
+      const restored = onTwo(29)
+      expect(expireAfter([...all, restored], { keepDays: 2 }).keep).toEqual([
+        ...ids(24, 27, 28, 29),
+        restored.id,
+      ])
+      // A day later the window holds nothing of timeline 1 before its last backups.
+      const later = [onTwo(28, 14), onTwo(29)]
+      expect(expireAfter([...all.slice(0, 4), ...later], { keepDays: 1 }).keep).toEqual(
+        later.map(({ id }) => id),
+      )
+    })
+
+    it('the primary says which line it is, not the highest number in the archive', () => {
+      const kept = expireAfter(
+        [backupOf(24), backupOf(28), onTwo(29)],
+        { keepFull: 1 },
+        { timeline: 1, history: null },
+      )
+      expect(kept.keep).toEqual([...ids(28), onTwo(29).id])
+    })
+
+    it('nothing is removed where nobody knows the line, or nothing leads to it', () => {
+      const expireOn = (timeline: number, history: string | null) => () =>
+        expireAfter(all, { keepFull: 1 }, { timeline, history })
+      expect(expireOn(3, null)).toThrow(/cannot tell which backups lead to timeline 3/)
+      expect(expireOn(3, '1\t0/1000000\tx\n')).toThrow(/no good full backup leads to timeline 3/)
+    })
   })
 
   it('both rules together keep what either keeps', () => {

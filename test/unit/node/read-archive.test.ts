@@ -127,6 +127,20 @@ describe('what is wrong is named', () => {
     expect((await check()).told).toEqual(['archive-gap: 00000002.history is missing from the archive'])
   })
 
+  test('what lies there of a timeline after the primary’s is a warning: the primary’s own line is what counts', async () => {
+    const leading = { timeline: 1, lastArchived: nameOf(1, 4), history: null }
+    const { verdict, told } = await check({ expected: leading })
+    expect(told).toEqual(['wrong-timeline: the archive knows timeline 2, and the primary is on 1'])
+    expect(verdict.problems[0]?.severity).toBe('warning')
+    expect([verdict.restorableFrom, verdict.restorableTo]).toEqual([nameOf(1, 1), nameOf(1, 4)])
+    await rm(join(wal, nameOf(1, 3) + '.gz'))
+    expect((await check({ expected: leading })).told).toContain(
+      `archive-gap: ${nameOf(1, 3)} is missing from the archive`,
+    )
+    // Without a primary the newest one counts.
+    expect((await check({ expected: null })).verdict.restorableTo).toBe(nameOf(2, 6))
+  })
+
   test('an archive that was pruned begins where it begins', async () => {
     await rm(join(wal, nameOf(1, 1)))
     await rm(join(wal, nameOf(1, 2)))
