@@ -107,6 +107,10 @@ export interface ReplicationSlot {
   readonly type: 'physical' | 'logical'
   readonly isActive: boolean
   readonly isTemporary: boolean
+  /** Logical, and copied to standbys (17 and newer). */
+  readonly isFailover: boolean
+  /** Such a copy. */
+  readonly isSynced: boolean
   readonly restartLsn: Lsn | null
   /** `reserved`, `extended`, `unreserved`, `lost`; null before 13 or where nothing is reserved. */
   readonly walStatus: string | null

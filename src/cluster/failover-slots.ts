@@ -1,4 +1,5 @@
 import { capabilitiesOf } from '../postgres/versions.ts'
+import type { ReplicationSlot } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 
@@ -47,6 +48,17 @@ export function synchronizedStandbySlots(
 export function primaryWaitsForStandbys({ replication, nodes }: Inventory): boolean {
   return replication.mode !== 'async' || nodes.some(isLogical)
 }
+
+/** Whether one of these, of another node, is a copy of this slot that outlives a change of roles. */
+export function isCopied(slot: ReplicationSlot, there: readonly ReplicationSlot[]): boolean {
+  return (
+    slot.isFailover &&
+    there.some((one) => one.name === slot.name && one.isFailover && !one.isTemporary && isUsable(one))
+  )
+}
+
+const isUsable = ({ walStatus, invalidationReason }: ReplicationSlot) =>
+  walStatus !== 'lost' && invalidationReason === null
 
 function isLogical({ postgres }: NodeSettings): boolean {
   return postgres.parameters.wal_level?.toLowerCase() === 'logical'

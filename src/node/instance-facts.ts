@@ -177,6 +177,8 @@ function readSlot(row: RawRow): ReplicationSlot {
     type: row.slot_type === 'logical' ? 'logical' : 'physical',
     isActive: row.active === true,
     isTemporary: row.temporary === true,
+    isFailover: row.failover === true,
+    isSynced: row.synced === true,
     restartLsn: lsnOrNull(row.restart_lsn),
     walStatus: text(row.wal_status),
     invalidationReason: text(row.invalidation_reason),

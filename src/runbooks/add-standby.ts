@@ -18,7 +18,12 @@ import {
   moveDataDirectoryAside,
   requireReplaceableDataDirectory,
 } from '../steps/remove-node.ts'
-import { dropStaleSlots, ensureReplicationSlot, requireRoomForStandby } from '../steps/replication-slots.ts'
+import {
+  dropCopiedSlots,
+  dropStaleSlots,
+  ensureReplicationSlot,
+  requireRoomForStandby,
+} from '../steps/replication-slots.ts'
 import { changeConfirming } from '../steps/repoint-standby.ts'
 import { requireSameMajorVersion } from '../steps/require-binaries.ts'
 import { requireClonableDataDirectory } from '../steps/require-data-directory.ts'
@@ -218,6 +223,7 @@ export function standbySteps(
     restartForPendingSettings(name),
     startInstance(name),
     awaitStreaming(name, upstream.name),
+    dropCopiedSlots(name, primary.name),
     ensureMarkedAsBuilt(name),
     ensureNoFenceMark(name),
   ]

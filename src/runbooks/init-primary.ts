@@ -48,7 +48,8 @@ export function initPrimary(
     ...ensureArchiving(input, node),
     ensureSettings(name, input, confirming),
     ensureHbaLines(name, input),
-    startInstance(name),
+    // That nobody else leads was seen under the lock: a cluster that was stopped as a whole has nobody who could say so.
+    startInstance(name, { isToLead: true }),
     ensurePassfile(name, replication, name),
     // Before the role gets a new password, those who log in with it have it.
     together(running.map((one) => ensurePassfile(one, replication, name))),

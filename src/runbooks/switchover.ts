@@ -13,7 +13,7 @@ import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import type { Handover } from '../steps/hand-over.ts'
 import { prepareDemotion } from '../steps/prepare-demotion.ts'
-import { dropStaleSlots, ensureWantedSlots } from '../steps/replication-slots.ts'
+import { dropCopiedSlots, dropStaleSlots, ensureWantedSlots } from '../steps/replication-slots.ts'
 import { reportOpenWork, requireArchiveKeepsUp } from '../steps/require-quiet-primary.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
 import {
@@ -68,7 +68,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       ...[order.returning, ...moved].map(({ node, upstream }) =>
         requireReplicationLogin(node.name, upstream, input.inventory),
       ),
-      reportOpenWork(oldPrimary.name),
+      reportOpenWork(oldPrimary.name, candidate.name),
       requireFlowingWal(exchange),
     ]),
 
@@ -124,5 +124,6 @@ function comeBack(input: ClusterInput, { node, upstream }: Placement): Plan {
     ensureStandbySettings(node.name, upstream, input),
     startInstance(node.name),
     awaitStreaming(node.name, upstream.name),
+    dropCopiedSlots(node.name, upstream.name),
   ])
 }

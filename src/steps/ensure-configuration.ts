@@ -51,7 +51,7 @@ export function ensureSettings(
   options: SettingsOptions = {},
 ): Step {
   const { inventory, templates } = input
-  const changes = async (ctx: StepContext, facts: NodeFacts): Promise<FileChange[]> => {
+  const files = async (ctx: StepContext, facts: NodeFacts): Promise<FileChange[]> => {
     const main = `${facts.configDirectory}/postgresql.conf`
     const own = `${facts.configDirectory}/${ownedConfigFile}`
     const [mainText, ownText] = await Promise.all([readTextFile(ctx.node, main), readTextFile(ctx.node, own)])
@@ -72,32 +72,37 @@ export function ensureSettings(
     return [
       { path: own, live: ownText, wanted },
       { path: main, live: mainText, wanted: ensureLastInclude(mainText ?? '', ownedConfigFile) },
-    ].filter((change) => change.live !== change.wanted)
+    ]
   }
+  const isChange = ({ live, wanted }: FileChange) => live !== wanted
   return {
     title: "render replctl's settings and include them",
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
-      const found = await changes(ctx, facts)
-      return found.length === 0
-        ? satisfied('they are as rendered')
-        : pending(`to write: ${found.map((change) => change.path).join(', ')}`)
+      const found = await files(ctx, facts)
+      const changes = found.filter(isChange)
+      if (changes.length > 0) return pending(`to write: ${changes.map((change) => change.path).join(', ')}`)
+      const live = facts.instance?.isInRecovery === false && options.isAdopting !== true
+      return live && facts.instance?.settings[namesSetting]?.value !== wantedNames(found)
+        ? pending(`${namesSetting} is not in force`)
+        : satisfied('they are as rendered')
     },
     apply: async (ctx) => {
       const facts = await look(ctx)
-      const made = await changes(ctx, facts)
+      const found = await files(ctx, facts)
+      const made = found.filter(isChange)
       for (const { path, wanted, live } of made) {
         await writeTextFile(ctx.node, path, wanted, live === null ? { mode: '0600' } : {})
       }
       if (facts.instance === null || options.isAdopting) return
-      const said = await checkConfiguration(ctx.node, facts)
+      const said = made.length === 0 ? null : await checkConfiguration(ctx.node, facts)
       if (said !== null) {
         for (const change of made) await putBack(ctx, node, change)
         throw settingsRejected(node, said)
       }
       await reloadConfiguration(ctx, node)
-      await requireNamesInForce(ctx, node, made)
+      await requireNamesInForce(ctx, node, found)
     },
   }
 }
@@ -112,17 +117,21 @@ async function putBack(ctx: StepContext, name: NodeName, { path, live }: FileCha
 async function requireNamesInForce(
   ctx: StepContext,
   node: NodeName,
-  made: readonly FileChange[],
+  files: readonly FileChange[],
 ): Promise<void> {
-  const name = 'synchronous_standby_names'
-  const own = made.find(({ path }) => path.endsWith(`/${ownedConfigFile}`))
-  const wanted = lastValues(parseConfigFile(own?.wanted ?? '')).get(name)
-  if (wanted === undefined) return
+  const wanted = wantedNames(files)
   const sql = await sqlNow(ctx, node)
   const live = await sql.value(
-    `SELECT setting FROM pg_settings WHERE name = '${name}' AND NOT pg_is_in_recovery()`,
+    `SELECT setting FROM pg_settings WHERE name = '${namesSetting}' AND NOT pg_is_in_recovery()`,
   )
   if (live !== null && live !== wanted) throw namesOverridden(node, live, wanted)
+}
+
+const namesSetting = 'synchronous_standby_names'
+
+function wantedNames(files: readonly FileChange[]): string {
+  const own = files.find(({ path }) => path.endsWith(`/${ownedConfigFile}`))
+  return lastValues(parseConfigFile(own?.wanted ?? '')).get(namesSetting) ?? ''
 }
 
 /** What replctl.conf already keeps of an adopted instance, and what a standby needs to have nothing lower than its primary. */

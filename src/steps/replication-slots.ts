@@ -1,4 +1,5 @@
 import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
+import { isCopied } from '../cluster/failover-slots.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { archiveSlot, type Roles, staleSlots, wantedSlots } from '../cluster/roles.ts'
@@ -120,6 +121,35 @@ export function dropStaleSlots(node: NodeName, inventory: Inventory, roles: Role
     apply: async (ctx) => {
       const sql = await sqlNow(ctx)
       for (const name of await stale(ctx, await readInstanceFacts(sql))) await dropSlot(sql, name)
+    },
+  }
+}
+
+/**
+ * A former primary still has the failover slots (17 and newer) that it made itself. They are on the node that leads now; here
+ * they hold WAL back for ever, and keep the server from copying any slot of the new primary. One without a copy stays.
+ */
+export function dropCopiedSlots(node: NodeName, primary: NodeName): Step {
+  const left = async (ctx: StepContext): Promise<readonly string[]> => {
+    const own = await lookAtInstance(ctx)
+    if (own?.isInRecovery !== true) return []
+    const made = own.slots.filter((slot) => slot.isFailover && !slot.isSynced && !slot.isActive)
+    if (made.length === 0) return []
+    const there = await lookAtInstance(ctx, primary)
+    const copies = there?.isInRecovery === false ? there.slots : []
+    return made.filter((slot) => isCopied(slot, copies)).map((slot) => slot.name)
+  }
+  return {
+    title: `drop failover slots of its own that ${primary} has now`,
+    node,
+    check: async (ctx) => {
+      const names = await left(ctx)
+      return names.length === 0 ? satisfied('there are none') : pending(`left over: ${names.join(', ')}`)
+    },
+    apply: async (ctx) => {
+      const names = await left(ctx)
+      const sql = await sqlNow(ctx)
+      for (const name of names) await dropSlot(sql, name)
     },
   }
 }

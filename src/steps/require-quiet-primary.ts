@@ -1,3 +1,4 @@
+import { isCopied } from '../cluster/failover-slots.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -46,7 +47,7 @@ function archiveBehind(primary: NodeName, ready: number, failed: string | null |
 }
 
 /** What clients will notice is reported, and stops nothing: long and prepared transactions, logical slots. */
-export function reportOpenWork(primary: NodeName): Step {
+export function reportOpenWork(primary: NodeName, candidate: NodeName): Step {
   return {
     title: 'look for long and prepared transactions, and for logical slots',
     node: primary,
@@ -59,16 +60,19 @@ export function reportOpenWork(primary: NodeName): Step {
            FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
             AND clock_timestamp() - xact_start > interval '${longSeconds} seconds'`,
       )
+      const there = (await look(ctx, candidate)).instance?.slots ?? []
       const logical = instance.slots.filter((slot) => slot.type === 'logical' && !slot.isTemporary)
+      const staying = logical.filter((slot) => !isCopied(slot, there))
       if (old.count > 0) ctx.warn(longTransactions(primary, old.count, old.oldest))
       if (instance.preparedTransactions > 0) ctx.warn(prepared(primary, instance.preparedTransactions))
-      if (logical.length > 0)
+      if (staying.length > 0) {
         ctx.warn(
           logicalSlots(
             primary,
-            logical.map((slot) => slot.name),
+            staying.map((slot) => slot.name),
           ),
         )
+      }
       return satisfied(
         `${old.count} long, ${instance.preparedTransactions} prepared, ${logical.length} logical slot(s)`,
       )

@@ -163,6 +163,8 @@ export function slot(name: string, restartLsn: string, changes: Partial<Replicat
     type: 'physical',
     isActive: true,
     isTemporary: false,
+    isFailover: false,
+    isSynced: false,
     restartLsn: lsn(restartLsn),
     walStatus: 'reserved',
     invalidationReason: null,

@@ -3,9 +3,9 @@ import type { Inventory } from '../../cluster/inventory.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { ownedConfigFile } from '../../cluster/node-configuration.ts'
 import { problemOf } from '../../cluster/problem.ts'
-import { commonRecord } from '../../cluster/record.ts'
+import { commonRecord, isForeign } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
-import { factsOf, isRunningStandby, type ObservedNode } from '../../cluster/topology.ts'
+import { factsOf, isRunningStandby, type ObservedNode, timelineOf } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
 import { readTextFile } from '../../node/files.ts'
 import type { Node } from '../../node/node.ts'
@@ -90,6 +90,22 @@ export function refuseFormerMember({ survey }: Observation, node: NodeName): voi
       hint: `Bring ${leader === node ? 'the primary' : leader} back, or, if it is lost: replctl promote`,
       node,
     })
+  }
+  const reached = timelineOf(own)
+  const newer = survey.find((facts) => {
+    const theirs = facts.name === node || isForeign(facts, survey) ? null : timelineOf(facts)
+    return theirs !== null && reached !== null && theirs > reached
+  })
+  if (own.instance === null && newer !== undefined) {
+    throw new ReplctlError(
+      'primary-unproven',
+      `refused to start ${node}: ${newer.name} has been on a newer timeline`,
+      {
+        detail: `${newer.name} has come to timeline ${timelineOf(newer)}, ${node} to ${reached}: another node led after it.`,
+        hint: 'Have the newer one lead: replctl promote',
+        node,
+      },
+    )
   }
   const silent = survey.find(
     (facts) => facts.unreachable !== null && own.record?.members.includes(facts.name),

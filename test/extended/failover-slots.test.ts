@@ -1,0 +1,60 @@
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { describeOnPostgres17, installPostgres17, postgres17BinDir } from '../kit/postgres-17.ts'
+import { PostgresServer } from '../kit/postgres-server.ts'
+import { TestCluster } from '../kit/test-cluster.ts'
+import { TestHosts } from '../kit/test-hosts.ts'
+
+await describeOnPostgres17('logical failover slots of PostgreSQL 17', () => {
+  let hosts: TestHosts
+  let cluster: TestCluster
+  const patience = { timeoutMs: 600_000 }
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({ hosts: ['pg1', 'pg2', 'pg3'].map((name) => ({ name })) })
+    await Promise.all(hosts.names.map((host) => installPostgres17(hosts, host)))
+    const inventory = {
+      postgres: { version: 17, parameters: { wal_level: 'logical' } },
+      ssh: { connect_timeout: '15s' },
+    }
+    cluster = await TestCluster.create(hosts, { inventory })
+    await cluster.succeed(['init', 'primary'], patience)
+    await cluster.succeed(['add-standby', 'pg2', 'pg3'], patience)
+  })
+  afterAll(() => hosts?.destroy())
+
+  const server = (host: string) => new PostgresServer(hosts, host, { binDir: postgres17BinDir })
+  const make = (host: string, slot: string) =>
+    server(host).sql(
+      `SELECT pg_create_logical_replication_slot('${slot}', 'test_decoding', false, false, true)`,
+    )
+  /** The slot is there as a copy that outlives a promotion. */
+  const isCopied = (host: string, slot: string) =>
+    server(host).awaitSql(
+      `SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '${slot}' AND synced AND NOT temporary)`,
+      { timeoutMs: 120_000 },
+    )
+
+  it('a slot goes with the primary, there and back, and slots made later are copied on as before', async () => {
+    await make('pg1', 'app')
+    for (const host of ['pg2', 'pg3']) await isCopied(host, 'app')
+    const done = await cluster.succeed(['switchover', 'pg2', '--json'], patience)
+    expect(done.json.problems).toEqual([])
+    expect(
+      await server('pg2').sqlValue("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'app'"),
+    ).toBe(1)
+    await server('pg2').sql("SELECT pg_logical_emit_message(true, 'test', 'after')")
+    const changes = await server('pg2').sql(
+      "SELECT data FROM pg_logical_slot_get_changes('app', NULL, NULL, 'include-xids', '0')",
+    )
+    expect(JSON.stringify(changes)).toContain('after')
+    await make('pg2', 'later')
+    for (const host of ['pg1', 'pg3']) {
+      await isCopied(host, 'later')
+      await isCopied(host, 'app')
+    }
+    await cluster.succeed(['switchover', 'pg1', '--json'], patience)
+    await isCopied('pg2', 'later')
+    const status = await cluster.succeed(['status', '--json'], patience)
+    expect(status.json.problems).toEqual([])
+  })
+})
