@@ -29,7 +29,11 @@ let running: RunningCommand[]
 beforeEach(async () => {
   home = await mkdtemp(join(tmpdir(), 'replctl-guard-'))
   running = []
-  const shell = createShellTransport(home)
+  useShell(['/bin/sh'])
+})
+
+function useShell(path: readonly string[]): void {
+  const shell = createShellTransport(home, path)
   const transport: Transport = {
     ...shell,
     start: async (command) => {
@@ -39,7 +43,7 @@ beforeEach(async () => {
     },
   }
   node = createNode(inventoryOf(['pg1']).nodes[0]!, 'shop', transport)
-})
+}
 afterEach(async () => {
   for (const one of running) one.endInput()
   await Promise.all(running.map((one) => one.finished))
@@ -171,28 +175,38 @@ test('a holder’s file that was cut off is no obstacle', async () => {
   expect(await tryGuard(node, holder)).toMatchObject({ is: 'held', holder: null })
 })
 
-test('its shell runs a quick command: arguments, input, output, both streams and status come through letter by letter', async () => {
-  const guard = await lock()
-  const odd = ' it\'s "a\\b" %s $(id) `id` ☃ \t x '
-  const text = `${odd}\n\n\\n --\nno newline at the end`
-  const echo = shellScript(
-    'echo',
-    'printf "%s" "$2"; cat; printf "%s\\n" "$1" >&2; exit 66',
-    [odd, 'first\n'],
-    {
-      stdin: new Secret(text),
-      isQuick: true,
-    },
-  )
-  const [result, journal, next] = await Promise.all([
-    guard.run(echo),
-    guard.writeJournal('one'),
-    guard.run(shellScript('say', 'echo "$#"; echo done', [], { isQuick: true })),
-  ])
-  expect(result).toEqual({ status: 66, signal: null, stdout: `first\n${text}`, stderr: odd })
-  expect(journal).toBe(true)
-  expect(next).toEqual({ status: 0, signal: null, stdout: '0\ndone\n', stderr: '' })
-})
+const shells: [string, string[]][] = [
+  ['sh', ['/bin/sh']],
+  ['bash', ['/bin/bash', '--posix']],
+  ['busybox', ['/bin/busybox', 'sh']],
+]
+
+test.each(shells.filter(([, [path]]) => existsSync(path!)))(
+  'a shell (%s) that holds the lock runs a quick command: arguments, input, output, both streams and status, letter by letter',
+  async (_, shell) => {
+    useShell(shell)
+    const guard = await lock()
+    const odd = ' it\'s "a\\b" %s $(id) `id` ☃ \t x '
+    const text = `${odd}\n\n\\n --\nno newline at the end`
+    const echo = shellScript(
+      'echo',
+      'printf "%s" "$2"; cat; printf "%s\\n" "$1" >&2; exit 66',
+      [odd, 'first\n'],
+      {
+        stdin: new Secret(text),
+        isQuick: true,
+      },
+    )
+    const [result, journal, next] = await Promise.all([
+      guard.run(echo),
+      guard.writeJournal('one'),
+      guard.run(shellScript('say', 'echo "$#"; echo done', [], { isQuick: true })),
+    ])
+    expect(result).toEqual({ status: 66, signal: null, stdout: `first\n${text}`, stderr: odd })
+    expect(journal).toBe(true)
+    expect(next).toEqual({ status: 0, signal: null, stdout: '0\ndone\n', stderr: '' })
+  },
+)
 
 test('a quick command can neither end the shell nor hold the lock after it', async () => {
   const guard = await lock()

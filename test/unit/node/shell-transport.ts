@@ -4,10 +4,11 @@ import { createRecordingTransport } from '../../../src/transport/recording-trans
 import type { CommandResult, RunningCommand, Transport } from '../../../src/transport/transport.ts'
 
 /** Runs commands under this machine's /bin/sh, as whoever runs the tests: for scripts that need nothing else. */
-export function createShellTransport(home: string): Transport {
+export function createShellTransport(home: string, shell: readonly string[] = ['/bin/sh']): Transport {
   const start = async (command: Command): Promise<RunningCommand> => {
     const env = { HOME: home, PATH: '/usr/local/bin:/usr/bin:/bin', LC_ALL: 'C' }
-    const child = spawn('/bin/sh', ['-c', command.script, 'sh', ...command.args], { env })
+    const [path = '/bin/sh', ...options] = shell
+    const child = spawn(path, [...options, '-c', command.script, 'sh', ...command.args], { env })
     child.stdin.on('error', () => undefined)
     const { stdin } = command
     if (stdin !== undefined) child.stdin.end(stdin instanceof Secret ? stdin.reveal() : stdin)
