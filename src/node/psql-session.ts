@@ -170,10 +170,19 @@ class AnswerReader {
 function psqlEnded(complaints: string): ReplctlError {
   const said = complaints.trim()
   const refusal = /FATAL:\s*(.*)/.exec(said)?.[1]
-  if (refusal !== undefined) return sqlFailed(refusal, undefined)
+  if (refusal !== undefined) return sqlFailed(refusal, loginStateOf(refusal))
   return new ReplctlError('not-answering', 'the instance closed the session', {
     detail: said === '' ? undefined : `psql said: ${said}`,
     hint: 'It may have been stopped or restarted meanwhile. Look again with "replctl status".',
     retryable: true,
   })
+}
+
+/** SQLSTATE of a refused login, which psql does not tell: by the server's words, where they are in English. */
+function loginStateOf(said: string): string | undefined {
+  if (/^database ".*" does not exist$/.test(said)) return '3D000'
+  const isAboutLogin = /^role ".*" (does not exist|is not permitted)|pg_hba\.conf|authentication failed/.test(
+    said,
+  )
+  return isAboutLogin ? '28000' : undefined
 }

@@ -3,7 +3,8 @@ import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/
 import { ReplctlError } from '../errors.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
 import { runUnasked } from '../node/start-guard.ts'
-import { awaitState, binDirectoryOf, look, lookAsChecked } from './look.ts'
+import { awaitInstance } from './await-instance.ts'
+import { binDirectoryOf, look, lookAsChecked } from './look.ts'
 
 /**
  * Starts the instance and waits until it answers. `isToLead`: that it is the one to lead has just been proved, under the
@@ -38,12 +39,9 @@ export function startInstance(node: NodeName, { isToLead = false } = {}): Step {
           : await ctx.node.run(service.start, { timeoutMs: ctx.timeoutMs })
         if (result.status !== 0) throw startFailed(node, service, result.stderr || result.stdout)
       }
-      await awaitState(ctx, `PostgreSQL on ${node} answers`, async () => {
-        const now = await look(ctx)
-        if (now.postmaster?.isAlive !== true) {
-          throw startFailed(node, serviceOf(ctx.node, facts, binDirectoryOf(facts)), 'It ended again.')
-        }
-        return now.instance ?? undefined
+      await awaitInstance(ctx, node, (now) => {
+        if (now.postmaster?.isAlive === true) return
+        throw startFailed(node, serviceOf(ctx.node, facts, binDirectoryOf(facts)), 'It ended again.')
       })
     },
     // It was seen to answer.

@@ -146,17 +146,23 @@ describe('failures', () => {
     await expect(opened.value('c')).rejects.toMatchObject({ code: 'not-answering' })
   })
 
-  test('a login that the server refuses is the server’s error', async () => {
+  test.each([
+    ['role "x" does not exist', '28000'],
+    ['no pg_hba.conf entry for host "[local]", user "x", database "y", no encryption', '28000'],
+    ['Peer authentication failed for user "x"', '28000'],
+    ['database "y" does not exist', '3D000'],
+    ['the database system is starting up', undefined],
+  ])('a login that the server refuses is the server’s error: %s', async (said, sqlState) => {
     const { session, process } = psql(() => undefined)
     const asked = (await session).execute('SELECT 1')
-    process().printError(
-      'psql: error: connection to server on socket failed: FATAL:  role "x" does not exist\n',
-    )
+    process().printError(`psql: error: connection to server on socket failed: FATAL:  ${said}\n`)
     process().exit(2)
-    await expect(asked).rejects.toMatchObject({
+    const error = await asked.catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject({
       code: 'sql-failed',
-      message: 'the server refused a statement: role "x" does not exist',
+      message: `the server refused a statement: ${said}`,
     })
+    expect(sqlStateOf(error)).toBe(sqlState)
   })
 
   test('a lost connection is not answered', async () => {
