@@ -1,5 +1,6 @@
 import type { NodeFacts } from './facts.ts'
 import type { NodeSettings } from './inventory.ts'
+import type { CopySize, Room } from './room.ts'
 
 /** What `doctor` tries on a host beyond the survey. */
 export interface HostProbe {
@@ -16,6 +17,8 @@ export interface HostProbe {
   readonly locales: readonly string[]
   /** The nearest folder above the data directory (or itself) that exists, and whether we may write there. */
   readonly place: { readonly path: string; readonly isWritable: boolean }
+  /** The data directory is there and holds lost+found: the top folder of a file system. */
+  readonly hasLostFound: boolean
   readonly isHomeWritable: boolean
   /** Who listens on the node's port: nobody, a data directory, or something else. */
   readonly listener: { readonly dataDirectory: string | null } | null
@@ -44,8 +47,15 @@ export interface Reach {
 
 /** What the running primary needs on every node. */
 export interface PrimaryNeeds {
-  readonly sizeBytes: number
+  readonly size: CopySize
   readonly locales: readonly string[]
+}
+
+/** The running primary, and where a copy of it would lie on each node that is not built yet. */
+export interface ExaminedPrimary {
+  readonly name: string
+  readonly needs: PrimaryNeeds
+  readonly rooms: ReadonlyMap<string, readonly Room[]>
 }
 
 /** One node as `doctor` saw it; `probe` is null where the host could not be reached. */

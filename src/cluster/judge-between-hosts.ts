@@ -1,7 +1,8 @@
 import { ReplctlError } from '../errors.ts'
 import { checksOf, type DoctorCheck } from './doctor-check.ts'
-import type { ExaminedNode, PrimaryNeeds, Reach } from './doctor-facts.ts'
+import type { ExaminedNode, ExaminedPrimary, Reach } from './doctor-facts.ts'
 import type { InstalledBinaries } from './facts.ts'
+import { describeRoom, hintForRoom, tooSmall } from './room.ts'
 
 /** Clocks farther apart than this make times in logs, lags and a restore's --to-time misleading. */
 const farApartMs = 2_000
@@ -10,7 +11,7 @@ const farApartMs = 2_000
 export function judgeAlike(
   nodes: readonly ExaminedNode[],
   chosen: readonly string[],
-  primary: { readonly name: string; readonly needs: PrimaryNeeds } | null,
+  primary: ExaminedPrimary | null,
 ): readonly DoctorCheck[] {
   const reached = nodes.filter((node) => node.probe !== null)
   const told = reached.filter((node) => chosen.includes(node.facts.name))
@@ -75,7 +76,7 @@ const plainLocale = (name: string): string =>
 function judgeLocales(
   { facts, probe }: ExaminedNode,
   reached: readonly ExaminedNode[],
-  primary: { readonly needs: PrimaryNeeds } | null,
+  primary: ExaminedPrimary | null,
 ): DoctorCheck {
   const { fine, bad } = checksOf(facts.name)
   const has = (node: ExaminedNode['probe'], locale: string) =>
@@ -105,21 +106,18 @@ function judgeLocales(
 }
 
 /** A node that is not built yet needs room for a copy. */
-function judgeRoom(
-  { facts, settings }: ExaminedNode,
-  primary: { readonly name: string; readonly needs: PrimaryNeeds } | null,
-): DoctorCheck[] {
+function judgeRoom({ facts, settings }: ExaminedNode, primary: ExaminedPrimary | null): DoctorCheck[] {
+  const rooms = primary?.rooms.get(facts.name) ?? []
   const isBuilt = facts.dataDirectoryState === 'instance'
-  if (primary === null || isBuilt || facts.freeBytes === null) return []
+  if (primary === null || isBuilt || rooms.length === 0) return []
   const { fine, bad } = checksOf(facts.name)
-  const mebibytes = (bytes: number) => Math.round(bytes / 2 ** 20)
-  const needed = mebibytes(primary.needs.sizeBytes * 1.05) + 64
-  const free = mebibytes(facts.freeBytes)
-  if (free >= needed)
-    return [fine('room', `${needed} MiB are needed for a copy of ${primary.name}, ${free} MiB are free`)]
+  const [short] = tooSmall(rooms)
+  if (short === undefined) {
+    return [fine('room', `for a copy of ${primary.name} ${rooms.map(describeRoom).join('; ')}`)]
+  }
   const error = new ReplctlError('disk-full', `${facts.name} has no room for a copy of ${primary.name}`, {
-    detail: `${needed} MiB are needed and ${free} MiB are free where ${settings.postgres.dataDir} is.`,
-    hint: 'Free some space there, or choose another data_dir.',
+    detail: `${describeRoom(short)}.`,
+    hint: hintForRoom(short, settings.postgres.dataDir),
     node: facts.name,
   })
   return [bad('room', error)]

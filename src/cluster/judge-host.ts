@@ -1,6 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { checksOf, type DoctorCheck } from './doctor-check.ts'
 import type { ExaminedNode, HostProbe } from './doctor-facts.ts'
+import { holdsLostFound } from './lost-found.ts'
 
 /** Below this a PostgreSQL host is about to stop: WAL alone comes in 16 MiB pieces. */
 const fewBytes = 2 ** 30
@@ -107,7 +108,7 @@ function judgeTools({ facts }: ExaminedNode, { missingTools, isHomeWritable }: H
 
 function judgeDataDirectory(
   { facts, settings }: ExaminedNode,
-  { place }: HostProbe,
+  { place, hasLostFound }: HostProbe,
   clusterIdentifier: string | null,
 ): DoctorCheck {
   const { fine, bad } = checksOf(facts.name)
@@ -117,6 +118,7 @@ function judgeDataDirectory(
     bad(check, new ReplctlError('foreign-data-directory', message, { detail, hint, node: facts.name }))
   const { dataDirectoryState: state } = facts
   if (state === 'missing' || state === 'empty') {
+    if (hasLostFound) return bad(check, holdsLostFound(facts.name, dataDir, 'data_dir'))
     if (place.isWritable) return fine(check, `${dataDir} is ${state} and can be used`)
     return refuse(
       `cannot make ${dataDir} on ${facts.name}`,

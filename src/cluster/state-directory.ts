@@ -17,8 +17,19 @@ export function stateDirectoryOf(home: string, { stateDir }: Pick<NodeSettings, 
   return stateDir.startsWith('/') ? stateDir : `${home}/${stateDir}`
 }
 
+/** Whether two nodes are on one machine, as far as the inventory tells. */
+export function isSameMachine(
+  one: Pick<Location, 'host' | 'ssh'>,
+  other: Pick<Location, 'host' | 'ssh'>,
+): boolean {
+  return JSON.stringify(wayTo(one)) === JSON.stringify(wayTo(other))
+}
+
 /** The same name behind another port of sshd is another machine. */
-function homeIdentity({ host, ssh, postgres }: Location): string {
-  const way = host === 'local' ? [] : [ssh.port, ssh.configFile]
-  return JSON.stringify([host.toLowerCase(), postgres.osUser, ...way])
+function wayTo({ host, ssh }: Pick<Location, 'host' | 'ssh'>): readonly unknown[] {
+  return [host.toLowerCase(), ...(host === 'local' ? [] : [ssh.port, ssh.configFile])]
+}
+
+function homeIdentity({ postgres, ...location }: Location): string {
+  return JSON.stringify([postgres.osUser, ...wayTo(location)])
 }

@@ -24,6 +24,7 @@ locale -a 2>/dev/null | while IFS= read -r name; do say locale "$name"; done
 at=$data
 while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
 if [ -d "$at" ] && [ -w "$at" ] && [ -x "$at" ]; then say place "$at"; else say no-place "$at"; fi
+[ ! -e "$data/lost+found" ] || say lost-found "$data"
 [ -w "$HOME" ] || say no-home "$HOME"
 set -- "$port"
 ( ${listenScript} ) | while IFS= read -r line; do say listener "$line"; done
@@ -59,6 +60,7 @@ export async function probeHost(node: Node, facts: NodeFacts): Promise<HostProbe
     missingTools: all('no-tool'),
     locales: all('locale'),
     place: { path: [...all('place'), ...all('no-place')][0] ?? dataDir, isWritable: all('place').length > 0 },
+    hasLostFound: all('lost-found').length > 0,
     isHomeWritable: all('no-home').length === 0,
     listener:
       listeners.length === 0

@@ -22,6 +22,7 @@ import { emptyDirectoryScript, emptyTablespacesScript, workLock } from './ensure
 import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
 import { binDirectoryOf, look, lookAnew } from './look.ts'
+import { findLostFound } from './lost-found.ts'
 import { asideSuffix, deleteAsideScript, moveAsideScript, putAsideBackScript } from './reclone-scripts.ts'
 
 /** A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. */
@@ -194,6 +195,10 @@ export function requireReplaceableDataDirectory(node: NodeName, primary: NodeNam
     node,
     check: async (ctx) => {
       const finding = await move.check(ctx)
+      if (finding.is === 'refused') return finding
+      // Where it cannot be moved aside it is emptied, and pg_basebackup would not fill it again.
+      const error = await findLostFound(ctx, finding.is === 'pending' ? 'data_dir' : 'both')
+      if (error !== null) return refused(error)
       return finding.is === 'pending' ? satisfied(finding.because) : finding
     },
   }

@@ -1,9 +1,10 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { wayBack } from '../cluster/way-back.ts'
-import { refused, type Step, satisfied } from '../engine/step.ts'
+import { type Finding, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { look } from './look.ts'
+import { findLostFound } from './lost-found.ts'
 
 /** The data directory is empty, missing, or one that this cluster's `init primary` made or began. */
 export function requireDataDirectoryForPrimary(node: NodeName): Step {
@@ -14,7 +15,8 @@ export function requireDataDirectoryForPrimary(node: NodeName): Step {
       const facts = await look(ctx)
       const { dataDir } = ctx.node.settings.postgres
       const { dataDirectoryState: state } = facts
-      if (state === 'missing' || state === 'empty') return satisfied(`${dataDir} is ${state}`)
+      if (state === 'missing') return satisfied(`${dataDir} is missing`)
+      if (state === 'empty') return await requireWhollyEmpty(ctx)
       if (isOwn(facts, ctx.node.cluster, dataDir)) return satisfied(`${dataDir} was begun by replctl`)
       return refused(
         foreignDataDirectory(facts, dataDir, 'To take a running or stopped instance over: --adopt.'),
@@ -32,7 +34,8 @@ export function requireClonableDataDirectory(standby: NodeName, of: NodeName): S
       const [facts, source] = await Promise.all([look(ctx), look(ctx, of)])
       const { dataDir } = ctx.node.settings.postgres
       const { dataDirectoryState: state } = facts
-      if (state === 'missing' || state === 'empty') return satisfied(`${dataDir} is ${state}`)
+      if (state === 'missing') return satisfied(`${dataDir} is missing`)
+      if (state === 'empty') return await requireWhollyEmpty(ctx)
       if (isOwn(facts, ctx.node.cluster, dataDir) && facts.mark?.phase === 'cloning') {
         return satisfied(`${dataDir} holds a clone that replctl began`)
       }
@@ -47,6 +50,12 @@ export function requireClonableDataDirectory(standby: NodeName, of: NodeName): S
       return refused(foreignDataDirectory(facts, dataDir, undefined, identifiers))
     },
   }
+}
+
+/** Our own look leaves lost+found out; initdb and pg_basebackup do not. */
+async function requireWhollyEmpty(ctx: StepContext): Promise<Finding> {
+  const error = await findLostFound(ctx, 'both')
+  return error === null ? satisfied(`${ctx.node.settings.postgres.dataDir} is empty`) : refused(error)
 }
 
 /** Whether replctl made this very directory for this node. The inode tells it from one that was put in its place. */

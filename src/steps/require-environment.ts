@@ -1,8 +1,12 @@
+import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { describeRoom, hintForRoom, tooSmall } from '../cluster/room.ts'
+import { isSameMachine } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
-import { refused, type Step, satisfied } from '../engine/step.ts'
+import { refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { listenScript } from '../node/listen-script.ts'
+import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateVariableScript } from '../node/node.ts'
 import { ask, look } from './look.ts'
 import { isOwn } from './require-data-directory.ts'
@@ -38,7 +42,12 @@ export function requireFreePort(node: NodeName): Step {
   }
 }
 
-/** The standby's file system has room for the source's data. */
+/** What stands there is of a clone that we began and did not end: whoever begins it anew removes it first. */
+function isBegunClone(ctx: StepContext, facts: NodeFacts): boolean {
+  return isOwn(facts, ctx.node.cluster, ctx.node.settings.postgres.dataDir) && facts.mark?.phase === 'cloning'
+}
+
+/** Where the standby's data directory and tablespaces will lie, there is room for the source's. */
 export function requireDiskSpace(standby: NodeName, source: NodeName): Step {
   return {
     title: `require disk space for a copy of ${source}`,
@@ -46,17 +55,15 @@ export function requireDiskSpace(standby: NodeName, source: NodeName): Step {
     check: async (ctx) => {
       const [facts, { sql }] = await Promise.all([look(ctx), ask(ctx, source)])
       if (facts.dataDirectoryState === 'instance') return satisfied('the copy is there already')
-      const size = Number(
-        (await sql.value('SELECT sum(pg_tablespace_size(oid))::text FROM pg_tablespace')) ?? 0,
-      )
-      if (facts.freeBytes === null) return satisfied('free space is unknown')
-      const free = Math.round(facts.freeBytes / 2 ** 20)
-      const needed = Math.round((size * 1.05) / 2 ** 20) + 64
-      if (free >= needed) return satisfied(`${free} MiB free, ${needed} MiB needed`)
+      const { dataDir } = ctx.node.settings.postgres
+      const rooms = await measureRoom(ctx.node, await readCopySize(sql), isBegunClone(ctx, facts))
+      if (rooms.length === 0) return satisfied('free space is unknown')
+      const [short] = tooSmall(rooms)
+      if (short === undefined) return satisfied(rooms.map(describeRoom).join('; '))
       return refused(
         new ReplctlError('disk-full', `${standby} has no room for a copy of ${source}`, {
-          detail: `${needed} MiB are needed and ${free} MiB are free where ${ctx.node.settings.postgres.dataDir} is.`,
-          hint: 'Free some space there, or choose another data_dir.',
+          detail: `${describeRoom(short)}.`,
+          hint: hintForRoom(short, dataDir),
           node: standby,
         }),
       )
@@ -69,9 +76,10 @@ const tablespaceScript = `
 shift
 for dir; do
   if [ ! -d "$dir" ]; then printf 'missing\\t%s\\n' "$dir"
+  elif [ -e "$dir/lost+found" ]; then printf 'lost+found\\t%s\\n' "$dir"
   elif grep -qxF -- "$dir" "$state/tablespaces" 2>/dev/null; then :
   elif [ ! -w "$dir" ]; then printf 'not-writable\\t%s\\n' "$dir"
-  elif [ -n "$(ls -A -- "$dir" | grep -v '^lost+found$')" ]; then printf 'not-empty\\t%s\\n' "$dir"
+  elif [ -n "$(ls -A -- "$dir")" ]; then printf 'not-empty\\t%s\\n' "$dir"
   fi
 done
 `
@@ -88,7 +96,7 @@ export function requireTablespaceFolders(standby: NodeName, source: NodeName, is
       if (facts.dataDirectoryState === 'instance' && !isReclone) return satisfied('the copy is there already')
       const isBegun =
         isOwn(facts, ctx.node.cluster, ctx.node.settings.postgres.dataDir) && facts.mark?.phase !== 'done'
-      const isSameHost = ctx.node.settings.host === ctx.on(source).settings.host
+      const isSameHost = isSameMachine(ctx.node.settings, ctx.on(source).settings)
       const output = isSameHost
         ? locations.map((location) => `same-host\t${location}`).join('\n')
         : await ctx.node.output(
@@ -105,12 +113,17 @@ export function requireTablespaceFolders(standby: NodeName, source: NodeName, is
         return satisfied(`${locations.length} tablespace folder(s) are ready`)
       }
       const list = wrong.map((line) => line.split('\t').toReversed().join(' is ')).join('; ')
+      const words = list
+        .replaceAll('is same-host', 'is in use: both nodes are on one host')
+        .replaceAll('is lost+found', 'is the top folder of a file system and holds lost+found')
       return refused(
         new ReplctlError('tablespace-unmapped', `${standby} has no place for the tablespaces of ${source}`, {
-          detail: `${list.replaceAll('same-host', `in use: both nodes are on one host`)}.`,
-          hint: isReclone
-            ? `Its old copy is in the way: replctl remove-standby ${standby} --purge, then replctl add-standby ${standby}.`
-            : `Make each folder on ${standby}, empty and owned by ${ctx.node.settings.postgres.osUser}.`,
+          detail: `${words}.`,
+          hint: wrong.some((line) => line.startsWith('lost+found'))
+            ? 'pg_basebackup fills only what is wholly empty. Remove lost+found for the time of the copy (rmdir; mklost+found makes it again), or mount a folder of that file system at the path (mount --bind).'
+            : isReclone
+              ? `Its old copy is in the way: replctl remove-standby ${standby} --purge, then replctl add-standby ${standby}.`
+              : `Make each folder on ${standby}, empty and owned by ${ctx.node.settings.postgres.osUser}.`,
           node: standby,
         }),
       )

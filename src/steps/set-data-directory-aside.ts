@@ -1,8 +1,10 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { describeRoom, tooSmall } from '../cluster/room.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalFiles } from '../node/own-wal.ts'
 import type { Lsn } from '../postgres/lsn.ts'
@@ -231,13 +233,13 @@ export function requireRoomForSecondCopy(node: NodeName, source: NodeName): Step
     check: async (ctx) => {
       const [facts, { sql }] = await Promise.all([look(ctx), ask(ctx, source)])
       if (facts.rejoin?.method === 'reclone') return satisfied('the copy has begun already')
-      const size = Number(await sql.value('SELECT sum(pg_tablespace_size(oid))::text FROM pg_tablespace'))
-      if (facts.freeBytes === null) return satisfied('free space is unknown')
-      const [free, needed] = [facts.freeBytes, size * 1.05 + 2 ** 26].map((one) => Math.round(one / 2 ** 20))
-      if ((free ?? 0) >= (needed ?? 0)) return satisfied(`${free} MiB free, ${needed} MiB needed`)
+      const rooms = await measureRoom(ctx.node, await readCopySize(sql), false)
+      if (rooms.length === 0) return satisfied('free space is unknown')
+      const [short] = tooSmall(rooms)
+      if (short === undefined) return satisfied(rooms.map(describeRoom).join('; '))
       return refused(
         new ReplctlError('disk-full', `${node} has no room for a second copy beside the old one`, {
-          detail: `${needed} MiB are needed and ${free} MiB are free. The old data directory goes only after the new one streams.`,
+          detail: `${describeRoom(short)}. The old data directory goes only after the new one streams.`,
           hint: `Free some space there, or move the old data directory to another file system yourself, then: replctl add-standby ${node}`,
           node,
         }),

@@ -2,6 +2,7 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { upstreamConninfo } from '../cluster/node-configuration.ts'
+import { isSameMachine } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { type Progress, pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -108,7 +109,7 @@ const claimTablespacesScript = `
 major=$2; shift 2
 for dir; do
   if ! grep -qxF -- "$dir" "$state/tablespaces" 2>/dev/null; then
-    if [ "$(ls -A -- "$dir" | grep -v '^lost+found$')" != "" ]; then echo "$dir is not empty" >&2; exit 65; fi
+    if [ -n "$(ls -A -- "$dir")" ]; then echo "$dir is not empty" >&2; exit 65; fi
     printf '%s\\n' "$dir" >> "$state/tablespaces"
   fi
   rm -rf -- "$dir/PG_$major"_* || exit 74
@@ -168,8 +169,8 @@ async function placeOfSource(
   ctx: StepContext,
   { standby, source, inventory }: BaseBackupWish,
 ): Promise<string | null> {
-  const { host } = ctx.on(standby).settings
-  if (inventory.nodes.filter((one) => one.host === host).length > 1) return null
+  const own = ctx.on(standby).settings
+  if (inventory.nodes.filter((one) => isSameMachine(one, own)).length > 1) return null
   return await walFolderOf(ctx.on(source.name), source.postgres.dataDir)
 }
 

@@ -12,7 +12,7 @@ export const walLinkScript = `
 only_wal_link() {
   [ "$(ls -A -- "$1" | grep -v '^lost+found$')" = pg_wal ] && [ -L "$1/pg_wal" ] && is_empty_folder "$1/pg_wal/"
 }
-is_empty_folder() { [ -d "$1" ] && [ -w "$1" ] && [ -z "$(ls -A -- "$1" | grep -v '^lost+found$')" ]; }
+is_empty_folder() { [ -d "$1" ] && [ -w "$1" ] && [ -z "$(ls -A -- "$1")" ]; }
 empty_wal_folder() {
   wal=
   [ -s "$state/wal_link" ] || return 0

@@ -1,13 +1,15 @@
 import { checksOf, type DoctorCheck } from '../../cluster/doctor-check.ts'
-import type { ExaminedNode, PrimaryNeeds } from '../../cluster/doctor-facts.ts'
+import type { ExaminedNode, ExaminedPrimary, PrimaryNeeds } from '../../cluster/doctor-facts.ts'
 import { judgeAlike, judgeReach } from '../../cluster/judge-between-hosts.ts'
 import { judgeHost } from '../../cluster/judge-host.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
 import { archiveHost, type NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
+import type { Room } from '../../cluster/room.ts'
 import { observeTopology, type Topology } from '../../cluster/topology.ts'
 import { asReplctlError, exitCodes } from '../../errors.ts'
 import { examineArchive, examineArchiveStream } from '../../node/examine-archive.ts'
+import { measureRoom } from '../../node/measure-room.ts'
 import type { Node } from '../../node/node.ts'
 import { readPrimaryNeeds } from '../../node/primary-needs.ts'
 import { probeHost } from '../../node/probe-host.ts'
@@ -69,13 +71,13 @@ async function checkAll(
   nodes: readonly ExaminedNode[],
   chosen: readonly NodeName[],
 ): Promise<readonly DoctorCheck[]> {
-  const [needs, reaches] = await Promise.all([
-    needsOfPrimary(session, topology, nodes),
+  const [primary, reaches] = await Promise.all([
+    examinePrimary(session, topology, nodes, chosen),
     Promise.all(pairsToTry(topology, nodes, chosen).map((pair) => checkReach(session, pair))),
   ])
   const identifier = nodes.find((node) => node.facts.name === topology.primary)?.facts.instance
     ?.systemIdentifier
-  const alike = judgeAlike(nodes, chosen, needs)
+  const alike = judgeAlike(nodes, chosen, primary)
   return nodes
     .filter((node) => chosen.includes(node.facts.name))
     .flatMap((node) => {
@@ -85,16 +87,35 @@ async function checkAll(
     .concat(reaches.filter((check) => !chosen.some((name) => name === check.node)))
 }
 
-async function needsOfPrimary(
+async function examinePrimary(
   session: ClusterSession,
   { primary }: Topology,
   nodes: readonly ExaminedNode[],
-): Promise<{ readonly name: string; readonly needs: PrimaryNeeds } | null> {
+  chosen: readonly NodeName[],
+): Promise<ExaminedPrimary | null> {
   const facts = nodes.find((node) => node.facts.name === primary)?.facts
   const node = primary === null ? undefined : session.nodes.get(primary)
   if (facts === undefined || node === undefined) return null
   const needs = await readPrimaryNeeds(node, facts).catch(() => null)
-  return needs === null ? null : { name: facts.name, needs }
+  if (needs === null) return null
+  const unbuilt = nodes.filter(
+    (one) =>
+      one.probe !== null && chosen.includes(one.facts.name) && one.facts.dataDirectoryState !== 'instance',
+  )
+  const rooms = await Promise.all(
+    unbuilt.map(async (one) => [one.facts.name, await roomOn(session, one, needs)] as const),
+  )
+  return { name: facts.name, needs, rooms: new Map(rooms) }
+}
+
+async function roomOn(
+  session: ClusterSession,
+  { facts }: ExaminedNode,
+  { size }: PrimaryNeeds,
+): Promise<readonly Room[]> {
+  const node = session.nodes.get(facts.name)
+  const isBegun = facts.mark?.phase === 'cloning' && facts.mark.inode === facts.dataDirectoryInode
+  return node === undefined ? [] : await measureRoom(node, size, isBegun).catch(() => [])
 }
 
 interface Pair {

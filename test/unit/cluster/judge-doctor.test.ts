@@ -5,6 +5,7 @@ import type { NodeFacts } from '../../../src/cluster/facts.ts'
 import type { NodeSettings } from '../../../src/cluster/inventory.ts'
 import { judgeAlike, judgeReach } from '../../../src/cluster/judge-between-hosts.ts'
 import { judgeHost } from '../../../src/cluster/judge-host.ts'
+import type { Room } from '../../../src/cluster/room.ts'
 import { ReplctlError } from '../../../src/errors.ts'
 import { emptyNode, inventoryOf } from '../some-cluster.ts'
 
@@ -23,6 +24,7 @@ const healthy: HostProbe = {
   missingTools: [],
   locales: ['C', 'C.utf8', 'POSIX'],
   place: { path: '/var/lib/postgresql', isWritable: true },
+  hasLostFound: false,
   isHomeWritable: true,
   listener: null,
   forwards: null,
@@ -76,6 +78,11 @@ describe('one host by itself', () => {
     ['awk is missing', { probe: { missingTools: ['awk'] } }, ['tools binaries-missing']],
     ['no home to write to', { probe: { isHomeWritable: false } }, ['tools remote-command-failed']],
     ['little space', { facts: { freeBytes: 10_000_000 } }, ['disk (disk-full)']],
+    [
+      'a data_dir with lost+found',
+      { probe: { hasLostFound: true }, facts: { dataDirectoryState: 'empty' } },
+      ['data-directory foreign-data-directory'],
+    ],
     [
       'no place',
       { probe: { place: { path: '/srv', isWritable: false } } },
@@ -136,7 +143,11 @@ describe('one host by itself', () => {
 })
 
 describe('what has to be the same everywhere', () => {
-  const needs = (locales: string[], sizeBytes = 2 ** 30) => ({ name: 'pg1', needs: { sizeBytes, locales } })
+  const needs = (locales: string[], rooms: readonly Room[] = []) => ({
+    name: 'pg1',
+    needs: { size: { dataBytes: 2 ** 30, tablespaces: [] }, locales },
+    rooms: new Map([['pg2', rooms]]),
+  })
   const pg1 = examined('pg1')
   const of = (other: Parameters<typeof examined>[1], primary: Parameters<typeof judgeAlike>[2] = null) =>
     told(judgeAlike([pg1, examined('pg2', other)], ['pg2'], primary))
@@ -164,8 +175,10 @@ describe('what has to be the same everywhere', () => {
   it('the primary says which locales and how much room', () => {
     expect(of({ probe: { locales: ['C.utf8'] } }, needs(['de_DE.UTF-8']))).toEqual(['locale locale-missing'])
     expect(of({ probe: { locales: ['de_DE.utf8'] } }, needs(['de_DE.UTF-8']))).toEqual([])
-    expect(of({}, needs([], 200 * 2 ** 30))).toEqual(['room disk-full'])
-    expect(of({ facts: { dataDirectoryState: 'instance' } }, needs([], 200 * 2 ** 30))).toEqual([])
+    const room = (freeBytes: number) => [{ paths: ['/srv/ts'], neededBytes: 2 ** 30, freeBytes }]
+    expect(of({}, needs([], room(2 ** 29)))).toEqual(['room disk-full'])
+    expect(of({}, needs([], room(2 ** 31)))).toEqual([])
+    expect(of({ facts: { dataDirectoryState: 'instance' } }, needs([], room(2 ** 29)))).toEqual([])
   })
 
   it('of three clocks the one that is off is told', () => {
