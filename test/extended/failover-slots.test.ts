@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { awaitCondition } from '../kit/await-condition.ts'
 import { describeOnPostgres17, installPostgres17, postgres17BinDir } from '../kit/postgres-17.ts'
 import { PostgresServer } from '../kit/postgres-server.ts'
 import { TestCluster } from '../kit/test-cluster.ts'
@@ -27,16 +28,25 @@ await describeOnPostgres17('logical failover slots of PostgreSQL 17', () => {
     server(host).sql(
       `SELECT pg_create_logical_replication_slot('${slot}', 'test_decoding', false, false, true)`,
     )
-  /** The slot is there as a copy that outlives a promotion. */
-  const isCopied = (host: string, slot: string) =>
-    server(host).awaitSql(
-      `SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '${slot}' AND synced AND NOT temporary)`,
-      { timeoutMs: 120_000 },
+  /** The slot is there as a copy that outlives a promotion. It becomes one once its subscriber has got on. */
+  const isCopied = (host: string, slot: string, primary: string) =>
+    awaitCondition(
+      `${host} has a copy of ${slot}`,
+      async () => {
+        await server(primary).sql(
+          `SELECT pg_log_standby_snapshot(); SELECT pg_logical_emit_message(true, 'test', 'on');
+           SELECT count(*) FROM pg_logical_slot_get_changes('${slot}', NULL, NULL)`,
+        )
+        return await server(host).sqlValue(
+          `SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '${slot}' AND synced AND NOT temporary)`,
+        )
+      },
+      { timeoutMs: 180_000, everyMs: 500 },
     )
 
   it('a slot goes with the primary, there and back, and slots made later are copied on as before', async () => {
     await make('pg1', 'app')
-    for (const host of ['pg2', 'pg3']) await isCopied(host, 'app')
+    for (const host of ['pg2', 'pg3']) await isCopied(host, 'app', 'pg1')
     const done = await cluster.succeed(['switchover', 'pg2', '--json'], patience)
     expect(done.json.problems).toEqual([])
     expect(
@@ -49,11 +59,11 @@ await describeOnPostgres17('logical failover slots of PostgreSQL 17', () => {
     expect(JSON.stringify(changes)).toContain('after')
     await make('pg2', 'later')
     for (const host of ['pg1', 'pg3']) {
-      await isCopied(host, 'later')
-      await isCopied(host, 'app')
+      await isCopied(host, 'later', 'pg2')
+      await isCopied(host, 'app', 'pg2')
     }
     await cluster.succeed(['switchover', 'pg1', '--json'], patience)
-    await isCopied('pg2', 'later')
+    await isCopied('pg2', 'later', 'pg1')
     const status = await cluster.succeed(['status', '--json'], patience)
     expect(status.json.problems).toEqual([])
   })
