@@ -116,6 +116,43 @@ export async function openIsolated(node: Node, place: IsolatedPlace, database: s
   return await openSqlSession(node.transport, there, endpoint)
 }
 
+/** What a startup process waits with when there is no more WAL to replay; the names of 11 to 18. */
+const waitingEvents = ['RecoveryRetrieveRetryInterval', 'RecoveryWalStream', 'RecoveryWalAll']
+
+/**
+ * Waits until an isolated instance has replayed all WAL that lies there. It takes reads before that where it was a
+ * standby, as soon as it is consistent: it is done when it waits for more WAL.
+ * @throws {ReplctlError} `start-failed` if it ends meanwhile, or pauses by itself (too small a max_connections, …)
+ */
+export async function awaitReplayOfAll(
+  node: Node,
+  place: IsolatedPlace,
+  options: { readonly signal: AbortSignal; readonly progress: (replayed: string) => void },
+): Promise<void> {
+  const session = await openIsolated(node, place, 'template1')
+  try {
+    while (!(await hasReplayedAll(node, session))) {
+      if (options.signal.aborted) throw new ReplctlError('interrupted', 'interrupted during a recovery')
+      options.progress((await session.value('SELECT pg_last_wal_replay_lsn()::text')) ?? 'nothing yet')
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  } catch (thrown) {
+    const said = session.isOpen ? null : await awaitReady(node, place, options.signal)
+    throw said === null ? thrown : failed(node, said)
+  } finally {
+    await session.close()
+  }
+}
+
+async function hasReplayedAll(node: Node, session: SqlSession): Promise<boolean> {
+  const event = await session.value("SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'")
+  if (event === 'RecoveryPause') {
+    const at = await session.value('SELECT pg_last_wal_replay_lsn()::text')
+    throw failed(node, `It paused its recovery by itself at ${at}.`)
+  }
+  return event !== null && waitingEvents.includes(event)
+}
+
 /** Whether the running instance is one that was started in isolation. */
 export function isIsolated(node: Node, facts: NodeFacts): boolean {
   return facts.postmaster?.socketDirectory === socketDirectoryOf(node, facts)

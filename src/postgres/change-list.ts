@@ -9,6 +9,8 @@ export interface ListedChange {
   readonly xid: number
   /** About how many bytes the row takes. */
   readonly bytes: number
+  /** When it was made, in the order of all changes. */
+  readonly turn: number
 }
 
 const firstCapacity = 1024
@@ -26,7 +28,7 @@ export class ChangeList {
     return this.#size
   }
 
-  add(change: ListedChange & { readonly turn: number }): void {
+  add(change: ListedChange): void {
     if (this.#size === this.#keys.length) this.#grow()
     const at = this.#size
     this.#keys[at] = change.key
@@ -50,6 +52,7 @@ export class ChangeList {
         key: (this.#keys[at] ?? 0) as TupleKey,
         xid: this.#xids[at] ?? 0,
         bytes: this.#bytes[at] ?? 0,
+        turn: turns[at] ?? 0,
       }
     }
   }

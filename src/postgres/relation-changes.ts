@@ -42,6 +42,8 @@ export class RelationChanges {
   readonly #uncertain = new Map<number, { turn: number; count: number; taken: number }>()
   #standing = 0
   #vanished = 0
+  /** `#roots` the other way round, made when it is asked for. */
+  #versions: ReadonlyMap<TupleKey, TupleKey> | null = null
 
   /** Rows that lost transactions inserted and deleted again. */
   get vanished(): number {
@@ -56,6 +58,23 @@ export class RelationChanges {
   /** Where the row lay at the fork whose version this is; undefined for a new row. */
   rootOf(key: TupleKey): TupleKey | undefined {
     return this.#roots.get(key)
+  }
+
+  /**
+   * The turn in which the row that lay here at the fork was deleted or got its present version; undefined: it is as it
+   * was. Where another row has its key now, that is when it gave the key up.
+   */
+  changedAt(root: TupleKey): number | undefined {
+    const deletion = this.#deleted.get(root)
+    if (deletion !== undefined) return deletion.turn
+    this.#versions ??= new Map([...this.#roots].map(([version, of]) => [of, version]))
+    const version = this.#versions.get(root)
+    return version === undefined ? undefined : this.turnOf(version)
+  }
+
+  /** Deletions of rows that surely were there at the fork: none of a COPY whose places are not known. */
+  get certainlyDeleted(): number {
+    return [...this.#deleted.keys()].filter((key) => !this.isUncertain(key)).length
   }
 
   /** How many versions made by lost transactions are to be found in the file, at least and at most. */
@@ -104,6 +123,7 @@ export class RelationChanges {
 
   update(from: TupleId, to: TupleId, turn: number): void {
     const { root, madeAt } = this.#take(from)
+    this.#versions = null
     this.#make(to, root === null ? madeAt : turn)
     if (root !== null) this.#roots.set(tupleKey(to), root)
   }

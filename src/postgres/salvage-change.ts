@@ -4,8 +4,10 @@ import {
   insertStatement,
   isSameRow,
   overwriteStatement,
+  rowName,
   type SalvageRow,
   type SalvageTable,
+  sayIfNothingDone,
   updateStatement,
 } from './salvage-sql.ts'
 import { xidPrecedes } from './xid-set.ts'
@@ -19,7 +21,10 @@ export interface RowChange {
   readonly wasThere: boolean
   /** As it was at the fork, where the new primary still has it so. */
   readonly old: SalvageRow | null
-  /** What the new primary has under the row's key, where `old` is null. Undefined: the key is not known, or there is none. */
+  /**
+   * What the new primary has under the row's key, where `old` is null or had another key. A row that lost transactions
+   * deleted, or gave another key, is not in the way: null. Undefined: the key is not known, or there is none.
+   */
   readonly current: SalvageRow | null | undefined
   /** The new primary has no such table, although the fork had. */
   readonly isTableGone?: boolean
@@ -78,7 +83,7 @@ export function writeChange(place: ChangePlace, table: SalvageTable, change: Row
 
 function stateOf({ now, wasThere, old, current, isTableGone }: RowChange): ChangeState {
   if (isTableGone === true) return 'conflict'
-  if (wasThere && old !== null) return 'clean'
+  if (wasThere && old !== null) return current ? 'conflict' : 'clean'
   if (now !== null && current && isSameRow(now, current)) return 'already-there'
   if (!wasThere && (current === null || current === undefined)) return 'clean'
   return 'conflict'
@@ -104,13 +109,19 @@ function sqlOf(
   if (state === 'already-there') return asComment(`${title}: already so on the new primary: ${now?.json}`)
   if (state === 'conflict') {
     const lines = [`CONFLICT: ${title}: ${words}.`]
+    if (now !== null && old !== null) lines.push(deleteStatement(table, old))
     if (now !== null) lines.push(overwriteStatement(table, now))
     return asComment(lines.join('\n'))
   }
-  if (now === null) return old === null ? '' : deleteStatement(table, old)
-  if (old === null) return insertStatement(table, now)
-  return updateStatement(table, old, now) ?? asComment(`${title}: it changed nothing`)
+  const tell = (statement: string, row: SalvageRow, why: string) =>
+    `${statement}\n${sayIfNothingDone(`NOT DONE: ${title}, ${rowName(table, row)}: ${why}`)}`
+  if (now === null) return old === null ? '' : tell(deleteStatement(table, old), old, notAsItWas)
+  if (old === null) return tell(insertStatement(table, now), now, 'its key is taken')
+  const update = updateStatement(table, old, now)
+  return update === null ? asComment(`${title}: it changed nothing`) : tell(update, old, notAsItWas)
 }
+
+const notAsItWas = 'the row is not as it was at the fork'
 
 /** A row that lies on the new primary where it lay at the fork, in the version of then. */
 export const isOfFork = (xmin: number, forkXid: number): boolean => xidPrecedes(xmin, forkXid) || xmin <= 2

@@ -9,35 +9,54 @@ export interface CatalogTable {
   readonly ident: string
   /** `r` table, `m` materialized view, `t` TOAST, `S` sequence, `i` index, … */
   readonly kind: string
+  /** `p`: all of it is in the WAL; `u` unlogged, `t` temporary. */
+  readonly persistence: string
   /** Its file in the main fork: another number after TRUNCATE, VACUUM FULL and the like; null: it has none. */
   readonly file: number | null
   readonly columns: readonly SalvageColumn[]
-  /** Names of the key's columns. */
-  readonly key: readonly string[] | null
-  /** Quoted names of triggers that fire for a client's statement. */
-  readonly triggers: readonly string[]
-  /** xmin of its row in pg_class. */
-  readonly xmin: number
+  readonly key: CatalogKey | null
+  /** A unique or exclusion constraint of it can be deferred. */
+  readonly hasDeferrable: boolean
+  /** Triggers that fire for a client's statement. */
+  readonly triggers: readonly CatalogTrigger[]
+  /** The transaction that created it: it made the row of a system column, which nothing changes later. */
+  readonly createdBy: number | null
+}
+
+export interface CatalogKey {
+  readonly columns: readonly string[]
+  /** It is checked with each row, and cannot be deferred. */
+  readonly isImmediate: boolean
+}
+
+export interface CatalogTrigger {
+  readonly ident: string
+  /** It fires under every session_replication_role (ENABLE ALWAYS). */
+  readonly isAlways: boolean
 }
 
 const tableColumns = `
   c.oid::text AS oid, n.nspname AS schema, c.relname AS name, format('%I.%I', n.nspname, c.relname) AS ident,
-  c.relkind AS kind, pg_relation_filenode(c.oid)::bigint AS file, c.xmin::text::bigint AS xmin,
+  c.relkind AS kind, c.relpersistence AS persistence, pg_relation_filenode(c.oid)::bigint AS file,
+  (SELECT a.xmin::text::bigint FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = -1) AS "createdBy",
   coalesce((SELECT json_agg(json_build_object('name', a.attname, 'ident', quote_ident(a.attname),
       'type', format_type(a.atttypid, a.atttypmod),
       'isGenerated', coalesce(to_jsonb(a) ->> 'attgenerated', '') <> '') ORDER BY a.attnum)
     FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS columns,
-  (SELECT (SELECT json_agg(a.attname ORDER BY k.n)
+  (SELECT json_build_object('isImmediate', i.indimmediate, 'columns', (SELECT json_agg(a.attname ORDER BY k.n)
       FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, n)
-      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.n <= i.indnkeyatts)
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.n <= i.indnkeyatts))
     FROM pg_index i
-    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
       AND i.indexprs IS NULL AND NOT EXISTS (
         SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, n)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
         WHERE k.n <= i.indnkeyatts AND NOT a.attnotnull)
-    ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS key,
-  coalesce((SELECT json_agg(quote_ident(t.tgname) ORDER BY t.tgname) FROM pg_trigger t
+    ORDER BY i.indimmediate DESC, i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS key,
+  EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)
+    AND NOT i.indimmediate) AS "hasDeferrable",
+  coalesce((SELECT json_agg(json_build_object('ident', quote_ident(t.tgname), 'isAlways', t.tgenabled = 'A')
+      ORDER BY t.tgname) FROM pg_trigger t
     WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')), '[]') AS triggers`
 
 /** JSON object: `tablespace/file` as asked → its table, for those files that belong to one. */
@@ -57,6 +76,13 @@ export function tablesByOidQuery(oids: readonly string[]): string {
   return `SELECT coalesce(json_object_agg(x.oid, row_to_json(x)), '{}')::text
     FROM (SELECT ${tableColumns} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE c.oid = ANY ('{${oids.join(',')}}'::oid[])) AS x`
+}
+
+/** JSON object: qualified and quoted name → what is of this name, whatever it is. */
+export function tablesByNameQuery(idents: readonly string[]): string {
+  return `SELECT coalesce(json_object_agg(x.ident, row_to_json(x)), '{}')::text
+    FROM (SELECT ${tableColumns} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE format('%I.%I', n.nspname, c.relname) IN (${idents.map(quoteLiteral).join(', ')})) AS x`
 }
 
 const alias = 'replctl_row'
@@ -113,7 +139,7 @@ export function rowsQuery(table: SalvageTable, tuples: readonly string[]): strin
     FROM ONLY ${table.ident} AS ${alias} WHERE ${alias}.ctid = ANY (${tidArray(tuples)})`
 }
 
-/** JSON array of `[n, xmin, json, md5, literals]`: rows of these keys, `n` the position of the key in the list. */
+/** JSON array of `[n, xmin, json, md5, literals, ctid]`: rows of these keys, `n` the position of the key in the list. */
 export function rowsByKeyQuery(table: SalvageTable, keys: readonly (readonly string[])[]): string {
   const columns = table.key.map((index) => table.columns[index]).filter((one) => one !== undefined)
   const values = keys.map(
@@ -121,7 +147,7 @@ export function rowsByKeyQuery(table: SalvageTable, keys: readonly (readonly str
   )
   const names = columns.map((_, k) => `k${k}`)
   const match = columns.map(({ ident }, k) => `${alias}.${ident} = replctl_key.k${k}`)
-  return `SELECT coalesce(json_agg(json_build_array(replctl_key.n, ${xmin}, ${rowValues(table)})), '[]')::text
+  return `SELECT coalesce(json_agg(json_build_array(replctl_key.n, ${xmin}, ${rowValues(table)}, ${alias}.ctid::text)), '[]')::text
     FROM (VALUES ${values.join(', ')}) AS replctl_key(${['n', ...names].join(', ')})
     JOIN ONLY ${table.ident} AS ${alias} ON ${match.join(' AND ')}`
 }

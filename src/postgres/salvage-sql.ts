@@ -1,3 +1,5 @@
+import type { CatalogTrigger } from './salvage-queries.ts'
+
 /** One column of a table whose rows are written out. Texts are quoted by the server. */
 export interface SalvageColumn {
   readonly name: string
@@ -15,7 +17,15 @@ export interface SalvageTable {
   readonly columns: readonly SalvageColumn[]
   /** Positions in `columns` of its primary key, else of another key that holds no NULL; empty: none. */
   readonly key: readonly number[]
+  readonly arbiter: Arbiter
 }
+
+/**
+ * Which uniqueness an INSERT can be told to respect. ON CONFLICT is an error where it would have to ask a deferrable
+ * constraint: then it asks for the `key` alone, or, where the key itself is deferrable, `nothing`.
+ * @see src/backend/executor/execIndexing.c, ExecCheckIndexConstraints
+ */
+export type Arbiter = 'all' | 'key' | 'nothing'
 
 /** A row as a server gave it. `literals` are in the order of the table's columns: `'text'`, `E'C:\\x'` or `NULL`. */
 export interface SalvageRow {
@@ -46,6 +56,21 @@ export const setSalvageSettings = (scope: '' | 'LOCAL ' = ''): string =>
     .map(([name, value]) => `SET ${scope}${name} = ${name === 'search_path' ? value : `'${value}'`};`)
     .join('\n')
 
+/** Switches triggers of the new primary off for the time of the changes, or on again as each of them was. */
+export function triggerText(
+  triggers: readonly { readonly table: string; readonly trigger: CatalogTrigger }[],
+  verb: 'DISABLE' | 'ENABLE',
+): string {
+  if (triggers.length === 0) return ''
+  const why =
+    verb === 'DISABLE' ? `${asComment('What triggers did on the old primary is among these changes.')}\n` : ''
+  const lines = triggers.map(({ table, trigger: { ident, isAlways } }) => {
+    const mode = verb === 'ENABLE' && isAlways ? 'ENABLE ALWAYS' : verb
+    return `ALTER TABLE ${table} ${mode} TRIGGER ${ident};\n`
+  })
+  return `${why}${lines.join('')}`
+}
+
 /** Two rows hold the same values. */
 export const isSameRow = (a: SalvageRow, b: SalvageRow): boolean =>
   a.literals.length === b.literals.length &&
@@ -58,22 +83,35 @@ export function insertStatement(table: SalvageTable, row: SalvageRow): string {
   const columns = written(table)
   const names = columns.map(({ column }) => column.ident).join(', ')
   const values = columns.map(({ column, index }) => typed(column, row.literals[index])).join(', ')
-  const into =
-    columns.length === 0 ? 'DEFAULT VALUES' : `(${names}) OVERRIDING SYSTEM VALUE VALUES (${values})`
-  return `INSERT INTO ${table.ident} ${into} ON CONFLICT DO NOTHING;`
+  if (columns.length === 0) return `INSERT INTO ${table.ident} DEFAULT VALUES${unless(table)};`
+  const into = `INSERT INTO ${table.ident} (${names}) OVERRIDING SYSTEM VALUE`
+  if (table.arbiter !== 'nothing' || table.key.length === 0)
+    return `${into} VALUES (${values})${unless(table)};`
+  const taken = `SELECT FROM ONLY ${table.ident} AS ${alias} WHERE ${keyCondition(table, row.literals)}`
+  return `${into} SELECT ${values} WHERE NOT EXISTS (${taken});`
 }
+
+function unless(table: SalvageTable): string {
+  if (table.arbiter === 'all') return ' ON CONFLICT DO NOTHING'
+  return table.arbiter === 'key' && table.key.length > 0 ? ` ON CONFLICT (${keyNames(table)}) DO NOTHING` : ''
+}
+
+const keyNames = (table: SalvageTable): string =>
+  table.key.map((index) => table.columns[index]?.ident).join(', ')
 
 /** Brings a row to what it was on the old primary, whatever it is now: for the operator to decide. */
 export function overwriteStatement(table: SalvageTable, row: SalvageRow): string {
-  const columns = written(table)
-  const isOther = ({ index }: { index: number }) => !table.key.includes(index)
-  const set = columns.filter(isOther).map(({ column }) => `${column.ident} = EXCLUDED.${column.ident}`)
-  if (table.key.length === 0 || set.length === 0) return insertStatement(table, row)
-  const key = table.key.map((index) => table.columns[index]?.ident).join(', ')
-  return insertStatement(table, row).replace(
-    /ON CONFLICT DO NOTHING;$/,
-    () => `ON CONFLICT (${key}) DO UPDATE SET ${set.join(', ')};`,
-  )
+  const insert = insertStatement(table, row)
+  const others = written(table).filter(({ index }) => !table.key.includes(index))
+  if (table.key.length === 0 || others.length === 0) return insert
+  if (table.arbiter === 'nothing') {
+    const set = others.map(({ column, index }) => `${column.ident} = ${typed(column, row.literals[index])}`)
+    const where = keyCondition(table, row.literals)
+    return `${insert}\nUPDATE ONLY ${table.ident} AS ${alias} SET ${set.join(', ')} WHERE ${where};`
+  }
+  const set = others.map(({ column }) => `${column.ident} = EXCLUDED.${column.ident}`).join(', ')
+  const bare = insert.slice(0, insert.lastIndexOf(' ON CONFLICT'))
+  return `${bare} ON CONFLICT (${keyNames(table)}) DO UPDATE SET ${set};`
 }
 
 /** Changes a row if it still is what it was at the fork. Null where nothing that can be set differs. */
@@ -81,12 +119,12 @@ export function updateStatement(table: SalvageTable, old: SalvageRow, row: Salva
   const changed = written(table).filter(({ index }) => old.literals[index] !== row.literals[index])
   if (changed.length === 0) return null
   const set = changed.map(({ column, index }) => `${column.ident} = ${typed(column, row.literals[index])}`)
-  return `UPDATE ${table.ident} AS ${alias} SET ${set.join(', ')} WHERE ${thisVery(table, old)};`
+  return `UPDATE ONLY ${table.ident} AS ${alias} SET ${set.join(', ')} WHERE ${thisVery(table, old)};`
 }
 
 /** Deletes a row if it still is what it was at the fork. */
 export function deleteStatement(table: SalvageTable, old: SalvageRow): string {
-  return `DELETE FROM ${table.ident} AS ${alias} WHERE ${thisVery(table, old)};`
+  return `DELETE FROM ONLY ${table.ident} AS ${alias} WHERE ${thisVery(table, old)};`
 }
 
 /** Without a key a row is known by all of its values; of several that are alike, one is meant. */
@@ -112,6 +150,25 @@ const typed = (column: SalvageColumn, literal = 'NULL'): string => `${literal}::
 
 const written = (table: SalvageTable) =>
   table.columns.flatMap((column, index) => (column.isGenerated ? [] : [{ column, index }]))
+
+/**
+ * psql's own commands, on one line: say it where the statement before changed no row. Nothing fails by that, but nothing
+ * passes in silence either. (psql knows \if since 10, ROW_COUNT since 11.)
+ */
+export const sayIfNothingDone = (words: string): string =>
+  `\\if :ROW_COUNT \\else \\echo ${quoteForPsql(words)} \\endif`
+
+/** An argument of a psql command, in which no variable and no backquote is expanded. */
+const quoteForPsql = (text: string): string =>
+  `'${onOneLine(text).replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
+
+/** How a message names a row: by its key, else by what it holds. Long ones are cut. */
+export function rowName(table: SalvageTable, row: SalvageRow): string {
+  const names = table.key.map((index) => table.columns[index]?.name).join(', ')
+  const values = table.key.map((index) => row.literals[index] ?? 'NULL').join(', ')
+  const text = table.key.length === 0 ? row.json : `(${names}) = (${values})`
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text
+}
 
 /** Makes a comment of any text: each of its lines begins with `-- `. */
 export const asComment = (text: string): string =>

@@ -2,15 +2,12 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { isIsolated, openIsolated, startIsolated, stopIsolated } from '../node/isolated-instance.ts'
+import { awaitReplayOfAll, isIsolated, startIsolated, stopIsolated } from '../node/isolated-instance.ts'
 import { readWalEnd } from '../node/own-wal.ts'
 import { isCleanShutdown } from '../postgres/control-data.ts'
 import type { TimelineId } from '../postgres/lsn.ts'
 import { look } from './look.ts'
 import { isolatedPlaceOf } from './salvage/make-salvage.ts'
-
-/** What a startup process waits with when there is no more WAL to replay; the names of 11 to 18. */
-const waitingEvents = ['RecoveryRetrieveRetryInterval', 'RecoveryWalStream', 'RecoveryWalAll']
 
 /**
  * Brings a stopped instance's data and pg_control to the end of its own WAL, which pg_rewind needs to know: after a crash,
@@ -44,7 +41,7 @@ export function recoverInIsolation(node: NodeName): Step {
       if (facts.postmaster?.isAlive === true && !isIsolated(ctx.node, facts)) throw runs(node)
       await startIsolated(ctx.node, place, { signal: ctx.signal })
       try {
-        await awaitReplayOfAll(ctx, facts)
+        await awaitReplayOfAll(ctx.node, place, replayed(ctx))
       } finally {
         await stopIsolated(ctx.node, place)
       }
@@ -66,23 +63,10 @@ const placeOf = (facts: NodeFacts) =>
     Math.max(facts.control?.timeline ?? 1, facts.control?.minRecoveryEndTimeline ?? 1) as TimelineId,
   )
 
-/** It takes reads before it has replayed all where it was a standby: it is done when it waits for more WAL. */
-async function awaitReplayOfAll(ctx: StepContext, facts: NodeFacts): Promise<void> {
-  const session = await openIsolated(ctx.node, placeOf(facts), 'template1')
-  try {
-    for (;;) {
-      const event = await session.value(
-        "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'",
-      )
-      if (event !== null && waitingEvents.includes(event)) return
-      if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted during a recovery')
-      ctx.progress({ message: `replayed ${await session.value('SELECT pg_last_wal_replay_lsn()::text')}` })
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
-  } finally {
-    await session.close()
-  }
-}
+const replayed = (ctx: StepContext) => ({
+  signal: ctx.signal,
+  progress: (lsn: string) => ctx.progress({ message: `replayed ${lsn}` }),
+})
 
 function runs(node: NodeName): ReplctlError {
   return new ReplctlError('data-directory-in-use', `PostgreSQL on ${node} runs again`, {

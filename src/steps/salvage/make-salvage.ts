@@ -5,6 +5,7 @@ import { stateDirectoryOf } from '../../cluster/state-directory.ts'
 import type { StepContext } from '../../engine/step.ts'
 import { asReplctlError } from '../../errors.ts'
 import {
+  awaitReplayOfAll,
   type IsolatedPlace,
   openIsolated,
   startIsolated,
@@ -144,7 +145,10 @@ async function fill(ctx: StepContext, task: Task): Promise<SalvageRecord> {
   return record
 }
 
-/** Starts the instance in isolation, has it read, and stops it, whatever happens. One that does not start is a finding. */
+/**
+ * Starts the instance in isolation, has it read, and stops it, whatever happens. One that does not start, or does not come to
+ * the end of its WAL, is a finding.
+ */
 async function readIsolated(
   ctx: StepContext,
   place: IsolatedPlace,
@@ -155,6 +159,11 @@ async function readIsolated(
   ctx.progress({ message: 'starting the old instance in isolation' })
   try {
     await startIsolated(node, place, { signal: ctx.signal })
+    // It takes reads long before it has replayed what a standby had put off.
+    await awaitReplayOfAll(node, place, {
+      signal: ctx.signal,
+      progress: (lsn) => ctx.progress({ message: `the old instance has replayed up to ${lsn}` }),
+    })
   } catch (thrown) {
     const error = asReplctlError(thrown)
     await stopIsolated(node, place)

@@ -1,10 +1,16 @@
-import type { SalvagedTable, SalvageRecord } from '../../cluster/salvage.ts'
+import type { SalvagedTable, SalvageRecord, SchemaChange } from '../../cluster/salvage.ts'
 import type { TextWriter } from '../../node/salvage-folder.ts'
 import type { SqlSession } from '../../node/sql-session.ts'
 import { fileNumberOf, type LostChanges, type LostTransactions } from '../../postgres/lost-transactions.ts'
-import { type CatalogTable, tablesByFileQuery, tablesByOidQuery } from '../../postgres/salvage-queries.ts'
-import { asComment, type SalvageTable, setSalvageSettings } from '../../postgres/salvage-sql.ts'
-import { xidPrecedes } from '../../postgres/xid-set.ts'
+import {
+  type CatalogTable,
+  type CatalogTrigger,
+  tablesByFileQuery,
+  tablesByNameQuery,
+  tablesByOidQuery,
+} from '../../postgres/salvage-queries.ts'
+import { setSalvageSettings, triggerText } from '../../postgres/salvage-sql.ts'
+import { deletionsNowhere, lostTables } from './lost-table.ts'
 import { type SavedObjects, saveLargeObjects } from './save-large-objects.ts'
 import { type LostTable, saveRows } from './save-rows.ts'
 import { saveSequences } from './save-sequences.ts'
@@ -15,6 +21,8 @@ import { readTimeoutMs } from './table-rows.ts'
 export interface DatabaseTask {
   readonly database: string
   readonly oid: string
+  /** The catalogs that all databases share (roles, databases, …) are told with this one. */
+  readonly hasShared: boolean
   readonly own: SqlSession
   /** Null: the new primary has no database of this name. */
   readonly primary: SqlSession | null
@@ -48,22 +56,24 @@ export async function saveDatabase(task: DatabaseTask): Promise<SalvagePart> {
   const { own, primary, database, changes, sql } = task
   await own.execute(setSalvageSettings())
   await primary?.execute(`${setSalvageSettings()} ${findByKeyOnly}`)
-  const files = filesOf(changes, task.oid)
+  const files = filesOf(changes, task.hasShared ? [task.oid, '0'] : [task.oid])
   const found = await tablesOfFiles(own, files)
   const before = primary === null ? new Map<string, CatalogTable>() : await tablesOfFiles(primary, files)
   const tables = [...new Map([...found.values()].map((table) => [table.oid, table])).values()]
+  const isKnown = (file: string) => found.has(file) || before.has(file)
+  const nowhere = primary === null ? [] : deletionsNowhere(task, isKnown)
   const rewritten = [...before].filter(([file]) => !found.has(file)).map(([, table]) => table)
   const oids = [...tables, ...rewritten].map(({ oid }) => oid)
   const here = await tablesByOid(own, oids)
-  const there = primary === null ? new Map<string, CatalogTable>() : await tablesByOid(primary, oids)
-  const notes: string[] = []
-  const unsalvaged: string[] = []
-  const lostTables = [...here.values()].flatMap((table) => {
-    const one = lostTableOf(task, table, there.get(table.oid), notes, unsalvaged)
-    return one === null ? [] : [one]
-  })
+  const idents = [...here.values()].map(({ ident }) => ident)
+  const byOid = primary === null ? new Map<string, CatalogTable>() : await tablesByOid(primary, oids)
+  const byName = primary === null ? new Map<string, CatalogTable>() : await tablesByName(primary, idents)
+  const lostHere = lostTables({ ...task, there: { byOid, byName } }, [...here.values()])
+  const notes = [...lostHere.notes]
+  if (primary === null)
+    notes.push(`the new primary has no database ${database}: create it before salvage.sql is applied`)
   const schemaChanges = await findSchemaChanges(task, tables)
-  const created = lostTables.filter((one) => one.primary === null && !one.isGone)
+  const created = lostHere.tables.filter((one) => one.primary === null && !one.isGone)
   await sql.write(`\n\\connect ${quoteForPsql(database)}\nBEGIN;\n${setSalvageSettings('LOCAL ')}\n`)
   await sql.write('SET CONSTRAINTS ALL DEFERRED;\n')
   if (created.length > 0) {
@@ -74,12 +84,12 @@ export async function saveDatabase(task: DatabaseTask): Promise<SalvagePart> {
       )
     else
       await sql.write(
-        `\n-- Tables that the new primary does not have\n${dump}\n${setSalvageSettings('LOCAL ')}\n`,
+        `\n-- Tables that the new primary does not have\n${schemasOf(created, schemaChanges)}${dump}\n${setSalvageSettings('LOCAL ')}\n`,
       )
   }
-  const triggers = triggersOf(lostTables, there)
+  const triggers = triggersOf(lostHere.tables, [...byOid.values(), ...byName.values()])
   await sql.write(triggerText(triggers, 'DISABLE'))
-  const saved = await saveRows({ ...task, tables: lostTables })
+  const saved = await saveRows({ ...task, tables: lostHere.tables })
   const objectTable = tables.find(isLargeObjects)
   const objects = objectTable === undefined ? noObjects : await saveLargeObjects(task, objectTable.file)
   const sequences = await saveSequences(task, tables)
@@ -91,7 +101,7 @@ export async function saveDatabase(task: DatabaseTask): Promise<SalvagePart> {
     tables: [...saved.tables.filter(isTouched), ...objectsAsTable(database, objects)],
     sequences: sequences.found,
     schemaChanges,
-    unsalvaged: [...unsalvaged, ...saved.unsalvaged, ...objects.unsalvaged],
+    unsalvaged: [...lostHere.unsalvaged, ...nowhere, ...saved.unsalvaged, ...objects.unsalvaged],
     notes: [...notes, ...objects.notes],
     rows: saved.rows + objects.rows,
   }
@@ -107,12 +117,14 @@ interface LostFile {
   readonly file: number
 }
 
-/** Files of a database that lost transactions changed or made. */
-function filesOf(changes: LostChanges, database: string): readonly LostFile[] {
+/** Files of these databases (`0`: catalogs that all share) that lost transactions changed or made. */
+function filesOf(changes: LostChanges, databases: readonly string[]): readonly LostFile[] {
   const all = new Set([...changes.relations.keys(), ...changes.createdFiles, ...changes.sequences])
   return [...all].flatMap((relation) => {
     const [tablespace = '', of = ''] = relation.split('/')
-    return of === database ? [{ relation, tablespace: Number(tablespace), file: fileNumberOf(relation) }] : []
+    return databases.includes(of)
+      ? [{ relation, tablespace: Number(tablespace), file: fileNumberOf(relation) }]
+      : []
   })
 }
 
@@ -142,6 +154,14 @@ async function tablesByOid(sql: SqlSession, oids: readonly string[]): Promise<Ma
   return new Map(Object.entries(rows))
 }
 
+async function tablesByName(sql: SqlSession, idents: readonly string[]): Promise<Map<string, CatalogTable>> {
+  if (idents.length === 0) return new Map()
+  const rows = await sql.json<Record<string, CatalogTable>>(tablesByNameQuery(idents), {
+    timeoutMs: readTimeoutMs,
+  })
+  return new Map(Object.entries(rows))
+}
+
 const isLargeObjects = ({ schema, name }: CatalogTable): boolean =>
   schema === 'pg_catalog' && name === 'pg_largeobject'
 
@@ -153,91 +173,27 @@ function objectsAsTable(database: string, { rows, conflicts }: SavedObjects): re
   return rows === 0 ? [] : [{ ...place, ...counts, hasKey: true }]
 }
 
-const isUserTable = ({ kind, schema }: CatalogTable): boolean =>
-  kind === 'r' && schema !== 'pg_catalog' && schema !== 'information_schema' && schema !== 'pg_toast'
-
-function lostTableOf(
-  { database, changes, lost, oid }: DatabaseTask,
-  table: CatalogTable,
-  there: CatalogTable | undefined,
-  notes: string[],
-  unsalvaged: string[],
-): LostTable | null {
-  if (!isUserTable(table)) return null
-  const of = (file: number | null) =>
-    [...changes.relations].find(([name]) => name.split('/')[1] === oid && fileNumberOf(name) === file)?.[1] ??
-    null
-  const isRewritten =
-    there !== undefined &&
-    [...changes.createdFiles].some((name) => name.split('/')[1] === oid && fileNumberOf(name) === table.file)
-  const isNew = there === undefined && !xidPrecedes(table.xmin, lost.forkXid)
-  const own = sharedTable(table, there, table.ident)
-  const title = `${table.ident} in ${database}`
-  if (there !== undefined && own.columns.length < table.columns.length) {
-    notes.push(
-      `${title}: the new primary lacks ${lackingColumns(table, there)}; their values are in rows.jsonl only`,
-    )
-  }
-  if (isRewritten) {
-    notes.push(
-      `${title} was truncated or rewritten (TRUNCATE, ALTER TABLE, VACUUM FULL, CLUSTER): rows that went away with it are on the new primary still, and are not listed one by one`,
-    )
-    const since = of(table.file)
-    if (own.key.length === 0 && since !== null) {
-      notes.push(`${title} has no key: rows that it kept when it was rewritten are listed as inserted`)
-    }
-    if (since !== null && since.deleted.size > 0) {
-      unsalvaged.push(`${since.deleted.size} rows of ${title} that were deleted after it was rewritten`)
-    }
-  }
-  return {
-    schema: table.schema,
-    name: table.name,
-    own,
-    primary: there === undefined ? null : sharedTable(table, there, there.ident),
-    isGone: there === undefined && !isNew,
-    hasSamePlaces: there !== undefined && (isRewritten || there.file === table.file),
-    changes: isRewritten ? null : of(table.file),
-    earlier: isRewritten ? of(there.file) : null,
-  }
+/** pg_dump leaves out the schema of a table that is asked for by name. */
+function schemasOf(created: readonly LostTable[], changes: readonly SchemaChange[]): string {
+  const schemas = changes.filter((one) => one.kind === 'schema' && one.change === 'created')
+  return schemas
+    .filter(({ identity }) => created.some(({ own }) => own.ident.startsWith(`${identity}.`)))
+    .map(({ identity }) => `CREATE SCHEMA IF NOT EXISTS ${identity};\n`)
+    .join('')
 }
-
-/** The table with the columns that both sides have. */
-function sharedTable(table: CatalogTable, there: CatalogTable | undefined, ident: string): SalvageTable {
-  const columns = table.columns.filter(
-    ({ name }) => there === undefined || there.columns.some((column) => column.name === name),
-  )
-  const key = (table.key ?? []).map((name) => columns.findIndex((column) => column.name === name))
-  return { ident, columns, key: key.includes(-1) ? [] : key }
-}
-
-const lackingColumns = (table: CatalogTable, there: CatalogTable): string =>
-  table.columns
-    .filter(({ name }) => !there.columns.some((column) => column.name === name))
-    .map(({ ident }) => ident)
-    .join(', ')
 
 const names = (tables: readonly LostTable[]): string => tables.map(({ own }) => own.ident).join(', ')
 
 /** What a trigger did on the old primary is among the rows: it must not do so again. */
 function triggersOf(
   tables: readonly LostTable[],
-  there: ReadonlyMap<string, CatalogTable>,
-): readonly { readonly table: string; readonly trigger: string }[] {
+  there: readonly CatalogTable[],
+): readonly { readonly table: string; readonly trigger: CatalogTrigger }[] {
   const idents = new Set(tables.flatMap(({ primary }) => (primary === null ? [] : [primary.ident])))
-  return [...there.values()]
+  const known = new Map(there.map((table) => [table.ident, table]))
+  return [...known.values()]
     .filter(({ ident }) => idents.has(ident))
     .flatMap(({ ident, triggers }) => triggers.map((trigger) => ({ table: ident, trigger })))
-}
-
-function triggerText(
-  triggers: readonly { readonly table: string; readonly trigger: string }[],
-  verb: 'DISABLE' | 'ENABLE',
-): string {
-  if (triggers.length === 0) return ''
-  const why =
-    verb === 'DISABLE' ? `${asComment('What triggers did on the old primary is among these changes.')}\n` : ''
-  return `${why}${triggers.map(({ table, trigger }) => `ALTER TABLE ${table} ${verb} TRIGGER ${trigger};\n`).join('')}`
 }
 
 /** A name as an argument of a psql command. */

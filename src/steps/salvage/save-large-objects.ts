@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto'
 import type { SqlSession } from '../../node/sql-session.ts'
-import { fileNumberOf } from '../../postgres/lost-transactions.ts'
+import { fileNumberOf, type LostTransactions } from '../../postgres/lost-transactions.ts'
 import { tupleText } from '../../postgres/relation-changes.ts'
-import { asComment } from '../../postgres/salvage-sql.ts'
+import { isOfFork } from '../../postgres/salvage-change.ts'
+import { asComment, sayIfNothingDone } from '../../postgres/salvage-sql.ts'
 import { quoteLiteral } from '../../postgres/sql.ts'
 import type { DatabaseTask } from './save-database.ts'
 import { mostRowBytes, readTimeoutMs } from './table-rows.ts'
@@ -42,15 +44,17 @@ export async function saveLargeObjects(task: DatabaseTask, file: number | null):
     }
     const data = await dataOf(own, oid)
     const there = primary === null ? null : await dataOf(primary, oid)
-    const state = there === null ? 'clean' : there === data ? 'already-there' : 'conflict'
+    const isUntouched = primary !== null && there !== null && (await isOfForkAltogether(primary, oid, lost))
+    const state = there === data ? 'already-there' : there === null || isUntouched ? 'clean' : 'conflict'
+    const old = isUntouched && state === 'clean' ? objectText(oid, there) : 'null'
     if (state === 'conflict') conflicts += 1
     const fields = [
       `"op":"${there === null ? 'insert' : 'update'}","database":${JSON.stringify(database)}`,
-      `"schema":"pg_catalog","table":"pg_largeobject","xid":${xid},"old":null`,
-      `"new":{"loid":${oid},"data":"\\\\x${data}"},"state":"${state}"`,
+      `"schema":"pg_catalog","table":"pg_largeobject","xid":${xid},"old":${old}`,
+      `"new":${objectText(oid, data)},"state":"${state}"`,
     ]
     await rows.write(`{${fields.join(',')}}\n`)
-    await sql.write(statementOf(oid, data, state))
+    await sql.write(statementOf(oid, data, there, state))
   }
   const notes = await deletedObjects(task, file)
   return { rows: found.length - unsalvaged.length, conflicts, unsalvaged, notes }
@@ -77,15 +81,36 @@ async function deletedObjects(
   return gone.length === 0 ? [] : [`large objects that were deleted in ${database}: ${gone.join(', ')}`]
 }
 
-function statementOf(oid: string, data: string | null, state: string): string {
+const objectText = (oid: string, data: string | null): string => `{"loid":${oid},"data":"\\\\x${data ?? ''}"}`
+
+/** Whether the new primary has each page of an object as it was at the fork. Whatever shortens one writes its last page anew. */
+async function isOfForkAltogether(sql: SqlSession, oid: string, lost: LostTransactions): Promise<boolean> {
+  const xmins = await sql.json<readonly number[]>(
+    `SELECT coalesce(json_agg(xmin::text::bigint), '[]')::text FROM pg_largeobject WHERE loid = ${oid}`,
+    { timeoutMs: readTimeoutMs },
+  )
+  return xmins.every((xmin) => isOfFork(xmin, lost.forkXid))
+}
+
+function statementOf(oid: string, data: string | null, there: string | null, state: string): string {
   if (state === 'already-there') return `${asComment(`Large object ${oid}: already so on the new primary`)}\n`
   const value = `pg_catalog.decode('${data}', 'hex')`
-  if (state === 'conflict') {
-    const put = `SELECT pg_catalog.lo_put(${oid}, 0, ${value});`
-    return `${asComment(`CONFLICT: large object ${oid}: the new primary has it with other content.\n${put}`)}\n`
+  if (there === null) {
+    const unless = `WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata WHERE oid = ${oid})`
+    const create = `SELECT pg_catalog.lo_from_bytea(${oid}, ${value}) ${unless};`
+    return `${create}\n${sayIfNothingDone(`NOT DONE: large object ${oid}: there is one of this OID`)}\n`
   }
-  const unless = `WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata WHERE oid = ${oid})`
-  return `SELECT pg_catalog.lo_from_bytea(${oid}, ${value}) ${unless};\n`
+  // In either order: it ends where the old primary's ended. 131072 is INV_WRITE.
+  const length = (data?.length ?? 0) / 2
+  const put = `pg_catalog.lo_put(${oid}, 0, ${value}), pg_catalog.lo_truncate64(pg_catalog.lo_open(${oid}, 131072), ${length})`
+  if (state === 'conflict') {
+    const words = `CONFLICT: large object ${oid}: the new primary has it with other content.`
+    return `${asComment(`${words}\nSELECT ${put};`)}\n`
+  }
+  const md5 = createHash('md5').update(Buffer.from(there, 'hex')).digest('hex')
+  const asItWas = `SELECT FROM pg_catalog.pg_largeobject_metadata WHERE oid = ${oid} AND md5(pg_catalog.lo_get(oid)) = '${md5}'`
+  const words = `NOT DONE: large object ${oid}: it is not as it was at the fork`
+  return `SELECT ${put} WHERE EXISTS (${asItWas});\n${sayIfNothingDone(words)}\n`
 }
 
 /** Hexadecimal digits; null where there is no such object. */

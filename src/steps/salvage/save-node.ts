@@ -27,10 +27,11 @@ export async function saveNode(ctx: StepContext, task: NodeTask): Promise<Salvag
   const first = await openIsolated(ctx.node, task.place, postgres.database)
   const parts: SalvagePart[] = []
   try {
-    parts.push(await unloggedTables(first))
+    parts.push(await unloggedTables(first, postgres.database))
     for (const { oid, name } of await databasesOf(first)) {
-      if (!touches(task.changes, oid) && !(name === postgres.database && touches(task.changes, '0'))) continue
-      parts.push(await saveOne(ctx, task, there, { oid, name }))
+      const hasShared = name === postgres.database && touches(task.changes, '0')
+      if (!touches(task.changes, oid) && !hasShared) continue
+      parts.push(await saveOne(ctx, task, there, { oid, name, hasShared }))
       if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted while rows were saved')
     }
     parts.push(await droppedDatabases(first, task.changes))
@@ -71,22 +72,25 @@ async function saveOne(
   ctx: StepContext,
   task: NodeTask,
   there: NodeFacts,
-  { oid, name }: Database,
+  { oid, name, hasShared }: Database & { readonly hasShared: boolean },
 ): Promise<SalvagePart> {
   const own = await openIsolated(ctx.node, task.place, name)
   let primary: SqlSession | null = null
   try {
     primary = await openOnPrimary(ctx, there, name)
-    return await saveDatabase({
+    const saved = await saveDatabase({
       ...task,
       database: name,
       oid,
+      hasShared,
       own,
       primary,
       isInterrupted: () => ctx.signal.aborted,
       progress: (done, total) => ctx.progress({ message: `saved ${done} of ${total} rows of ${name}` }),
       dumpTables: (idents) => dumpTables(ctx, task, name, idents),
     })
+    if (name === ctx.node.settings.postgres.database) return saved
+    return joinParts([await unloggedTables(own, name), saved])
   } catch (thrown) {
     const error = asReplctlError(thrown)
     // Only what the old instance itself refuses is a fact about it; all else is worth another run.
@@ -135,13 +139,17 @@ for table do shift; set -- "$@" -t "$table"; done
   return text.trim() === '' ? null : text
 }
 
-async function unloggedTables(sql: SqlSession): Promise<SalvagePart> {
+/** A crash empties them, and a standby cannot read them. */
+async function unloggedTables(sql: SqlSession, database: string): Promise<SalvagePart> {
   const list = await sql.value(
     "SELECT string_agg(format('%I.%I', relnamespace::regnamespace, relname), ', ') FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'",
   )
   return list === null
     ? nothingSaved
-    : { ...nothingSaved, notes: [`unlogged tables leave no WAL, nothing of them is saved: ${list}`] }
+    : {
+        ...nothingSaved,
+        notes: [`unlogged tables leave no WAL, nothing of them in ${database} is saved: ${list}`],
+      }
 }
 
 /** Databases that lost transactions dropped after they had changed something in them. */

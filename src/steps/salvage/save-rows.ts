@@ -11,7 +11,7 @@ import {
 } from '../../postgres/relation-changes.ts'
 import { isOfFork, type RowChange, writeChange } from '../../postgres/salvage-change.ts'
 import { allStandingQuery, standingQuery } from '../../postgres/salvage-queries.ts'
-import type { SalvageTable } from '../../postgres/salvage-sql.ts'
+import type { SalvageRow, SalvageTable } from '../../postgres/salvage-sql.ts'
 import {
   batchBytes,
   batchRows,
@@ -38,6 +38,8 @@ export interface LostTable {
   readonly changes: RelationChanges | null
   /** What the WAL tells of the file that it had at the fork, where that is another one. */
   readonly earlier: RelationChanges | null
+  /** When rows of its present file were made, as far as the WAL tells: only their order is taken from it. */
+  readonly order: RelationChanges | null
 }
 
 export interface RowsTask {
@@ -68,22 +70,27 @@ export async function saveRows(task: RowsTask): Promise<SavedRows> {
   const counts = task.tables.map(() => ({ insert: 0, update: 0, delete: 0, conflict: 0, there: 0 }))
   let done = 0
   let xid = 0
+  const write = async ({ table, written }: Written) => {
+    const count = counts[table]
+    if (count === undefined) return
+    count[written.op] += 1
+    if (written.state === 'conflict') count.conflict += 1
+    if (written.state === 'already-there') count.there += 1
+    await task.rows.write(written.line)
+    if (written.xid !== xid) await task.sql.write(`-- Transaction ${written.xid}\n`)
+    xid = written.xid
+    await task.sql.write(written.sql)
+  }
+  const turns = new TurnsOfKeys()
   for (const batch of batchesOf(list)) {
     if (task.isInterrupted()) break
-    for (const { table, written } of await writeBatch(task, batch, unsalvaged)) {
-      const count = counts[table]
-      if (count === undefined) continue
-      count[written.op] += 1
-      if (written.state === 'conflict') count.conflict += 1
-      if (written.state === 'already-there') count.there += 1
-      await task.rows.write(written.line)
-      if (written.xid !== xid) await task.sql.write(`-- Transaction ${written.xid}\n`)
-      xid = written.xid
-      await task.sql.write(written.sql)
+    for (const one of await writeBatch(task, batch, unsalvaged)) {
+      for (const due of turns.next(one)) await write(due)
     }
     done += batch.length
     task.progress(done, list.size)
   }
+  for (const late of turns.rest()) await write(late)
   const tables = task.tables.map((table, index) => {
     const count = counts[index] ?? { insert: 0, update: 0, delete: 0, conflict: 0, there: 0 }
     return {
@@ -102,6 +109,9 @@ export async function saveRows(task: RowsTask): Promise<SavedRows> {
   return { tables, unsalvaged, rows }
 }
 
+/** Of rows that the WAL does not place: a rewrite moved them. */
+const lastTurn = 0xffffffff
+
 type Listed = readonly [ctid: string, xmin: number, bytes: number]
 
 /** Blocks whose places are asked for at a time. */
@@ -110,7 +120,7 @@ const blocksAtATime = 128
 /** Finds what lost transactions left in a table, and compares its number with what the WAL says. */
 async function listChanges(
   { database, own, lost }: RowsTask,
-  { own: table, changes, earlier }: LostTable,
+  { own: table, changes, earlier, order }: LostTable,
   index: number,
   list: ChangeList,
   unsalvaged: string[],
@@ -132,7 +142,7 @@ async function listChanges(
           isDeletion: false,
           xid,
           bytes,
-          turn: changes?.turnOf(key) ?? 0xffffffff,
+          turn: (changes ?? order)?.turnOf(key) || lastTurn,
         })
       }
     }
@@ -177,6 +187,36 @@ function* batchesOf(list: ChangeList): Generator<readonly ListedChange[]> {
 interface Written {
   readonly table: number
   readonly written: ReturnType<typeof writeChange>
+  readonly turn: number
+  /** The change that frees its key; undefined: nothing is in the way. */
+  readonly after: number | undefined
+}
+
+/**
+ * Each change stands once, at one of the turns in which its row was written. A row may have got, later than that, a key
+ * that another one gave up in between: it has to come after that other one.
+ */
+class TurnsOfKeys {
+  #waiting: { readonly one: Written; readonly after: number }[] = []
+
+  /** What can be written now: this one, unless it has to wait, and those that waited for it. */
+  next(one: Written): readonly Written[] {
+    const blocked = this.#waiting.find(({ one: other }) => other.turn === one.after)
+    const after = blocked?.after ?? one.after ?? 0
+    if (after > one.turn) {
+      this.#waiting.push({ one, after })
+      return []
+    }
+    const due = this.#waiting.filter((other) => other.after <= one.turn)
+    this.#waiting = this.#waiting.filter((other) => other.after > one.turn)
+    return [one, ...due.map((other) => other.one)]
+  }
+
+  rest(): readonly Written[] {
+    const left = this.#waiting.map(({ one }) => one)
+    this.#waiting = []
+    return left
+  }
 }
 
 /** Reads what a batch of changes needs, table by table, and writes them in their order. */
@@ -186,7 +226,7 @@ async function writeBatch(
   unsalvaged: string[],
 ): Promise<readonly Written[]> {
   const numbers = [...new Set(batch.map((change) => change.table))]
-  const known = new Map<number, ReadonlyMap<ListedChange, RowChange>>()
+  const known = new Map<number, ReadonlyMap<ListedChange, FoundChange>>()
   for (const number of numbers) {
     const table = task.tables[number]
     const changes = batch.filter((change) => change.table === number)
@@ -197,8 +237,15 @@ async function writeBatch(
     const table = task.tables[change.table]
     if (row === undefined || table === undefined) return []
     const place = { database: task.database, schema: table.schema, table: table.name }
-    return [{ table: change.table, written: writeChange(place, table.primary ?? table.own, row) }]
+    const written = writeChange(place, table.primary ?? table.own, row)
+    return [{ table: change.table, written, turn: change.turn, after: row.after }]
   })
+}
+
+interface FoundChange extends RowChange {
+  readonly old: ReadRow | null
+  /** When another lost change frees its key. */
+  readonly after?: number | undefined
 }
 
 async function readChangesOf(
@@ -206,7 +253,7 @@ async function readChangesOf(
   table: LostTable,
   listed: readonly ListedChange[],
   unsalvaged: string[],
-): Promise<ReadonlyMap<ListedChange, RowChange>> {
+): Promise<ReadonlyMap<ListedChange, FoundChange>> {
   const { own, primary, lost } = task
   const standing = listed.filter((change) => !change.isDeletion)
   const sizes = new Map(standing.map(({ key, bytes }) => [key, bytes]))
@@ -214,7 +261,7 @@ async function readChangesOf(
   const rootOf = ({ key, isDeletion }: ListedChange) => (isDeletion ? key : table.changes?.rootOf(key))
   const roots = listed.map(rootOf).filter((key) => key !== undefined)
   const oldRows = await rowsOfFork(primary, table, roots, lost)
-  const changes = new Map<ListedChange, RowChange>()
+  const changes = new Map<ListedChange, FoundChange>()
   for (const change of listed) {
     const root = rootOf(change)
     const now = change.isDeletion ? null : (nowRows.get(change.key) ?? null)
@@ -246,23 +293,41 @@ async function rowsOfFork(
 }
 
 /**
- * Looks up, by key, what the new primary has of rows that are not found there as they were at the fork. Where a table was
- * rewritten that is the only way to tell a changed row from a new one.
+ * Looks up, by key, what the new primary has of rows that are not found there as they were at the fork, or that got another
+ * key. Where a table was rewritten that is the only way to tell a changed row from a new one.
  */
 async function addCurrent(
   { primary, lost }: RowsTask,
   table: LostTable,
-  changes: Map<ListedChange, RowChange>,
+  changes: Map<ListedChange, FoundChange>,
 ): Promise<void> {
   if (primary === null || table.primary === null || table.primary.key.length === 0) return
-  const open = [...changes].filter(([, change]) => change.old === null && change.now !== null)
-  const keys = open.map(([, { now }]) => table.own.key.map((index) => now?.literals[index] ?? 'NULL'))
+  const keyOf = (row: SalvageRow) => table.own.key.map((index) => row.literals[index] ?? 'NULL')
+  const hasOtherKey = ({ old, now }: RowChange) =>
+    old !== null && now !== null && String(keyOf(old)) !== String(keyOf(now))
+  const open = [...changes].flatMap(([listed, change]) =>
+    change.now !== null && (change.old === null || hasOtherKey(change))
+      ? [{ listed, change, key: keyOf(change.now) }]
+      : [],
+  )
+  const keys = open.map(({ key }) => key)
   const rows = await rowsWithKeys(primary, table.primary, keys)
-  for (const [position, [listed, change]] of open.entries()) {
+  for (const [position, { listed, change }] of open.entries()) {
     const current = rows.get(position) ?? null
+    // Its own old version, where the two sides only write its key differently.
+    if (current !== null && current.at === change.old?.at) continue
     const isUntouched = current !== null && isOfFork(current.xmin, lost.forkXid)
-    if (isUntouched && table.changes === null)
+    const after = isUntouched ? givenUpAt(table, current.at) : undefined
+    if (after !== undefined) changes.set(listed, { ...change, current: null, after })
+    else if (isUntouched && table.changes === null)
       changes.set(listed, { ...change, wasThere: true, old: current })
     else changes.set(listed, { ...change, current })
   }
+}
+
+/** When lost transactions took this row of the fork away from under its key: they deleted it, or gave it another one. */
+function givenUpAt({ hasSamePlaces, changes, earlier }: LostTable, at: TupleKey): number | undefined {
+  if (!hasSamePlaces) return undefined
+  // Before a rewrite, an update may have left the key as it was: only what was deleted surely is out of the way.
+  return changes === null ? earlier?.deleted.get(at)?.turn : changes.changedAt(at)
 }

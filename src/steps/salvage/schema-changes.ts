@@ -21,19 +21,36 @@ const silent = [
   ],
 ]
 
-/** Catalogs whose rows belong to an object of another one. */
-const parents: Readonly<Record<string, { readonly catalog: string; readonly column: string }>> = {
-  pg_attribute: { catalog: 'pg_class', column: 'attrelid' },
-  pg_index: { catalog: 'pg_class', column: 'indexrelid' },
-  pg_inherits: { catalog: 'pg_class', column: 'inhrelid' },
-  pg_partitioned_table: { catalog: 'pg_class', column: 'partrelid' },
-  pg_foreign_table: { catalog: 'pg_class', column: 'ftrelid' },
-  pg_aggregate: { catalog: 'pg_proc', column: 'aggfnoid' },
-  pg_range: { catalog: 'pg_type', column: 'rngtypid' },
-  pg_enum: { catalog: 'pg_type', column: 'enumtypid' },
-  pg_db_role_setting: { catalog: 'pg_authid', column: 'setrole' },
-  pg_auth_members: { catalog: 'pg_authid', column: 'member' },
+/** An object as a row of a catalog names it. */
+interface Source {
+  readonly catalog: string
+  readonly column: string
 }
+
+const source = (catalog: string, column = 'oid'): Source => ({ catalog, column })
+
+/** Catalogs whose rows belong to an object of another one. */
+const parents: Readonly<Record<string, readonly Source[]>> = {
+  pg_attribute: [source('pg_class', 'attrelid')],
+  pg_index: [source('pg_class', 'indexrelid')],
+  pg_inherits: [source('pg_class', 'inhrelid')],
+  pg_partitioned_table: [source('pg_class', 'partrelid')],
+  pg_foreign_table: [source('pg_class', 'ftrelid')],
+  pg_aggregate: [source('pg_proc', 'aggfnoid')],
+  pg_range: [source('pg_type', 'rngtypid')],
+  pg_enum: [source('pg_type', 'enumtypid')],
+  // Of ALTER ROLE … SET, ALTER DATABASE … SET, or both: the other one is 0.
+  pg_db_role_setting: [source('pg_authid', 'setrole'), source('pg_database', 'setdatabase')],
+  pg_auth_members: [source('pg_authid', 'member')],
+}
+
+/** Of these, rows that were deleted (REVOKE, RESET) changed the object, which goes on to be there. */
+const grants = ['pg_db_role_setting', 'pg_auth_members']
+
+/** Catalogs of which objects that initdb made are changed too: the superuser, the first databases. */
+const withBuiltIn = ['pg_authid', 'pg_database']
+
+const sourcesOf = ({ name }: CatalogTable): readonly Source[] => parents[name] ?? [source(name)]
 
 /**
  * Which objects lost transactions created, changed or dropped: found through the rows of the system catalogs that they
@@ -54,8 +71,10 @@ export async function findSchemaChanges(
   for (const catalog of catalogs) {
     if (catalog.schema !== 'pg_catalog' || catalog.kind !== 'r' || silent.includes(catalog.name)) continue
     try {
-      add(await writtenObjects(task, catalog))
-      add(await droppedObjects(task, catalog))
+      for (const one of sourcesOf(catalog)) {
+        add(await writtenObjects(task, catalog, one))
+        add(await droppedObjects(task, catalog, one))
+      }
     } catch (thrown) {
       // Not every catalog has objects of its own that can be named.
       if (sqlStateOf(thrown) === undefined) throw thrown
@@ -85,26 +104,25 @@ interface Found {
   readonly identity: string
 }
 
-function objectsQuery(catalog: string, condition: string): string {
-  const parent = parents[catalog]
-  const [of, oid] = parent === undefined ? [catalog, 'oid'] : [parent.catalog, parent.column]
+function objectsQuery(catalog: string, { catalog: of, column }: Source, condition: string): string {
+  const least = withBuiltIn.includes(of) ? 1 : 16384
   return `SELECT coalesce(json_agg(json_build_object('oid', x.oid::text, 'kind', i.type, 'identity', i.identity)), '[]')::text
-    FROM (SELECT DISTINCT c.${oid}::oid AS oid FROM pg_catalog.${catalog} c WHERE ${condition}) AS x
+    FROM (SELECT DISTINCT c.${column}::oid AS oid FROM pg_catalog.${catalog} c WHERE ${condition}) AS x
     CROSS JOIN LATERAL pg_identify_object(${numberOf(of)}, x.oid, 0) AS i
-    WHERE i.identity IS NOT NULL AND x.oid >= 16384`
+    WHERE i.identity IS NOT NULL AND x.oid >= ${least}`
 }
 
 /** Objects of a catalog whose row, or a row that belongs to them, was written by a lost transaction. */
 async function writtenObjects(
   { own, primary, database, lost }: DatabaseTask,
   catalog: CatalogTable,
+  of: Source,
 ): Promise<readonly SchemaChange[]> {
   const xmin = 'c.xmin::text::bigint'
   const younger = `(${xmin} - ${lost.forkXid} + 4294967296) % 4294967296 < 2147483648 AND ${xmin} > 2`
   const straddling = lost.straddlers.length === 0 ? '' : ` OR ${xmin} IN (${lost.straddlers.join(', ')})`
-  const found = await ask(own, objectsQuery(catalog.name, `(${younger})${straddling}`))
-  const parent = parents[catalog.name]?.catalog ?? catalog.name
-  const known = primary === null ? new Set<string>() : await existing(primary, parent, found)
+  const found = await ask(own, objectsQuery(catalog.name, of, `(${younger})${straddling}`))
+  const known = primary === null ? new Set<string>() : await existing(primary, of.catalog, found)
   return found.map(({ oid, kind, identity }) => {
     const isNew = !known.has(oid)
     return { database, change: isNew ? 'created' : 'changed', kind, identity }
@@ -115,19 +133,21 @@ async function writtenObjects(
 async function droppedObjects(
   { own, primary, database, changes, oid }: DatabaseTask,
   catalog: CatalogTable,
+  of: Source,
 ): Promise<readonly SchemaChange[]> {
-  if (primary === null || parents[catalog.name] !== undefined) return []
+  const isGrant = grants.includes(catalog.name)
+  if (primary === null || (parents[catalog.name] !== undefined && !isGrant)) return []
   const written = [...changes.relations].find(
     ([name]) => ['0', oid].includes(name.split('/')[1] ?? '') && fileNumberOf(name) === catalog.file,
   )?.[1]
   const places = [...(written?.deleted.keys() ?? [])].map((key) => `"${tupleText(key)}"`)
   if (places.length === 0) return []
   const at = `c.ctid = ANY (${quoteLiteral(`{${places.join(',')}}`)}::tid[])`
-  const found = await ask(primary, objectsQuery(catalog.name, at))
-  const still = await existing(own, catalog.name, found)
+  const found = await ask(primary, objectsQuery(catalog.name, of, at))
+  const still = await existing(own, of.catalog, found)
   return found
-    .filter(({ oid: one }) => !still.has(one))
-    .map(({ kind, identity }) => ({ database, change: 'dropped', kind, identity }))
+    .filter(({ oid: one }) => still.has(one) === isGrant)
+    .map(({ kind, identity }) => ({ database, change: isGrant ? 'changed' : 'dropped', kind, identity }))
 }
 
 async function ask(sql: SqlSession, query: string): Promise<readonly Found[]> {

@@ -6,6 +6,8 @@ import { onOneLine, type SalvageRow, type SalvageTable } from '../../postgres/sa
 /** A row with the transaction that made this version of it. */
 export interface ReadRow extends SalvageRow {
   readonly xmin: number
+  /** Where this version lies. */
+  readonly at: TupleKey
 }
 
 /** Reading old data may take its time; nothing waits for it. */
@@ -20,10 +22,18 @@ export const batchRows = 500
 /** A row of more than this is not written out: no server would hand its text over in one piece. */
 export const mostRowBytes = 64 * 1024 * 1024
 
-type RawRow = readonly [string | number, number, string, string, readonly string[]]
+type RawRow = readonly [
+  ctidOrPosition: string | number,
+  xmin: number,
+  json: string,
+  md5: string,
+  literals: readonly string[],
+  ctid?: string,
+]
 
-const readRow = ([, xmin, json, md5, literals]: RawRow): ReadRow => ({
+const readRow = ([first, xmin, json, md5, literals, ctid]: RawRow): ReadRow => ({
   xmin,
+  at: parseTuple(ctid ?? String(first)),
   json: onOneLine(json),
   md5,
   literals,
@@ -45,7 +55,7 @@ export async function rowsAt(
   )) {
     const query = rowsQuery(table, some.map(tupleText))
     const rows = await sql.json<readonly RawRow[]>(query, { timeoutMs: readTimeoutMs })
-    for (const row of rows) found.set(parseTuple(String(row[0])), readRow(row))
+    for (const row of rows.map(readRow)) found.set(row.at, row)
   }
   return found
 }

@@ -27,6 +27,24 @@ describe('RelationChanges', () => {
     expect(changes.standing).toEqual({ least: 1, most: 1 })
   })
 
+  it('knows when a row of the fork gave its key up: when it was deleted, or was last changed', () => {
+    const changes = new RelationChanges()
+    changes.delete(at(0, 1), 700, 1)
+    changes.update(at(0, 2), at(1, 1), 2)
+    expect([1, 2, 3].map((offset) => changes.changedAt(key(0, offset)))).toEqual([1, 2, undefined])
+    changes.update(at(1, 1), at(1, 2), 3)
+    expect(changes.changedAt(key(0, 2))).toBe(3)
+    expect(changes.changedAt(key(1, 2))).toBeUndefined()
+  })
+
+  it('counts as deleted for certain only what cannot be one of a COPY that the WAL does not place', () => {
+    const changes = new RelationChanges()
+    changes.delete(at(0, 1), 700, 1)
+    changes.insertSome(3, 5, null, 2)
+    changes.delete(at(3, 4), 700, 3)
+    expect([changes.deleted.size, changes.certainlyDeleted]).toEqual([2, 1])
+  })
+
   it('takes a row that was inserted and deleted again for nothing, but counts it', () => {
     const changes = new RelationChanges()
     changes.insert(at(1, 1), 1)
@@ -87,8 +105,9 @@ describe('ChangeList', () => {
     }
     const all = [...list.inOrder()]
     expect(all).toHaveLength(3000)
-    expect(all[0]).toEqual({ table: 1, key: key(1, 1), isDeletion: false, xid: 1, bytes: 1 })
-    expect(all[1999]).toEqual({ table: 2, key: key(2000, 1), isDeletion: true, xid: 2000, bytes: 2000 })
+    expect(all[0]).toEqual({ table: 1, key: key(1, 1), isDeletion: false, xid: 1, bytes: 1, turn: 1 })
+    const last = { table: 2, key: key(2000, 1), isDeletion: true, xid: 2000, bytes: 2000, turn: 2000 }
+    expect(all[1999]).toEqual(last)
   })
 })
 

@@ -6,6 +6,7 @@ import {
   onOneLine,
   type SalvageRow,
   type SalvageTable,
+  triggerText,
 } from '../../../src/postgres/salvage-sql.ts'
 
 const column = (name: string, type: string, isGenerated = false) => ({ name, ident: name, type, isGenerated })
@@ -13,8 +14,9 @@ const table: SalvageTable = {
   ident: 'public.item',
   columns: [column('id', 'integer'), column('v', 'text'), column('twice', 'integer', true)],
   key: [0],
+  arbiter: 'all',
 }
-const keyless = { ...table, key: [] }
+const keyless: SalvageTable = { ...table, key: [] }
 const row = (id: number, v: string | null): SalvageRow => ({
   literals: [`'${id}'`, v === null ? 'NULL' : `'${v}'`, `'${id * 2}'`],
   json: JSON.stringify({ id, v }),
@@ -23,14 +25,18 @@ const row = (id: number, v: string | null): SalvageRow => ({
 const place = { database: 'shop', schema: 'public', table: 'item' }
 const write = (change: Partial<RowChange>, of = table) =>
   writeChange(place, of, { xid: 700, now: null, wasThere: true, old: null, current: undefined, ...change })
+/** What is executed, without what psql is told besides. */
+const statement = (change: Partial<RowChange>, of = table) => write(change, of).sql.split('\n')[0]
 
 describe('writeChange', () => {
   it('writes an insertion, without generated columns, and leaves alone what is there', () => {
     const done = write({ now: row(1, 'a'), wasThere: false, current: null })
     expect(done).toMatchObject({ op: 'insert', state: 'clean' })
-    expect(done.sql).toBe(
-      "INSERT INTO public.item (id, v) OVERRIDING SYSTEM VALUE VALUES ('1'::integer, 'a'::text) ON CONFLICT DO NOTHING;\n",
-    )
+    expect(done.sql.split('\n')).toEqual([
+      "INSERT INTO public.item (id, v) OVERRIDING SYSTEM VALUE VALUES ('1'::integer, 'a'::text) ON CONFLICT DO NOTHING;",
+      "\\if :ROW_COUNT \\else \\echo 'NOT DONE: insert by transaction 700, public.item, (id) = (''1''): its key is taken' \\endif",
+      '',
+    ])
     expect(JSON.parse(done.line)).toEqual({
       ...{ op: 'insert', database: 'shop', schema: 'public', table: 'item', xid: 700 },
       ...{ old: null, new: { id: 1, v: 'a' }, state: 'clean' },
@@ -38,8 +44,8 @@ describe('writeChange', () => {
   })
 
   it('changes only what differs, and only where the row still is as it was', () => {
-    expect(write({ now: row(1, null), old: row(1, 'a') }).sql).toBe(
-      "UPDATE public.item AS replctl_row SET v = NULL::text WHERE replctl_row.id = '1'::integer AND md5((replctl_row.*)::text) = 'md5-of-1-a';\n",
+    expect(statement({ now: row(1, null), old: row(1, 'a') })).toBe(
+      "UPDATE ONLY public.item AS replctl_row SET v = NULL::text WHERE replctl_row.id = '1'::integer AND md5((replctl_row.*)::text) = 'md5-of-1-a';",
     )
     expect(write({ now: row(1, 'a'), old: row(1, 'a') })).toMatchObject({
       state: 'clean',
@@ -48,8 +54,44 @@ describe('writeChange', () => {
   })
 
   it('means one row of several that are alike where there is no key', () => {
-    expect(write({ old: row(1, 'a') }, keyless).sql).toBe(
-      "DELETE FROM public.item AS replctl_row WHERE ctid = (SELECT ctid FROM ONLY public.item AS replctl_row WHERE md5((replctl_row.*)::text) = 'md5-of-1-a' LIMIT 1);\n",
+    expect(statement({ old: row(1, 'a') }, keyless)).toBe(
+      "DELETE FROM ONLY public.item AS replctl_row WHERE ctid = (SELECT ctid FROM ONLY public.item AS replctl_row WHERE md5((replctl_row.*)::text) = 'md5-of-1-a' LIMIT 1);",
+    )
+  })
+
+  it.each<[string, Partial<RowChange>, SalvageTable, string]>([
+    ['an update, by its key', { now: row(1, 'b'), old: row(1, 'a') }, table, "(id) = (''1'')"],
+    ['a deletion, by its key', { old: row(1, 'a') }, table, "(id) = (''1'')"],
+    ['a deletion without a key', { old: row(1, "a\n\\'") }, keyless, `{"id":1,"v":"a\\\\n\\\\\\\\''"}`],
+  ])('has psql say it where %s finds no row as it was at the fork', (_, change, of, name) => {
+    const told = write(change, of).sql.split('\n').at(-2)
+    expect(told).toMatch(
+      /^\\if :ROW_COUNT \\else \\echo 'NOT DONE: .* the row is not as it was at the fork' \\endif$/,
+    )
+    expect(told).toContain(`public.item, ${name}: `)
+  })
+
+  it('does not give a row a key that the new primary gave away, which would be an error for all that is applied with it', () => {
+    const done = write({ old: row(1, 'a'), now: row(2, 'a'), current: row(2, 'theirs') })
+    expect(done.state).toBe('conflict')
+    expect(done.sql).toMatch(/^-- CONFLICT: .*the new primary has {"id":2,"v":"theirs"}/)
+    expect(done.sql).toMatch(
+      /^-- DELETE FROM ONLY public\.item .*'md5-of-1-a';\n-- INSERT .* ON CONFLICT \(id\) DO UPDATE/m,
+    )
+    expect(JSON.parse(done.line).current).toEqual({ id: 2, v: 'theirs' })
+  })
+
+  it('asks no deferrable constraint for a conflict, which PostgreSQL refuses', () => {
+    const insert = { now: row(1, 'a'), wasThere: false, current: null }
+    expect(statement(insert, { ...table, arbiter: 'key' })).toMatch(/\) ON CONFLICT \(id\) DO NOTHING;$/)
+    expect(statement(insert, { ...table, arbiter: 'nothing' })).toBe(
+      "INSERT INTO public.item (id, v) OVERRIDING SYSTEM VALUE SELECT '1'::integer, 'a'::text WHERE NOT EXISTS (SELECT FROM ONLY public.item AS replctl_row WHERE replctl_row.id = '1'::integer);",
+    )
+    expect(statement(insert, { ...keyless, arbiter: 'nothing' })).toMatch(/'a'::text\);$/)
+    const overwrite = write({ now: row(1, 'a'), current: row(1, 'b') }, { ...table, arbiter: 'nothing' }).sql
+    expect(overwrite).not.toContain('ON CONFLICT')
+    expect(overwrite).toContain(
+      "-- UPDATE ONLY public.item AS replctl_row SET v = 'a'::text WHERE replctl_row.id = '1'::integer;",
     )
   })
 
@@ -110,9 +152,25 @@ describe('text of salvage.sql', () => {
   })
 
   it('writes a row of a table without columns', () => {
-    expect(insertStatement({ ident: 't', columns: [], key: [] }, { literals: [], json: '{}', md5: '' })).toBe(
-      'INSERT INTO t DEFAULT VALUES ON CONFLICT DO NOTHING;',
+    expect(
+      insertStatement(
+        { ident: 't', columns: [], key: [], arbiter: 'all' },
+        { literals: [], json: '{}', md5: '' },
+      ),
+    ).toBe('INSERT INTO t DEFAULT VALUES ON CONFLICT DO NOTHING;')
+  })
+})
+
+describe('triggerText', () => {
+  it('switches triggers on again as they were: always, or for ordinary sessions', () => {
+    const on = (isAlways: boolean) => ({ table: 'public.item', trigger: { ident: '"T"', isAlways } })
+    expect(triggerText([on(true), on(false)], 'DISABLE')).toMatch(
+      /^-- .*\n(ALTER TABLE public\.item DISABLE TRIGGER "T";\n){2}$/,
     )
+    expect(triggerText([on(true), on(false)], 'ENABLE')).toBe(
+      'ALTER TABLE public.item ENABLE ALWAYS TRIGGER "T";\nALTER TABLE public.item ENABLE TRIGGER "T";\n',
+    )
+    expect(triggerText([], 'ENABLE')).toBe('')
   })
 })
 
