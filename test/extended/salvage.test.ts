@@ -93,11 +93,14 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
       .filter(Boolean)
       .map((line) => JSON.parse(line))
 
-  /** Applies a node's salvage.sql to the primary, as an operator would. */
-  async function apply(from: string, to = 'pg2'): Promise<void> {
+  /** Applies a node's salvage.sql to the primary, as an operator would; gives what psql said that it did not do. */
+  async function apply(from: string, to = 'pg2'): Promise<readonly string[]> {
     const text = await hosts.readFile(from, `${await folderOf(from)}/salvage.sql`)
     await hosts.writeFile(to, '/tmp/salvage.sql', text, { owner: 'postgres' })
-    await hosts.exec(to, 'psql -X -q -d postgres -f /tmp/salvage.sql', { user: 'postgres' })
+    const { stdout } = await hosts.exec(to, 'psql -X -q -d postgres -f /tmp/salvage.sql', {
+      user: 'postgres',
+    })
+    return stdout.split('\n').filter((line) => line.startsWith('NOT DONE'))
   }
 
   const digests = async (node: string): Promise<Record<string, string>> => {
@@ -160,13 +163,24 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
         'created table public.fresh',
         'dropped table public.doomed',
         'created function public.added()',
+        ...['created role newcomer', 'changed role postgres', 'changed database postgres'],
+        ...['created schema "New One"', 'created table public.passing'],
       ]),
     )
     expect(record.sequences[0]).toMatchObject({ sequence: 'public.item_id_seq' })
     expect(record.notes.join('\n')).toMatch(/emptied .*truncated/)
     expect(record.notes.join('\n')).toContain('large objects that were deleted in postgres: 4712')
 
-    await apply('pg1')
+    const unlogged = record.notes.find((note: string) => note.startsWith('unlogged tables')) ?? ''
+    expect(unlogged).toMatch(/public\.scratch/)
+    expect(unlogged).toMatch(/public\.passing/)
+    expect(await apply('pg1')).toEqual([])
+    expect(
+      await value(
+        'pg2',
+        "SELECT string_agg(tgenabled, '' ORDER BY tgname) FROM pg_trigger WHERE NOT tgisinternal",
+      ),
+    ).toBe('AO')
     const after = await digests('pg2')
     // What is only proposed in a comment is not applied.
     const applied = { emptied: '', objects: wanted.objects }
@@ -175,8 +189,11 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
       ...applied,
     })
     const keyless = ['nokey']
-    await run('pg2', 'DROP TABLE fresh')
-    await apply('pg1')
+    await run('pg2', 'DROP TABLE fresh, "New One".kept')
+    // None of the rows is as it was at the fork any more.
+    expect((await apply('pg1')).join('\n')).toMatch(
+      /NOT DONE: update by transaction \d+, public\.item, \(id\) = \('5'\)/,
+    )
     const again = await digests('pg2')
     for (const table of tables.filter((name) => !keyless.includes(name)))
       expect(again[table], table).toBe(after[table])
@@ -195,41 +212,89 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
       `UPDATE item SET v = 'mine' WHERE id IN (1, 2, 3, 4);
        DELETE FROM item WHERE id = 5;
        INSERT INTO item (id, v) VALUES (900, 'mine'), (901, 'mine');
-       UPDATE item SET v = 'changed twice' WHERE id = 4;`,
+       UPDATE item SET v = 'changed twice' WHERE id = 4;
+       UPDATE item SET id = 902 WHERE id = 60;
+       CREATE TABLE both (id int PRIMARY KEY, v text); INSERT INTO both VALUES (1, 'same'), (2, 'mine'), (3, 'mine');
+       UPDATE onekey SET v = 'mine' WHERE id = 1; INSERT INTO onekey VALUES (3, 'mine');
+       UPDATE head SET id = 10 WHERE id = 1; UPDATE limb SET v = 'mine' WHERE id IN (1, 2);
+       SELECT setval('behind', 50), setval('ahead', 500), lo_put(4711, 0, 'mine'), lo_put(4712, 0, 'mine');`,
       `UPDATE item SET v = 'theirs' WHERE id = 1;
        UPDATE item SET v = 'mine' WHERE id = 2;
        DELETE FROM item WHERE id = 3;
        UPDATE item SET v = 'theirs' WHERE id = 5;
-       INSERT INTO item (id, v) VALUES (900, 'theirs');
-       VACUUM item;`,
+       INSERT INTO item (id, v) VALUES (900, 'theirs'), (902, 'theirs');
+       VACUUM item;
+       CREATE TABLE both (id int PRIMARY KEY, v text); INSERT INTO both VALUES (1, 'same'), (2, 'theirs');
+       ALTER TABLE onekey DROP CONSTRAINT onekey_pkey;
+       SELECT setval('behind', 1000), lo_put(4712, 0, 'theirs');`,
     )
     const done = await salvage('pg1')
-    expect(done.json.result.salvage.tables).toMatchObject([
-      { table: 'item', inserted: 2, updated: 4, deleted: 1, conflicts: 4, alreadyThere: 1, hasKey: true },
-    ])
-    const states = (await lines('pg1', 'rows.jsonl')).map(
-      ({ op, state: is, new: row }) => `${op} ${row?.id} ${is}`,
+    expect(done.json.result.salvage).toMatchObject({ isComplete: true, unsalvaged: [] })
+    const counts = { inserted: 2, updated: 5, deleted: 1, conflicts: 5, alreadyThere: 1, hasKey: true }
+    expect(done.json.result.salvage.tables).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ table: 'item', ...counts }),
+        expect.objectContaining({ table: 'both', inserted: 3, conflicts: 1, alreadyThere: 1, hasKey: true }),
+        expect.objectContaining({ table: 'onekey', inserted: 1, updated: 1, conflicts: 0, hasKey: false }),
+        expect.objectContaining({ table: 'pg_largeobject', conflicts: 1 }),
+      ]),
     )
+    const sequences = done.json.result.salvage.sequences.map((one: { sequence: string }) => one.sequence)
+    expect(sequences).toEqual(['public.ahead'])
+    const states = (await lines('pg1', 'rows.jsonl'))
+      .filter(({ table }) => table === 'item')
+      .map(({ op, state: is, new: row }) => `${op} ${row?.id} ${is}`)
     expect(states.toSorted()).toEqual([
       ...['delete undefined conflict', 'insert 900 conflict', 'insert 901 clean'],
-      ...['update 1 conflict', 'update 2 already-there', 'update 3 conflict', 'update 4 clean'],
+      ...[
+        'update 1 conflict',
+        'update 2 already-there',
+        'update 3 conflict',
+        'update 4 clean',
+        'update 902 conflict',
+      ],
     ])
     const text = await hosts.readFile('pg1', `${done.json.result.salvage.dir}/salvage.sql`)
-    expect(text.match(/^-- CONFLICT: .*$/gm)).toHaveLength(4)
+    expect(text.match(/^-- CONFLICT: .*$/gm)).toHaveLength(7)
     expect(text).toContain('the new primary has {"id":1,"v":"theirs"')
-    await apply('pg1')
-    const rows = `SELECT string_agg(id || '=' || v, ' ' ORDER BY id) FROM item WHERE id IN (1, 2, 3, 4, 5, 900, 901)`
-    expect(await value('pg2', rows)).toBe('1=theirs 2=mine 4=changed twice 5=theirs 900=theirs 901=mine')
+    // The foreign key changed limb 1 with its head: what it was at the fork is no longer there.
+    expect(await apply('pg1')).toEqual([
+      expect.stringMatching(/^NOT DONE: update by transaction \d+, public\.limb, \(id\) = \('1'\): /),
+    ])
+    expect(await value('pg2', "SELECT string_agg(t::text, ' ' ORDER BY id) FROM limb t")).toBe(
+      '(1,10,v) (2,2,mine)',
+    )
+    expect(await value('pg2', "SELECT string_agg(t::text, ' ' ORDER BY id) FROM both t")).toBe(
+      '(1,same) (2,theirs) (3,mine)',
+    )
+    expect(await value('pg2', "SELECT string_agg(t::text, ' ' ORDER BY id) FROM onekey t")).toBe(
+      '(1,mine) (2,v) (3,mine)',
+    )
+    expect(await value('pg2', "SELECT convert_from(lo_get(4711) || lo_get(4712), 'UTF8')")).toBe(
+      'mineeforetheirsd',
+    )
+    const rows = `SELECT string_agg(id || '=' || v, ' ' ORDER BY id) FROM item WHERE id IN (1, 2, 3, 4, 5, 60, 900, 901, 902)`
+    expect(await value('pg2', rows)).toBe(
+      '1=theirs 2=mine 4=changed twice 5=theirs 60=v60 900=theirs 901=mine 902=theirs',
+    )
   })
 
-  it('saves a standby that received more than the one which was promoted', async () => {
+  it('saves a standby that received more than the one which was promoted, what it had yet to replay included', async () => {
     await quietTrigger()
+    await run('pg3', "ALTER SYSTEM SET recovery_min_apply_delay = '1h'")
+    await run('pg3', 'SELECT pg_reload_conf()')
+    await cluster.server('pg3').awaitSql("SELECT current_setting('recovery_min_apply_delay') = '1h'")
     await cutOff('pg2')
+    await run('pg1', "INSERT INTO item (id, v) VALUES (699, 'the delay begins')")
+    // Nothing of it is to be saved, but the server has a while to replay it.
+    await run('pg1', 'BEGIN; INSERT INTO nokey SELECT g FROM generate_series(1, 300000) g; ROLLBACK')
     await run(
       'pg1',
       "INSERT INTO item (id, v) VALUES (700, 'only pg3 has it'); DELETE FROM item WHERE id = 7",
     )
-    await cluster.server('pg3').awaitCatchup(cluster.server('pg1'))
+    const reached = await cluster.server('pg1').lsn('insert')
+    await cluster.server('pg3').awaitSql(`SELECT pg_last_wal_receive_lsn() >= '${reached}'`)
+    expect(await value('pg3', 'SELECT count(*)::int FROM item WHERE id IN (7, 699)')).toBe(1)
     await cluster.server('pg1').kill9()
     await reconnect('pg2')
     await cluster.succeed(['promote', 'pg2', '--allow-data-loss', '--timeout', '5s'])
@@ -240,6 +305,7 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
     expect([done.exitCode, done.json.changed], done.stderr).toEqual([0, true])
     expect((await lines('pg3', 'rows.jsonl')).map(({ op, old, new: row }) => [op, old?.id, row?.id])).toEqual(
       [
+        ['insert', undefined, 699],
         ['insert', undefined, 700],
         ['delete', 7, undefined],
       ],
@@ -358,7 +424,7 @@ const tables = [
     'audit',
     'emptied',
   ],
-  'fresh',
+  ...['fresh', '"New One".kept', 'redone', 'lazy', 'ranked'],
 ]
 
 const schema = `
@@ -392,6 +458,17 @@ CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO 
 CREATE TRIGGER noted AFTER INSERT OR UPDATE ON item FOR EACH ROW EXECUTE FUNCTION note();
 CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied VALUES (1), (2);
 CREATE TABLE doomed (id int);
+CREATE TABLE redone (id int PRIMARY KEY, v text); INSERT INTO redone SELECT g, 'v' FROM generate_series(1, 5) g;
+CREATE UNLOGGED TABLE scratch (id serial PRIMARY KEY, v text); INSERT INTO scratch (v) VALUES ('x');
+CREATE TABLE lazy (id int PRIMARY KEY DEFERRABLE, v text); INSERT INTO lazy VALUES (1, 'v'), (2, 'v'), (3, 'v');
+CREATE TABLE ranked (id int PRIMARY KEY, pos int UNIQUE DEFERRABLE, r int4range, EXCLUDE USING gist (r WITH &&) DEFERRABLE);
+INSERT INTO ranked VALUES (1, 1, '[1,2)'), (2, 2, '[2,3)');
+CREATE TRIGGER loud AFTER UPDATE ON lazy FOR EACH ROW EXECUTE FUNCTION note(); ALTER TABLE lazy ENABLE ALWAYS TRIGGER loud;
+CREATE TABLE onekey (id int PRIMARY KEY, v text); INSERT INTO onekey VALUES (1, 'v'), (2, 'v');
+CREATE TABLE head (id int PRIMARY KEY); INSERT INTO head VALUES (1), (2);
+CREATE TABLE limb (id int PRIMARY KEY, head int REFERENCES head ON UPDATE CASCADE, v text);
+INSERT INTO limb VALUES (1, 1, 'v'), (2, 2, 'v');
+CREATE SEQUENCE behind; CREATE SEQUENCE ahead;
 SELECT lo_from_bytea(4711, 'of before'), lo_from_bytea(4712, 'deleted');
 `
 
@@ -406,7 +483,18 @@ UPDATE item SET v = 'upd' WHERE id = 1001; COMMIT;
 UPDATE item SET v = 'changed', n = 12345678901234567890.12345678900 WHERE id = 5;
 UPDATE item SET v = 'and again' WHERE id = 5;
 DELETE FROM item WHERE id = 6;
-UPDATE item SET id = 2008 WHERE id = 8;
+UPDATE item SET id = 2008 WHERE id = 8; INSERT INTO item (id, v) VALUES (8, 'anew');
+DELETE FROM item WHERE id = 30; INSERT INTO item (id, v) VALUES (30, 'again');
+DELETE FROM item WHERE id = 31; INSERT INTO item (id, v, n) VALUES (31, 'v31', 31);
+INSERT INTO item (id, v) VALUES (3000, 'late'); DELETE FROM item WHERE id = 32; UPDATE item SET id = 32 WHERE id = 3000;
+DELETE FROM redone WHERE id = 1; INSERT INTO redone VALUES (1, 'again'); UPDATE redone SET v = 'upd' WHERE id = 2; VACUUM FULL redone;
+INSERT INTO lazy VALUES (4, 'new'); UPDATE lazy SET v = E'it''s \\ "upd"' WHERE id = 1; DELETE FROM lazy WHERE id = 3;
+INSERT INTO ranked VALUES (3, 3, '[3,4)'); UPDATE ranked SET pos = 3 - pos WHERE id < 3;
+INSERT INTO scratch (v) VALUES ('lost'); TRUNCATE scratch; CREATE UNLOGGED TABLE passing (id serial PRIMARY KEY);
+CREATE SCHEMA "New One"; CREATE TABLE "New One".kept (id int PRIMARY KEY); INSERT INTO "New One".kept VALUES (1); VACUUM FULL "New One".kept;
+INSERT INTO "New One".kept VALUES (2), (3); DELETE FROM "New One".kept WHERE id IN (1, 3);
+CREATE ROLE newcomer; ALTER ROLE postgres SET work_mem = '8MB'; ALTER DATABASE postgres SET work_mem = '9MB';
+SELECT lo_put(4711, 3, 'after');
 UPDATE item SET "Big One" = repeat('long', 5000) WHERE id = 9;
 BEGIN; INSERT INTO item (id, v) VALUES (1003, 'rolled back'); ROLLBACK;
 BEGIN; DELETE FROM item WHERE id = 20; PREPARE TRANSACTION 'left open';

@@ -8,7 +8,8 @@ export function salvageHeader(record: SalvageRecord): string {
     `What only ${node} had: ${rows} rows that ${transactions} transactions changed on timeline ${timeline} after ${forkLsn},`,
     'written as changes to be made on the primary. Review it, then apply it there: psql -X -f salvage.sql',
     'Each database is one transaction: all of it is applied, or nothing. Each change is made only where the row still is',
-    'as it was when the timelines parted; a row that was inserted is left alone where its key is taken.',
+    'as it was when the timelines parted; a row that was inserted is left alone where its key is taken. What is not made,',
+    'psql says: NOT DONE, with the table and the key.',
     ...(conflicts === 0
       ? []
       : [
