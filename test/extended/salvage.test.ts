@@ -214,7 +214,7 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
        INSERT INTO item (id, v) VALUES (900, 'mine'), (901, 'mine');
        UPDATE item SET v = 'changed twice' WHERE id = 4;
        UPDATE item SET id = 902 WHERE id = 60;
-       CREATE TABLE both (id int PRIMARY KEY, v text); INSERT INTO both VALUES (1, 'same'), (2, 'mine'), (3, 'mine');
+       CREATE TABLE twice (id int PRIMARY KEY, v text); INSERT INTO twice VALUES (1, 'same'), (2, 'mine'), (3, 'mine');
        UPDATE onekey SET v = 'mine' WHERE id = 1; INSERT INTO onekey VALUES (3, 'mine');
        UPDATE head SET id = 10 WHERE id = 1; UPDATE limb SET v = 'mine' WHERE id IN (1, 2);
        SELECT setval('behind', 50), setval('ahead', 500), lo_put(4711, 0, 'mine'), lo_put(4712, 0, 'mine');`,
@@ -224,7 +224,7 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
        UPDATE item SET v = 'theirs' WHERE id = 5;
        INSERT INTO item (id, v) VALUES (900, 'theirs'), (902, 'theirs');
        VACUUM item;
-       CREATE TABLE both (id int PRIMARY KEY, v text); INSERT INTO both VALUES (1, 'same'), (2, 'theirs');
+       CREATE TABLE twice (id int PRIMARY KEY, v text); INSERT INTO twice VALUES (1, 'same'), (2, 'theirs');
        ALTER TABLE onekey DROP CONSTRAINT onekey_pkey;
        SELECT setval('behind', 1000), lo_put(4712, 0, 'theirs');`,
     )
@@ -234,7 +234,7 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
     expect(done.json.result.salvage.tables).toEqual(
       expect.arrayContaining([
         expect.objectContaining({ table: 'item', ...counts }),
-        expect.objectContaining({ table: 'both', inserted: 3, conflicts: 1, alreadyThere: 1, hasKey: true }),
+        expect.objectContaining({ table: 'twice', inserted: 3, conflicts: 1, alreadyThere: 1, hasKey: true }),
         expect.objectContaining({ table: 'onekey', inserted: 1, updated: 1, conflicts: 0, hasKey: false }),
         expect.objectContaining({ table: 'pg_largeobject', conflicts: 1 }),
       ]),
@@ -264,7 +264,7 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
     expect(await value('pg2', "SELECT string_agg(t::text, ' ' ORDER BY id) FROM limb t")).toBe(
       '(1,10,v) (2,2,mine)',
     )
-    expect(await value('pg2', "SELECT string_agg(t::text, ' ' ORDER BY id) FROM both t")).toBe(
+    expect(await value('pg2', "SELECT string_agg(t::text, ' ' ORDER BY id) FROM twice t")).toBe(
       '(1,same) (2,theirs) (3,mine)',
     )
     expect(await value('pg2', "SELECT string_agg(t::text, ' ' ORDER BY id) FROM onekey t")).toBe(
