@@ -25,15 +25,6 @@ case $dir in /|'') exit 64 ;; esac
 if [ -d "$dir" ]; then find "$dir" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +; fi
 `
 
-/** Removes what a standby's tablespaces hold of it, where its data directory links to; to be run before that is emptied. */
-export const emptyTablespacesScript = `
-if [ -r "$2/PG_VERSION" ]; then
-  for at in "$2"/pg_tblspc/*; do
-    [ -L "$at" ] && rm -rf -- "$(readlink "$at")/PG_$(cat "$2/PG_VERSION")"_*
-  done
-fi
-`
-
 /** A node without data is no member any more, unless its old data directory is about to be put back. */
 const forgetDirectoryScript = `
 rmdir "$dir" 2>/dev/null

@@ -1,11 +1,13 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { isSameMachine } from '../cluster/state-directory.ts'
 import { timelineOf } from '../cluster/topology.ts'
 import { refusalToDiscard, wayBack } from '../cluster/way-back.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readTextFile } from '../node/files.ts'
+import { stopJob } from '../node/jobs.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalEnd } from '../node/own-wal.ts'
 import { serviceOf } from '../node/service.ts'
@@ -18,12 +20,13 @@ import {
   type TimelineHistory,
 } from '../postgres/timeline-history.ts'
 import { historyFileName } from '../postgres/wal-file.ts'
-import { emptyDirectoryScript, emptyTablespacesScript, workLock } from './ensure-data-directory.ts'
-import { writeMark } from './ensure-mark.ts'
+import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
-import { binDirectoryOf, look, lookAnew } from './look.ts'
+import { binDirectoryOf, look, lookAnew, majorOf } from './look.ts'
 import { findLostFound } from './lost-found.ts'
+import { purgeScript } from './purge-script.ts'
 import { asideSuffix, deleteAsideScript, moveAsideScript, putAsideBackScript } from './reclone-scripts.ts'
+import { baseBackupJob } from './take-base-backup.ts'
 
 /** A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. */
 export function stopStandby(node: NodeName, primary: NodeName): Step {
@@ -80,7 +83,8 @@ export function forgetNode(node: NodeName): Step {
         'cluster.json',
         'archive_key',
         'archive_key.pub',
-        'wal_link',
+        // Whoever deletes the data later has to know where its WAL is.
+        ...(facts.dataDirectoryState === 'instance' ? [] : ['wal_link']),
         ...fence,
       ]
       const script = 'for name in "$@"; do rm -f "$state/$name"; done'
@@ -111,14 +115,14 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
     check: async (ctx) => {
       const facts = await look(ctx)
       const { dataDir } = ctx.node.settings.postgres
-      if (facts.dataDirectoryState === 'missing' || facts.dataDirectoryState === 'empty') {
+      const isClone = isBegun(facts)
+      if (facts.dataDirectoryState === 'missing' || (facts.dataDirectoryState === 'empty' && !isClone)) {
         return satisfied(`${dataDir} is ${facts.dataDirectoryState}`)
       }
       if (facts.instance?.isInRecovery === false) return refused(isPrimary(node))
       const there = await look(ctx, primary)
       const own =
         facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? facts.mark?.systemIdentifier
-      const isClone = facts.mark?.phase === 'cloning' && facts.mark.inode === facts.dataDirectoryInode
       if (!isClone && (own === undefined || own !== there.instance?.systemIdentifier)) {
         return refused(foreign(node, dataDir, own, there.instance?.systemIdentifier))
       }
@@ -136,21 +140,51 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       const refusal = isClone ? null : refusalToDiscard(facts, there)
       if (refusal !== null) return refused(refusal)
       if (!isClone && (await hasReceivedMore(ctx, facts, there))) return refused(holdsMore(facts, there))
-      return pending(`${dataDir} is a standby of this cluster`)
+      return pending(
+        isClone ? `${dataDir} is a clone that was begun` : `${dataDir} is a standby of this cluster`,
+      )
     },
     async apply(ctx) {
       const { dataDir } = ctx.node.settings.postgres
       // Looked at again right before it is gone: the check may be a moment old.
       const found = await this.check(ctx)
       if (found.is === 'refused') throw found.error
-      if ((await lookAnew(ctx)).postmaster?.isAlive === true)
-        throw new RangeError('its postmaster still runs')
-      const script = `${workLock}${emptyTablespacesScript}${emptyDirectoryScript}rmdir "$dir" 2>/dev/null; :`
-      await ctx.node.output(stateScript(ctx.node, `delete ${dataDir}`, script, [dataDir]), {
-        timeoutMs: 600_000,
-      })
+      const facts = await lookAnew(ctx)
+      if (facts.postmaster?.isAlive === true) throw new RangeError('its postmaster still runs')
+      const there = await look(ctx, primary)
+      await stopJob(ctx.node, baseBackupJob)
+      const isClone = isBegun(facts)
+      if (!isClone) {
+        // What it claimed when it was cloned may be another's by now. And from here on it is as good as a clone that was
+        // begun: half of it may be gone when this is interrupted, and only the mark says that the rest may go.
+        await removeStateFile(ctx, node, 'tablespaces')
+        await writeMark(ctx, facts, 'cloning', '')
+      }
+      const isNeighbour = isSameMachine(ctx.node.settings, ctx.on(primary).settings)
+      const used = isNeighbour ? (there.instance?.tablespaces ?? []).map((one) => one.location) : []
+      const args = [dataDir, String(majorOf(isClone ? there : facts)), isClone ? 'begun' : 'built', ...used]
+      const command = stateScript(ctx.node, `delete ${dataDir}`, purgeScript, args)
+      const left = await ctx.node.output(command, { timeoutMs: 600_000 })
+      for (const line of left.trim().split('\n').filter(Boolean)) ctx.warn(walLeft(node, line))
     },
   }
+}
+
+/** A clone of ours that did not come to its end, or a standby of which a purge took a part: nothing in it is of use. */
+function isBegun({ mark, dataDirectoryInode }: NodeFacts): boolean {
+  return mark?.phase === 'cloning' && mark.inode !== '' && mark.inode === dataDirectoryInode
+}
+
+function walLeft(node: NodeName, line: string): ReplctlError {
+  const [kind, folder = ''] = line.split('\t')
+  return new ReplctlError('data-directory-kept', `${folder} on ${node} was not emptied`, {
+    detail:
+      kind === 'link'
+        ? 'pg_wal of the deleted data directory was a link there, which replctl did not make and was not given.'
+        : 'Its WAL is gone, but there are other files in it.',
+    hint: 'Look who uses it, and delete what is of no use any more.',
+    node,
+  })
 }
 
 /** A stopped standby's pg_control tells what it replayed; one that replays late may have received much more. */

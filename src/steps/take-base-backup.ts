@@ -23,7 +23,8 @@ import { suitableBinaries } from './require-binaries.ts'
 import { isOwn } from './require-data-directory.ts'
 import { claimWalFolder, forgetFoundWalScript, walFolderOf } from './wal-link.ts'
 
-const jobName = 'base-backup'
+/** The copy that goes on when replctl dies. */
+export const baseBackupJob = 'base-backup'
 
 /**
  * What the job runs: pg_basebackup without its own fsync of every single file, then the sizes of all files against the
@@ -76,7 +77,7 @@ export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupW
       const { dataDir } = ctx.node.settings.postgres
       const before = await lookAnew(ctx)
       if (!isOwn(before, ctx.node.cluster, dataDir)) throw lostDirectory(standby, dataDir)
-      const running = await lookAtJob(ctx.node, jobName)
+      const running = await lookAtJob(ctx.node, baseBackupJob)
       if (!running.isRunning && !(running.status === 0 && before.dataDirectoryState === 'instance')) {
         await beginCopy(ctx, before, { standby, source, slot, inventory })
       }
@@ -84,10 +85,10 @@ export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupW
       const facts = await look(ctx)
       const { facts: there } = await ask(ctx, source.name)
       await writeMark(ctx, facts, 'cloned', there.instance?.systemIdentifier ?? '')
-      await stopJob(ctx.node, jobName)
+      await stopJob(ctx.node, baseBackupJob)
     },
     undo: async (ctx) => {
-      await stopJob(ctx.node, jobName)
+      await stopJob(ctx.node, baseBackupJob)
       const script = `${forgetFoundWalScript}${forgetTablespacesScript}`
       await ctx.node.output(
         stateScript(ctx.node, 'empty the folders of tablespaces and WAL', script, [
@@ -130,7 +131,7 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
   const { facts: there } = await ask(ctx, source.name)
   const binaries = suitableBinaries(facts, majorOf(there))
   const directory = binaries?.directory ?? binDirectoryOf(facts)
-  await stopJob(ctx.node, jobName)
+  await stopJob(ctx.node, baseBackupJob)
   const setAside = facts.rejoin?.walDirectory ?? undefined
   const walDirectory = setAside ?? (await claimWalFolder(ctx, dataDir, await placeOfSource(ctx, wish)))
   await ctx.node.output(
@@ -161,7 +162,7 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
     compression: await chooseCompression(ctx, there, directory, standby, source),
     noSync: true,
   })
-  await startJob(ctx.node, jobName, jobScript, [directory, dataDir, ...args])
+  await startJob(ctx.node, baseBackupJob, jobScript, [directory, dataDir, ...args])
 }
 
 /** Where the source has its pg_wal, if that is elsewhere; null also where two nodes of one machine would want the same place. */
@@ -220,7 +221,7 @@ async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void>
   let lastBytes = -1
   let lastGrowthAt = Date.now()
   for (;;) {
-    const job = await lookAtJob(ctx.node, jobName)
+    const job = await lookAtJob(ctx.node, baseBackupJob)
     if (!job.isRunning) {
       if (job.status === 0) return
       throw copyFailed(ctx.node.name, job.status, job.output)
