@@ -89,8 +89,14 @@ describeOnHosts('a clone onto a host that is not ready for it', () => {
     await hosts.exec('pg2', ['rm', '/srv/ts-a/notes'])
   })
 
-  it('P-07: a clone with tablespaces that was killed is begun anew, or taken back, tablespaces included', async () => {
-    for (const next of ['abort', 'resume']) {
+  it('P-07: a clone with tablespaces that was killed is begun anew, taken back or purged, tablespaces and WAL on another disk included', async () => {
+    const link = `${dataDir}/pg_wal`
+    const prepare = [
+      `install -d -o postgres -g postgres -m 700 ${dataDir} /srv/wal`,
+      `ln -s /srv/wal ${link}`,
+    ]
+    await hosts.exec('pg2', `${prepare.join('; ')}; chown -h postgres ${link}`)
+    for (const next of ['abort', 'purge', 'resume']) {
       await hosts.limitLink('pg2', '20mbit')
       const started = cluster.startReplctl(['add-standby', 'pg2'])
       await awaitCondition(
@@ -102,11 +108,20 @@ describeOnHosts('a clone onto a host that is not ready for it', () => {
       )
       started.kill()
       await started.finished
-      for (const pid of await hosts.pids('pg2', 'pg_basebackup'))
+      // A purge finds the copy still running.
+      for (const pid of next === 'purge' ? [] : await hosts.pids('pg2', 'pg_basebackup'))
         await hosts.exec('pg2', ['kill', '-9', `${pid}`], { check: false })
       await hosts.limitLink('pg2', undefined)
-      await cluster.succeed([next])
-      if (next === 'abort') expect((await hosts.exec('pg2', 'ls -A /srv/ts-a')).stdout).toBe('')
+      if (next === 'purge') {
+        await cluster.succeed(['remove-standby', 'pg2', '--purge'])
+        expect(await hosts.pids('pg2', 'pg_basebackup')).toEqual([])
+      } else await cluster.succeed([next])
+      if (next !== 'resume') {
+        expect((await hosts.exec('pg2', 'ls -A /srv/ts-a /srv/wal')).stdout).not.toMatch(
+          /PG_|00000001|archive/,
+        )
+      }
+      expect((await hosts.exec('pg2', ['readlink', link])).stdout.trim()).toBe('/srv/wal')
     }
     await cluster.server('pg1').awaitStreaming('shop_pg2')
     expect(await cluster.server('pg2').sqlValue('SELECT count(*) FROM in_a')).toBe(30_000)
