@@ -94,6 +94,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     const survey = forgetEnded(
       await Promise.all(nodes.map((node) => lock?.surveyOf(node.name) ?? surveyNode(node, depth))),
     )
+    if (call.signal.aborted) throw interruptedEarly()
     const found = unfinishedOf(survey, lock?.foundJournals)
     const resumed = judgeFoundJournal(found, call.command, operation)
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
@@ -176,6 +177,10 @@ function judgeFoundJournal(found: Journal | null, name: string, operation: Opera
     detail: `${found.by} began it at ${found.since}, and it crossed its point of no return.`,
     hint: 'Finish it first: replctl resume. Where a node that it needs is lost for good: replctl promote, with the node that leads or shall lead.',
   })
+}
+
+function interruptedEarly(): ReplctlError {
+  return new ReplctlError('interrupted', 'interrupted by a signal', { detail: 'Nothing was changed.' })
 }
 
 /** Between the look for a journal and the lock, the operation came to its end. */

@@ -57,6 +57,7 @@ export async function run(call: Call): Promise<Answer> {
     const chosen = named.length === 0 ? inventory.nodes.map((node) => node.name) : named
     const begunAt = performance.now()
     const survey = await surveyNodes([...session.nodes.values()], 'brief')
+    if (call.signal.aborted) throw interrupted('Nothing was changed.')
     const topology = observeTopology(inventory, survey)
     const problems: Problem[] = diagnose(inventory, topology).filter(
       (problem) =>
@@ -155,13 +156,13 @@ async function prove(wish: ToProve): Promise<VerifyResult> {
           ...{ timeoutMs, problems, signal: call.signal },
         }),
       ])
-      if (call.signal.aborted) throw interrupted()
+      if (call.signal.aborted) throw interrupted(takenAway)
       return { token, lsn: row.lsn, nodes, archive }
     } finally {
       await removeTestRow(sql, token)
     }
   } catch (thrown) {
-    if (call.signal.aborted) throw interrupted()
+    if (call.signal.aborted) throw interrupted(takenAway)
     problems.push(problemOf(cannotWrite(node.name, asReplctlError(thrown))))
     return nothing
   }
@@ -238,11 +239,11 @@ function withTheOthers(
   })
 }
 
-function interrupted(): ReplctlError {
-  return new ReplctlError('interrupted', 'interrupted by a signal', {
-    detail: 'The test row is taken away again; nothing else was changed.',
-  })
+function interrupted(detail: string): ReplctlError {
+  return new ReplctlError('interrupted', 'interrupted by a signal', { detail })
 }
+
+const takenAway = 'The test row is taken away again; nothing else was changed.'
 
 function rowMissing(node: string, limitMs: number): ReplctlError {
   return new ReplctlError('lag-too-high', `the test row did not arrive on ${node}`, {
