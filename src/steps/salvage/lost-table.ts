@@ -2,7 +2,7 @@ import { fileNumberOf, type LostChanges, type LostTransactions } from '../../pos
 import type { RelationChanges } from '../../postgres/relation-changes.ts'
 import type { CatalogTable } from '../../postgres/salvage-queries.ts'
 import { isCreatedSince, isSameTable, sharedTable } from '../../postgres/salvage-table.ts'
-import type { LostTable } from './save-rows.ts'
+import type { LostTable } from './find-changes.ts'
 
 /** What of a database's tables is known. */
 export interface TablesTask {

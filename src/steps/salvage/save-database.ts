@@ -10,9 +10,10 @@ import {
   tablesByOidQuery,
 } from '../../postgres/salvage-queries.ts'
 import { setSalvageSettings, triggerText } from '../../postgres/salvage-sql.ts'
+import type { LostTable } from './find-changes.ts'
 import { deletionsNowhere, lostTables } from './lost-table.ts'
 import { type SavedObjects, saveLargeObjects } from './save-large-objects.ts'
-import { type LostTable, saveRows } from './save-rows.ts'
+import { saveRows } from './save-rows.ts'
 import { saveSequences } from './save-sequences.ts'
 import { findSchemaChanges } from './schema-changes.ts'
 import { readTimeoutMs } from './table-rows.ts'

@@ -4,7 +4,8 @@ import { LostTransactions } from '../../../../src/postgres/lost-transactions.ts'
 import type { Lsn } from '../../../../src/postgres/lsn.ts'
 import { RelationChanges } from '../../../../src/postgres/relation-changes.ts'
 import type { SalvageTable } from '../../../../src/postgres/salvage-sql.ts'
-import { type LostTable, saveRows } from '../../../../src/steps/salvage/save-rows.ts'
+import type { LostTable } from '../../../../src/steps/salvage/find-changes.ts'
+import { saveRows } from '../../../../src/steps/salvage/save-rows.ts'
 
 const fork = 700
 const column = (name: string, type: string) => ({ name, ident: name, type, isGenerated: false })
