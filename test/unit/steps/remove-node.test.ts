@@ -1,0 +1,78 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { NodeFacts, NodeMark } from '../../../src/cluster/facts.ts'
+import type { StepContext } from '../../../src/engine/step.ts'
+import { createNode, type Node } from '../../../src/node/node.ts'
+import { purgeDataDirectory } from '../../../src/steps/remove-node.ts'
+import { createShellTransport } from '../node/shell-transport.ts'
+import { inventoryOf, runningNode } from '../some-cluster.ts'
+
+let home: string
+let data: string
+let space: string
+let ctx: StepContext
+
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'replctl-remove-'))
+  ;[data, space] = [join(home, 'data'), join(home, 'space')]
+  for (const folder of [data, join(space, 'PG_15_202209061'), join(home, '.replctl/shop')]) {
+    await mkdir(folder, { recursive: true })
+  }
+  await writeFile(join(home, '.replctl/shop/tablespaces'), `${space}\n`)
+  const inventory = inventoryOf(['pg1', 'pg2'])
+  const [pg1, pg2] = inventory.nodes.map((settings) =>
+    createNode(
+      { ...settings, postgres: { ...settings.postgres, dataDir: data } },
+      'shop',
+      createShellTransport(home),
+    ),
+  ) as [Node, Node]
+  const leads: NodeFacts = runningNode('pg1', {})
+  // Seen at the end of time, so that it is never looked at anew.
+  pg1.lastSurvey = { at: Number.MAX_VALUE, activity: 0, facts: Promise.resolve(leads) }
+  ctx = {
+    ...{ node: pg2, on: (name) => (name === pg1.name ? pg1 : pg2), timeoutMs: 5_000 },
+    ...{ signal: new AbortController().signal, isDryRun: false, isChecking: true, seenAt: new Map() },
+    ...{ progress: () => undefined, warn: () => undefined },
+  }
+})
+afterEach(() => rm(home, { recursive: true, force: true }))
+
+const mark = async (phase: NodeMark['phase']) => {
+  const inode = String((await stat(data)).ino)
+  const text = { cluster: 'shop', node: 'pg2', dataDirectory: data, systemIdentifier: '', inode, phase }
+  await writeFile(join(home, '.replctl/shop/node.json'), JSON.stringify(text))
+}
+const step = () => purgeDataDirectory(ctx.node.name, ctx.on('pg1' as Node['name']).name)
+
+describe('purging', () => {
+  test('a clone of which only tablespaces have arrived takes these away, too; then nothing is left to do', async () => {
+    await mark('cloning')
+    expect(await step().check(ctx)).toMatchObject({ is: 'pending' })
+    await step().apply!(ctx)
+    expect([existsSync(data), readdirSync(space)]).toEqual([false, []])
+    // As the engine does after each step that changed something.
+    ctx.node.lastSurvey = null
+    expect(await step().check(ctx)).toMatchObject({ is: 'satisfied' })
+  })
+
+  test('an empty folder that is no clone of ours changes nothing', async () => {
+    await mark('done')
+    expect(await step().check(ctx)).toMatchObject({ is: 'satisfied' })
+    expect(readdirSync(space)).toEqual(['PG_15_202209061'])
+  })
+
+  test('what is not a standby of this cluster is left alone, with everything it links to', async () => {
+    await writeFile(join(data, 'PG_VERSION'), '15\n')
+    expect(await step().check(ctx)).toMatchObject({
+      is: 'refused',
+      error: { code: 'foreign-data-directory' },
+    })
+    await expect(step().apply!(ctx)).rejects.toMatchObject({ code: 'foreign-data-directory' })
+    expect([readdirSync(data), readdirSync(space)]).toEqual([['PG_VERSION'], ['PG_15_202209061']])
+    expect(await readFile(join(home, '.replctl/shop/tablespaces'), 'utf8')).toBe(`${space}\n`)
+  })
+})
