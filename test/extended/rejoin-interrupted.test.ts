@@ -35,7 +35,7 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
   it('what a killed rewind left is replaced by a new copy, with the configuration that the node had', async () => {
     const line = "application_name = 'written by hand'"
     await scene.hosts.exec('pg1', `echo "${line}" >> ${data()}/postgresql.conf`)
-    await killRejoin(null)
+    await killRejoin(/rewind it with pg_rewind/)
     const half = await scene.hosts.exec('pg1', `cat ${data()}/postgresql.conf`)
     expect(half.stdout).not.toContain(line)
     const ended = await scene.cluster.replctl(['add-standby', 'pg1', '--reclone', '--yes', '--json'])
