@@ -6,20 +6,21 @@ import { capabilitiesOf } from './versions.ts'
 /** Settings as lines of a configuration file. */
 type Settings = readonly (readonly [string, string])[]
 
-/** What a recovery must never take from the copied configuration, and what it leaves nothing of. */
+/** What no instance that joins the cluster may keep of the copied postgresql.auto.conf, which would win over replctl.conf. */
 const recoveryNames = [
   ...['restore_command', 'archive_cleanup_command', 'recovery_end_command', 'recovery_target'],
   ...['recovery_target_time', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_xid'],
   ...['recovery_target_inclusive', 'recovery_target_action', 'recovery_target_timeline'],
   ...['primary_conninfo', 'primary_slot_name', 'promote_trigger_file', 'recovery_min_apply_delay'],
 ]
-const isolatedNames = [
+/** What replctl renders for each node, or what belongs to the host that the copy was taken from. */
+const nodeNames = [
   ...['listen_addresses', 'unix_socket_directories', 'port', 'archive_mode', 'archive_command'],
-  ...['archive_library', 'hot_standby', 'synchronous_standby_names', 'logging_collector', 'log_destination'],
-  ...['hba_file', 'ident_file', 'external_pid_file', 'cluster_name', 'shared_buffers', 'huge_pages'],
+  ...['archive_library', 'hot_standby', 'synchronous_standby_names', 'cluster_name'],
+  ...['hba_file', 'ident_file', 'external_pid_file'],
 ]
 
-/** Our own lines of postgresql.auto.conf, so that they can be told from the operator's. */
+/** Our own lines of postgresql.auto.conf stand below it, at the end, where they win; everything above is the operator's. */
 const heading = '# While replctl restores; these lines go when it is done.'
 const lastHeading = '# Restored by replctl beside the cluster: it archives nowhere and follows nobody.'
 
@@ -38,12 +39,18 @@ export interface RecoveryWish {
 
 /**
  * Text of postgresql.auto.conf, which overrides every other file, for an instance that recovers alone: no network, no
- * archiving, nobody to follow. On PostgreSQL 11 the recovery's own settings stand in recovery.conf instead.
+ * archiving, nobody to follow, no subscription of the copy that would take the original's place, and none of the
+ * operator's programs, which would act on production (move an address, clean up the archive). On PostgreSQL 11 the
+ * recovery's own settings stand in recovery.conf instead.
  */
 export function recoveryAutoConf(before: string, wish: RecoveryWish): string {
   const own: Settings = [
     ['listen_addresses', ''],
     ['unix_socket_directories', wish.socketDirectory],
+    // The group, the certificates and the huge pages may be those of another host.
+    ['unix_socket_group', ''],
+    ['ssl', 'off'],
+    ['huge_pages', 'try'],
     ['port', String(wish.port)],
     // Without a command, what is to be archived waits.
     ['archive_mode', wish.willArchive ? 'on' : 'off'],
@@ -53,6 +60,10 @@ export function recoveryAutoConf(before: string, wish: RecoveryWish): string {
     ['synchronous_standby_names', ''],
     ['logging_collector', 'off'],
     ['log_destination', 'stderr'],
+    // replctl reads the log.
+    ['lc_messages', 'C'],
+    // A subscription of the copy would take over the slot of the original.
+    ['max_logical_replication_workers', '0'],
     ['hba_file', wish.hbaFile],
     ['external_pid_file', ''],
     ...(capabilitiesOf(wish.major).recoveryConf ? [] : recoverySettings(wish)),
@@ -60,22 +71,37 @@ export function recoveryAutoConf(before: string, wish: RecoveryWish): string {
   return `${withoutOurs(before)}${heading}\n${lines(own)}`
 }
 
+const targetNames = ['', '_time', '_lsn', '_name', '_xid'].map((kind) => `recovery_target${kind}`)
+
 /** Text of recovery.conf (PostgreSQL 11). */
 export function recoveryConfText(wish: RecoveryWish): string {
   return lines(recoverySettings(wish))
 }
 
 function recoverySettings({ major, target, timeline, restoreCommand }: RecoveryWish): Settings {
+  const ours = recoveryTargetSettings(target)
   return [
+    ...(capabilitiesOf(major).recoveryConf ? [] : undoneSettings(major, ours)),
     ['restore_command', restoreCommand],
     ['recovery_target_timeline', String(timeline)],
-    ...recoveryTargetSettings(target),
-    ...(capabilitiesOf(major).recoveryConf
-      ? []
-      : ([
-          ['primary_conninfo', ''],
-          ['primary_slot_name', ''],
-        ] as const)),
+    ...ours,
+  ]
+}
+
+/**
+ * From 12 on these may stand in any configuration file of the copy. Targets that are not ours come before ours: two that
+ * are set at once end the start.
+ */
+function undoneSettings(major: number, ours: Settings): Settings {
+  const others = targetNames.filter((name) => !ours.some(([own]) => own === name))
+  return [
+    ['primary_conninfo', ''],
+    ['primary_slot_name', ''],
+    ['archive_cleanup_command', ''],
+    ['recovery_end_command', ''],
+    ['recovery_min_apply_delay', '0'],
+    ...(capabilitiesOf(major).promoteTriggerFile ? [['promote_trigger_file', ''] as const] : []),
+    ...others.map((name) => [name, ''] as const),
   ]
 }
 
@@ -99,23 +125,36 @@ export function standaloneAutoConf(before: string, { major, port, hbaFile }: Sta
     // Two full-sized instances may not fit on one host.
     ['shared_buffers', '128MB'],
     ['huge_pages', 'try'],
+    // Its subscriptions are copies: they would take over the slots of the originals.
+    ['max_logical_replication_workers', '0'],
     ...(capabilitiesOf(major).standbySignalFile
       ? ([
           ['primary_conninfo', ''],
           ['primary_slot_name', ''],
           ['restore_command', ''],
+          ['archive_cleanup_command', ''],
+          ['recovery_end_command', ''],
+          ['recovery_min_apply_delay', '0'],
         ] as const)
       : []),
   ]
   return `${withoutOurs(before)}${lastHeading}\n${lines(own)}`
 }
 
-/** The file without anything of the recovery, for an instance that joins the cluster: replctl.conf has its settings. */
-export function withoutOurs(before: string): string {
-  const text = removeSettings(before, [...recoveryNames, ...isolatedNames])
-  const kept = text.split('\n').filter((line) => line !== heading && line !== lastHeading)
-  const joined = kept.join('\n').trimEnd()
-  return joined === '' ? '' : `${joined}\n`
+/** The file without our own lines: as the operator had it. */
+function withoutOurs(before: string): string {
+  const all = before.split('\n')
+  const begin = all.findIndex((line) => line === heading || line === lastHeading)
+  const kept = (begin < 0 ? all : all.slice(0, begin)).join('\n').trimEnd()
+  return kept === '' ? '' : `${kept}\n`
+}
+
+/**
+ * The file for an instance that joins the cluster: what ALTER SYSTEM had set is as it was, without what replctl.conf has
+ * for each node and what belongs to a recovery.
+ */
+export function memberAutoConf(before: string): string {
+  return withoutOurs(removeSettings(withoutOurs(before), [...recoveryNames, ...nodeNames]))
 }
 
 /** A postgresql.conf for a copy that came without one, as one whose configuration lies elsewhere does. */

@@ -6,7 +6,7 @@ import { ReplctlError } from '../errors.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
 import { surveyNode } from '../node/survey.ts'
-import { standaloneAutoConf, withoutOurs } from '../postgres/recovery-files.ts'
+import { memberAutoConf, standaloneAutoConf } from '../postgres/recovery-files.ts'
 import { historyFileName } from '../postgres/wal-file.ts'
 import { stopInstance } from './fence-instance.ts'
 import { ask, awaitState, look, sqlOf } from './look.ts'
@@ -108,14 +108,14 @@ export function settleAsMember(restore: Restore): Step {
       if (phase === 'opened') return satisfied('they are gone')
       if (phase !== 'recovered') return unknownUntil('it is recovered')
       const text = (await readTextFile(ctx.node, `${ctx.node.settings.postgres.dataDir}/${autoConf}`)) ?? ''
-      return withoutOurs(text) === text ? satisfied('they are gone') : pending('they are there')
+      return memberAutoConf(text) === text ? satisfied('they are gone') : pending('they are there')
     },
     apply: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
       await stopInstance(ctx, restore.at)
       const text = (await readTextFile(ctx.node, `${dataDir}/${autoConf}`)) ?? ''
       await clearAway(ctx, true)
-      await writeTextFile(ctx.node, `${dataDir}/${autoConf}`, withoutOurs(text), { mode: '0600' })
+      await writeTextFile(ctx.node, `${dataDir}/${autoConf}`, memberAutoConf(text), { mode: '0600' })
     },
   }
 }
