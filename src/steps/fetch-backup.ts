@@ -1,7 +1,9 @@
+import { archiveHost } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { followJob } from '../node/follow-job.ts'
+import { readDamage } from '../node/hash-backup.ts'
 import { type JobState, lookAtJob, startJob, stopJob } from '../node/jobs.ts'
 import type { Node } from '../node/node.ts'
 import type { BackupMetadata } from '../postgres/backup-metadata.ts'
@@ -66,6 +68,7 @@ async function beginFetch(ctx: StepContext, restore: Restore): Promise<void> {
   const programs = await findBackupPrograms(ctx.node, choice.backup.major)
   const canReadWal = programs.major === choice.backup.major && programs.names.includes('pg_waldump')
   const hasManifest = capabilitiesOf(choice.backup.major).backupManifest
+  if (!hasManifest) await requireAsKept(ctx, restore)
   const spaces = tablespacesOf(restore, postgres.dataDir)
   const files = choice.chain.flatMap((backup, index) => filesOf(backup, choice.chain.length, index, spaces))
   const isCombined = choice.chain.length > 1
@@ -77,6 +80,21 @@ async function beginFetch(ctx: StepContext, restore: Restore): Promise<void> {
     ...[stateDir, ...files],
     ...(isCombined ? ['--', ...mappings] : []),
   ])
+}
+
+/** Where no manifest tells afterwards what came, every byte is compared beforehand with what was kept. */
+async function requireAsKept(ctx: StepContext, { archive, choice, node }: Restore): Promise<void> {
+  for (const { id, files } of choice.chain) {
+    ctx.progress({ message: `reading backup ${id} on the archive host` })
+    const folder = `${archive.dir}/${choice.systemIdentifier}/backup/${id}`
+    const damage = await readDamage(ctx.on(archiveHost), folder, files)
+    if (damage.length === 0) continue
+    throw new ReplctlError('restore-failed', `could not fetch backup ${id} onto ${node.name}`, {
+      detail: `${damage.join('; ')}.`,
+      hint: 'Choose another one: replctl backup verify says which are sound.',
+      node: archiveHost,
+    })
+  }
 }
 
 /** True where the copy already runs: it goes on. What an ended one left is begun anew. */

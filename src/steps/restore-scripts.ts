@@ -89,6 +89,13 @@ if [ "\${1-}" = -- ]; then
   set -- "$@" -o "$data"
   n=$last
   while [ "$n" -ge 0 ]; do set -- "$work/chain/$n" "$@"; n=$((n - 1)); done
+  # What they are joined to gets a manifest of its own, which proves nothing of what went into it.
+  n=0
+  while [ "$n" -le "$last" ]; do
+    echo "verifying link $n of the chain"
+    "$bin/pg_verifybackup" -q -n -i spaces "$work/chain/$n" || exit 92
+    n=$((n + 1))
+  done
   echo "combining"
   "$bin/pg_combinebackup" --no-sync "$@" || exit 93
   relink || exit 70

@@ -1,0 +1,85 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { shellScript } from '../../../src/command.ts'
+import { createNode, type Node } from '../../../src/node/node.ts'
+import { fetchBackupScript } from '../../../src/steps/restore-scripts.ts'
+import { createShellTransport } from '../node/shell-transport.ts'
+import { inventoryOf } from '../some-cluster.ts'
+
+let home: string
+let node: Node
+let bin: string
+const inHome = (name: string) => join(home, name)
+
+/** Stands for a program; what it is called with goes into the file `calls`. */
+async function program(name: string, body: string): Promise<void> {
+  await writeFile(join(bin, name), `#!/bin/sh\necho "${name} $*" >> '${inHome('calls')}'\n${body}\n`)
+  await chmod(join(bin, name), 0o755)
+}
+
+beforeEach(async () => {
+  home = await realpath(await mkdtemp(join(tmpdir(), 'replctl-fetch-')))
+  bin = inHome('bin')
+  node = createNode(inventoryOf(['pg1']).nodes[0]!, 'shop', createShellTransport(home))
+  await mkdir(bin)
+  // What the archive host sends: a mark, then the file; for base.tar one that holds PG_VERSION.
+  await program(
+    'ssh',
+    `for asked; do :; done
+set -- $asked
+printf 'replctl-archive none 0\n'
+case $4 in
+base.tar) cd '${home}' && echo 17 > PG_VERSION && tar -cf - PG_VERSION ;;
+*) echo "$3" ;;
+esac`,
+  )
+  await program('pg_combinebackup', `while [ $# -gt 1 ]; do shift; done; cp '${inHome('PG_VERSION')}' "$1/"`)
+})
+afterEach(() => rm(home, { recursive: true, force: true }))
+
+/** Fetches a full backup A with B and C that build on it. */
+async function fetchChain() {
+  const files = ['A', 'B', 'C'].flatMap((id, index) =>
+    ['base.tar', 'backup_manifest'].flatMap((file) => [id, file, String(index), '.']),
+  )
+  await mkdir(inHome('data'))
+  const script = `PATH='${bin}':$PATH\n${fetchBackupScript}`
+  const args = [
+    home,
+    'backup1',
+    '22',
+    'postgres',
+    '5',
+    '7',
+    bin,
+    'full',
+    inHome('data'),
+    inHome('work'),
+    ...files,
+  ]
+  const { status } = await node.run(shellScript('fetch', script, [...args, '--']))
+  return { status, calls: readFileSync(inHome('calls'), 'utf8') }
+}
+
+test('P-36: each link of a chain is verified against its own manifest before they are joined', async () => {
+  await program('pg_verifybackup', ':')
+  const { status, calls } = await fetchChain()
+  const after = calls.split('\n').filter((line) => line.startsWith('pg_'))
+  expect(after.map((line) => line.replaceAll(home, ''))).toEqual([
+    ...[0, 1, 2].map((link) => `pg_verifybackup -q -n -i spaces /work/chain/${link}`),
+    'pg_combinebackup --no-sync /work/chain/0 /work/chain/1 /work/chain/2 -o /data',
+    'pg_verifybackup -q -i replctl_tablespaces /data',
+  ])
+  expect(status).toBe(0)
+})
+
+test('P-36: a link that is not what was kept ends the restore, and nothing is joined', async () => {
+  await program('pg_verifybackup', `case $* in *chain/1) exit 1 ;; esac`)
+  const { status, calls } = await fetchChain()
+  expect(status).toBe(92)
+  expect(calls).not.toContain('pg_combinebackup')
+  expect(existsSync(inHome('data/PG_VERSION'))).toBe(false)
+})
