@@ -6,6 +6,7 @@ import { archiveStatus } from '../postgres/archive.ts'
 import type { Node } from './node.ts'
 import { stateScript } from './node.ts'
 import type { SqlSession } from './sql-session.ts'
+import { switchWal } from './switch-wal.ts'
 
 export interface ArchiveProof {
   readonly ok: boolean
@@ -31,7 +32,7 @@ export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProo
   const { node, sql, inventory, facts, timeoutMs, problems, signal } = archive
   if (inventory.archive === undefined) return null
   const startedAt = performance.now()
-  const segment = (await sql.value('SELECT pg_walfile_name(pg_switch_wal())')) ?? ''
+  const segment = await switchWal(sql)
   const failed = (detail: string): ArchiveProof => {
     problems.push(
       problemOf(

@@ -5,6 +5,7 @@ import { pending, type Step, type StepContext, satisfied, unknownUntil } from '.
 import { countRows } from '../node/count-rows.ts'
 import { stateVariableScript } from '../node/node.ts'
 import { sqlEndpointOf } from '../node/survey.ts'
+import { switchWal } from '../node/switch-wal.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import { emptyRestore } from './ensure-restore-directory.ts'
 import { ask, awaitState, look } from './look.ts'
@@ -36,14 +37,14 @@ export function noteRowsOfPrimary(restore: Restore, primary: NodeName, notes: Dr
     apply: async (ctx) => {
       const { facts, sql } = await ask(ctx)
       notes.before = await countRows(ctx.node, sqlEndpointOf(ctx.node, facts))
-      const segment = await sql.value('SELECT pg_walfile_name(pg_switch_wal())')
+      const segment = await switchWal(sql)
       const wal = `${restore.archive.dir}/${restore.choice.systemIdentifier}/wal`
       const script = 'for file in "$1/$2" "$1/$2".*; do [ -f "$file" ] && echo there; done; :'
       await awaitState(
         ctx,
         `segment ${segment} reaches the archive`,
         async () => {
-          const command = shellScript(`look for ${segment}`, script, [wal, segment ?? ''])
+          const command = shellScript(`look for ${segment}`, script, [wal, segment])
           return (await ctx.on(archiveHost).output(command)).includes('there') ? true : undefined
         },
         { everyMs: 100 },
