@@ -8,7 +8,13 @@ import {
 import { compareLsn, lsnToBytes } from '../postgres/lsn.ts'
 import { parseTimelineHistory, type TimelineHistory } from '../postgres/timeline-history.ts'
 import { isOnLine, type WalChain, walChain } from '../postgres/wal-chain.ts'
-import { segmentNumber, walFileNameOf } from '../postgres/wal-file.ts'
+import {
+  nextWalFileName,
+  segmentNumber,
+  walFileName,
+  walFileNameOf,
+  walFileStart,
+} from '../postgres/wal-file.ts'
 
 /** One folder below `backup/`, as it was found. */
 export interface FoundBackup {
@@ -47,6 +53,8 @@ export interface BackupCatalog {
   readonly incoming: readonly IncomingBackup[]
   /** Complete segments, without suffixes. */
   readonly segments: ReadonlySet<string>
+  /** Names, without `.partial`, of segments that are there in part only: WAL is being streamed into them, or their timeline was left. */
+  readonly partials: ReadonlySet<string>
   /** Texts of the history files, by timeline. */
   readonly histories: ReadonlyMap<number, string>
 }
@@ -174,8 +182,10 @@ export function chainFrom(
   backup: BackupMetadata,
   history: TimelineHistory,
 ): WalChain {
+  const { segments: archived } = catalog
   return walChain({
-    segments: new Set([...catalog.segments, ...walOf(backup)]),
+    segments: new Set([...archived, ...walOf(backup)]),
+    archived,
     history,
     from: backup.startLsn,
     fromTimeline: backup.timeline,
@@ -183,12 +193,29 @@ export function chainFrom(
   })
 }
 
-/** By the end of the backup; equal ones by name. */
+/**
+ * The segment that is being streamed, where a recovery along this line that has read all complete ones comes to it next. It is handed out
+ * under its full name only while there is no newer timeline.
+ */
+export function streamedAfter(
+  catalog: BackupCatalog,
+  backup: BackupMetadata,
+  history: TimelineHistory,
+  last: string | null,
+): string | null {
+  if (timelinesOf(catalog).at(-1) !== history.timeline) return null
+  const size = backup.walSegmentSizeBytes
+  const begin = last === null ? backup.startLsn : walFileStart(nextWalFileName(last, size), size)
+  const next = walFileName(history.timeline, begin, size)
+  return catalog.partials.has(next) ? next : null
+}
+
 /** The order in which they were taken: after a restore into the past an LSN says nothing of it. */
 export function byFinish(a: BackupMetadata, b: BackupMetadata): number {
   return Date.parse(a.finishedAt) - Date.parse(b.finishedAt) || (a.id < b.id ? -1 : 1)
 }
 
+/** By the end of the backup; equal ones by name. */
 export function byStop(a: BackupMetadata, b: BackupMetadata): number {
   return compareLsn(a.stopLsn, b.stopLsn) || (a.id < b.id ? -1 : 1)
 }

@@ -3,6 +3,7 @@ import type { BackupMetadata } from '../postgres/backup-metadata.ts'
 import { bytesToLsn, compareLsn, type Lsn, lsnToBytes } from '../postgres/lsn.ts'
 import { describeTarget, type RecoveryTarget } from '../postgres/recovery-target.ts'
 import type { TimelineHistory } from '../postgres/timeline-history.ts'
+import type { WalChain } from '../postgres/wal-chain.ts'
 import { walFileStart } from '../postgres/wal-file.ts'
 import {
   type BackupCatalog,
@@ -12,6 +13,7 @@ import {
   historyOf,
   isBackupOn,
   judgeBackups,
+  streamedAfter,
   timelinesOf,
 } from './backup-catalog.ts'
 import { livingTimeline, type PrimaryLine } from './living-line.ts'
@@ -58,8 +60,10 @@ export function chooseBackup(catalog: BackupCatalog, wish: RestoreWish): Restore
   if (onLine.length === 0) throw offLine(history, wanted?.id, otherLines(catalog, good))
   const backup = onLine.filter((one) => endsBefore(one, wish.target)).at(-1)
   if (backup === undefined) throw tooEarly(wish.target, onLine[0] as BackupMetadata)
-  const { last, missing } = chainFrom(catalog, backup, history)
-  refuseShortWal(wish.target, backup, last, missing)
+  const found = chainFrom(catalog, backup, history)
+  const { last } = found
+  const streamed = found.missing.length > 0 ? null : streamedAfter(catalog, backup, history, last)
+  refuseShortWal(wish.target, backup, { ...found, streamed })
   const chain = chainOf(backup.id, catalog)
   return {
     systemIdentifier: catalog.systemIdentifier,
@@ -108,21 +112,22 @@ function endsBefore(backup: BackupMetadata, target: RecoveryTarget): boolean {
   return true
 }
 
-/** A recovery would end at the gap: never silently, and better before anything is copied. */
+/** A recovery would end at the gap, or follow what was abandoned: never silently, and better before anything is copied. */
 function refuseShortWal(
   target: RecoveryTarget,
   backup: BackupMetadata,
-  last: string | null,
-  missing: readonly string[],
+  { last, missing, astray, streamed }: WalChain & { readonly streamed: string | null },
 ): void {
   if (target.kind === 'immediate') return
-  const end = last === null ? backup.stopLsn : endOf(last, backup.walSegmentSizeBytes)
+  const reached = streamed ?? last
+  const end = reached === null ? backup.stopLsn : endOf(reached, backup.walSegmentSizeBytes)
   if (target.kind === 'lsn' && compareLsn(target.lsn, end) > 0) {
     throw new ReplctlError('target-unreachable', `the archive does not reach ${describeTarget(target)}`, {
       detail: `From backup ${backup.id} on its WAL reaches to ${end}${missing.length === 0 ? '' : `; then ${missing[0]} is missing`}.`,
       hint: 'Choose an earlier target, or wait until more WAL is archived.',
     })
   }
+  if (target.kind !== 'lsn' && streamed === null && astray !== null) throw wouldGoAstray(backup, astray)
   if (target.kind === 'latest' && missing.length > 0) {
     throw new ReplctlError(
       'wal-missing',
@@ -133,6 +138,18 @@ function refuseShortWal(
       },
     )
   }
+}
+
+/** PostgreSQL looks for a segment on each timeline of the line. */
+function wouldGoAstray(backup: BackupMetadata, astray: string): ReplctlError {
+  return new ReplctlError(
+    'wal-missing',
+    `WAL of the timeline that followed is missing in place of ${astray}`,
+    {
+      detail: `A recovery from backup ${backup.id} would read ${astray} instead, which was written after its timeline had been left.`,
+      hint: `Once the primary has archived its segment of that number, it goes on: SELECT pg_switch_wal() there. Or restore to what lies before: --to-lsn.`,
+    },
+  )
 }
 
 function endOf(segment: string, size: number): Lsn {

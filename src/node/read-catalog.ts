@@ -1,7 +1,7 @@
 import type { BackupCatalog, BackupRequest, FoundBackup } from '../cluster/backup-catalog.ts'
 import { shellScript } from '../command.ts'
 import { type BackupMetadata, parseBackupCheck, parseBackupMetadata } from '../postgres/backup-metadata.ts'
-import { isHistoryFile, isSegmentFile, parseHistoryFileName } from '../postgres/wal-file.ts'
+import { isHistoryFile, isPartialFile, isSegmentFile, parseHistoryFileName } from '../postgres/wal-file.ts'
 import type { Node } from './node.ts'
 
 /** Everything that can be known without reading a backup's own files; small texts come along. */
@@ -62,7 +62,7 @@ export async function readBackups(
 
 const emptyCatalog = (systemIdentifier: string): BackupCatalog => ({
   systemIdentifier,
-  ...{ backups: [], incoming: [], segments: new Set(), histories: new Map() },
+  ...{ backups: [], incoming: [], segments: new Set(), partials: new Set(), histories: new Map() },
 })
 
 interface Section {
@@ -98,14 +98,15 @@ export function parseCatalogs(output: string): readonly BackupCatalog[] {
 function makeCatalog(systemIdentifier: string, sections: readonly Section[]): BackupCatalog {
   const named = (name: string) => sections.filter((section) => section.name === name)
   const starts = sections.flatMap((section, index) => (section.name === 'backup' ? [index] : []))
-  const wal = (named('wal')[0]?.text ?? '').split('\n')
+  const wal = (named('wal')[0]?.text ?? '').split('\n').map((name) => name.replace(/\.(gz|lz4|zst)$/, ''))
   return {
     systemIdentifier,
     backups: starts.map((start) =>
       makeBackup(sections[start]?.value ?? '', sections.slice(start + 1, start + 4)),
     ),
     incoming: named('incoming').map(({ value, text }) => ({ id: value, request: readRequest(text) })),
-    segments: new Set(wal.map((name) => name.replace(/\.(gz|lz4|zst)$/, '')).filter(isSegmentFile)),
+    segments: new Set(wal.filter(isSegmentFile)),
+    partials: new Set(wal.filter(isPartialFile).map((name) => name.slice(0, 24))),
     histories: new Map(
       named('history')
         .filter((section) => isHistoryFile(section.value))

@@ -5,6 +5,8 @@ import { isSegmentFile, parseWalFileName, segmentNumber, walFileNameOf } from '.
 export interface WalChainWish {
   /** Names of the complete segments that there are, without suffixes. */
   readonly segments: ReadonlySet<string>
+  /** Those of them that a recovery finds in the archive; undefined: all. */
+  readonly archived?: ReadonlySet<string>
   /** The line to follow, with its ancestors. */
   readonly history: TimelineHistory
   /** Where to begin, and on which timeline of that line. */
@@ -19,6 +21,12 @@ export interface WalChain {
   readonly last: string | null
   /** Segments that are missing although later ones are there, or a later timeline begins. */
   readonly missing: readonly string[]
+  /**
+   * A segment that its timeline wrote after it was left, and that PostgreSQL would read in the place of the first one that is not there:
+   * it takes the newest timeline of the line that has a segment of that number. Then the recovery follows what was abandoned. Null: none.
+   * @see src/backend/access/transam/xlogrecovery.c, XLogFileReadAnyTLI (seen on 15)
+   */
+  readonly astray: string | null
 }
 
 /**
@@ -41,10 +49,25 @@ export function walChain(wish: WalChainWish): WalChain {
     const end = segmentNumber(leftAt, size)
     for (; next < end; next += 1n) want(timeline, next)
   }
+  const begin = next
   const newest = newestSegment(segments, history.timeline, size)
   // A line that has only its history file so far ends where the one before was left.
   for (; newest !== null && next <= newest; next += 1n) want(history.timeline, next)
-  return { last, missing }
+  const absent = missing[0] ?? (newest === null ? walFileNameOf(history.timeline, begin, size) : null)
+  return { last, missing, astray: absent === null ? null : abandonedInPlaceOf(absent, last, wish) }
+}
+
+/** What a recovery that comes to a segment which is not there finds of an older timeline of the line; it never goes back to one it has left. */
+function abandonedInPlaceOf(absent: string, last: string | null, wish: WalChainWish): string | null {
+  const { history, fromTimeline, segmentSizeBytes: size, archived = wish.segments } = wish
+  const { timeline } = parseWalFileName(absent)
+  const reached = last === null ? fromTimeline : parseWalFileName(last).timeline
+  const number = numberOf(absent, size)
+  const older = history.switches
+    .map((entry) => entry.timeline)
+    .filter((one) => one >= reached && one < timeline)
+    .map((one) => walFileNameOf(one, number, size))
+  return older.findLast((name) => archived.has(name)) ?? null
 }
 
 /** Number of the newest segment of a timeline; null where it has none. */
@@ -55,7 +78,11 @@ function newestSegment(segments: ReadonlySet<string>, timeline: number, size: nu
     if (isSegmentFile(name) && name.startsWith(prefix) && name > newest) newest = name
   }
   if (newest === '') return null
-  const { log, segment } = parseWalFileName(newest)
+  return numberOf(newest, size)
+}
+
+function numberOf(name: string, size: number): bigint {
+  const { log, segment } = parseWalFileName(name)
   return BigInt(log) * (0x1_0000_0000n / BigInt(size)) + BigInt(segment)
 }
 

@@ -23,7 +23,7 @@ import {
 } from '../steps/require-restore-place.ts'
 import { forgetRestore, type Restore } from '../steps/restore-record.ts'
 import {
-  awaitHistoryArchived,
+  awaitTimelineArchived,
   openToCluster,
   requireNoOtherPrimary,
   settleAsMember,
@@ -128,7 +128,7 @@ export function restoreCluster(input: ClusterInput, wish: DisasterWish): Plan {
     ensureMarkedAsBuilt(name, { isNewPrimary: true }),
     ensureNoFenceMark(name),
     together([name, ...others].map((one) => ensureClusterRecord(one, { primary: name, members: [name] }))),
-    awaitHistoryArchived(name, restore.archive),
+    awaitTimelineArchived(name, restore.archive),
     forgetRestore(
       restore,
       wish.toReclone.map((other) => needsReclone(other, name)),

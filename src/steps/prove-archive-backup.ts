@@ -6,6 +6,7 @@ import { ReplctlError } from '../errors.ts'
 import { followJob } from '../node/follow-job.ts'
 import { type JobState, startJob, stopJob } from '../node/jobs.ts'
 import type { Node } from '../node/node.ts'
+import { surveyNode } from '../node/survey.ts'
 import { parseBackupLabel, parseBackupStop, parseTablespaceMap } from '../postgres/backup-label.ts'
 import { type BackupMetadata, printBackupMetadata } from '../postgres/backup-metadata.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
@@ -13,7 +14,7 @@ import { lastWalFileName } from '../postgres/wal-file.ts'
 import { type ArchiveBackup, backupJob, folderOf, lookAtBackup, saidBy } from './archive-backup.ts'
 import { type BackupPrograms, findBackupPrograms } from './backup-programs.ts'
 import { proveBackupScript } from './backup-scripts.ts'
-import { ask, awaitState } from './look.ts'
+import { ask, awaitState, sqlOf } from './look.ts'
 
 /** Unpacks the backup beside itself and has it checked against its manifest, then hashes what is kept. */
 export function proveArchiveBackup(backup: ArchiveBackup): Step {
@@ -185,7 +186,10 @@ export function publishArchiveBackup(backup: ArchiveBackup): Step {
       return isProved ? pending('it is not listed yet') : unknownUntil('the backup is verified')
     },
     apply: async (ctx) => {
-      const metadata = await readProof(ctx.node, backup)
+      const proved = await readProof(ctx.node, backup)
+      const clocks = await readClocks(ctx, backup)
+      const finishedAt = endOnClocks(Date.parse(proved.finishedAt), clocks)
+      const metadata = { ...proved, finishedAt: new Date(finishedAt).toISOString() }
       await ctx.node.output(
         shellScript('publish the backup', publishScript, [folderOf(backup), backup.id], {
           stdin: printBackupMetadata(metadata),
@@ -193,6 +197,38 @@ export function publishArchiveBackup(backup: ArchiveBackup): Step {
       )
     },
   }
+}
+
+interface Clocks {
+  readonly archiveMs: number
+  /** Of the servers, asked after the archive host. */
+  readonly serversMs: readonly number[]
+}
+
+/** The clocks of the archive host, of the server that was copied, and of the primary; a server that does not answer has none. */
+async function readClocks(ctx: StepContext, backup: ArchiveBackup): Promise<Clocks> {
+  const script = `
+now=$(date +%s%3N)
+case $now in *N*|*[!0-9]*) now=$(date +%s)000 ;; esac
+echo "$now"
+`
+  const archiveMs = Number((await ctx.node.output(shellScript('read the clock', script, []))).trim())
+  const serversMs: number[] = []
+  for (const name of new Set([backup.source.name, ...(backup.primary === null ? [] : [backup.primary])])) {
+    const facts = await surveyNode(ctx.on(name))
+    if (facts.instance === null) continue
+    const sql = await sqlOf(ctx, facts)
+    serversMs.push(Number(await sql.value('SELECT ceil(extract(epoch FROM clock_timestamp()) * 1000)::text')))
+  }
+  return { archiveMs, serversMs }
+}
+
+/**
+ * When a backup ended, in milliseconds. The moment was noted by the archive host's clock, but a target to restore to is a time of
+ * the primary's: where a server's clock is ahead, its time of that moment is later, and only targets after that can be reached.
+ */
+export function endOnClocks(takenMs: number, { archiveMs, serversMs }: Clocks): number {
+  return takenMs + Math.max(0, ...serversMs.map((serverMs) => serverMs - archiveMs))
 }
 
 function proofFailed(backup: ArchiveBackup, job: JobState): ReplctlError {

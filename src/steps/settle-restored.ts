@@ -7,7 +7,8 @@ import { readTextFile, writeTextFile } from '../node/files.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
 import { surveyNode } from '../node/survey.ts'
 import { memberAutoConf, standaloneAutoConf } from '../postgres/recovery-files.ts'
-import { historyFileName } from '../postgres/wal-file.ts'
+import { parseTimelineHistory } from '../postgres/timeline-history.ts'
+import { defaultWalSegmentSizeBytes, historyFileName, walFileName } from '../postgres/wal-file.ts'
 import { stopInstance } from './fence-instance.ts'
 import { ask, awaitState, look, sqlOf } from './look.ts'
 import { recoveryHbaFile, recoverySocketOf } from './recover-instance.ts'
@@ -167,27 +168,77 @@ export function openToCluster(restore: Restore): Step {
   }
 }
 
-/** Without its history file in the archive, no later recovery could follow the new timeline. */
-export function awaitHistoryArchived(node: NodeName, archive: ArchiveSettings): Step {
-  const isThere = async (ctx: StepContext) => {
-    const { facts } = await ask(ctx)
-    const name = historyFileName(facts.instance?.timeline ?? 1)
-    const path = `${archive.dir}/${facts.instance?.systemIdentifier}/wal/${name}`
-    const command = shellScript(`look for ${name}`, '[ -s "$1" ] && echo there; :', [path])
-    return { name, is: (await ctx.on(archiveHost).output(command)).trim() === 'there' }
+/** The files of the archive by which a later recovery finds its way onto a new timeline. */
+interface NewTimeline {
+  readonly history: string
+  /** Its first segment, which is whole, or being streamed. */
+  readonly segment: string | null
+  readonly hasHistory: boolean
+  readonly hasSegment: boolean
+}
+
+async function lookForTimeline(ctx: StepContext, archive: ArchiveSettings): Promise<NewTimeline> {
+  const { facts } = await ask(ctx)
+  const timeline = facts.instance?.timeline ?? 1
+  const size = Number(facts.instance?.settings.wal_segment_size?.value ?? defaultWalSegmentSizeBytes)
+  const begin = parseTimelineHistory(facts.instance?.history ?? '', timeline).switches.at(-1)?.leftAt
+  const history = historyFileName(timeline)
+  const segment = begin === undefined ? null : walFileName(timeline, begin, size)
+  const script = `
+cd "$1" 2>/dev/null || exit 0
+[ ! -s "$2" ] || echo history
+for file in "$3" "$3".*; do if [ -f "$file" ]; then echo segment; break; fi; done
+:
+`
+  const wal = `${archive.dir}/${facts.instance?.systemIdentifier}/wal`
+  const command = shellScript(`look for ${history} and ${segment}`, script, [wal, history, segment ?? ''])
+  const told = (await ctx.on(archiveHost).output(command)).split('\n')
+  return {
+    ...{ history, segment, hasHistory: told.includes('history') },
+    hasSegment: segment === null || told.includes('segment'),
   }
+}
+
+/**
+ * Without its history file in the archive, no later recovery could follow the new timeline. Without its first segment it would
+ * follow the one that was left, where that one's of the same number is there: PostgreSQL looks for a segment on each timeline.
+ */
+export function awaitTimelineArchived(node: NodeName, archive: ArchiveSettings): Step {
   return {
     title: 'have the new timeline in the archive',
     node,
     check: async (ctx) => {
       if ((await look(ctx)).instance === null) return unknownUntil('PostgreSQL is started')
-      const { name, is } = await isThere(ctx)
-      return is ? satisfied(`${name} is there`) : pending(`${name} is not there yet`)
+      const { history, segment, hasHistory, hasSegment } = await lookForTimeline(ctx, archive)
+      if (!hasHistory) return pending(`${history} is not there yet`)
+      return hasSegment ? satisfied(`${history} is there`) : pending(`${segment} is not there yet`)
     },
     apply: async (ctx) => {
       await awaitState(ctx, `the history of the new timeline reaches the archive`, async () =>
-        (await isThere(ctx)).is ? true : undefined,
+        (await lookForTimeline(ctx, archive)).hasHistory ? true : undefined,
       )
+      if ((await lookForTimeline(ctx, archive)).hasSegment) return
+      const { sql } = await ask(ctx)
+      await sql.execute('SELECT pg_switch_wal()')
+      try {
+        await awaitState(ctx, `the first segment of the new timeline reaches the archive`, async () =>
+          (await lookForTimeline(ctx, archive)).hasSegment ? true : undefined,
+        )
+      } catch (thrown) {
+        if (!(thrown instanceof ReplctlError) || thrown.code !== 'timeout') throw thrown
+        ctx.warn(notArchived(node, (await lookForTimeline(ctx, archive)).segment ?? ''))
+      }
     },
+    // The history file is there, or apply had thrown; a segment that is late was told as a warning.
+    verify: async () => undefined,
   }
+}
+
+function notArchived(node: NodeName, segment: string): ReplctlError {
+  return new ReplctlError('archive-gap', `${segment} has not reached the archive yet`, {
+    detail:
+      'It is the first segment of the new timeline: until it is there, no restore onto this timeline is possible.',
+    hint: '"replctl archive status" shows what holds archiving up; then take a backup: replctl backup',
+    node,
+  })
 }

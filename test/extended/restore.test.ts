@@ -35,6 +35,10 @@ describeOnHosts('restore', () => {
     await run("CREATE TABLESPACE fast LOCATION '/data/fast'")
     await run('CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS n')
     await setUp(['add-standby', 'pg2'])
+    await shell(
+      'pg2',
+      `sed -i "1i recovery_end_command = 'touch /tmp/moved-the-address'\nrecovery_target_name = 'nowhere'" ${dataDir}/postgresql.conf`,
+    )
     targets.before = String(await value('SELECT now()::text'))
     await succeed(['backup'])
     const identifier = await value('SELECT system_identifier::text FROM pg_control_system()')
@@ -103,6 +107,9 @@ describeOnHosts('restore', () => {
       expect(done.json.result.reached_lsn).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/)
       const server = beside('pg2', dir, port)
       expect([target, await server.sqlValue('SELECT count(*) FROM t')]).toEqual([target, rows])
+      // The copy's own settings of the same kind count for nothing, and its subscriptions rest.
+      expect(await server.sqlValue("SELECT current_setting('max_logical_replication_workers')")).toBe('0')
+      expect(await shell('pg2', 'ls /tmp')).not.toContain('moved-the-address')
       // Its own, writable, archiving nowhere, and its tablespace below its own directory.
       expect(await server.sqlValue("SELECT current_setting('archive_mode')")).toBe('off')
       expect(
@@ -257,7 +264,13 @@ describeOnHosts('restore', () => {
     const full = await restore('pg1', '--to-name', 'before the migration')
     expect([full.exitCode, ...codes(full.json)]).toEqual([3, 'tablespace-unmapped'])
     const planned = await restore('pg2', '--to-name', 'before the migration', '--dry-run')
+    // The last journal that stands there while it runs, for later.
+    const keepJournal = `cd ~/.replctl/shop && n=0
+while [ $n -lt 6000 ] && [ ! -e /tmp/restored ]; do cp journal /tmp/journal.new 2>/dev/null && mv /tmp/journal.new /tmp/journal; n=$((n + 1)); sleep 0.1; done`
+    const keeping = shell('pg2', keepJournal)
     const done = await restore('pg2', '--to-name', 'before the migration')
+    await shell('pg2', 'touch /tmp/restored')
+    await keeping
     expect([done.exitCode, codes(done.json)]).toEqual([0, []])
     expect(done.json.result.steps.map((step: { title: string }) => step.title)).toEqual(
       planned.json.result.steps.map((step: { title: string }) => step.title),
@@ -266,12 +279,28 @@ describeOnHosts('restore', () => {
     const pg2 = cluster.server('pg2')
     expect(await pg2.sqlValue('SELECT count(*) FROM t')).toBe(4000)
     expect(await pg2.sqlValue("SELECT current_setting('archive_mode')")).toBe('on')
+    const isSet = (name: string) => pg2.sqlValue(`SELECT current_setting('${name}')`)
+    expect([await isSet('log_destination'), await isSet('work_mem')]).toEqual(['csvlog', '7MB'])
+    expect(await isSet('max_logical_replication_workers')).toBe('4')
+    expect(await shell('pg2', 'ls /tmp')).not.toContain('moved-the-address')
     // P-54: a link pg_wal stays one; the mode of the directory is the server's.
     expect(await shell('pg2', `readlink ${dataDir}/pg_wal; stat -c %a ${dataDir}`)).toBe('/data/wal\n700')
-    expect(await isThere('backup1', `${folder}/wal/00000002.history`)).toBe(true)
+    // Its first segment too: else a later restore would follow what was abandoned.
+    const ofTwo = (await shell('backup1', `ls ${folder}/wal`))
+      .split('\n')
+      .filter((name) => /^0{7}2/.test(name))
+    expect([ofTwo.includes('00000002.history'), ofTwo.length > 1]).toEqual([true, true])
     const status = await replctl(['status', '--json'])
     expect([status.json.result.primary, status.json.result.timeline]).toEqual(['pg2', 2])
     expect((await replctl(['verify', '--json'])).json.result.archive).toMatchObject({ ok: true })
+    // A run that was killed between its last step and the end of its journal: nothing is left to do but that.
+    await shell('pg2', 'cd ~/.replctl/shop && rm -f ended* && cp /tmp/journal journal')
+    const resumed = await replctl(['resume', '--json'])
+    expect([resumed.exitCode, ...codes(resumed.json)]).toEqual([0])
+    expect(resumed.json.result).toMatchObject({ node: 'pg2', timeline: 2, steps: [] })
+    expect(await shell('pg2', 'test ! -e ~/.replctl/shop/journal && echo gone')).toBe('gone')
+    const nothing = await replctl(['resume', '--json'])
+    expect([nothing.exitCode, ...codes(nothing.json)]).toEqual([3, 'nothing-to-resume'])
     const again = await restore('pg2')
     expect([again.exitCode, ...codes(again.json)]).toEqual([3, 'primary-alive'])
     // The new line is the one that is followed from now on, and the old end is still reachable by name.

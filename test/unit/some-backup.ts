@@ -49,6 +49,7 @@ export function someCatalog(
     backups: backups.map((one) => ('format' in one ? foundBackup(one) : one)),
     incoming: [],
     segments: new Set(segments(1, 1, 9)),
+    partials: new Set(),
     histories: new Map(),
     ...part,
   }

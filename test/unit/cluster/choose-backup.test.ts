@@ -157,6 +157,34 @@ describe('the choice of a backup to restore', () => {
     expect(choose(someCatalog([early]), { toLsn: '0/A000000' }).backup.id).toBe(early.id)
   })
 
+  it('mode stream: an LSN in the segment under way can be reached, as long as there is no newer timeline', () => {
+    const partials = new Set(segments(1, 10, 10))
+    const streamed = someCatalog([early], { partials })
+    expect(choose(streamed, { toLsn: '0/A000100' }).backup.id).toBe(early.id)
+    expect(codeOf(() => choose(streamed, { toLsn: '0/B000001' }))).toBe('target-unreachable')
+    const gap = someCatalog([early], { partials: new Set(segments(1, 11, 11)) })
+    expect(codeOf(() => choose(gap, { toLsn: '0/A000100' }))).toBe('target-unreachable')
+    const left = someCatalog([early], { ...forked, partials })
+    expect(codeOf(() => choose(left, { toLsn: '0/A000100' }, { timeline: 1 }))).toBe('target-unreachable')
+    const next = { ...forked, segments: new Set(segments(1, 1, 6)), partials: new Set(segments(2, 7, 7)) }
+    expect(choose(someCatalog([early], next), { toLsn: '0/7000200' })).toMatchObject({ timeline: 2 })
+  })
+
+  it('K15: a line of which only the history file is there is not recovered through what was abandoned', () => {
+    const bare = { ...forked, segments: new Set(segments(1, 1, 9)) }
+    const told = () => choose(someCatalog([early], bare))
+    expect(codeOf(told)).toBe('wal-missing')
+    expect(told).toThrow(new RegExp(segments(1, 7, 7)[0] ?? ''))
+    expect(codeOf(() => choose(someCatalog([early], bare), { toTime: '2026-11-26 09:00:00Z' }))).toBe(
+      'wal-missing',
+    )
+    expect(choose(someCatalog([early], bare), { toLsn: '0/6FFFFFF' }).timeline).toBe(2)
+    expect(choose(someCatalog([early], bare), { toImmediate: true }).timeline).toBe(2)
+    // Where the old primary had not gone on, the archive just ends there; what is streamed counts.
+    expect(choose(someCatalog([early], { ...bare, segments: new Set(segments(1, 1, 6)) })).timeline).toBe(2)
+    expect(choose(someCatalog([early], { ...bare, partials: new Set(segments(2, 7, 7)) })).timeline).toBe(2)
+  })
+
   it('a timeline without its history file is not guessed', () => {
     const catalog = someCatalog([early], { ...forked, histories: new Map() })
     expect(codeOf(() => choose(catalog))).toBe('wrong-timeline')

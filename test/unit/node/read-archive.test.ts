@@ -133,7 +133,7 @@ describe('what is wrong is named', () => {
     expect(told).toEqual(['wrong-timeline: the archive knows timeline 2, and the primary is on 1'])
     expect(verdict.problems[0]?.severity).toBe('warning')
     expect([verdict.restorableFrom, verdict.restorableTo]).toEqual([nameOf(1, 1), nameOf(1, 4)])
-    await rm(join(wal, nameOf(1, 3) + '.gz'))
+    await rm(join(wal, `${nameOf(1, 3)}.gz`))
     expect((await check({ expected: leading })).told).toContain(
       `archive-gap: ${nameOf(1, 3)} is missing from the archive`,
     )

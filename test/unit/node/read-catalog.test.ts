@@ -59,6 +59,7 @@ describe('the catalog as the archive host prints it', () => {
   it('counts complete segments only, whatever their suffix', () => {
     expect([...(first?.segments ?? [])]).toEqual(['000000010000000000000001', '000000010000000000000002'])
     expect(first?.histories.get(2)).toContain('0/5000148')
+    expect([...(first?.partials ?? [])]).toEqual(['000000010000000000000003'])
   })
 
   it('knows what is being taken', () => {

@@ -15,22 +15,22 @@ const chain = (names: readonly string[], history: string, timeline: number, from
 
 describe('the chain of WAL in an archive', () => {
   it('reaches to the newest segment', () => {
-    expect(chain(segments(1, 1, 9), '', 1)).toEqual({ last: segments(1, 9, 9)[0], missing: [] })
+    expect(chain(segments(1, 1, 9), '', 1)).toMatchObject({ last: segments(1, 9, 9)[0], missing: [] })
   })
 
   it('ends before a gap, and names what is missing', () => {
     const names = [...segments(1, 1, 4), ...segments(1, 6, 9)]
-    expect(chain(names, '', 1)).toEqual({ last: segments(1, 4, 4)[0], missing: segments(1, 5, 5) })
+    expect(chain(names, '', 1)).toMatchObject({ last: segments(1, 4, 4)[0], missing: segments(1, 5, 5) })
   })
 
   it('does not need what lies before its start', () => {
     expect(chain(segments(1, 2, 3), '', 1).missing).toEqual([])
-    expect(chain(segments(1, 3, 3), '', 1)).toEqual({ last: null, missing: segments(1, 2, 2) })
+    expect(chain(segments(1, 3, 3), '', 1)).toMatchObject({ last: null, missing: segments(1, 2, 2) })
   })
 
   it('goes over to the next timeline in the segment in which the old one was left', () => {
     const names = [...segments(1, 1, 4), ...segments(2, 5, 7)]
-    expect(chain(names, '1\t0/5000148\tno recovery target specified\n', 2)).toEqual({
+    expect(chain(names, '1\t0/5000148\tno recovery target specified\n', 2)).toMatchObject({
       last: segments(2, 7, 7)[0],
       missing: [],
     })
@@ -40,21 +40,39 @@ describe('the chain of WAL in an archive', () => {
 
   it('misses the end of a timeline that never reached the archive', () => {
     const names = [...segments(1, 1, 3), ...segments(2, 5, 5)]
-    expect(chain(names, '1\t0/5000148\tx\n', 2)).toEqual({
+    expect(chain(names, '1\t0/5000148\tx\n', 2)).toMatchObject({
       last: segments(1, 3, 3)[0],
       missing: segments(1, 4, 4),
     })
   })
 
   it('ends where a timeline was left of which nothing else is there yet', () => {
-    expect(chain(segments(1, 1, 4), '1\t0/5000000\tx\n', 2)).toEqual({
+    expect(chain(segments(1, 1, 4), '1\t0/5000000\tx\n', 2)).toMatchObject({
       last: segments(1, 4, 4)[0],
       missing: [],
     })
   })
 
+  it('K15: tells of what was abandoned and would be read in the place of what is not there', () => {
+    const fork = '1\t0/5000148\tno recovery target specified\n'
+    const astrayOf = (...args: Parameters<typeof chain>) => chain(...args).astray
+    // Timeline 2 has only its history file, and the old primary had gone on.
+    expect(astrayOf(segments(1, 1, 9), fork, 2)).toBe(segments(1, 5, 5)[0])
+    expect(astrayOf(segments(1, 1, 4), fork, 2)).toBeNull()
+    // Its first segment is missing, later ones are there.
+    expect(astrayOf([...segments(1, 1, 9), ...segments(2, 6, 8)], fork, 2)).toBe(segments(1, 5, 5)[0])
+    // Behind its first one nothing leads back.
+    expect(astrayOf([...segments(1, 1, 9), ...segments(2, 5, 6)], fork, 2)).toBeNull()
+    expect(astrayOf([...segments(1, 1, 9), ...segments(2, 5, 5), ...segments(2, 7, 7)], fork, 2)).toBeNull()
+    // Of three the middle one is what is found.
+    const twice = `${fork}2\t0/7000148\tx\n`
+    expect(astrayOf([...segments(1, 1, 4), ...segments(2, 5, 9)], twice, 3)).toBe(segments(2, 7, 7)[0])
+    // A segment missing in the middle of a timeline is an end, and no way elsewhere.
+    expect(astrayOf([...segments(1, 1, 2), ...segments(1, 4, 9)], fork, 2)).toBeNull()
+  })
+
   it('has nothing where there is nothing', () => {
-    expect(chain([], '', 1)).toEqual({ last: null, missing: [] })
+    expect(chain([], '', 1)).toMatchObject({ last: null, missing: [] })
   })
 
   it('a backup is on a line if it ended before its timeline was left', () => {
