@@ -14,7 +14,9 @@ import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
 import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.ts'
 import { fetchBackup } from '../steps/fetch-backup.ts'
+import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import { recoverInstance } from '../steps/recover-instance.ts'
+import { ensureArchiveSlot } from '../steps/replication-slots.ts'
 import { requireFreePort } from '../steps/require-environment.ts'
 import {
   requireRestorePrograms,
@@ -128,6 +130,8 @@ export function restoreCluster(input: ClusterInput, wish: DisasterWish): Plan {
     ensureMarkedAsBuilt(name, { isNewPrimary: true }),
     ensureNoFenceMark(name),
     together([name, ...others].map((one) => ensureClusterRecord(one, { primary: name, members: [name] }))),
+    ...ensureArchiveSlot(name, input.inventory),
+    ...followWithArchive(input.inventory, name),
     awaitTimelineArchived(name, restore.archive),
     forgetRestore(
       restore,

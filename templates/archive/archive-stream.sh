@@ -151,14 +151,31 @@ drop_left_slots() {
   done 8<stream.standbys
 }
 
-# What the archive has of a timeline beyond the point where the new primary left it is nobody's WAL any more. It is moved
-# aside, the newest first, until the primary can go on from what is left; it may hold transactions that were lost. A server on
-# no newer timeline is not believed: it may be an old primary.
+# What the archive has of a timeline beyond the point where the new primary left it is no longer the cluster's. It is taken out of
+# pg_receivewal's way, the newest first, until the primary can go on from what is left. Whole segments stay in the archive, for
+# that line may be restored yet: after a restore into the past it is all that was written since. A server on no newer timeline is not
+# believed: it may be an old primary.
 move_diverged() {
   find_end
   file_timeline=${last_file%"${last_file#????????}"}
   [ -n "$last_file" ] && [ "$timeline" -gt $((0x$file_timeline)) ] || return
-  move_aside "$last_file"
+  case $last_file in
+  *.partial) move_aside "$last_file" ;;
+  *) pack "$last_file" || move_aside "$last_file" ;;
+  esac
+}
+
+# pg_receivewal of no version knows this suffix; everybody else who reads the archive does.
+pack() {
+  command -v zstd >/dev/null 2>&1 || return
+  rm -f "$wal"/.*.packing
+  packing=$wal/.$1.packing
+  if zstd -q -1 "$wal/$1" -o "$packing" && { sync "$packing" 2>/dev/null || sync; } && mv -f "$packing" "$wal/$1.zst"; then
+    { sync "$wal" 2>/dev/null || sync; } && rm -f "$wal/$1" && say "packed $1: its timeline was left"
+  else
+    rm -f "$packing"
+    return 1
+  fi
 }
 
 move_aside() {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
+import { PostgresServer } from '../kit/postgres-server.ts'
 
 const archiveDir = '/archive'
 const slow = { timeoutMs: 120_000 }
@@ -205,5 +206,40 @@ describeOnHosts('a cluster whose WAL is streamed to an archive that confirms com
     expect(timelines.filter((one: number) => one !== 2)).toEqual([1, 3])
     expect(checked.json.result.restorable_from).toMatch(/^00000001/)
     expect((await status()).exitCode).toBe(0)
+  })
+
+  it('K15: after a restore into the past the timeline that was left can still be restored to its last segment', async () => {
+    const pg1 = cluster.server('pg1')
+    await cluster.succeed(['backup'], slow)
+    await pg1.sql("SELECT pg_create_restore_point('before the mistake')")
+    const rows = Number(await pg1.sqlValue('SELECT count(*) FROM confirmed'))
+    for (let n = 0; n < 3; n += 1) {
+      await pg1.sql('INSERT INTO confirmed SELECT generate_series(1, 100)')
+      await pg1.sql('SELECT pg_switch_wal()')
+    }
+    await awaitNoLag()
+    const isWhole = (name: string) => /^[0-9A-F]{24}$/.test(name)
+    const before = (await files()).filter(isWhole)
+    for (const node of ['pg1', 'pg2']) await cluster.server(node).kill9()
+    await hosts.exec('pg1', 'rm -rf ~/15/shop', { user: 'postgres' })
+    const patience = { timeoutMs: 280_000 }
+    await cluster.succeed(['restore', 'pg1', '--to-name', 'before the mistake'], patience)
+    expect(Number(await pg1.sqlValue('SELECT count(*) FROM confirmed'))).toBe(rows)
+    expect(await slots('pg1')).toBe('shop_archive')
+    await pg1.sql('INSERT INTO confirmed VALUES (1)')
+    await awaitNoLag()
+    // Every segment that was whole is still there, under its name or packed.
+    const after = new Set((await files()).map((name) => name.replace('.zst', '')).filter(isWhole))
+    expect(before.filter((name) => !after.has(name))).toEqual([])
+    expect((await files()).some((name) => /^00000003.{16}[.]zst$/.test(name))).toBe(true)
+    const aside = async (dir: string, port: number, ...args: string[]) => {
+      await cluster.succeed(['restore', 'pg1', '--data-dir', dir, '--port', String(port), ...args], patience)
+      const server = new PostgresServer(hosts, 'pg1', { dataDir: dir, port })
+      const found = Number(await server.sqlValue('SELECT count(*) FROM confirmed'))
+      await server.stop('immediate')
+      return found
+    }
+    expect(await aside('/var/lib/postgresql/left', 5501, '--timeline', '3')).toBe(rows + 300)
+    expect(await aside('/var/lib/postgresql/now', 5502)).toBe(rows + 1)
   })
 })
