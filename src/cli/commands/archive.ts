@@ -5,7 +5,7 @@ export const archiveCheck: CommandSpec = {
   args: [],
   summary: 'is every WAL segment in the archive, whole, and restorable',
   description: `Reads the archive on its own host: names, sizes and the header of every segment (of compressed ones: of the newest 1000),
-history files, and what the primary says it has archived. Told are gaps on the way to the newest timeline, empty, damaged
+history files, and what the primary says it has archived. Told are gaps on the way to the primary's timeline, empty, damaged
 and foreign segments, two copies that differ, and what killed pushes left. --deep unpacks every segment to its end.
 
 Exit code 9 when anything is missing or damaged.`,

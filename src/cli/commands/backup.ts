@@ -60,7 +60,10 @@ incremental one builds on. --keep-days D keeps every moment of the last D days r
 removed on every timeline up to the first segment that a kept backup needs; history files stay.`,
   examples: ['replctl backup expire --keep-full 2 --dry-run', 'replctl backup expire --keep-days 14'],
   options: [
-    { flags: '--keep-full <n>', summary: 'keep the newest N full backups, and what builds on them' },
+    {
+      flags: '--keep-full <n>',
+      summary: 'keep the newest N full backups of the cluster’s timeline, and what builds on them',
+    },
     { flags: '--keep-days <d>', summary: 'keep what it takes to restore any moment of the last D days' },
   ],
   load: () => import('../runs/backup-expire.ts'),

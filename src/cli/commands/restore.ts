@@ -12,7 +12,7 @@ export const restore: CommandSpec = {
   description: `The backup goes from the archive host straight to the node and is compared with its manifest there. The instance then
 recovers alone (no network, no archiving), pauses at the target, is looked at, and is opened only if the target was reached; where
 that cannot be, it is not opened and the copy is removed. The line of timelines that recovery follows is chosen outright: the
-archive's newest, unless --timeline says otherwise.
+primary's (where none answers, the archive's newest), unless --timeline or --backup says otherwise.
 
 Without --data-dir: disaster recovery, into the node's own, empty data directory. Refused while a primary answers, or while one may
 live on a host that cannot be reached (fence.command, or --allow-split-brain where you know that it is off). The node becomes the
@@ -39,7 +39,10 @@ is one), its rows counted and compared with the primary's, removed again. For a 
     { flags: '--to-xid <xid>', summary: 'up to this transaction, included' },
     { flags: '--to-immediate', summary: 'to the end of the backup, no further' },
     { flags: '--latest', summary: 'as far as the archive reaches (the default)' },
-    { flags: '--timeline <n>', summary: 'the timeline to follow (default: the newest in the archive)' },
+    {
+      flags: '--timeline <n>',
+      summary: 'the timeline to follow (default: the primary’s, else the newest in the archive)',
+    },
     { flags: '--data-dir <dir>', summary: 'restore beside the cluster, into this empty directory' },
     { flags: '--port <port>', summary: 'its port, with --data-dir (default: a free one)' },
     {
