@@ -32,12 +32,15 @@ describeOnHosts('restore', () => {
     })
     for (const host of ['pg1', 'pg2']) await shell(host, 'install -d -o postgres -m 700 /data/fast', 'root')
     await setUp(['init', 'primary'])
+    // As an operator may leave them: they come back in the end.
+    await run("ALTER SYSTEM SET log_destination = 'csvlog'")
+    await run("ALTER SYSTEM SET work_mem = '7MB'")
     await run("CREATE TABLESPACE fast LOCATION '/data/fast'")
     await run('CREATE TABLE t TABLESPACE fast AS SELECT generate_series(1, 1000) AS n')
     await setUp(['add-standby', 'pg2'])
     await shell(
       'pg2',
-      `sed -i "1i recovery_end_command = 'touch /tmp/moved-the-address'\nrecovery_target_name = 'nowhere'" ${dataDir}/postgresql.conf`,
+      `sed -i "1i recovery_end_command = 'touch /tmp/moved-the-address'\\nrecovery_target_name = 'nowhere'" ${dataDir}/postgresql.conf`,
     )
     targets.before = String(await value('SELECT now()::text'))
     await succeed(['backup'])
