@@ -4,7 +4,7 @@ import { bytesToLsn, compareLsn, type Lsn, lsnToBytes } from '../postgres/lsn.ts
 import { describeTarget, type RecoveryTarget } from '../postgres/recovery-target.ts'
 import type { TimelineHistory } from '../postgres/timeline-history.ts'
 import type { WalChain } from '../postgres/wal-chain.ts'
-import { walFileStart } from '../postgres/wal-file.ts'
+import { parseWalFileName, walFileStart } from '../postgres/wal-file.ts'
 import {
   type BackupCatalog,
   byStop,
@@ -147,7 +147,7 @@ function wouldGoAstray(backup: BackupMetadata, astray: string): ReplctlError {
     `WAL of the timeline that followed is missing in place of ${astray}`,
     {
       detail: `A recovery from backup ${backup.id} would read ${astray} instead, which was written after its timeline had been left.`,
-      hint: `Once the primary has archived its segment of that number, it goes on: SELECT pg_switch_wal() there. Or restore to what lies before: --to-lsn.`,
+      hint: `Once the primary has archived its segment of that number, it goes on: SELECT pg_switch_wal() there. Else restore to what lies before (--to-lsn), or along the timeline that was left: --timeline ${parseWalFileName(astray).timeline}.`,
     },
   )
 }
