@@ -297,7 +297,8 @@ while [ $n -lt 6000 ] && [ ! -e /tmp/restored ]; do cp journal /tmp/journal.new 
     expect([status.json.result.primary, status.json.result.timeline]).toEqual(['pg2', 2])
     expect((await replctl(['verify', '--json'])).json.result.archive).toMatchObject({ ok: true })
     // A run that was killed between its last step and the end of its journal: nothing is left to do but that.
-    await shell('pg2', 'cd ~/.replctl/shop && rm -f ended* && cp /tmp/journal journal')
+    for (const host of ['pg1', 'pg2']) await shell(host, 'rm -f ~/.replctl/shop/ended')
+    await shell('pg2', 'cp /tmp/journal ~/.replctl/shop/journal')
     const resumed = await replctl(['resume', '--json'])
     expect([resumed.exitCode, ...codes(resumed.json)]).toEqual([0])
     expect(resumed.json.result).toMatchObject({ node: 'pg2', timeline: 2, steps: [] })
