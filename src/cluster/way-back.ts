@@ -31,7 +31,9 @@ export function refusalToDiscard(facts: NodeFacts, primary: NodeFacts): ReplctlE
   }
   const mayHaveWritten = facts.instance === null && (facts.fence !== null || !facts.hasStandbySignal)
   const timeline = timelineOf(facts) ?? 1
-  if (mayHaveWritten && timeline > 1 && timeline === primary.instance?.timeline) {
+  // A rewind that came to its end has brought it there, and what was its own was saved before.
+  const isTwin = facts.rejoin === null && timeline > 1 && timeline === primary.instance?.timeline
+  if (mayHaveWritten && isTwin) {
     return new ReplctlError(
       'node-fenced',
       `${facts.name} led timeline ${timeline}, as ${primary.name} does`,
