@@ -88,9 +88,19 @@ export function tablesByNameQuery(idents: readonly string[]): string {
 const alias = 'replctl_row'
 const xmin = `${alias}.xmin::text::bigint`
 
+/**
+ * Whether a transaction id lies between the fork and the next one that will be given. Ids come round: the xmin of a row that
+ * was frozen long ago may be any number, and must not pass for a young one.
+ */
+export function isAfterFork(xid: string, forkXid: number): string {
+  const distance = (to: string) => `(${to} - ${forkXid} + 4294967296) % 4294967296`
+  const next = '(SELECT txid_snapshot_xmax(txid_current_snapshot()))'
+  return `(${distance(xid)} < ${distance(next)} AND ${xid} > 2)`
+}
+
 /** Whether the visible version was made by a transaction of after the fork, or by one of those that straddle it. */
 function madeAfterFork(forkXid: number, straddlers: readonly number[]): string {
-  const younger = `((${xmin} - ${forkXid} + 4294967296) % 4294967296 < 2147483648 AND ${xmin} > 2)`
+  const younger = isAfterFork(xmin, forkXid)
   return straddlers.length === 0 ? younger : `(${younger} OR ${xmin} IN (${straddlers.join(', ')}))`
 }
 

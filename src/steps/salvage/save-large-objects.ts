@@ -3,6 +3,7 @@ import type { SqlSession } from '../../node/sql-session.ts'
 import { fileNumberOf, type LostTransactions } from '../../postgres/lost-transactions.ts'
 import { tupleText } from '../../postgres/relation-changes.ts'
 import { isOfFork } from '../../postgres/salvage-change.ts'
+import { isAfterFork } from '../../postgres/salvage-queries.ts'
 import { asComment, sayIfNothingDone } from '../../postgres/salvage-sql.ts'
 import { quoteLiteral } from '../../postgres/sql.ts'
 import type { DatabaseTask } from './save-database.ts'
@@ -26,7 +27,7 @@ interface LargeObject {
 export async function saveLargeObjects(task: DatabaseTask, file: number | null): Promise<SavedObjects> {
   const { own, primary, database, lost, rows, sql } = task
   const xmin = 'xmin::text::bigint'
-  const younger = `((${xmin} - ${lost.forkXid} + 4294967296) % 4294967296 < 2147483648 AND ${xmin} > 2)`
+  const younger = isAfterFork(xmin, lost.forkXid)
   const among = lost.straddlers.length === 0 ? '' : ` OR ${xmin} IN (${lost.straddlers.join(', ')})`
   const found = await own.json<readonly LargeObject[]>(
     `SELECT coalesce(json_agg(json_build_object('oid', o.loid::text, 'xid', o.xid,

@@ -2,7 +2,7 @@ import type { SchemaChange } from '../../cluster/salvage.ts'
 import { type SqlSession, sqlStateOf } from '../../node/sql-session.ts'
 import { fileNumberOf } from '../../postgres/lost-transactions.ts'
 import { tupleText } from '../../postgres/relation-changes.ts'
-import type { CatalogTable } from '../../postgres/salvage-queries.ts'
+import { type CatalogTable, isAfterFork } from '../../postgres/salvage-queries.ts'
 import { quoteLiteral } from '../../postgres/sql.ts'
 import type { DatabaseTask } from './save-database.ts'
 import { readTimeoutMs } from './table-rows.ts'
@@ -119,9 +119,9 @@ async function writtenObjects(
   of: Source,
 ): Promise<readonly SchemaChange[]> {
   const xmin = 'c.xmin::text::bigint'
-  const younger = `(${xmin} - ${lost.forkXid} + 4294967296) % 4294967296 < 2147483648 AND ${xmin} > 2`
+  const younger = isAfterFork(xmin, lost.forkXid)
   const straddling = lost.straddlers.length === 0 ? '' : ` OR ${xmin} IN (${lost.straddlers.join(', ')})`
-  const found = await ask(own, objectsQuery(catalog.name, of, `(${younger})${straddling}`))
+  const found = await ask(own, objectsQuery(catalog.name, of, `${younger}${straddling}`))
   const known = primary === null ? new Set<string>() : await existing(primary, of.catalog, found)
   return found.map(({ oid, kind, identity }) => {
     const isNew = !known.has(oid)
