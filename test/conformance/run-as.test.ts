@@ -116,7 +116,9 @@ describe.skipIf(!canTest)('who a command runs as', () => {
     const transport = ssh(login === 'root' ? 'root' : users.name(login))
     const script = 'trap "" TERM; sleep 300 & echo $! $$; while :; do sleep 1; done'
     const pids: number[] = []
-    const running = await transport.start(shellScript('a test', script), { timeoutMs: 3_000 })
+    // The limit is for the command: a slow login is none of its time.
+    await transport.connect()
+    const running = await transport.start(shellScript('a test', script), { timeoutMs: 6_000 })
     running.onStdout((text) => pids.push(...text.trim().split(' ').map(Number)))
     await expect(running.finished).rejects.toMatchObject({ code: 'timeout' })
     expect(pids).toHaveLength(2)
