@@ -1,10 +1,10 @@
 import type { NodeName } from '../cluster/names.ts'
-import { operationId } from '../cluster/unfinished.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
 import type { ClusterLock } from './cluster-lock.ts'
 import type { EventListener, StepReport, StepState } from './events.ts'
 import type { Journal } from './journal.ts'
+import { RunJournal } from './run-journal.ts'
 import { type Finding, type Plan, type Step, type StepContext, stepsOf } from './step.ts'
 
 export interface RunOptions {
@@ -77,12 +77,7 @@ class Run {
   readonly #states = new Map<Step, { state: StepState; ms: number }>()
   readonly #begun: Step[] = []
   readonly #isResumed: boolean
-  #journal: Journal | null
-  #journalTurn: Promise<void> = Promise.resolve()
-  /** A write that waits for its turn, and will hold whatever is begun until then. */
-  #nextWrite: Promise<void> | null = null
-  /** This run's journal lies on the nodes and says that the point of no return is crossed. */
-  #hasToldCrossing = false
+  readonly #journal: RunJournal | null
   #isPastPointOfNoReturn: boolean
   #hasApplied = false
   #remains = false
@@ -94,7 +89,7 @@ class Run {
     this.#plan = plan
     this.#options = options
     this.#lock = lock
-    this.#journal = journal
+    this.#journal = lock === null || journal === null ? null : new RunJournal(lock, journal)
     this.#steps = stepsOf(plan)
     this.#isPastPointOfNoReturn = journal?.isPastPointOfNoReturn ?? false
     this.#isResumed = (journal?.begun.length ?? 0) > 0
@@ -123,20 +118,16 @@ class Run {
       await this.#settle(this.#error)
     }
     // A run that wrote no journal leaves another operation's where it lies: only `resume` and `abort` end that one.
-    const isOurs = (this.#journal?.begun.length ?? 0) > 0
-    if (isOurs && (this.#error === null || !this.#hasUnfinished())) await this.#clearJournal()
-    // One that had crossed its point of no return only waited for what is so already.
-    const { before, superseded, isAside } = this.#journal ?? {}
-    if (!isOurs && this.#error === null && isAside !== true && before?.isPastPointOfNoReturn === true) {
-      await this.#lock?.clearJournal(superseded)
-    }
+    const isOurs = this.#journal?.hasBegun() === true
+    if (isOurs && (this.#error === null || !this.#hasUnfinished())) await this.#endJournal()
+    if (!isOurs && this.#error === null) await this.#journal?.endBefore()
   }
 
   /** After a failure: forward only, or leave what may still get there, or take back what this run began. */
   async #settle(error: ReplctlError): Promise<void> {
     if (this.#isPastPointOfNoReturn && (await this.#hasCrossed())) return
     if (this.#remains) return
-    const begun = this.#steps.filter((step) => this.#journal?.begun.includes(stepKey(step)))
+    const begun = this.#steps.filter((step) => this.#journal?.hasBegun(stepKey(step)))
     if (begun.some((step) => step.mustNotStandAlone)) {
       await this.#takeAllBack(begun)
       return
@@ -155,15 +146,13 @@ class Run {
    * says so before anything is taken back.
    */
   async #hasCrossed(): Promise<boolean> {
-    const step = this.#steps.find((one) => one.pointOfNoReturn && this.#journal?.begun.includes(stepKey(one)))
+    const step = this.#steps.find((one) => one.pointOfNoReturn && this.#journal?.hasBegun(stepKey(one)))
     if (step?.hasCrossed === undefined || this.#journal === null) return true
     const ctx = this.#context(step, false, new AbortController().signal)
     const isCrossed = await step.hasCrossed(ctx).catch(() => true)
     if (isCrossed) return true
-    this.#journal = { ...this.#journal, isPastPointOfNoReturn: false }
-    await this.#lock?.writeJournal(JSON.stringify(this.#journal))
+    await this.#journal.tellNotCrossed()
     this.#isPastPointOfNoReturn = false
-    this.#hasToldCrossing = false
     return false
   }
 
@@ -184,23 +173,11 @@ class Run {
   async takeBack(steps: readonly Step[]): Promise<void> {
     this.#hasApplied = steps.length > 0
     this.#error = await this.#undo(steps)
-    if (!this.#remains) await this.#clearJournal()
+    if (!this.#remains) await this.#endJournal()
   }
 
-  /**
-   * It came to its end, and with it those that had given way to it: also where a node that is away does not know. One that
-   * failed and left nothing, or that never meant to finish them, gives way again to what was unfinished before it.
-   */
-  async #clearJournal(): Promise<void> {
-    const journal = this.#journal
-    if (journal === null) {
-      await this.#lock?.clearJournal([])
-      return
-    }
-    const { before, superseded = [], isAside } = journal
-    const gaveUp = (this.#error !== null || isAside === true) && before !== undefined
-    await this.#lock?.clearJournal([operationId(journal), ...(gaveUp ? [] : superseded)])
-    if (gaveUp) await this.#lock?.writeJournal(JSON.stringify(before)).catch(() => undefined)
+  async #endJournal(): Promise<void> {
+    await this.#journal?.end({ hasFailed: this.#error !== null })
   }
 
   outcome(): Outcome {
@@ -325,48 +302,13 @@ class Run {
   async #begin(step: Step): Promise<void> {
     if (step.leavesClusterAlone === true) return
     const isCrossing = step.pointOfNoReturn === true
-    if (this.#journal !== null && this.#lock !== null) {
-      const next = {
-        ...this.#journal,
-        isPastPointOfNoReturn: this.#isPastPointOfNoReturn || isCrossing,
-        begun: [...new Set([...this.#journal.begun, stepKey(step)])],
-      }
-      if (isCrossing) await this.#writeCrossing(step, next, this.#lock)
-      // All of it goes forward from here, whatever was begun: what is left is to prove the lock.
-      else if (this.#hasToldCrossing) await this.#lock.prove()
-      else await this.#writeJournal(next)
-      this.#hasToldCrossing ||= next.isPastPointOfNoReturn
-    }
+    await this.#journal?.begin({
+      key: stepKey(step),
+      crossesOn: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : null,
+    })
     this.#isPastPointOfNoReturn ||= isCrossing
     this.#hasApplied = true
     this.#begun.push(step)
-  }
-
-  async #writeJournal(journal: Journal, provenOn?: readonly NodeName[]): Promise<void> {
-    const lock = this.#lock
-    // Steps that run side by side write one after the other, and those that wait meanwhile all at once.
-    const merged = { ...journal, begun: [...new Set([...(this.#journal?.begun ?? []), ...journal.begun])] }
-    this.#journal = merged
-    if (provenOn === undefined && this.#nextWrite !== null) return await this.#nextWrite
-    const turn = this.#journalTurn.then(() => {
-      this.#nextWrite = null
-      return lock?.writeJournal(JSON.stringify(this.#journal), provenOn)
-    })
-    if (provenOn === undefined) this.#nextWrite = turn
-    this.#journalTurn = turn.catch(() => undefined)
-    await turn
-  }
-
-  /** The answers of those nodes prove the lock as well; where one of them is missing nothing is crossed. */
-  async #writeCrossing(step: Step, next: Journal, lock: ClusterLock): Promise<void> {
-    const before = this.#journal
-    try {
-      await this.#writeJournal(next, [step.node, ...(step.crossesWith ?? [])])
-    } catch (thrown) {
-      this.#journal = before
-      lock.writeJournal(JSON.stringify(before)).catch(() => undefined)
-      throw thrown
-    }
   }
 
   /**

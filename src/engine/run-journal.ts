@@ -1,0 +1,109 @@
+import type { NodeName } from '../cluster/names.ts'
+import { operationId } from '../cluster/unfinished.ts'
+import type { ClusterLock } from './cluster-lock.ts'
+import type { Journal } from './journal.ts'
+
+/** How a step begins. */
+export interface Beginning {
+  /** `<node>: <title>`. */
+  readonly key: string
+  /** Set where it crosses the point of no return: nodes whose answers prove the lock, and that they have the journal. */
+  readonly crossesOn: readonly NodeName[] | null
+}
+
+/** The journal of one run, kept on the nodes by the lock: it says what is about to be done before it is. */
+export class RunJournal {
+  readonly #lock: ClusterLock
+  #journal: Journal
+  #turn: Promise<void> = Promise.resolve()
+  /** A write that waits for its turn, and will hold whatever is begun until then. */
+  #next: Promise<void> | null = null
+  /** What lies on the nodes was written by this run, and says that the point of no return is crossed. */
+  #hasToldCrossing = false
+
+  constructor(lock: ClusterLock, journal: Journal) {
+    this.#lock = lock
+    this.#journal = journal
+  }
+
+  get isPastPointOfNoReturn(): boolean {
+    return this.#journal.isPastPointOfNoReturn
+  }
+
+  /** Whether this run, or an earlier one that it goes on with, began anything; with a key: began that step. */
+  hasBegun(key?: string): boolean {
+    return key === undefined ? this.#journal.begun.length > 0 : this.#journal.begun.includes(key)
+  }
+
+  /** Resolves when the nodes know; rejects where the lock is not ours any more, or nobody can keep the journal. */
+  async begin({ key, crossesOn }: Beginning): Promise<void> {
+    if (crossesOn !== null) {
+      await this.#cross(key, crossesOn)
+    } else if (this.#hasToldCrossing) {
+      // All of it goes forward from here, whatever was begun: what is left is to prove the lock.
+      await this.#lock.prove()
+      return
+    } else {
+      await this.#write(key)
+    }
+    this.#hasToldCrossing = this.isPastPointOfNoReturn
+  }
+
+  /** It is known that the point of no return was not crossed: the nodes are told before anything is taken back. */
+  async tellNotCrossed(): Promise<void> {
+    this.#journal = { ...this.#journal, isPastPointOfNoReturn: false }
+    await this.#lock.writeJournal(JSON.stringify(this.#journal))
+    this.#hasToldCrossing = false
+  }
+
+  /**
+   * It came to its end, and with it those that had given way to it: also where a node that is away does not know. One that
+   * failed and left nothing, or that never meant to finish them, gives way again to what was unfinished before it.
+   */
+  async end({ hasFailed }: { readonly hasFailed: boolean }): Promise<void> {
+    const { before, superseded = [], isAside } = this.#journal
+    const gaveUp = (hasFailed || isAside === true) && before !== undefined
+    await this.#lock.clearJournal([operationId(this.#journal), ...(gaveUp ? [] : superseded)])
+    if (gaveUp) await this.#lock.writeJournal(JSON.stringify(before)).catch(() => undefined)
+  }
+
+  /** The run had nothing to do: what had crossed its point of no return before it only waited for what is so already. */
+  async endBefore(): Promise<void> {
+    const { before, superseded, isAside } = this.#journal
+    if (isAside !== true && before?.isPastPointOfNoReturn === true) await this.#lock.clearJournal(superseded)
+  }
+
+  /** Steps that run side by side write one after the other, and those that wait meanwhile all at once. */
+  async #write(key: string): Promise<void> {
+    this.#journal = withStep(this.#journal, key)
+    this.#next ??= this.#inTurn(() => {
+      this.#next = null
+      return this.#lock.writeJournal(JSON.stringify(this.#journal))
+    })
+    await this.#next
+  }
+
+  /** Where one of the nodes does not answer nothing is crossed. */
+  async #cross(key: string, provenOn: readonly NodeName[]): Promise<void> {
+    const before = this.#journal
+    this.#journal = { ...withStep(before, key), isPastPointOfNoReturn: true }
+    try {
+      await this.#inTurn(() => this.#lock.writeJournal(JSON.stringify(this.#journal), provenOn))
+    } catch (thrown) {
+      this.#journal = before
+      this.#lock.writeJournal(JSON.stringify(before)).catch(() => undefined)
+      throw thrown
+    }
+  }
+
+  #inTurn(write: () => Promise<void>): Promise<void> {
+    const turn = this.#turn.then(write)
+    this.#turn = turn.catch(() => undefined)
+    return turn
+  }
+}
+
+const withStep = (journal: Journal, key: string): Journal => ({
+  ...journal,
+  begun: [...new Set([...journal.begun, key])],
+})
