@@ -177,7 +177,10 @@ function makeLock(taken: readonly Taken[]): ClusterLock {
         const written = await Promise.all((canProve ? needed : writes).map(({ done }) => done))
         if (written.every((isWritten) => isWritten)) return
         // One node's full disk may be made good by the others; several were named because each of them has to know.
-        if (provenOn.length > 1) throw journalUnwritable(provenOn)
+        if (provenOn.length > 1) {
+          const full = needed.flatMap(({ node }, index) => (written[index] === true ? [] : [node]))
+          throw journalUnwritable(canProve ? full : provenOn)
+        }
       }
       const results = await settled
       // A node that went away, or whose disk is full, does not stop the others from knowing.
@@ -201,7 +204,7 @@ const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, 
 
 function journalUnwritable(nodes: readonly string[]): ReplctlError {
   return new ReplctlError('disk-full', 'could not write down what is about to be done', {
-    detail: `The journal of an operation lies in replctl's state directory; tried on ${nodes.join(', ')}.`,
+    detail: `The journal of an operation lies in replctl's state directory; it could not be written on ${nodes.join(', ')}.`,
     hint: 'Free some space there, then run the command again.',
   })
 }

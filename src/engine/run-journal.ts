@@ -7,8 +7,9 @@ import type { Journal } from './journal.ts'
 export interface Beginning {
   /** `<node>: <title>`. */
   readonly key: string
-  /** Set where it crosses the point of no return: nodes whose answers prove the lock, and that they have the journal. */
-  readonly crossesOn: readonly NodeName[] | null
+  readonly isCrossing: boolean
+  /** Nodes whose answers prove the lock, and that they have the journal; empty: any node will do. */
+  readonly tells: readonly NodeName[]
 }
 
 /** The journal of one run, kept on the nodes by the lock: it says what is about to be done before it is. */
@@ -36,9 +37,13 @@ export class RunJournal {
   }
 
   /** Resolves when the nodes know; rejects where the lock is not ours any more, or nobody can keep the journal. */
-  async begin({ key, crossesOn }: Beginning): Promise<void> {
-    if (crossesOn !== null) {
-      await this.#cross(key, crossesOn)
+  async begin({ key, isCrossing, tells }: Beginning): Promise<void> {
+    if (tells.length > 0) {
+      const before = this.#journal
+      await this.#tell(
+        { ...withStep(before, key), isPastPointOfNoReturn: isCrossing || this.isPastPointOfNoReturn },
+        tells,
+      )
     } else if (this.#hasToldCrossing) {
       // All of it goes forward from here, whatever was begun: what is left is to prove the lock.
       await this.#lock.prove()
@@ -83,10 +88,10 @@ export class RunJournal {
     await this.#next
   }
 
-  /** Where one of the nodes does not answer nothing is crossed. */
-  async #cross(key: string, provenOn: readonly NodeName[]): Promise<void> {
+  /** Where one of the nodes does not answer, or cannot keep it, nothing is begun. */
+  async #tell(next: Journal, provenOn: readonly NodeName[]): Promise<void> {
     const before = this.#journal
-    this.#journal = { ...withStep(before, key), isPastPointOfNoReturn: true }
+    this.#journal = next
     try {
       await this.#inTurn(() => this.#lock.writeJournal(JSON.stringify(this.#journal), provenOn))
     } catch (thrown) {

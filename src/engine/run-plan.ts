@@ -304,7 +304,8 @@ class Run {
     const isCrossing = step.pointOfNoReturn === true
     await this.#journal?.begin({
       key: stepKey(step),
-      crossesOn: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : null,
+      isCrossing,
+      tells: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : (step.beginsWith ?? []),
     })
     this.#isPastPointOfNoReturn ||= isCrossing
     this.#hasApplied = true

@@ -59,6 +59,11 @@ export interface Step {
    * acts there, and has to know from that node alone that it may.
    */
   readonly crossesWith?: readonly NodeName[]
+  /**
+   * Nodes whose journal must be written before this step begins: those that a crossing after it will need. Whoever cannot keep
+   * one (a full disk) is found while nothing hurts yet.
+   */
+  readonly beginsWith?: readonly NodeName[]
   /** Asked when something failed behind this point of no return; false: it is known for sure that it was not crossed. */
   hasCrossed?(ctx: StepContext): Promise<boolean>
   /**

@@ -53,6 +53,7 @@ export class Handover {
       title: `stop the primary, so that it comes up only as a standby; ${candidate} takes over`,
       node: oldPrimary,
       mustNotStandAlone: true,
+      beginsWith: [oldPrimary, candidate],
       check: async (ctx) => {
         const [facts, other] = await Promise.all([look(ctx), look(ctx, candidate)])
         this.#candidate = other

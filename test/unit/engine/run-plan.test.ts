@@ -544,6 +544,24 @@ describe('a step that must not stand alone', () => {
 })
 
 describe('the journal', () => {
+  test('must be kept by the nodes that a later crossing needs, before what must not stand alone is begun', async () => {
+    const full = new ReplctlError('disk-full', 'could not write down what is about to be done')
+    const nodes = ['pg1', 'pg2'].map(nodeName)
+    const ran = await run(
+      (log) =>
+        inOrder([fake(log, 'mark'), fake(log, 'stop', { mustNotStandAlone: true, beginsWith: nodes })]),
+      {
+        lock: {
+          writeJournal: async (_text, provenOn) => {
+            if (provenOn?.join() === nodes.join()) throw full
+          },
+        },
+      },
+    )
+    expect(changes(ran)).toEqual(['apply mark', 'undo mark'])
+    expect(ran).toMatchObject({ exitCode: 5, hasChanged: false, error: { code: 'disk-full', step: 'stop' } })
+  })
+
   test('is written once for all that begins while it is being written', async () => {
     const texts: string[][] = []
     let finish: () => void = () => undefined
