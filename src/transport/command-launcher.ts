@@ -40,6 +40,7 @@ if alive "$@"; then signal KILL "$@"; fi; } 2>/dev/null`
 
 /** How long a killed command may take to be gone before we return without that knowledge. */
 const killPatienceMs = 8000
+const killAttempts = 2
 /** How long one that is to be killed may take to say by which ids it can be. */
 const beginPatienceMs = 4000
 
@@ -82,9 +83,12 @@ async function killCommand(
   session: CommandSession,
 ): Promise<boolean> {
   if (!(await settlesWithin(session.begun, beginPatienceMs))) process.terminate()
-  const isOver = await settlesWithin(session.ended, 0)
-  if (!isOver && session.processIds.length > 0) await killGroups(pad, runAs, session.processIds)
-  const isGone = isOver || (await settlesWithin(process.exited, killPatienceMs))
+  let isGone = await settlesWithin(session.ended, 0)
+  // The kill is a command like any other: what a busy host refused once is asked for again.
+  for (let attempt = 1; !isGone && attempt <= killAttempts; attempt++) {
+    if (session.processIds.length > 0) await killGroups(pad, runAs, session.processIds)
+    isGone = await settlesWithin(process.exited, killPatienceMs / killAttempts)
+  }
   process.release()
   return isGone
 }

@@ -1,10 +1,11 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type RunAs, shellScript } from '../../src/command.ts'
+import { ReplctlError } from '../../src/errors.ts'
 import { createLocalTransport } from '../../src/transport/local-transport.ts'
 import { createSshTransport } from '../../src/transport/ssh-transport.ts'
 import type { Transport } from '../../src/transport/transport.ts'
-import { findProgram, isAlive, isRoot, reportMissing, until } from './kit/machine.ts'
+import { exec, findProgram, isAlive, isRoot, reportMissing, until } from './kit/machine.ts'
 import { hasSshd, startSshd, type TestSshd } from './kit/sshd.ts'
 import { createTestUsers } from './kit/users.ts'
 
@@ -120,9 +121,16 @@ describe.skipIf(!canTest)('who a command runs as', () => {
     await transport.connect()
     const running = await transport.start(shellScript('a test', script), { timeoutMs: 6_000 })
     running.onStdout((text) => pids.push(...text.trim().split(' ').map(Number)))
-    await expect(running.finished).rejects.toMatchObject({ code: 'timeout' })
+    const refusal: unknown = await running.finished.catch((error: unknown) => error)
+    expect(refusal).toMatchObject({ code: 'timeout' })
     expect(pids).toHaveLength(2)
-    await until('all are gone', 20_000, () => !pids.some(isAlive))
+    try {
+      await until('all are gone', 20_000, () => !pids.some(isAlive))
+    } catch (error) {
+      const processes = exec('ps', ['-eo', 'pid,ppid,pgid,sid,user,stat,wchan,etimes,args', '--forest'])
+      const detail = refusal instanceof ReplctlError ? refusal.detail : ''
+      throw new Error(`of ${pids.join(' and ')}; ${detail}\n${sshd.log()}\n${processes}`, { cause: error })
+    }
     await transport.close()
   })
 })
