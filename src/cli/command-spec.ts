@@ -75,6 +75,8 @@ export interface CommandSpec {
   readonly isRaw?: true
   /** It only looks: a signal ends it on the spot. */
   readonly onlyLooks?: true
+  /** It has no cluster of the inventory's: one that lies around has nothing to do with it. */
+  readonly readsNoInventory?: true
   /** Loaded only when the command is called: start-up stays quick. */
   load(): Promise<{ run(call: Call): Promise<Answer> }>
 }

@@ -20,6 +20,7 @@ export async function complete(words: readonly string[], io: Surroundings): Prom
   const before = typed.slice(0, -1).flatMap(splitOption)
   const program = makeProgram({
     version: () => '',
+    env: io.env,
     writeOut: io.writeOut,
     writeError: io.writeError,
     run: async () => {},

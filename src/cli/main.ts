@@ -1,4 +1,3 @@
-import { hostname, userInfo } from 'node:os'
 import { CommanderError } from 'commander'
 import { problemOf } from '../cluster/problem.ts'
 import { packageVersion } from '../config/load-template.ts'
@@ -6,19 +5,25 @@ import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
 import type { Answer, Call, CommandSpec, Surroundings } from './command-spec.ts'
 import { commands } from './commands/index.ts'
 import { makeProgram } from './program.ts'
+import { surroundingsOf } from './surroundings.ts'
 
 /** Runs replctl for a process; gives the exit code and never throws. */
 export async function main(process: NodeJS.Process): Promise<number> {
+  const { io, settle } = surroundingsOf(process)
+  return await settle(await runIn(process, io))
+}
+
+async function runIn(process: NodeJS.Process, io: Surroundings): Promise<number> {
   const words = process.argv.slice(2)
   if (words.length === 1 && (words[0] === '--version' || words[0] === '-V')) {
-    process.stdout.write(`${packageVersion()}\n`)
+    io.writeOut(`${packageVersion()}\n`)
     return exitCodes.ok
   }
-  const io = surroundingsOf(process)
   const interruption = listenToSignals(process, io, words)
   let exitCode: number = exitCodes.ok
   const program = makeProgram({
     version: packageVersion,
+    env: io.env,
     writeOut: io.writeOut,
     writeError: io.writeError,
     run: async (spec, call) => {
@@ -49,7 +54,7 @@ function answerUncaught(process: NodeJS.Process, io: Surroundings, words: readon
     const end = () => process.exit(exitCodes.internal)
     if (isEnding) return end()
     isEnding = true
-    report(io, { command: words.join(' '), isJson: words.includes('--json') }, failed(thrown), 0).then(
+    report(io, { command: commandIn(words), isJson: words.includes('--json') }, failed(thrown), 0).then(
       end,
       end,
     )
@@ -72,7 +77,7 @@ async function answer(spec: CommandSpec, call: Call): Promise<number> {
   }
   await report(
     call.io,
-    { command: call.command, isJson: call.flags.isJson, call },
+    { command: call.command, isJson: call.flags.isJson, call, spec },
     given,
     performance.now() - startedAt,
   )
@@ -107,6 +112,7 @@ interface ReportOn {
   readonly command: string
   readonly isJson: boolean
   readonly call?: Call
+  readonly spec?: CommandSpec
 }
 
 /** Exactly one JSON document on standard output, or the answer there and the problems on standard error. */
@@ -116,7 +122,7 @@ async function report(io: Surroundings, on: ReportOn, given: Answer, elapsedMs: 
     io.writeOut(
       jsonDocument({
         command: on.command,
-        cluster: given.cluster ?? (await clusterNameOf(on.call)),
+        cluster: given.cluster ?? (await clusterNameOf(on)),
         exitCode: given.exitCode,
         changed: given.changed,
         elapsedMs: Math.round(elapsedMs),
@@ -130,9 +136,9 @@ async function report(io: Surroundings, on: ReportOn, given: Answer, elapsedMs: 
   reportProblems(io, on.call, given)
 }
 
-/** The cluster's name for an answer that failed before it could say it; null where the inventory cannot be read. */
-async function clusterNameOf(call: Call | undefined): Promise<string | null> {
-  if (call === undefined) return null
+/** The cluster's name for an answer that failed before it could say it; null where the inventory is not, or cannot be read. */
+async function clusterNameOf({ call, spec }: ReportOn): Promise<string | null> {
+  if (call === undefined || spec?.readsNoInventory === true) return null
   try {
     const [{ findInventoryPath }, { loadInventory }] = await Promise.all([
       import('../config/find-inventory.ts'),
@@ -165,12 +171,12 @@ async function usageExit(
   return exitCodes.usage
 }
 
-/** The command that was meant, e.g. `init primary`; where there is no such command, what was typed. */
+/** The command that was meant, e.g. `backup list` (not `backup`); where there is no such command, what was typed. */
 function commandIn(words: readonly string[]): string {
   const typed = words.filter((word) => !word.startsWith('-')).join(' ')
   const positionOf = (name: string) => ` ${typed} `.indexOf(` ${name} `)
   const known = commands.map(({ name }) => name).filter((name) => positionOf(name) >= 0)
-  return known.toSorted((a, b) => positionOf(a) - positionOf(b))[0] ?? typed
+  return known.toSorted((a, b) => positionOf(a) - positionOf(b) || b.length - a.length)[0] ?? typed
 }
 
 /** The first signal asks the running operation to stop cleanly; the second one ends the process, and says so. */
@@ -193,24 +199,4 @@ function listenToSignals(process: NodeJS.Process, io: Surroundings, words: reado
     })
   }
   return controller.signal
-}
-
-function surroundingsOf(process: NodeJS.Process): Surroundings {
-  const { username, uid, homedir } = userInfo()
-  process.stdout.on('error', () => undefined)
-  process.stderr.on('error', () => undefined)
-  return {
-    env: process.env,
-    cwd: process.cwd(),
-    home: process.env.HOME ?? homedir,
-    userName: username,
-    uid,
-    hostName: hostname(),
-    pid: process.pid,
-    isTerminal: process.stderr.isTTY === true,
-    isOutTerminal: process.stdout.isTTY === true,
-    width: process.stderr.columns ?? 100,
-    writeOut: (text) => process.stdout.write(text),
-    writeError: (text) => process.stderr.write(text),
-  }
 }

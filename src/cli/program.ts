@@ -6,6 +6,7 @@ import { commands } from './commands/index.ts'
 
 export interface ProgramOptions {
   readonly version: () => string
+  readonly env: Readonly<Record<string, string | undefined>>
   writeOut(text: string): void
   writeError(text: string): void
   run(spec: CommandSpec, call: Omit<Call, 'io' | 'signal'>): Promise<void>
@@ -51,10 +52,9 @@ function addGlobalOptions(program: Command): void {
     .option('-v, --verbose', 'show each remote command as it runs')
     .option('--dry-run', 'show the plan, from the same code that would run it; change nothing')
     .option('--yes', 'answer questions with yes; it never overrides a safety check')
-    .addOption(
-      new Option('--timeout <duration>', 'bound of each wait for a state, e.g. 90s (default: 60s)').env(
-        'REPLCTL_TIMEOUT',
-      ),
+    .option(
+      '--timeout <duration>',
+      'bound of each wait for a state, e.g. 90s, 10 days at most (default: 60s, env: REPLCTL_TIMEOUT)',
     )
     .option('--no-color', 'no colours (also: NO_COLOR)')
 }
@@ -77,7 +77,7 @@ function addCommand(program: Command, spec: CommandSpec, options: ProgramOptions
   command.action(async (...given: unknown[]) => {
     const args = given.slice(0, spec.args.length) as Call['args']
     const all = { ...program.opts(), ...definedOf(command) }
-    await options.run(spec, { command: spec.name, args, options: all, flags: readFlags(all) })
+    await options.run(spec, { command: spec.name, args, options: all, flags: readFlags(all, options.env) })
   })
 }
 
@@ -89,10 +89,7 @@ function asParagraphs(text: string): string {
 /** Options of the command itself; those that were not given must not hide the program's. */
 function definedOf(command: Command): Record<string, unknown> {
   return Object.fromEntries(
-    // What comes from the environment was read by the program itself, where a flag wins over it.
-    Object.entries(command.opts()).filter(([name]) =>
-      ['cli', 'config'].includes(command.getOptionValueSource(name) ?? ''),
-    ),
+    Object.entries(command.opts()).filter(([name]) => command.getOptionValueSource(name) === 'cli'),
   )
 }
 
@@ -107,7 +104,7 @@ function groupOf(parent: Command, word: string): Command {
   return parent.command(word).description(summaries[word] ?? word)
 }
 
-function readFlags(all: Readonly<Record<string, unknown>>): GlobalFlags {
+function readFlags(all: Readonly<Record<string, unknown>>, env: ProgramOptions['env']): GlobalFlags {
   return {
     config: all.config as string | undefined,
     isJson: all.json === true,
@@ -115,18 +112,30 @@ function readFlags(all: Readonly<Record<string, unknown>>): GlobalFlags {
     isVerbose: all.verbose === true,
     isDryRun: all.dryRun === true,
     isYes: all.yes === true,
-    timeoutMs: readTimeout(all.timeout as string | undefined),
+    timeoutMs:
+      typeof all.timeout === 'string'
+        ? readTimeout(all.timeout, '--timeout')
+        : readTimeout(env.REPLCTL_TIMEOUT || undefined, '$REPLCTL_TIMEOUT'),
     noColor: all.color === false,
   }
 }
 
-function readTimeout(text: string | undefined): number | undefined {
+/** Longer waits, which some steps double, are more than the timers of Node.js can count: they would end at once. */
+const longestTimeoutMs = 10 * 86_400_000
+
+/** `source`: where it was given, for the message. An empty variable is as good as none. */
+function readTimeout(text: string | undefined, source: string): number | undefined {
   if (text === undefined) return undefined
-  try {
-    return parseDuration(text, 's')
-  } catch {
-    throw new ReplctlError('usage', `--timeout: "${text}" is not a duration`, {
-      hint: 'For example 90s or 5min.',
-    })
+  const refuse = (what: string, hint: string) => {
+    throw new ReplctlError('usage', `${source}: "${text}" ${what}`, { hint })
   }
+  let timeoutMs: number
+  try {
+    timeoutMs = parseDuration(text, 's')
+  } catch {
+    return refuse('is not a duration', 'For example 90s or 5min.')
+  }
+  if (timeoutMs === 0) return refuse('is no time at all', 'For example 1s; 60s is the default.')
+  if (timeoutMs > longestTimeoutMs) return refuse('is too long', 'It can be at most 10 days: 10d.')
+  return timeoutMs
 }

@@ -1,7 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir, userInfo } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ReplctlError } from '../errors.ts'
+import { localUser } from './local-user.ts'
 import { parseConfigLine, readSshConfig, type SshConfigText, systemConfigFile } from './ssh-config-files.ts'
 
 /** What ssh_config says about a host: keyword in lower case → its values, e.g. `identityfile` → two paths. */
@@ -36,7 +37,8 @@ export async function lookUpSshOptions(query: SshOptionsQuery): Promise<SshOptio
   const config = await readConfig(query)
   if (!isRelevant(config.expanded)) return new Map()
   const options = await readOptions(query, config)
-  if (options.get('userknownhostsfile')?.[0] === usualKnownHosts()) options.delete('userknownhostsfile')
+  if (options.get('userknownhostsfile')?.[0] === usualKnownHosts(query.env))
+    options.delete('userknownhostsfile')
   return options
 }
 
@@ -63,8 +65,8 @@ function asksForUser(text: string): boolean {
 }
 
 /** How `ssh -G` writes its default: below the home directory of /etc/passwd, where ours may be another. */
-function usualKnownHosts(): string {
-  const { homedir: home } = userInfo()
+function usualKnownHosts(env: SshOptionsQuery['env']): string {
+  const { home } = localUser(env)
   return `${home}/.ssh/known_hosts ${home}/.ssh/known_hosts2`
 }
 
@@ -104,7 +106,9 @@ async function askSsh(
       maxBuffer: 1_000_000,
     })
     if (result.exitCode === 0) return collect(result.stdout)
-    if (result.exitCode === undefined || /unknown option|illegal option/.test(result.stderr)) return undefined
+    // The last one: a container's user without an entry in /etc/passwd, whom ssh does not serve at all.
+    const isUseless = /unknown option|illegal option|No user exists for uid/.test(result.stderr)
+    if (result.exitCode === undefined || isUseless) return undefined
     throw configUnreadable(result.stderr.trim().replaceAll(file, query.configFile ?? '~/.ssh/config'))
   } finally {
     await rm(folder, { recursive: true, force: true })

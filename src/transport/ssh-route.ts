@@ -1,7 +1,7 @@
-import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { SshSettings } from '../cluster/inventory.ts'
 import { ReplctlError } from '../errors.ts'
+import { localUser } from './local-user.ts'
 import { lookUpSshOptions, type SshOptions } from './ssh-options.ts'
 import { expandSshTokens } from './ssh-tokens.ts'
 
@@ -71,7 +71,7 @@ async function routeTo(request: RouteRequest, wanted: Wanted): Promise<readonly 
   const jumps = jump.split(',').map((text) => parseJump(text.trim()))
   const before: SshHop[] = []
   for (const [index, { host, user, port }] of jumps.entries()) {
-    const next = { host, user, port, defaultUser: userInfo().username, depth: wanted.depth + 1 }
+    const next = { host, user, port, defaultUser: localUser(env).name, depth: wanted.depth + 1 }
     const route = await routeTo(request, next)
     // Only the first jump may have a way of its own; the others are reached through the one before.
     before.push(...(index === 0 ? route : route.slice(-1)))
@@ -92,7 +92,7 @@ function hopTo({ settings, home, env }: RouteRequest, wanted: Wanted, options: S
     p: String(port),
     r: user,
     d: home,
-    u: userInfo().username,
+    u: localUser(env).name,
     k: alias ?? host,
   }
   const path = (text: string): string =>

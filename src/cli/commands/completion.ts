@@ -9,5 +9,6 @@ export const completion: CommandSpec = {
   examples: ['source <(replctl completion bash)', 'replctl completion fish | source'],
   options: [],
   isRaw: true,
+  readsNoInventory: true,
   load: () => import('../runs/completion.ts'),
 }

