@@ -24,7 +24,7 @@ export function newInventoryText({ cluster, hosts, version }: NewInventoryOption
 # The nodes of a PostgreSQL cluster, and wishes about them. Which node is the primary is never written here:
 # replctl observes it. Commented lines show the default or an example. All keys: replctl schema
 
-cluster: ${cluster}
+cluster: ${asYaml(cluster)}
 
 postgres:
   ${version === undefined ? '# version: 15                    # default: detected on the nodes' : `version: ${version}`}

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import { newInventoryText, refuseToOverwrite, writeNewInventory } from '../../config/new-inventory.ts'
 import { exitCodes, ReplctlError } from '../../errors.ts'
+import { supportedMajorVersions } from '../../postgres/versions.ts'
 import type { Answer, Call } from '../command-spec.ts'
 
 /** `replctl new CLUSTER --hosts a,b,c`. */
@@ -28,9 +29,17 @@ export async function run(call: Call): Promise<Answer> {
   }
 }
 
+/** What an inventory takes as postgres.version, too. */
 function readVersion(text: string | undefined): number | undefined {
-  if (text === undefined || /^[1-9]\d$/.test(text)) return text === undefined ? undefined : Number(text)
-  throw new ReplctlError('usage', `--postgres-version: "${text}" is not a major version of PostgreSQL`, {
-    hint: 'For example: --postgres-version 15',
+  if (text === undefined) return undefined
+  if (!/^[1-9]\d?$/.test(text)) {
+    throw new ReplctlError('usage', `--postgres-version: "${text}" is not a major version of PostgreSQL`, {
+      hint: 'For example: --postgres-version 15',
+    })
+  }
+  const [oldest] = supportedMajorVersions
+  if (Number(text) >= oldest) return Number(text)
+  throw new ReplctlError('usage', `--postgres-version: PostgreSQL ${text} is too old`, {
+    hint: `replctl works with PostgreSQL ${oldest} or newer.`,
   })
 }

@@ -56,6 +56,10 @@ describe('a new inventory', () => {
     expect(nodes.map((node) => node.host)).toEqual(hosts)
   })
 
+  test.each(['null', 'true', 'false'])('of a cluster called %s is read as that', async (cluster) => {
+    expect((await loadText(newInventoryText({ cluster, hosts: ['a'] }))).cluster).toBe(cluster)
+  })
+
   test('loads with all that is commented out too', async () => {
     const lines = newInventoryText({ cluster: 'shop', hosts: ['a', 'b'] })
       .split('\n')
