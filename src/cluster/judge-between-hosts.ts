@@ -32,7 +32,9 @@ function judgeVersion(
   const leader =
     reached.find((node) => node.facts.name === primary) ??
     reached.find((node) => node.facts.binaries !== null)
-  const major = settings.postgres.version ?? leader?.facts.dataMajor ?? leader?.facts.binaries?.major
+  const leaders =
+    leader?.facts.dataMajor ?? leader?.settings.postgres.version ?? leader?.facts.binaries?.major
+  const major = settings.postgres.version ?? leaders
   if (facts.installed.length === 0 || leader === undefined || major === undefined) return []
   const own = newestOf(facts.installed, major)
   const hasData = facts.dataMajor !== null && facts.dataMajor !== major
@@ -45,6 +47,18 @@ function judgeVersion(
       hint: `Install PostgreSQL ${major} there, or set postgres.version and bin_dir so that all nodes have the same.`,
       node: facts.name,
     })
+    return [bad('version', error)]
+  }
+  if (major !== leaders) {
+    const error = new ReplctlError(
+      'version-mismatch',
+      `${facts.name} is to have PostgreSQL ${major}, and ${leader.facts.name} has ${leaders}`,
+      {
+        detail: `The inventory says ${major}. Replication works within one major version only.`,
+        hint: 'Set postgres.version so that all nodes have the same, or leave it out.',
+        node: facts.name,
+      },
+    )
     return [bad('version', error)]
   }
   const theirs = newestOf(leader.facts.installed, major)

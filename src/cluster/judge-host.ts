@@ -1,6 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { checksOf, type DoctorCheck } from './doctor-check.ts'
 import type { ExaminedNode, HostProbe } from './doctor-facts.ts'
+import type { NodeFacts } from './facts.ts'
 import { holdsLostFound } from './lost-found.ts'
 
 /** Below this a PostgreSQL host is about to stop: WAL alone comes in 16 MiB pieces. */
@@ -236,7 +237,7 @@ function judgeService({ facts }: ExaminedNode, { service, guard }: HostProbe): D
     const error = missing(
       `nothing starts PostgreSQL on ${facts.name} at boot`,
       'It is started by pg_ctl, which has no place for a start guard.',
-      `After a reboot: replctl add-standby ${facts.name}. Or let a service start it: postgres.service. A script of your own can run the guard: docs/fencing.md shows how.`,
+      `After a reboot: ${startCommand(facts)}. Or let a service start it: postgres.service. A script of your own can run the guard: docs/fencing.md shows how.`,
     )
     return [doubtful('service', error, 'started by pg_ctl: nothing starts it at boot')]
   }
@@ -248,8 +249,16 @@ function judgeService({ facts }: ExaminedNode, { service, guard }: HostProbe): D
       ? 'It is not there: the node was built by an older replctl, or its state directory is gone.'
       : 'It lies in the state directory, and nothing there runs it before the server.',
     guard === null
-      ? `Render it: replctl ${facts.instance?.isInRecovery === true ? `add-standby ${facts.name}` : `init primary ${facts.name}`}`
+      ? `Render it: ${startCommand(facts)}`
       : 'Let what starts PostgreSQL there run it first: docs/fencing.md shows how.',
   )
   return [starter, doubtful('start-guard', error)]
+}
+
+/** What renders and starts a node that is there; for one that is not yet, both. */
+function startCommand({ name, instance, dataDirectoryState, hasStandbySignal }: NodeFacts): string {
+  const [lead, follow] = [`replctl init primary ${name}`, `replctl add-standby ${name}`]
+  if (instance !== null) return instance.isInRecovery ? follow : lead
+  if (dataDirectoryState !== 'instance') return `${lead} where it leads, ${follow} where it follows`
+  return hasStandbySignal ? follow : lead
 }

@@ -3,13 +3,14 @@ import type { InventoryProblem } from './inventory-problem.ts'
 import { asMap, postgresSettingOf, type RawInventory, type RawNode, sshSettingOf } from './raw-inventory.ts'
 import { postgresSchema } from './schema.ts'
 
-/** Each node has a data directory, a port and a replication slot of its own. */
+/** Each node has a data directory, a port and a replication slot of its own, and all have the same major version. */
 export function checkNodes(raw: RawInventory): InventoryProblem[] {
   return [
     ...raw.nodes.flatMap(checkGivenOnce),
     ...raw.nodes.flatMap((node) => checkDataDirectory(raw, node)),
     ...checkInstancesApart(raw),
     ...checkSlotNames(raw),
+    ...checkVersions(raw),
   ]
 }
 
@@ -83,6 +84,28 @@ function checkSlotNames({ cluster, nodes }: RawInventory): InventoryProblem[] {
         at: 'key',
         message,
         hint: 'Rename one: only letters, digits and _ tell slots apart.',
+      },
+    ]
+  })
+}
+
+/** Physical replication works within one major version only. What is not given is detected, and compared by doctor. */
+function checkVersions(raw: RawInventory): InventoryProblem[] {
+  const given = raw.nodes.flatMap((node) => {
+    const version = postgresSettingOf(raw, node, 'version')
+    return typeof version === 'number' ? [{ node, version }] : []
+  })
+  // Who has the common version is right: then it is a node's own that differs, and stands in one place.
+  const right = given.find(({ version }) => version === raw.postgres.version) ?? given[0]
+  return given.flatMap(({ node, version }): InventoryProblem[] => {
+    if (right === undefined || version === right.version) return []
+    const own = node.map.version === undefined ? ['postgres', 'version'] : ['version']
+    return [
+      {
+        path: ['nodes', node.name, ...own],
+        at: 'value',
+        message: `PostgreSQL ${version} cannot replicate with the ${right.version} of node "${right.node.name}"`,
+        hint: 'All nodes of a cluster have the same major version.',
       },
     ]
   })

@@ -147,7 +147,14 @@ export const sizeTextField = () =>
     const text = String(value)
     if (text === '-1') return text
     try {
-      parseSize(text)
+      const bytes = parseSize(text)
+      // PostgreSQL itself knows no sums, and would not start with one.
+      if (/[A-Za-z].*\d/.test(text)) {
+        const hint = `write one number and one unit, like ${Math.max(1, Math.round(bytes / 2 ** 20))}MB`
+        addFault(context, value, {
+          message: `not a size that PostgreSQL reads: ${JSON.stringify(text)}; ${hint}`,
+        })
+      }
       return text
     } catch (thrown) {
       return giveUp(context, value, thrown, sizeHint(text))

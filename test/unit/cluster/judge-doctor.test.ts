@@ -7,7 +7,7 @@ import { judgeAlike, judgeReach } from '../../../src/cluster/judge-between-hosts
 import { judgeHost } from '../../../src/cluster/judge-host.ts'
 import type { Room } from '../../../src/cluster/room.ts'
 import { ReplctlError } from '../../../src/errors.ts'
-import { emptyNode, inventoryOf } from '../some-cluster.ts'
+import { emptyNode, inventoryOf, runningNode, standbyNode } from '../some-cluster.ts'
 
 const binaries = (version: string) => ({
   directory: `/usr/lib/postgresql/${version.split('.')[0]}/bin`,
@@ -128,6 +128,29 @@ describe('one host by itself', () => {
     expect(told(judgeHost(examined('pg1', node), null))).toEqual(expected)
   })
 
+  it.each<[string, Partial<NodeFacts>, string]>([
+    [
+      'a primary',
+      { instance: runningNode('pg1', {}).instance },
+      'After a reboot: replctl init primary pg1. Or let',
+    ],
+    [
+      'a standby',
+      { instance: standbyNode('pg1', '0/3000000').instance },
+      'After a reboot: replctl add-standby pg1. Or let',
+    ],
+    ['a primary that is stopped', { dataDirectoryState: 'instance' }, 'replctl init primary pg1. Or let'],
+    [
+      'a standby that is stopped',
+      { dataDirectoryState: 'instance', hasStandbySignal: true },
+      'replctl add-standby pg1. Or let',
+    ],
+  ])('says how %s without a service is started after a reboot', (_, facts, expected) => {
+    const node = examined('pg1', { facts, probe: { service: 'pg_ctl' } })
+    const service = judgeHost(node, null).find((one) => one.check === 'service')
+    expect(service?.problem?.hint).toContain(expected)
+  })
+
   it('says how to drop the cluster that installing PostgreSQL made', () => {
     const node = examined('pg1', { probe: { listener: { dataDirectory: '/var/lib/postgresql/15/main' } } })
     const port = judgeHost(node, null).find((one) => one.check === 'port')
@@ -170,6 +193,26 @@ describe('what has to be the same everywhere', () => {
     ],
   ])('%s', (_, node, expected) => {
     expect(of(node)).toEqual(expected)
+  })
+
+  it("the primary's major version counts, not what the inventory says of one node", () => {
+    const both = { binaries: binaries('16.2'), installed: [binaries('15.18'), binaries('16.2')] }
+    const { postgres } = inventoryOf(['pg2']).nodes[0]!
+    const wishing = (version: number) => ({ facts: both, settings: { postgres: { ...postgres, version } } })
+    const [check] = judgeAlike([pg1, examined('pg2', wishing(16))], ['pg2'], null)
+    expect(check?.problem).toMatchObject({
+      code: 'version-mismatch',
+      message: 'pg2 is to have PostgreSQL 16, and pg1 has 15',
+    })
+    expect(of(wishing(15))).toEqual([])
+  })
+
+  it('a version that the inventory gives to all is what an empty first node will have', () => {
+    const both = { binaries: binaries('16.2'), installed: [binaries('15.18'), binaries('16.2')] }
+    const { postgres } = inventoryOf(['pg2']).nodes[0]!
+    const wish = { facts: both, settings: { postgres: { ...postgres, version: 15 } } }
+    const nodes = [examined('pg1', wish), examined('pg2', wish)]
+    expect(told(judgeAlike(nodes, ['pg1', 'pg2'], null))).toEqual([])
   })
 
   it('the primary says which locales and how much room', () => {

@@ -3,6 +3,8 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { failureOf, loadText, problemsOf, temporaryFolder, withMore, withNodes } from './inventory-file.ts'
 
+const sameVersion = 'All nodes of a cluster have the same major version.'
+
 type Case = [title: string, text: string, ...problems: string[]]
 
 /** Each case: what it is about, the text, and every line the operator reads. */
@@ -266,6 +268,17 @@ describe('a value', () => {
     expect(replication.maxSlotWalKeepSize).toBe(size)
   })
 
+  test.each([
+    ['1GB512MB', '1536MB'],
+    ['1GB 512MB', '1536MB'],
+    ['1kB1B', '1MB'],
+  ])('max_slot_wal_keep_size %s is refused', async (size, sum) => {
+    const [problem] = await problemsOf(withMore(`replication: { max_slot_wal_keep_size: ${size} }`))
+    expect(problem).toBe(
+      `replctl.yaml:6:40: replication.max_slot_wal_keep_size: not a size that PostgreSQL reads: "${size}"; write one number and one unit, like ${sum}`,
+    )
+  })
+
   test.each(['fd00::1', '10.0.0.1', 'pg-1.example.com', 'my_alias'])('host %s is allowed', async (host) => {
     expect((await loadText(withNodes(`  pg1: { host: "${host}" }`))).nodes[0]?.host).toBe(host)
   })
@@ -312,7 +325,37 @@ describeCases('nodes', [
     withNodes('  pg1: { host: local }\n  pg2: { host: local, data_dir: /other, port: 5432 }'),
     'replctl.yaml:5:3: nodes.pg2: the same port as node "pg1" on the same host. Each node needs its own.',
   ],
+  [
+    'of another major version',
+    withNodes('  pg1: { host: a, version: 15 }\n  pg2: { host: b, version: 16 }'),
+    `replctl.yaml:5:28: nodes.pg2.version: PostgreSQL 16 cannot replicate with the 15 of node "pg1". ${sameVersion}`,
+  ],
+  [
+    'of another major version than the common one, in the first node',
+    withMore('  # none')
+      .replace('{ data_dir', '{ version: 15, data_dir')
+      .replace('host: a }', 'host: a, postgres: { version: 14 } }'),
+    `replctl.yaml:4:40: nodes.pg1.postgres.version: PostgreSQL 14 cannot replicate with the 15 of node "pg2". ${sameVersion}`,
+  ],
 ])
+
+test.each([
+  ['one common version', withMore('').replace('{ data_dir', '{ version: 15, data_dir')],
+  ['the same in each node', withNodes('  pg1: { host: a, version: 15 }\n  pg2: { host: b, version: 15 }')],
+  [
+    'one that names it and one that does not',
+    withNodes('  pg1: { host: a, version: 15 }\n  pg2: { host: b }'),
+  ],
+  [
+    'a common version that no node has',
+    withNodes('  pg1: { host: a, version: 16 }\n  pg2: { host: b, version: 16 }').replace(
+      '{ data_dir',
+      '{ version: 15, data_dir',
+    ),
+  ],
+])('nodes with %s can be a cluster', async (_, text) => {
+  expect((await loadText(text)).nodes).toHaveLength(2)
+})
 
 test('nodes behind forwarded SSH ports are different hosts', async () => {
   const text = withNodes('  pg1: { host: a, ssh: { port: 2201 } }\n  pg2: { host: a, ssh: { port: 2202 } }')
