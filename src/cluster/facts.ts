@@ -63,6 +63,8 @@ export interface FenceMark {
   readonly at: string
   /** It ran when the fencing began: taking that back starts it again. */
   readonly wasRunning?: boolean
+  /** It was stopped as a standby that had been told to promote: its signal is its own, and stays when that is taken back. */
+  readonly wasStandby?: boolean
   /** It was fenced for another one before: taking this fencing back leaves that one as it was. */
   readonly before?: Omit<FenceMark, 'before'>
 }

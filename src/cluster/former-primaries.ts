@@ -1,3 +1,4 @@
+import type { NodeFacts } from './facts.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf, isForeign } from './record.ts'
@@ -36,13 +37,38 @@ export function formerPrimaries(
     }
     if (facts.instance !== null) return facts.instance.isInRecovery ? [] : [{ node: name, state: 'to-stop' }]
     if (facts.postmaster?.isAlive === true) {
-      return facts.hasStandbySignal ? [] : [{ node: name, state: 'to-stop' }]
+      return isSilentStandby(facts) && name !== told ? [] : [{ node: name, state: 'to-stop' }]
     }
     if (facts.dataDirectoryState !== 'instance' || identifierOf(facts) === undefined) return []
-    // One that was fenced stays in the plan: an interrupted promotion can be taken back, and it follows the newest primary.
-    if (facts.hasStandbySignal && facts.fence === null) return []
+    // One that was fenced stays in the plan: an interrupted promotion can be taken back, and it follows the newest primary. One
+    // that was told to promote may still find the trigger file when it is started.
+    if (facts.hasStandbySignal && facts.fence === null && name !== told) return []
     return [{ node: name, state: 'stopped' }]
   })
+}
+
+const standbyStates = ['in archive recovery', 'shut down in recovery', 'shut down']
+
+/**
+ * An instance that runs and says nothing is a standby where its pg_control, too, says that it came up as one, or that nothing
+ * is written any more: a standby signal that was left in the data directory of a running primary makes none of it.
+ */
+const isSilentStandby = ({ hasStandbySignal, control }: NodeFacts): boolean =>
+  hasStandbySignal && standbyStates.includes(control?.state ?? '')
+
+/** How an old primary is found before it is fenced: taking the fencing back leaves it so. */
+export function foundAs(
+  { fence, instance, postmaster, hasStandbySignal }: NodeFacts,
+  newPrimary: NodeName,
+): { readonly wasRunning: boolean; readonly wasStandby: boolean } {
+  const isAlive = postmaster?.isAlive === true
+  const isRunning = instance?.isInRecovery === false || (isAlive && !hasStandbySignal)
+  // What stands there was left by this very fencing, which was interrupted.
+  if (fence?.newPrimary === newPrimary) {
+    return { wasRunning: fence.wasRunning === true || isRunning, wasStandby: fence.wasStandby === true }
+  }
+  const wasStandby = !isRunning && hasStandbySignal && (isAlive || fence === null)
+  return { wasRunning: isRunning, wasStandby }
 }
 
 /** A timeline has begun of which no record that can be read knows: who leads on it is not known. */

@@ -11,7 +11,7 @@ import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
-import { fenceInstance } from '../steps/fence-instance.ts'
+import { type FoundInstance, fenceInstance } from '../steps/fence-instance.ts'
 import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.ts'
 import { type ArchivedEnd, fetchArchivedEnd, requireArchivedEnd } from '../steps/fetch-archived-end.ts'
 import { fetchMissingWal } from '../steps/fetch-missing-wal.ts'
@@ -24,7 +24,7 @@ export interface PromoteWish {
   readonly candidate: NodeSettings
   readonly method: PromotionMethod
   /** Old primaries whose hosts answer: stopped and fenced by replctl. */
-  readonly toFence: readonly { readonly node: NodeSettings; readonly wasRunning: boolean }[]
+  readonly toFence: readonly { readonly node: NodeSettings; readonly found: FoundInstance }[]
   /** Old primaries whose hosts do not answer. */
   readonly unreachable: readonly NodeSettings[]
   readonly fence: FenceCommand | null
@@ -72,7 +72,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
         allowSplitBrain: wish.allowSplitBrain,
       }),
     ),
-    ...wish.toFence.map(({ node, wasRunning }) => fenceInstance(node.name, candidate, input, wasRunning)),
+    ...wish.toFence.map(({ node, found }) => fenceInstance(node.name, candidate, input, found)),
     ...(wish.reserves.length === 0 ? [] : [fetchMissingWal(candidate, wish.reserves, wish.former, input)]),
     ...(wish.rivals.length === 0 ? [] : [requireMostAdvanced(name, wish.rivals)]),
     ...fetchArchivedEnd(name, input.inventory, wish.archivedEnd),

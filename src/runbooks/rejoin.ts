@@ -136,7 +136,9 @@ function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
   const stop = wish.runsAs === 'writer' ? [] : [stopStandbyForRejoin(node)]
   if (wish.isContinued) return stop
   return [
-    ...(wish.isToBeFenced ? [keepFenced(fenceInstance(node.name, primary, input, false), wish)] : []),
+    ...(wish.isToBeFenced
+      ? [keepFenced(fenceInstance(node.name, primary, input, { wasRunning: false }), wish)]
+      : []),
     ...stop,
     ...(wish.forkLsn === null ? [] : archiveOwed(input, node.name, wish.forkLsn)),
     ...wish.salvage,

@@ -117,7 +117,7 @@ export function restoreCluster(input: ClusterInput, wish: DisasterWish): Plan {
         witnesses: [name, ...others],
       }),
     ),
-    ...wish.toFence.map((other) => fenceInstance(other, node, input, false)),
+    ...wish.toFence.map((other) => fenceInstance(other, node, input, { wasRunning: false })),
     ...recovered(input, restore),
     settleAsMember(restore),
     ensureSettings(name, input, []),

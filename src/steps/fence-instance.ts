@@ -44,12 +44,16 @@ export function fenceInstance(
   node: NodeName,
   newPrimary: NodeSettings,
   input: ClusterInput,
-  wasRunning: boolean,
+  found: FoundInstance,
 ): Step {
+  const { wasRunning, wasStandby = false } = found
+  const was: Before = { wasRunning, ...(wasStandby ? { wasStandby } : {}) }
   let seen: NodeFacts | null = null
   return {
     title: `fence the old primary: stop it, and let it start only as a standby of ${newPrimary.name}`,
     node,
+    // A cluster whose primary was stopped for nothing has none.
+    ...(wasRunning ? { mustNotStandAlone: true } : {}),
     check: async (ctx) => {
       const facts = await look(ctx)
       seen = facts
@@ -65,19 +69,19 @@ export function fenceInstance(
     apply: async (ctx) => {
       // Most often nothing runs any more: then one round trip leaves everything there and proves it.
       if (seen !== null && seen.postmaster?.isAlive !== true) {
-        if (await fenceStopped(ctx, fenceFiles(ctx, seen, newPrimary, wasRunning, input))) return
+        if (await fenceStopped(ctx, fenceFiles(ctx, seen, newPrimary, was, input))) return
       }
       // The mark comes first: whoever finds it after an interruption knows what is to be finished, or taken back.
       let facts = await look(ctx)
-      await writeFenceMark(ctx, facts, newPrimary, wasRunning)
+      await writeFenceMark(ctx, facts, newPrimary, was)
       for (let attempt = 1; ; attempt++) {
         await stopInstance(ctx, node, facts)
-        if (await fenceStopped(ctx, fenceFiles(ctx, facts, newPrimary, wasRunning, input))) return
+        if (await fenceStopped(ctx, fenceFiles(ctx, facts, newPrimary, was, input))) return
         // A session that outlived its postmaster goes the same way.
         await ctx.node.run(
           shellScript('kill the instance', killAllScript, [ctx.node.settings.postgres.dataDir]),
         )
-        if (await fenceStopped(ctx, fenceFiles(ctx, facts, newPrimary, wasRunning, input))) return
+        if (await fenceStopped(ctx, fenceFiles(ctx, facts, newPrimary, was, input))) return
         await writeSignal(ctx, facts, newPrimary, input)
         facts = await look(ctx)
         if (facts.postmaster?.isAlive !== true && facts.hasStandbySignal) return
@@ -88,31 +92,56 @@ export function fenceInstance(
     verify: async () => undefined,
     undo: async (ctx) => {
       const facts = await look(ctx)
-      if (facts.fence?.before !== undefined) {
-        await writeStateFile(ctx, node, 'fenced.json', `${JSON.stringify(facts.fence.before)}\n`)
+      const own = facts.fence?.newPrimary === newPrimary.name ? facts.fence : null
+      // It was fenced for another one, and this fencing did not come to its mark: what it found there stands.
+      if (facts.fence !== null && own === null && !wasRunning) return
+      if (own?.before !== undefined) {
+        await writeStateFile(ctx, node, 'fenced.json', `${JSON.stringify(own.before)}\n`)
         return
       }
+      if (own === null ? wasStandby : own.wasStandby === true) {
+        if (own !== null) await removeStateFile(ctx, node, 'fenced.json')
+        return
+      }
+      if (found.mayAnotherPromote === true) throw staysFenced(node, newPrimary.name, 'may lead yet')
       await refuseBesideWriter(ctx, node, newPrimary.name)
       const { dataDir } = ctx.node.settings.postgres
       const remove = 'rm -f -- "$1/standby.signal"; if [ -n "$2" ]; then rm -f -- "$1/recovery.conf"; fi'
       const isOld = capabilitiesOf(majorOf(facts)).recoveryConf
       await ctx.node.output(shellScript('remove the standby signal', remove, [dataDir, isOld ? 'x' : '']))
-      const isToRun = facts.fence?.wasRunning ?? wasRunning
+      const isToRun = own?.wasRunning ?? wasRunning
       if (isToRun && facts.postmaster?.isAlive !== true) {
         const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
-        const started = await runUnasked(ctx.node, facts, service.start, { timeoutMs: ctx.timeoutMs })
+        // One that was killed recovers first, which may take longer than a wait for a state.
+        const timeoutMs = Math.max(ctx.timeoutMs, 600_000)
+        const started = await runUnasked(ctx.node, facts, service.start, { timeoutMs })
         if (started.status !== 0) throw startFailed(node, service, started.stderr || started.stdout)
       }
-      await removeStateFile(ctx, node, 'fenced.json')
+      if (own !== null) await removeStateFile(ctx, node, 'fenced.json')
     },
   }
 }
+
+/** How an old primary is found before it is fenced; see `foundAs`. */
+export interface FoundInstance {
+  readonly wasRunning: boolean
+  readonly wasStandby?: boolean
+  /** Another node was told to promote, and may do so at any moment: what is fenced stays fenced. */
+  readonly mayAnotherPromote?: boolean
+}
+
+/** What of that its mark keeps. */
+type Before = Pick<FenceMark, 'wasRunning' | 'wasStandby'>
 
 /** Somebody may have made it lead meanwhile, by hand or with another control host: then the old one stays fenced. */
 async function refuseBesideWriter(ctx: StepContext, node: NodeName, newPrimary: NodeName): Promise<void> {
   const there = await lookAnew(ctx, newPrimary).catch(() => null)
   if (there === null || there.instance === null || there.instance.isInRecovery) return
-  throw new ReplctlError('cannot-abort', `${node} stays fenced: ${newPrimary} leads`, {
+  throw staysFenced(node, newPrimary, 'leads')
+}
+
+function staysFenced(node: NodeName, newPrimary: NodeName, because: string): ReplctlError {
+  return new ReplctlError('cannot-abort', `${node} stays fenced: ${newPrimary} ${because}`, {
     hint: `Finish the promotion: replctl promote ${newPrimary}`,
     node: newPrimary,
   })
@@ -145,7 +174,7 @@ async function writeSignal(
   newPrimary: NodeSettings,
   input: ClusterInput,
 ): Promise<void> {
-  const { signalPath, configPath, configText, triggerPath } = fenceFiles(ctx, facts, newPrimary, false, input)
+  const { signalPath, configPath, configText, triggerPath } = fenceFiles(ctx, facts, newPrimary, {}, input)
   // What an interrupted promotion by trigger file left behind would promote it as soon as it starts.
   await Promise.all([
     ctx.node.output(shellScript(`remove ${triggerPath}`, 'rm -f -- "$1"', [triggerPath])),
@@ -158,14 +187,14 @@ function fenceFiles(
   ctx: StepContext,
   facts: NodeFacts,
   newPrimary: NodeSettings,
-  wasRunning: boolean,
+  was: Before,
   { inventory, templates }: ClusterInput,
 ): FenceFiles {
   const { dataDir } = ctx.node.settings.postgres
   const major = majorOf(facts)
   const isOld = capabilitiesOf(major).recoveryConf
   return {
-    mark: fenceMark(facts, newPrimary, wasRunning),
+    mark: fenceMark(facts, newPrimary, was),
     signalPath: isOld ? undefined : `${dataDir}/standby.signal`,
     triggerPath: triggerFileOf(facts.home, ctx.node.settings),
     configPath: isOld ? `${dataDir}/recovery.conf` : `${facts.configDirectory}/${ownedStandbyFile}`,
@@ -180,9 +209,9 @@ async function writeFenceMark(
   ctx: StepContext,
   facts: NodeFacts,
   newPrimary: NodeSettings,
-  wasRunning: boolean,
+  was: Before,
 ): Promise<void> {
-  const mark = fenceMark(facts, newPrimary, wasRunning)
+  const mark = fenceMark(facts, newPrimary, was)
   try {
     await writeStateFile(ctx, facts.name, 'fenced.json', `${JSON.stringify(mark)}\n`)
   } catch (thrown) {
@@ -192,20 +221,19 @@ async function writeFenceMark(
 }
 
 /** What an earlier, interrupted fencing for the same primary found running is still known to have run. */
-function fenceMark(facts: NodeFacts, newPrimary: NodeSettings, wasRunning: boolean): FenceMark {
+function fenceMark(facts: NodeFacts, newPrimary: NodeSettings, was: Before): FenceMark {
   const { fence } = facts
   const mark = {
     newPrimary: newPrimary.name,
     timeline: facts.control?.timeline ?? 0,
     at: new Date().toISOString(),
   }
-  if (fence === null) return { ...mark, wasRunning }
-  if (fence.newPrimary === newPrimary.name)
-    return { ...fence, ...mark, wasRunning: fence.wasRunning ?? wasRunning }
-  // It runs: what fenced it once is over.
-  if (facts.postmaster?.isAlive === true) return { ...mark, wasRunning }
+  if (fence === null) return { ...mark, ...was }
+  if (fence.newPrimary === newPrimary.name) return { ...was, ...fence, ...mark }
+  // It runs as a primary: what fenced it once is over.
+  if (facts.postmaster?.isAlive === true && !facts.hasStandbySignal) return { ...mark, ...was }
   const { before: _, ...before } = fence
-  return { ...mark, wasRunning, before }
+  return { ...mark, ...was, before }
 }
 
 function stillRuns(node: NodeName, facts: NodeFacts): ReplctlError {

@@ -1,5 +1,6 @@
 import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
 import type { ClusterRecord } from '../../cluster/facts.ts'
+import { foundAs } from '../../cluster/former-primaries.ts'
 import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
 import type { NodeName } from '../../cluster/names.ts'
@@ -9,6 +10,7 @@ import { confirmingStandbys, meantRoles } from '../../cluster/roles.ts'
 import {
   configuredUpstream,
   expectedUpstream,
+  factsOf,
   hasDiverged,
   isAstray,
   isReceiving,
@@ -96,7 +98,10 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       method: wish.method,
       toFence: judged.oldPrimaries
         .filter((one) => one.state !== 'unreachable')
-        .map((one) => ({ node: settingsOf(one.node), wasRunning: one.state === 'to-stop' })),
+        .map(({ node }) => ({
+          node: settingsOf(node),
+          found: { ...foundAs(factsOf(survey, node), candidate.name), mayAnotherPromote: told !== undefined },
+        })),
       unreachable: judged.isAlreadyPrimary
         ? []
         : judged.oldPrimaries.filter((one) => one.state === 'unreachable').map((one) => settingsOf(one.node)),

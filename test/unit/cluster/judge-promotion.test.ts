@@ -214,6 +214,8 @@ describe('the decision', () => {
 
 describe('who may be a primary beside the candidate', () => {
   const told = (name: string) => standbyNode(name, '0/5000148', fromPg1)
+  const silent = (name: string, facts: Partial<NodeFacts>) =>
+    emptyNode(name, { ...built, postmaster: postmaster(), ...facts })
   const untold = (name: string, facts: Partial<NodeFacts> = {}) => standbyNode(name, '0/5000148', {}, facts)
   const cases: readonly (readonly [string, Case, readonly string[]])[] = [
     [
@@ -310,15 +312,51 @@ describe('who may be a primary beside the candidate', () => {
       { survey: [emptyNode('pg1', { ...built, postmaster: postmaster({ isFrozen: true }) }), told('pg2')] },
       ['pg1 to-stop'],
     ],
+    ...['in archive recovery', 'shut down in recovery', 'shut down'].map(
+      (state): readonly [string, Case, readonly string[]] => [
+        `a frozen standby ("${state}") is left alone`,
+        { survey: [silent('pg1', { hasStandbySignal: true, control: control({ state }) }), told('pg2')] },
+        [],
+      ],
+    ),
+    ...['in production', 'shutting down', 'in crash recovery', null].map(
+      (state): readonly [string, Case, readonly string[]] => [
+        `a silent instance with a standby signal that is no standby yet (${state}) is stopped first`,
+        {
+          survey: [
+            silent('pg1', {
+              hasStandbySignal: true,
+              control: state === null ? null : control({ state }),
+            }),
+            told('pg2'),
+          ],
+        },
+        ['pg1 to-stop'],
+      ],
+    ),
     [
-      'a frozen standby is left alone',
+      'a silent standby that was told to promote is stopped first',
       {
         survey: [
-          emptyNode('pg1', { ...built, hasStandbySignal: true, postmaster: postmaster() }),
+          unreachableNode('pg1'),
           told('pg2'),
+          silent('pg3', { hasStandbySignal: true, control: control({ state: 'in archive recovery' }) }),
         ],
+        wish: { told: nodeName('pg3') },
       },
-      [],
+      ['pg1 unreachable', 'pg3 to-stop'],
+    ],
+    [
+      'a standby that was told to promote and stopped would do so when it is started',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          told('pg2'),
+          stoppedNode('pg3', '0/1', { control: control(), hasStandbySignal: true }),
+        ],
+        wish: { told: nodeName('pg3') },
+      },
+      ['pg1 unreachable', 'pg3 stopped'],
     ],
     [
       'a stopped former primary must not come up read-write',
