@@ -173,7 +173,8 @@ class Run {
   async takeBack(steps: readonly Step[]): Promise<void> {
     this.#hasApplied = steps.length > 0
     this.#error = await this.#undo(steps)
-    if (!this.#remains) await this.#endJournal()
+    // What had given way to it is not taken back with it: that counts again.
+    if (!this.#remains) await this.#journal?.end({ hasFailed: true })
   }
 
   async #endJournal(): Promise<void> {

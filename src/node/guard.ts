@@ -182,6 +182,8 @@ export async function tryGuard(node: Node, holder: Holder, depth?: LookDepth): P
 }
 
 const answerMs = 15_000
+/** A quick command may meet a disk that is slow to sync; no beat is heard meanwhile, and without one the lock dies after 40 s. */
+const longestRunMs = 30_000
 
 async function readFacts(lines: LineReader): Promise<string> {
   const deadline = Date.now() + answerMs
@@ -205,7 +207,8 @@ function makeGuard(
     isHeld = false
   }
   running.finished.then(isGone, isGone)
-  // A host that cannot even be looked at keeps no lock: its answers would come out of step.
+  // After one answer that did not come in time, or is another one, each is taken for that of the question before: a stale word
+  // would prove the lock, and stand in front of a file's text. Such a guard keeps no lock any more.
   const loseStep = () => {
     isGone()
     running.kill()
@@ -219,6 +222,7 @@ function makeGuard(
         await running.write(`${line}\n`)
         return await read()
       } catch (thrown) {
+        loseStep()
         throw lockLost(node.name, asReplctlError(thrown).message)
       }
     })
@@ -226,37 +230,28 @@ function makeGuard(
     return work
   }
   const nextLine = () => lines.next(answerMs)
-  const tell = async (line: string, expected: string): Promise<void> => {
-    const answer = await ask(line, nextLine)
-    if (answer !== expected) throw lockLost(node.name, `It answered "${answer}".`)
-  }
+  const tell = (line: string, ...expected: readonly string[]): Promise<string> =>
+    ask(line, async () => {
+      const answer = await nextLine()
+      if (!expected.includes(answer)) {
+        throw new ReplctlError('remote-command-failed', `It answered "${answer}" to "${line.split(' ')[0]}".`)
+      }
+      return answer
+    })
   return {
     node: node.name,
     foundJournal: found,
     get isHeld() {
       return isHeld
     },
-    beat: () => tell('beat', 'beat'),
-    ping: () => tell('ping', 'pong'),
-    look: () =>
-      ask('look', async () => {
-        const facts = readFacts(lines)
-        facts.catch(loseStep)
-        return await facts
-      }),
-    run: async (command) => {
+    beat: async () => void (await tell('beat', 'beat')),
+    ping: async () => void (await tell('ping', 'pong')),
+    look: () => ask('look', () => readFacts(lines)),
+    run: (command) => {
       const { text, token } = requestOf(command)
-      return await ask(text, async () => {
-        const result = readResult(lines, token, answerMs)
-        result.catch(loseStep)
-        return await result
-      })
+      return ask(text, () => readResult(lines, token, longestRunMs))
     },
-    writeJournal: async (text) => {
-      const answer = await ask(`journal ${text}`, nextLine)
-      if (answer !== 'ok' && answer !== 'failed') throw lockLost(node.name, `It answered "${answer}".`)
-      return answer === 'ok'
-    },
+    writeJournal: async (text) => (await tell(`journal ${text}`, 'ok', 'failed')) === 'ok',
     clearJournal: async (ended = []) => {
       for (const id of ended) await tell(`clear ${id}`, 'ok')
       if (ended.length === 0) await tell('clear', 'ok')

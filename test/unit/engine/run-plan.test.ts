@@ -924,6 +924,16 @@ describe('an operation that another one gave way to', () => {
     }
   })
 
+  test('is unfinished again where this one is taken back by abort: a second abort takes that one back, too', async () => {
+    const told: unknown[] = []
+    await run((log) => fake(log, 'a'), {
+      how: 'undo',
+      journal: { ...gaveWay, begun: ['pg1: a'] },
+      lock: lockThatTells(told),
+    })
+    expect(told).toEqual([['2026-03-01T12:00:00.000Z dba@control'], 'switchover'])
+  })
+
   test('is unfinished again where it failed and was taken back', async () => {
     const told: unknown[] = []
     await run((log) => fake(log, 'a', { fails: 'not-streaming' }), {
