@@ -1,5 +1,6 @@
 import { ReplctlError } from '../errors.ts'
 import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
+import { choosePromotionMethod, type PromotionMethod } from '../postgres/versions.ts'
 import {
   type CandidateChoice,
   chooseCandidate,
@@ -29,6 +30,8 @@ export interface PromotionWish {
   readonly allowSplitBrain: boolean
   /** Whom an operation that stopped part-way had told to promote: it may do so at any moment, or has. */
   readonly told?: NodeName | undefined
+  /** `auto` where nothing is said. */
+  readonly method?: PromotionMethod
 }
 
 /** What `promote` will do, decided from one survey. */
@@ -51,7 +54,7 @@ export interface PromotionDecision {
  * Decides a failover, or refuses it. More WAL beats a wish; a primary that answers is never passed over; what
  * cannot be known needs the operator's flag, what is known to be alive is stopped or refused.
  * @throws {ReplctlError} `primary-alive`, `two-writers`, `no-candidate`, `not-promotable`, `standby-ahead`,
- * `confirmed-commits-at-risk`, `not-a-standby`
+ * `confirmed-commits-at-risk`, `not-a-standby`, `method-not-available`
  */
 export function judgePromotion(
   inventory: Inventory,
@@ -78,6 +81,9 @@ export function judgePromotion(
   if (candidate === null) throw noCandidate(choice)
   refuseUnfit(topology, candidate, choice, wish.allowDataLoss)
   refuseBesideWhoPromotes(topology, candidate, wish.told)
+  // A fence command must not have run for a promotion that this version cannot do.
+  const version = nodeOf(topology, candidate).facts.instance?.serverVersionNumber ?? 0
+  choosePromotionMethod(Math.floor(version / 10_000), wish.method ?? 'auto')
   // Whoever allows the loss does not wait for them either.
   const reserves = wish.allowDataLoss ? [] : reservesOf(topology, candidate)
   if (!wish.allowDataLoss) {

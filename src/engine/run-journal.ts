@@ -7,6 +7,8 @@ import type { Journal } from './journal.ts'
 export interface Beginning {
   /** `<node>: <title>`. */
   readonly key: string
+  /** It can be taken back, and has to be by whoever takes the operation back. */
+  readonly isOwed?: boolean
   readonly isCrossing: boolean
   /** Nodes whose answers prove the lock, and that they have the journal; empty: any node will do. */
   readonly tells: readonly NodeName[]
@@ -37,11 +39,11 @@ export class RunJournal {
   }
 
   /** Resolves when the nodes know; rejects where the lock is not ours any more, or nobody can keep the journal. */
-  async begin({ key, isCrossing, tells }: Beginning): Promise<void> {
+  async begin({ key, isOwed = false, isCrossing, tells }: Beginning): Promise<void> {
     if (tells.length > 0) {
       const before = this.#journal
       await this.#tell(
-        { ...withStep(before, key), isPastPointOfNoReturn: isCrossing || this.isPastPointOfNoReturn },
+        { ...withStep(before, key, isOwed), isPastPointOfNoReturn: isCrossing || this.isPastPointOfNoReturn },
         tells,
       )
     } else if (this.#hasToldCrossing) {
@@ -49,9 +51,17 @@ export class RunJournal {
       await this.#lock.prove()
       return
     } else {
-      await this.#write(key)
+      await this.#write(key, isOwed)
     }
     this.#hasToldCrossing = this.isPastPointOfNoReturn
+  }
+
+  /** That step was taken back: whoever goes on with that need not find it any more. */
+  async tellTakenBack(key: string): Promise<void> {
+    const { begun, owed = [] } = this.#journal
+    const isOther = (one: string) => one !== key
+    this.#journal = { ...this.#journal, begun: begun.filter(isOther), owed: owed.filter(isOther) }
+    await this.#lock.writeJournal(JSON.stringify(this.#journal))
   }
 
   /** It is known that the point of no return was not crossed: the nodes are told before anything is taken back. */
@@ -79,8 +89,8 @@ export class RunJournal {
   }
 
   /** Steps that run side by side write one after the other, and those that wait meanwhile all at once. */
-  async #write(key: string): Promise<void> {
-    this.#journal = withStep(this.#journal, key)
+  async #write(key: string, isOwed: boolean): Promise<void> {
+    this.#journal = withStep(this.#journal, key, isOwed)
     this.#next ??= this.#inTurn(() => {
       this.#next = null
       return this.#lock.writeJournal(JSON.stringify(this.#journal))
@@ -108,7 +118,8 @@ export class RunJournal {
   }
 }
 
-const withStep = (journal: Journal, key: string): Journal => ({
+const withStep = (journal: Journal, key: string, isOwed: boolean): Journal => ({
   ...journal,
   begun: [...new Set([...journal.begun, key])],
+  ...(isOwed ? { owed: [...new Set([...(journal.owed ?? []), key])] } : {}),
 })

@@ -33,16 +33,32 @@ export async function planSteps(plan: Plan, options: RunOptions): Promise<Outcom
 
 /** Shows what {@link undoSteps} would take back. */
 export function planUndo(plan: Plan, journal: Journal): Outcome {
-  const begun = stepsOf(plan).map((step, index) => ({ step, n: index + 1 }))
+  const steps = stepsOf(plan)
+  const { begun, missing } = begunSteps(plan, journal)
   return {
-    steps: begun
-      .filter(({ step }) => step.undo !== undefined && journal.begun.includes(stepKey(step)))
+    steps: steps
+      .map((step, index) => ({ step, n: index + 1 }))
+      .filter(({ step }) => step.undo !== undefined && begun.includes(step))
       .map(({ step, n }) => ({ n, node: step.node, title: step.title, state: 'planned' as const, ms: 0 })),
     hasChanged: false,
     hasCrossed: false,
-    error: null,
-    exitCode: exitCodes.ok,
+    error: missing,
+    exitCode: missing === null ? exitCodes.ok : exitCodes.partial,
   }
+}
+
+/**
+ * The begun steps that can be taken back, in the plan's order. Where the plan of now lacks one that has to
+ * be (its node cannot be reached, say), those that were begun after it, and why it ends there.
+ */
+function begunSteps(plan: Plan, journal: Journal): { begun: readonly Step[]; missing: ReplctlError | null } {
+  const steps = stepsOf(plan)
+  const keys = steps.map(stepKey)
+  const last = journal.begun.findLastIndex((key) => journal.owed?.includes(key) && !keys.includes(key))
+  const later = journal.begun.slice(last + 1)
+  const begun = steps.filter((step) => later.includes(stepKey(step)))
+  const key = journal.begun[last]
+  return { begun, missing: key === undefined ? null : notInPlan(key) }
 }
 
 /** Carries a plan out under the cluster's lock: check, apply, verify; undo before the point of no return. */
@@ -65,7 +81,8 @@ export async function undoSteps(
   journal: Journal,
 ): Promise<Outcome> {
   const run = new Run(plan, options, lock, journal)
-  await run.takeBack(stepsOf(plan).filter((step) => journal.begun.includes(stepKey(step))))
+  const { begun, missing } = begunSteps(plan, journal)
+  await run.takeBack(begun, missing)
   return run.outcome()
 }
 
@@ -170,9 +187,11 @@ class Run {
     this.#isTakenBack = (await this.#undo(begun)) === null
   }
 
-  async takeBack(steps: readonly Step[]): Promise<void> {
+  /** `missing`: why more than these steps would have to be taken back, and cannot be now. */
+  async takeBack(steps: readonly Step[], missing: ReplctlError | null): Promise<void> {
     this.#hasApplied = steps.length > 0
-    this.#error = await this.#undo(steps)
+    this.#remains = missing !== null
+    this.#error = (await this.#undo(steps, { isTold: true })) ?? missing
     // What had given way to it is not taken back with it: that counts again.
     if (!this.#remains) await this.#journal?.end({ hasFailed: true })
   }
@@ -305,6 +324,7 @@ class Run {
     const isCrossing = step.pointOfNoReturn === true
     await this.#journal?.begin({
       key: stepKey(step),
+      isOwed: step.undo !== undefined,
       isCrossing,
       tells: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : (step.beginsWith ?? []),
     })
@@ -317,7 +337,10 @@ class Run {
    * Takes steps back, the last one first. It ends at the first that cannot be, and gives its error: what a later step
    * rests on (a slot that keeps WAL for a clone that goes on) must not be taken away from under it.
    */
-  async #undo(steps: readonly Step[]): Promise<ReplctlError | null> {
+  async #undo(
+    steps: readonly Step[],
+    { isTold = false }: { readonly isTold?: boolean } = {},
+  ): Promise<ReplctlError | null> {
     for (const step of steps.toReversed()) {
       const startedAt = performance.now()
       const ctx = this.#context(step, false, new AbortController().signal)
@@ -326,7 +349,10 @@ class Run {
         // Whoever slept so long that the lock died takes nothing back: somebody else may have gone on from there.
         if (step.undo !== undefined) await this.#lock?.confirm(step.node)
         await step.undo?.(ctx)
-        if (step.undo !== undefined) this.#finish(step, 'undone', 'taken back', startedAt)
+        if (step.undo !== undefined) {
+          this.#finish(step, 'undone', 'taken back', startedAt)
+          if (isTold) await this.#journal?.tellTakenBack(stepKey(step)).catch(() => undefined)
+        }
         this.#begun.splice(this.#begun.indexOf(step), 1)
       } catch (thrown) {
         this.#remains = true
@@ -405,6 +431,16 @@ const mayStillStand = (error: ReplctlError): boolean => error.code === 'timeout'
 function reasonOf(finding: Finding): string {
   if (finding.is === 'unknown') return `known after: ${finding.until}`
   return finding.is === 'refused' ? finding.error.message : finding.because
+}
+
+/** What only its own undo takes back is in no step of the plan that was made of what can be seen now. */
+function notInPlan(key: string): ReplctlError {
+  const [node = '', ...title] = key.split(': ')
+  return new ReplctlError('cannot-abort', `"${title.join(': ')}" on ${node} cannot be taken back now`, {
+    detail: `${node} cannot be reached, or the cluster is another one than when that was done.`,
+    hint: `Look with "replctl status". When ${node} answers again: replctl abort`,
+    node,
+  })
 }
 
 function unmet(step: Step, finding: Finding): ReplctlError {

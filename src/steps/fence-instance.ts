@@ -50,7 +50,7 @@ export function fenceInstance(
   const was: Before = { wasRunning, ...(wasStandby ? { wasStandby } : {}) }
   let seen: NodeFacts | null = null
   return {
-    title: `fence the old primary: stop it, and let it start only as a standby of ${newPrimary.name}`,
+    title: fenceTitle(newPrimary.name),
     node,
     // A cluster whose primary was stopped for nothing has none.
     ...(wasRunning ? { mustNotStandAlone: true } : {}),
@@ -121,6 +121,10 @@ export function fenceInstance(
     },
   }
 }
+
+/** A journal that holds it says who was to lead. */
+export const fenceTitle = (newPrimary: string): string =>
+  `fence the old primary: stop it, and let it start only as a standby of ${newPrimary}`
 
 /** How an old primary is found before it is fenced; see `foundAs`. */
 export interface FoundInstance {

@@ -22,6 +22,7 @@ import { ReplctlError } from '../../errors.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
+import { fenceTitle } from '../../steps/fence-instance.ts'
 import { promotionTitle } from '../../steps/promote-instance.ts'
 import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
@@ -64,7 +65,8 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       survey.map((one) => one.name),
     )
   const told = toldToPromote(observation, inventory)
-  const node = wish.node ?? (observation.resumed === null ? undefined : told)
+  const chosen = told ?? choiceToAbort(call, observation)
+  const node = wish.node ?? (observation.resumed === null ? undefined : chosen)
   const judged = judgePromotion(inventory, topology, { ...wish, node, told })
   const candidate = findNode(inventory, judged.candidate)
   const settingsOf = (name: string): NodeSettings => findNode(inventory, name)
@@ -166,6 +168,17 @@ function isFenced(
 function isAway({ survey }: Observation, name: string): boolean {
   const facts = survey.find((one) => one.name === name)
   return facts !== undefined && facts.instance === null && facts.fence === null
+}
+
+/** Whom a promotion without a name had chosen: it is taken back as it was begun, whoever would be chosen now. */
+function choiceToAbort(call: Call, { resumed, survey }: Observation): NodeName | undefined {
+  if (call.options.isAbort !== true || resumed === null) return undefined
+  const names = survey.map((facts) => facts.name)
+  const isFencingFor = (name: NodeName, key: string) => key.endsWith(`: ${fenceTitle(name)}`)
+  // Before the promotion all else that it changes is on the candidate.
+  const isOf = (name: NodeName, key: string) =>
+    names.some((one) => isFencingFor(one, key)) ? isFencingFor(name, key) : key.startsWith(`${name}: `)
+  return names.find((name) => resumed.begun.some((key) => isOf(name, key)))
 }
 
 /**

@@ -121,6 +121,25 @@ describe('refusals, all of them before anything is changed', () => {
       'not-promotable',
       /promotable: false/,
     ],
+    [
+      'its version cannot be promoted so: known before any fence command is run',
+      {
+        survey: [unreachableNode('pg1'), standbyNode('pg2', '0/1', { serverVersionNumber: 160_003 })],
+        node: 'pg2',
+        wish: { method: 'trigger-file' },
+      },
+      'method-not-available',
+      /cannot promote PostgreSQL 16 by a trigger file/,
+    ],
+    [
+      'its version has no pg_promote(), and no node was named',
+      {
+        survey: [unreachableNode('pg1'), standbyNode('pg2', '0/1', { serverVersionNumber: 110_022 })],
+        wish: { method: 'pg_promote' },
+      },
+      'method-not-available',
+      /cannot promote PostgreSQL 11 by pg_promote/,
+    ],
     ['another standby has more WAL', { survey: ahead, node: 'pg2' }, 'standby-ahead', /pg3 has more WAL/],
     [
       'the wished node belongs to another cluster',

@@ -599,7 +599,9 @@ describe('the journal', () => {
         lock: { writeJournal: async (text) => void texts.push(text) },
       },
     )
-    expect(texts.map((text) => JSON.parse(text))).toEqual([{ ...journal, begun: ['pg1: a', 'pg2: b'] }])
+    expect(texts.map((text) => JSON.parse(text))).toEqual([
+      { ...journal, begun: ['pg1: a', 'pg2: b'], owed: ['pg2: b'] },
+    ])
   })
 })
 
@@ -613,6 +615,50 @@ test('what abort would take back is shown: the begun steps that can be, and noth
     '4 d planned',
   ])
   expect(log).toEqual([])
+})
+
+describe('abort', () => {
+  const three = (log: Log) => inOrder([fake(log, 'a'), fake(log, 'b'), fake(log, 'c')])
+  const owed = ['pg1: a', 'pg9: fence: it', 'pg1: c']
+
+  test('takes the begun steps back, the last first, and forgets the journal', async () => {
+    const ran = await run(three, { how: 'undo', journal: { begun: ['pg1: a', 'pg1: c'], owed: ['pg1: a'] } })
+    expect(ran.log.filter((line) => !line.startsWith('confirm'))).toEqual([
+      ...['undo c', 'journal a', 'undo a', 'journal ', 'clear'],
+    ])
+    expect(ran).toMatchObject({ exitCode: 0, error: null, hasChanged: true })
+  })
+
+  test('takes back no more than what came after a step that cannot be taken back now, and says so', async () => {
+    const ran = await run(three, { how: 'undo', journal: { begun: owed, owed } })
+    expect(changes(ran)).toEqual(['undo c'])
+    expect(ran.log).not.toContain('clear')
+    expect(ran.log.at(-1)).toBe('journal a fence: it')
+    expect(ran).toMatchObject({ exitCode: 6, error: { code: 'cannot-abort', node: 'pg9' } })
+    expect(ran.error?.message).toContain('"fence: it" on pg9')
+    expect(planUndo(three([]), { ...journal, begun: owed, owed })).toMatchObject({
+      exitCode: 6,
+      error: { code: 'cannot-abort', node: 'pg9' },
+      steps: [{ title: 'c' }],
+    })
+  })
+
+  test('passes over what had nothing to be taken back', async () => {
+    const ran = await run(three, { how: 'undo', journal: { begun: [...owed, 'pg9: x'], owed: ['pg1: c'] } })
+    expect(changes(ran)).toEqual(['undo c', 'undo a'])
+    expect(ran).toMatchObject({ exitCode: 0, error: null })
+  })
+
+  test('is told by the journal what has to be taken back', async () => {
+    const texts: Journal[] = []
+    await run((log) => inOrder([fake(log, 'a'), fake(log, 'b', { hasUndo: false }), fake(log, 'c')]), {
+      lock: { writeJournal: async (text) => void texts.push(JSON.parse(text)) },
+    })
+    expect(texts.at(-1)).toMatchObject({
+      begun: ['pg1: a', 'pg1: b', 'pg1: c'],
+      owed: ['pg1: a', 'pg1: c'],
+    })
+  })
 })
 
 describe('steps side by side', () => {
@@ -931,7 +977,7 @@ describe('an operation that another one gave way to', () => {
       journal: { ...gaveWay, begun: ['pg1: a'] },
       lock: lockThatTells(told),
     })
-    expect(told).toEqual([['2026-03-01T12:00:00.000Z dba@control'], 'switchover'])
+    expect(told).toEqual(['add-standby', ['2026-03-01T12:00:00.000Z dba@control'], 'switchover'])
   })
 
   test('is unfinished again where it failed and was taken back', async () => {
@@ -949,7 +995,9 @@ describe('taking an unfinished run back', () => {
 
   test('undoes in reverse what was begun, and nothing else', async () => {
     const ran = await run(steps, { how: 'undo', journal: { begun: ['pg1: a', 'pg1: c', 'pg2: b'] } })
-    expect(ran.log).toEqual(['confirm pg1', 'undo c', 'confirm pg1', 'undo a', 'clear'])
+    expect(ran.log).toEqual([
+      ...['confirm pg1', 'undo c', 'journal a b', 'confirm pg1', 'undo a', 'journal b', 'clear'],
+    ])
     expect(ran).toMatchObject({ exitCode: 0, hasChanged: true, states: ['a undone', 'c undone'] })
   })
 
