@@ -9,7 +9,7 @@ import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
-import { expectedUpstream, type ObservedNode, type Topology } from './topology.ts'
+import { expectedUpstream, type ObservedNode, placeFor, type Topology } from './topology.ts'
 import { comeBackHint, refusalToDiscard, wayBack } from './way-back.ts'
 
 /** Everything that is not as the inventory wants it, worst first, each with the command that mends it. */
@@ -113,7 +113,10 @@ function diagnoseStandby(
   if (topology.primary === null) return findings
   const expected = expectedUpstream(inventory, settings, topology.primary, survey)
   const actual = node.upstream ?? node.foreignUpstream
-  if (actual !== expected) findings.push(wrongUpstream(node, expected, survey))
+  // Nobody is to be put below one that gets nothing itself: that one is told of.
+  const isPassedOver =
+    actual === topology.primary && placeFor(inventory, settings, topology.primary, topology) === actual
+  if (actual !== expected && !isPassedOver) findings.push(wrongUpstream(node, expected, survey))
   else if (node.state === 'disconnected' || node.state === 'archive')
     findings.push(notStreaming(node, expected))
   const primaryTimeline = survey.find((one) => one.name === topology.primary)?.instance?.timeline
@@ -261,10 +264,20 @@ function foreignDirectory(node: ObservedNode): ReplctlError {
 
 function notBuilt(node: ObservedNode, topology: Topology): ReplctlError {
   const { name } = node.settings
-  const isUnbuilt = topology.writers.length === 0
+  // Where anything of the cluster is known, or somebody cannot be asked, to begin anew would make a second one.
+  const isUnbuilt = topology.nodes.every(
+    ({ facts }) => facts.unreachable === null && facts.mark === null && facts.record === null,
+  )
+  const mayBeUnmounted = node.facts.mark?.phase === 'done'
+  const way =
+    topology.writers.length > 0
+      ? `replctl add-standby ${name}`
+      : isUnbuilt
+        ? `replctl init primary ${name}`
+        : `Bring the primary back, or promote a standby; then: replctl add-standby ${name}`
   return new ReplctlError('node-not-built', `${name} is not built yet`, {
     detail: `${node.settings.postgres.dataDir} is ${node.facts.dataDirectoryState}.`,
-    hint: isUnbuilt ? `replctl init primary ${name}` : `replctl add-standby ${name}`,
+    hint: mayBeUnmounted ? `It was built here: look whether its file system is mounted. Else: ${way}` : way,
     node: name,
   })
 }
@@ -285,10 +298,12 @@ function stopped(node: ObservedNode, primary: ObservedNode['facts'] | undefined)
   return new ReplctlError('instance-stopped', `PostgreSQL is stopped on ${settings.name}`, {
     detail: `pg_control says "${facts.control?.state ?? 'unreadable'}", timeline ${facts.control?.timeline ?? '?'}.`,
     hint:
-      facts.hasStandbySignal && (primary === undefined || refusalToDiscard(facts, primary) === null)
-        ? `Start it again: replctl add-standby ${settings.name}`
-        : primary === undefined
-          ? 'If it is the primary, start it; if it is lost: replctl promote'
+      primary === undefined
+        ? facts.hasStandbySignal
+          ? `Start it as a standby, with what starts PostgreSQL there (as a rule: pg_ctl start -D ${settings.postgres.dataDir}); then, if the primary is lost: replctl promote`
+          : 'If it is the primary, start it; if it is lost: replctl promote'
+        : facts.hasStandbySignal && refusalToDiscard(facts, primary) === null
+          ? `Start it again: replctl add-standby ${settings.name}`
           : wayBack(settings.name),
     node: settings.name,
   })

@@ -54,6 +54,8 @@ export interface ClusterRecord {
   readonly generation: number
   /** The primary's own service asks the others before it starts the server there. */
   readonly isPrimaryGuarded?: boolean
+  /** Standbys that had to confirm a commit of the primary when this was written, as it was in force there; 0: none. */
+  readonly confirmations?: number
 }
 
 /** Written by `promote` on the old primary: it must not come up read-write. */

@@ -8,11 +8,12 @@ import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf, isForeign } from './record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming, type Roles } from './roles.ts'
 import {
-  expectedUpstream,
   hasDiverged,
   isReceivingFrom,
   isRunningStandby,
+  isSupplied,
   type ObservedNode,
+  placeFor,
   receivedLsn,
   type Topology,
 } from './topology.ts'
@@ -39,7 +40,7 @@ export interface FollowDecision {
  * Decides whether a standby may be pointed at another upstream: both run, belong together, and the upstream's history
  * holds all that the standby has. Nothing of it needs to be tried; what does is left to the steps.
  * @throws {ReplctlError} `two-writers`, `primary-alive`, `not-a-standby`, `node-diverged`, `foreign-cluster`,
- * `orphan-standby`, `wrong-upstream`, `wrong-timeline`, `version-mismatch`, `standby-ahead`, `durability-reduced`
+ * `orphan-standby`, `not-streaming`, `wrong-upstream`, `wrong-timeline`, `version-mismatch`, `standby-ahead`, `durability-reduced`
  */
 export function judgeFollow(
   inventory: Inventory,
@@ -62,7 +63,7 @@ export function judgeFollow(
   const rolesAfter = rolesWith(wish.upstream)
   const confirming = whoConfirms(inventory, topology, rolesWith(formerUpstream), rolesAfter)
   refuseTooFewConfirming(inventory, topology, wish, confirming)
-  const expected = primary === null ? null : expectedUpstream(inventory, node.settings, primary, survey)
+  const expected = primary === null ? null : placeFor(inventory, node.settings, primary, topology)
   return {
     formerUpstream,
     primary,
@@ -111,6 +112,13 @@ function refuseUnfitUpstream(
     })
   }
   if (facts.instance === null) throw notRunning(upstream, `${refusal}: it is not running`)
+  if (topology.primary !== null && isRunningStandby(facts) && !isSupplied(facts)) {
+    throw new ReplctlError('not-streaming', `${refusal}: it does not receive itself`, {
+      detail: `Its state is ${upstream.state}; below it ${node.settings.name} would get nothing of what ${topology.primary} writes.`,
+      hint: `Choose another upstream, or mend ${name} first: "replctl doctor ${name}" tries its login for real.`,
+      node: name,
+    })
+  }
   const members = commonRecord(survey)?.members
   if (members !== undefined && !members.includes(name)) {
     throw new ReplctlError('orphan-standby', `${refusal}: it was removed from the cluster`, {
@@ -128,8 +136,17 @@ function refuseUnfitUpstream(
   }
 }
 
-/** Following the upstreams upwards from the new one must not come back to the node. */
-function refuseCircle(topology: Topology, node: NodeName, upstream: NodeName): void {
+/**
+ * Following the upstreams upwards from the new one must not come back to the node. `except`: who is about to receive from whom
+ * instead.
+ * @throws {ReplctlError} `wrong-upstream`
+ */
+export function refuseCircle(
+  topology: Topology,
+  node: NodeName,
+  upstream: NodeName,
+  except: ReadonlyMap<NodeName, NodeName> = new Map(),
+): void {
   const path: NodeName[] = []
   for (let at: NodeName | null = upstream; at !== null && !path.includes(at); ) {
     path.push(at)
@@ -140,7 +157,7 @@ function refuseCircle(topology: Topology, node: NodeName, upstream: NodeName): v
         node,
       })
     }
-    at = topology.nodes.find((one) => one.settings.name === at)?.upstream ?? null
+    at = except.get(at) ?? topology.nodes.find((one) => one.settings.name === at)?.upstream ?? null
   }
 }
 
@@ -217,12 +234,14 @@ function refuseTooFewConfirming(
   { before, after }: FollowDecision['confirming'],
 ): void {
   if (replication.mode === 'async' || upstream === topology.primary) return
-  if (after.length >= replication.syncStandbys || after.length >= before.length) return
+  const isStreaming = (name: NodeName) => nodeOf(topology, name).connection?.state === 'streaming'
+  const left = after.filter(isStreaming)
+  if (left.length >= replication.syncStandbys || left.length >= before.filter(isStreaming).length) return
   throw new ReplctlError(
     'durability-reduced',
     `${node} confirms commits: below ${upstream} it could not any more`,
     {
-      detail: `Only standbys of the primary itself confirm. ${after.length} of ${replication.syncStandbys} sync standbys would be left.`,
+      detail: `Only standbys of the primary itself confirm. ${left.length} of ${replication.syncStandbys} sync standbys would be left.`,
       hint: 'Add a standby that receives from the primary, or lower replication.sync_standbys.',
       node,
     },

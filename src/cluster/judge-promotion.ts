@@ -175,7 +175,8 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
   topology: Topology,
   candidate: NodeName,
 ): void {
-  if (inventory.replication.mode === 'async') return
+  const needs = confirmationsNeeded(inventory, topology)
+  if (needs === 0) return
   const { missing, needed } = confirmers(inventory, topology, candidate)
   if (missing.length === 0 || missing.length < needed) return
   const names = missing.map((node) => node.settings.name).join(', ')
@@ -185,7 +186,7 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
     'confirmed-commits-at-risk',
     `refused to promote ${candidate}: ${names} may hold confirmed commits that it lacks`,
     {
-      detail: `In mode ${inventory.replication.mode} a commit is confirmed once ${inventory.replication.syncStandbys} standby(s) have it${archive}, and ${names} cannot be asked now.`,
+      detail: `A commit is confirmed once ${needs} standby(s) have it${archive}, and ${names} cannot be asked now.`,
       hint: `Bring ${names} back and run promote again. To go on without it and lose such commits: --allow-data-loss.`,
       node: candidate,
     },
@@ -197,6 +198,16 @@ function mayArchiveAloneHaveCommits(inventory: Inventory, topology: Topology, ca
   if (confirmingArchive(inventory) === null) return false
   const { missing, needed } = confirmers(inventory, topology, candidate)
   return missing.length + 1 >= needed
+}
+
+/**
+ * How many standbys had to confirm a commit: what the inventory says may not have been applied yet, so that what was in force
+ * when the record was written counts where it is less.
+ */
+function confirmationsNeeded({ replication }: Inventory, topology: Topology): number {
+  const inForce = commonRecord(topology.nodes.map((node) => node.facts))?.confirmations ?? 0
+  if (replication.mode === 'async') return inForce
+  return inForce === 0 ? replication.syncStandbys : Math.min(inForce, replication.syncStandbys)
 }
 
 /** Standbys that may have confirmed commits and cannot be asked now, and how many confirm one, an archive among them. */
@@ -219,7 +230,7 @@ function confirmers(
   // changes with every broken connection.
   const archives = confirmingArchive(inventory) === null ? 0 : 1
   const all = missing.length + confirmed.length + archives
-  return { missing, needed: Math.min(inventory.replication.syncStandbys, all) }
+  return { missing, needed: Math.min(confirmationsNeeded(inventory, topology), all) }
 }
 
 /** A running standby that received from the lost primary itself: only those confirm commits to it. */

@@ -7,7 +7,7 @@ import { nodeOf, tellChoice, twoWriters } from './judge-promotion.ts'
 import { judgeSuccessor, notMeantToLead } from './judge-successor.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf } from './record.ts'
-import { confirmingStandbys, meantRoles, type Roles } from './roles.ts'
+import { confirmingStandbys, meantRoles, neverConfirming, type Roles } from './roles.ts'
 import { hasDiverged, isRunningStandby, type ObservedNode, type Topology } from './topology.ts'
 
 /** Who hands over to whom. */
@@ -158,7 +158,8 @@ export function arrangeAfter(inventory: Inventory, topology: Topology, exchange:
   const record = commonRecord(survey)
   const isMember = (name: NodeName) =>
     record === null || record.members.includes(name) || name === candidate || name === oldPrimary
-  const following = namesOf(running.filter((one) => !isAstray(one)))
+  // One that was removed, and runs on, is nobody's to move.
+  const following = namesOf(running.filter((one) => isMember(one.settings.name) && !isAstray(one)))
   const away = namesOf(
     others.filter(
       (one) => isMember(one.settings.name) && one.facts.instance === null && one.role !== 'fenced',
@@ -176,7 +177,11 @@ export function arrangeAfter(inventory: Inventory, topology: Topology, exchange:
     away: away.map(placeOf),
     astray: namesOf(running.filter(isAstray)),
     members: inventory.nodes.map((one) => one.name).filter(isMember),
-    confirming: confirmingStandbys(inventory, roles),
+    confirming: confirmingStandbys(
+      inventory,
+      roles,
+      neverConfirming(topology).filter((name) => name !== oldPrimary),
+    ),
   }
 }
 

@@ -1,4 +1,5 @@
-import type { InstanceFacts } from './facts.ts'
+import { parseSynchronousStandbyNames } from '../postgres/synchronous-standby-names.ts'
+import type { InstanceFacts, ReplicationSlot } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord } from './record.ts'
@@ -71,11 +72,28 @@ export function liveRoles(
   })
 }
 
-/** Nodes that a commit must not wait for: fenced, or with WAL that the primary lacks. They stream only after a rejoin. */
-export function neverConfirming({ nodes }: Topology): readonly NodeName[] {
+/**
+ * Nodes that a commit must not wait for: fenced, or with WAL that the primary lacks (they stream only after a rejoin), and those
+ * that are away and not waited for now. Such a one was left out on purpose, by a failover say, and may be the lost primary itself:
+ * to wait for it would block every write.
+ */
+export function neverConfirming(
+  { nodes, primary: leader }: Topology,
+  primary: NodeName | null = leader,
+): readonly NodeName[] {
+  const waited = namesWaitedFor(nodes.find(({ settings }) => settings.name === primary)?.facts.instance)
+  const isLeftOut = ({ facts, settings }: ObservedNode) =>
+    facts.instance === null && waited !== null && !waited.includes(settings.applicationName)
   return nodes
-    .filter(({ facts, role }) => facts.fence !== null || role === 'diverged')
+    .filter((node) => node.facts.fence !== null || node.role === 'diverged' || isLeftOut(node))
     .map(({ settings }) => settings.name)
+}
+
+/** Whom a primary waits for at this moment, by application_name; null where that is not known. */
+function namesWaitedFor(primary: InstanceFacts | null | undefined): readonly string[] | null {
+  const value =
+    primary?.isInRecovery === false ? primary.settings.synchronous_standby_names?.value : undefined
+  return value === undefined ? null : (parseSynchronousStandbyNames(value)?.names ?? [])
 }
 
 /** The one node where a slot waits for this standby. */
@@ -106,11 +124,17 @@ export function archiveSlot({ archive, cluster }: Inventory): string | null {
   return archive?.mode === 'stream' ? archiveStreamNames(cluster).slot : null
 }
 
-/** Slots of replctl's own on a node: physical, and named for a node of the inventory or its archive. All others are foreign. */
+/**
+ * Slots of replctl's own on a node: physical, and named for a node of the inventory or its archive. All others are foreign, as is
+ * one named for an archive to which nothing is streamed, once somebody receives through it.
+ */
 export function ownSlots(inventory: Inventory, instance: InstanceFacts | null): readonly string[] {
-  const names = [...inventory.nodes.map((node) => node.slotName), archiveStreamNames(inventory.cluster).slot]
+  const names = inventory.nodes.map((node) => node.slotName)
+  const ofArchive = archiveStreamNames(inventory.cluster).slot
+  const isOwn = ({ name, isActive }: ReplicationSlot) =>
+    names.includes(name) || (name === ofArchive && (archiveSlot(inventory) !== null || !isActive))
   return (instance?.slots ?? [])
-    .filter((slot) => slot.type === 'physical' && !slot.isTemporary && names.includes(slot.name))
+    .filter((slot) => slot.type === 'physical' && !slot.isTemporary && isOwn(slot))
     .map((slot) => slot.name)
 }
 

@@ -104,6 +104,14 @@ export function isReceiving(facts: NodeFacts): boolean {
   return facts.instance?.receiver?.status === 'streaming'
 }
 
+/**
+ * Whether a running standby gets what the primary writes, so that others may receive from it. One that holds a transaction back
+ * on purpose asks for more after that.
+ */
+export function isSupplied(facts: NodeFacts): boolean {
+  return isReceiving(facts) || facts.instance?.isAwaitingDelay === true
+}
+
 /** Whether a standby's walreceiver streams from this node of the inventory, by its own word. */
 export function isReceivingFrom(
   inventory: Inventory,
@@ -123,8 +131,8 @@ export function receivedLsn(facts: NodeFacts): Lsn | null {
 }
 
 /**
- * Whom a standby should receive from, given who leads: the wished upstream where that is a running node,
- * else the primary.
+ * Whom a standby should receive from, given who leads: the wished upstream where that is a running node with nothing that
+ * the primary lacks, else the primary.
  */
 export function expectedUpstream(
   inventory: Inventory,
@@ -136,9 +144,29 @@ export function expectedUpstream(
   if (wish === undefined || wish === node.name || wish === primary) return primary
   const facts = survey.find((one) => one.name === wish)
   if (facts === undefined || !isRunningStandby(facts)) return primary
+  const leader = survey.find((one) => one.name === primary)
+  if (leader !== undefined && hasDiverged(facts, leader)) return primary
   // Following the wishes upwards must end at the primary: a circle would receive from nobody.
   const wished = inventory.nodes.find((one) => one.name === wish)
   return wished?.upstream === node.name ? primary : wish
+}
+
+/**
+ * Where a command puts a standby, given who leads: as {@link expectedUpstream}, but not anew below one that gets nothing itself.
+ */
+export function placeFor(
+  inventory: Inventory,
+  node: NodeSettings,
+  primary: NodeName,
+  topology: Topology,
+): NodeName {
+  const survey = topology.nodes.map((one) => one.facts)
+  const wish = expectedUpstream(inventory, node, primary, survey)
+  const isThere = topology.nodes.some(
+    ({ settings, upstream }) => settings.name === node.name && upstream === wish,
+  )
+  const isLed = isWriter(factsOf(survey, primary))
+  return wish === primary || isThere || !isLed || isSupplied(factsOf(survey, wish)) ? wish : primary
 }
 
 /**

@@ -62,7 +62,7 @@ export function follow(input: ClusterInput, wish: FollowWish): Plan {
     // It streams: from here on there is nothing to go back for.
     ...(rolesAfter !== null
       ? [together(wish.running.map((one) => forwardOnly(dropStaleSlots(one, inventory, rolesAfter))))]
-      : former !== null && former.name !== upstream.name
+      : former !== null && former.name !== upstream.name && wish.running.includes(former.name)
         ? [forwardOnly(dropReplicationSlot(former.name, slotName))]
         : []),
     ...(primaryWaitsForStandbys(inventory) && primary !== null && !stopsConfirming

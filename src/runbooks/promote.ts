@@ -4,11 +4,11 @@ import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, together } from '../engine/step.ts'
 import type { PromotionMethod } from '../postgres/versions.ts'
 import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
-import { awaitStreaming } from '../steps/await-streaming.ts'
+import { awaitBystander } from '../steps/await-streaming.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
-import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureHbaLines, ensureSettings, requireNamesToCome } from '../steps/ensure-configuration.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { type FoundInstance, fenceInstance } from '../steps/fence-instance.ts'
@@ -33,8 +33,8 @@ export interface PromoteWish {
   readonly allowSplitBrain: boolean
   /** Running standbys beside the candidate, with whom they shall receive from afterwards. */
   readonly standbys: readonly { readonly node: NodeSettings; readonly upstream: NodeSettings }[]
-  /** Standbys that are away now: the new primary keeps WAL for them, so that they can follow when they are back. */
-  readonly away: readonly NodeSettings[]
+  /** Standbys that are away now: WAL is kept for them where they will ask for it, so that they can follow when they are back. */
+  readonly away: readonly { readonly node: NodeSettings; readonly upstream: NodeSettings }[]
   /** Standbys that are not meant to lead, from which the candidate gets what it lacks; and whom it received from so far. */
   readonly reserves: readonly NodeSettings[]
   readonly former: NodeSettings | null
@@ -62,6 +62,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
   const { replication } = input.inventory
   return inOrder([
     // First those that may be refused: nothing has been changed then.
+    requireNamesToCome(name),
     ...requireArchivedEnd(name, input.inventory, wish.archivedEnd),
     ...wish.unreachable.map((oldPrimary) =>
       fenceUnreachable({
@@ -85,10 +86,9 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
         ...(replication.slots
           ? [
               together([
-                ...standbys.map(({ node, upstream }) =>
+                ...[...standbys, ...wish.away].map(({ node, upstream }) =>
                   ensureReplicationSlot(upstream.name, node.slotName, node.name),
                 ),
-                ...wish.away.map((node) => ensureReplicationSlot(name, node.slotName, node.name)),
               ]),
             ]
           : []),
@@ -98,7 +98,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
           standbys.map(({ node, upstream }) =>
             inOrder([
               ensureStandbySettings(node.name, upstream, input),
-              awaitStreaming(node.name, upstream.name),
+              awaitBystander(node.name, upstream.name),
             ]),
           ),
         ),

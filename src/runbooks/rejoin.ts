@@ -1,12 +1,12 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { RejoinMethod } from '../cluster/judge-rejoin.ts'
 import type { NodeName } from '../cluster/names.ts'
+import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import { archiveOwed } from '../steps/archive-owed.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
-import { dropUnwantedSlots } from '../steps/drop-unwanted-slots.ts'
 import { requireArchiveHost } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
@@ -15,7 +15,7 @@ import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
 import { prepareRewind } from '../steps/prepare-rewind.ts'
 import { recoverInIsolation } from '../steps/recover-in-isolation.ts'
-import { ensureReplicationSlot } from '../steps/replication-slots.ts'
+import { dropStaleSlots, ensureReplicationSlot } from '../steps/replication-slots.ts'
 import { requireSameMajorVersion } from '../steps/require-binaries.ts'
 import {
   requireRejoinable,
@@ -52,8 +52,8 @@ export interface RejoinWish {
   readonly isContinued: boolean
   /** All that the old data directory holds is elsewhere, too. */
   readonly isRedundant: boolean
-  /** Slots of replctl's own on the node that nobody uses when it is a standby again. */
-  readonly leftOverSlots: readonly string[]
+  /** Who receives from whom afterwards: no slot of replctl's own is left that this does not want. */
+  readonly roles: Roles
   readonly members: readonly NodeName[]
   /** Standbys that confirm commits in sync and quorum mode afterwards. */
   readonly confirming: readonly NodeName[]
@@ -90,7 +90,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     ...wayBack(input, wish),
     ...(wish.method === 'reclone' ? [removeDirectoryAside(name)] : []),
     dropRewindLogin(primary, node, input),
-    ...(wish.leftOverSlots.length === 0 ? [] : [dropUnwantedSlots(name, wish.leftOverSlots)]),
+    together([...running, name].map((one) => dropStaleSlots(one, input.inventory, wish.roles))),
     ensureSettings(primary.name, input, confirming),
     together([...running, name].flatMap((one) => ensureStartGuard(one, input, members))),
     together([...running, name].map((one) => ensureClusterRecord(one, { primary: primary.name, members }))),

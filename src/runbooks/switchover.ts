@@ -2,19 +2,23 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import { inWaves, type NewOrder, type Placement } from '../cluster/judge-switchover.ts'
 import { asOne, inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
-import { awaitStreaming } from '../steps/await-streaming.ts'
+import { awaitBystander, awaitStreaming } from '../steps/await-streaming.ts'
 import { ensureCheckpointOnTimeline, ensureRecentCheckpoint } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { awaitPostmasterEnd } from '../steps/end-postmaster.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
-import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureHbaLines, ensureSettings, requireNamesToCome } from '../steps/ensure-configuration.ts'
 import { ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import type { Handover } from '../steps/hand-over.ts'
 import { prepareDemotion } from '../steps/prepare-demotion.ts'
 import { dropCopiedSlots, dropStaleSlots, ensureWantedSlots } from '../steps/replication-slots.ts'
-import { reportOpenWork, requireArchiveKeepsUp } from '../steps/require-quiet-primary.ts'
+import {
+  reportOpenWork,
+  requireArchiveKeepsUp,
+  requireNobodyAwaited,
+} from '../steps/require-quiet-primary.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
 import {
   requireFitSuccessor,
@@ -53,6 +57,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
   const moved = order.following.filter(({ upstream }) => upstream.name === candidate.name)
   return inOrder([
     requireFitSuccessor(exchange, candidate, replication.maxCandidateLagBytes),
+    requireNamesToCome(candidate.name),
     requireSettingsParity(
       exchange,
       order.following.map(({ node }) => node.name),
@@ -64,6 +69,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
     ),
     requireRoomForWal(exchange),
     requireArchiveKeepsUp(oldPrimary.name, wish.allowUnarchived),
+    requireNobodyAwaited(oldPrimary.name),
     together([
       ...[order.returning, ...moved].map(({ node, upstream }) =>
         requireReplicationLogin(node.name, upstream, input.inventory),
@@ -114,7 +120,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
 
 /** Another standby, told to receive from its new upstream: by reload from 13 on, by restart before. */
 function follow(input: ClusterInput, { node, upstream }: Placement): Step[] {
-  return [ensureStandbySettings(node.name, upstream, input), awaitStreaming(node.name, upstream.name)]
+  return [ensureStandbySettings(node.name, upstream, input), awaitBystander(node.name, upstream.name)]
 }
 
 /** A primary that has handed over, back as a standby: it holds nothing of its own, so it only has to follow. */

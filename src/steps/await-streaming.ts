@@ -2,6 +2,7 @@ import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { configuredUpstream } from '../cluster/topology.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
 import { compareLsn, parseLsn } from '../postgres/lsn.ts'
 import { ask, awaitState, look, lookAtInstance } from './look.ts'
@@ -21,6 +22,32 @@ export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
     },
     apply: async (ctx) => await untilStreaming(ctx, standby, upstream),
     verify: async () => undefined,
+  }
+}
+
+/**
+ * The same for one that others do not wait for: where it does not come, that is told, and what is under way goes on. It may lack WAL
+ * that nobody has any more, and only a new clone helps it then.
+ */
+export function awaitBystander(standby: NodeName, upstream: NodeName): Step {
+  const streaming = awaitStreaming(standby, upstream)
+  return {
+    ...streaming,
+    apply: async (ctx) => {
+      try {
+        await untilStreaming(ctx, standby, upstream)
+      } catch (error) {
+        if (!(error instanceof ReplctlError) || error.code === 'interrupted' || ctx.signal.aborted)
+          throw error
+        ctx.warn(
+          new ReplctlError('not-streaming', `${standby} does not stream from ${upstream}`, {
+            detail: error.detail ?? error.message,
+            hint: `Its log tells why. Where it lacks WAL that is gone: replctl add-standby ${standby} --reclone`,
+            node: standby,
+          }),
+        )
+      }
+    },
   }
 }
 

@@ -1,7 +1,8 @@
-import type { ClusterRecord } from '../cluster/facts.ts'
+import type { ClusterRecord, InstanceFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { commonRecord } from '../cluster/record.ts'
 import { pending, type Step, satisfied } from '../engine/step.ts'
+import { parseSynchronousStandbyNames } from '../postgres/synchronous-standby-names.ts'
 import { writeStateFile } from './ensure-mark.ts'
 import { look } from './look.ts'
 
@@ -9,6 +10,11 @@ export interface RecordWish {
   readonly primary: NodeName
   /** Nodes that are part of the cluster now. */
   readonly members: readonly NodeName[]
+}
+
+function confirmationsOf(primary: InstanceFacts | null): number | undefined {
+  const names = primary?.settings.synchronous_standby_names?.value
+  return names === undefined ? undefined : (parseSynchronousStandbyNames(names)?.count ?? 0)
 }
 
 /** One node's copy of the record of who leads and who belongs to the cluster. The live cluster stays the truth. */
@@ -23,13 +29,15 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
     const systemIdentifier =
       leads?.systemIdentifier ?? newest?.systemIdentifier ?? own.instance?.systemIdentifier ?? ''
     const isPrimaryGuarded = primary?.isStartGuarded ?? newest?.isPrimaryGuarded ?? false
+    const confirmations = confirmationsOf(leads) ?? newest?.confirmations ?? 0
     const isSame =
       newest !== null &&
       newest.primary === wish.primary &&
       newest.timeline === timeline &&
       newest.systemIdentifier === systemIdentifier &&
       newest.members.join() === wish.members.join() &&
-      (newest.isPrimaryGuarded ?? false) === isPrimaryGuarded
+      (newest.isPrimaryGuarded ?? false) === isPrimaryGuarded &&
+      (newest.confirmations ?? 0) === confirmations
     const record: ClusterRecord = isSame
       ? newest
       : {
@@ -39,6 +47,7 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
           members: wish.members,
           generation: (newest?.generation ?? 0) + 1,
           isPrimaryGuarded,
+          confirmations,
         }
     return { record, isWritten: isSame && own.record?.generation === newest.generation }
   }

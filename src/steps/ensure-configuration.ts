@@ -7,7 +7,7 @@ import {
   ownedConfigFile,
 } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
-import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readWithIncludes } from '../node/config-includes.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
@@ -103,6 +103,27 @@ export function ensureSettings(
       }
       await reloadConfiguration(ctx, node)
       await requireNamesInForce(ctx, node, found)
+    },
+  }
+}
+
+/**
+ * Nothing on a standby that is to lead overrides whom commits will wait for: what `ALTER SYSTEM` wrote wins over replctl's file, and
+ * would be in force with the first commit that it takes.
+ */
+export function requireNamesToCome(node: NodeName): Step {
+  return {
+    title: `require nothing to override ${namesSetting} once it leads`,
+    node,
+    check: async (ctx) => {
+      const facts = await look(ctx)
+      const override = lastValues(parseConfigFile(facts.autoConf)).get(namesSetting)
+      if (override === undefined) return satisfied('nothing does')
+      const own = await readTextFile(ctx.node, `${facts.configDirectory}/${ownedConfigFile}`)
+      const rendered = lastValues(parseConfigFile(own ?? '')).get(namesSetting) ?? ''
+      return override === rendered
+        ? satisfied('postgresql.auto.conf says the same')
+        : refused(namesOverridden(node, override, rendered))
     },
   }
 }

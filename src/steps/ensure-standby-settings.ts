@@ -4,9 +4,9 @@ import type { NodeName } from '../cluster/names.ts'
 import { ownedStandbyFile, standbyConfigText } from '../cluster/node-configuration.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
-import { parseConfigFile, removeSettings } from '../postgres/config-file.ts'
+import { lastValues, parseConfigFile, removeSettings } from '../postgres/config-file.ts'
 import { recoverySettingNames } from '../postgres/settings.ts'
-import { capabilitiesOf } from '../postgres/versions.ts'
+import { type Capabilities, capabilitiesOf } from '../postgres/versions.ts'
 import { restoreCommandOf } from './archive-wish.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { reloadConfiguration } from './ensure-configuration.ts'
@@ -22,13 +22,15 @@ const placeNames = [
 /**
  * Makes a node a standby of its upstream: standby.signal and `replctl.standby.conf` (12 and newer) or recovery.conf
  * (11). What pg_basebackup -R or ALTER SYSTEM wrote into postgresql.auto.conf would win over it and is taken out there.
- * Where the instance runs it is told: by reload from 13 on, by restart before.
+ * Where the instance runs it is told: by reload where its version can (from 14 on all of it), by restart before.
  */
 export function ensureStandbySettings(
   node: NodeName,
   upstream: NodeSettings,
   { inventory, templates }: ClusterInput,
 ): Step {
+  /** Written by this run, and taken over by a restart only. */
+  let isToRestart = false
   const plan = async (ctx: StepContext, facts: NodeFacts) => {
     const { dataDir } = ctx.node.settings.postgres
     const major = majorOf(facts)
@@ -45,7 +47,16 @@ export function ensureStandbySettings(
       ...(facts.mark?.phase === 'cloned' ? placeNames : []),
     ]
     const overriding = parseConfigFile(facts.autoConf).filter((entry) => names.includes(entry.name))
-    return { path, isWritten: live?.trim() === wanted.trim(), wanted, overriding, names, has }
+    const isWritten = live?.trim() === wanted.trim()
+    return {
+      path,
+      isWritten,
+      needsRestart: needsRestart(live ?? '', wanted, has),
+      wanted,
+      overriding,
+      names,
+      has,
+    }
   }
   return {
     title: `render the settings of a standby of ${upstream.name}`,
@@ -66,7 +77,8 @@ export function ensureStandbySettings(
     apply: async (ctx) => {
       const facts = await lookAsChecked(ctx)
       const { dataDir } = ctx.node.settings.postgres
-      const { isWritten, wanted, path, overriding, names, has } = await plan(ctx, facts)
+      const { isWritten, wanted, path, overriding, names, has, ...planned } = await plan(ctx, facts)
+      isToRestart = planned.needsRestart
       if (!facts.hasStandbySignal && !has.recoveryConf) {
         await writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' })
       }
@@ -75,18 +87,32 @@ export function ensureStandbySettings(
         const auto = `${dataDir}/postgresql.auto.conf`
         await writeTextFile(ctx.node, auto, removeSettings((await readTextFile(ctx.node, auto)) ?? '', names))
       }
-      if (facts.instance !== null && has.reloadsPrimaryConninfo) await reloadConfiguration(ctx, node)
+      if (facts.instance !== null && !has.recoveryConf) await reloadConfiguration(ctx, node)
     },
     verify: async (ctx) => {
       const facts = await look(ctx)
       if (facts.instance === null) return
       const has = capabilitiesOf(majorOf(facts))
-      if (!has.reloadsPrimaryConninfo && !isInForce(facts, upstream, has.recoveryConf)) {
-        await restartInstance(ctx, facts)
-        await ask(ctx)
-      }
+      const isLate = !has.reloadsPrimaryConninfo && !isInForce(facts, upstream, has.recoveryConf)
+      if (!isToRestart && !isLate) return
+      await restartInstance(ctx, facts)
+      isToRestart = false
+      await ask(ctx)
     },
   }
+}
+
+/** Whether a running server takes what changed from the one text to the other over by a restart only. */
+export function needsRestart(live: string, wanted: string, has: Capabilities): boolean {
+  const [before, after] = [live, wanted].map((text) => lastValues(parseConfigFile(text)))
+  const names = new Set([...(before?.keys() ?? []), ...(after?.keys() ?? [])])
+  const changed = [...names].filter((name) => before?.get(name) !== after?.get(name))
+  if (has.recoveryConf) return changed.length > 0
+  return changed.some(
+    (name) =>
+      (!has.reloadsPrimaryConninfo && ['primary_conninfo', 'primary_slot_name'].includes(name)) ||
+      (!has.reloadsRestoreCommand && name === 'restore_command'),
+  )
 }
 
 /** What makes a node a standby of this upstream: the text of recovery.conf (11) or replctl.standby.conf. */

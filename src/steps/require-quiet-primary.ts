@@ -80,6 +80,42 @@ export function reportOpenWork(primary: NodeName, candidate: NodeName): Step {
   }
 }
 
+/**
+ * From 17 on a primary that stops waits until logical subscribers have everything, and those wait for the standbys of
+ * `synchronized_standby_slots`: with one of them away it would never come down.
+ */
+export function requireNobodyAwaited(primary: NodeName): Step {
+  return {
+    title: 'require that logical subscribers wait for nobody who is away',
+    node: primary,
+    check: async (ctx) => {
+      const { instance } = await look(ctx)
+      if (instance === null || instance.isInRecovery) return satisfied('it is stopped already')
+      const isServing = instance.slots.some(
+        (slot) => slot.type === 'logical' && slot.isFailover && slot.isActive,
+      )
+      const awaited = (instance.settings.synchronized_standby_slots?.value ?? '')
+        .split(/[\s,]+/)
+        .filter(Boolean)
+      const isThere = (name: string) => instance.slots.some((slot) => slot.name === name && slot.isActive)
+      const away = isServing ? awaited.filter((name) => !isThere(name)) : []
+      return away.length === 0 ? satisfied('they do not') : refused(subscribersWait(primary, away))
+    },
+  }
+}
+
+function subscribersWait(node: NodeName, slots: readonly string[]): ReplctlError {
+  return new ReplctlError(
+    'not-streaming',
+    `${node} could not be stopped: logical subscribers wait for a standby`,
+    {
+      detail: `synchronized_standby_slots names ${slots.join(', ')}, through which nobody receives now. A primary that stops waits for its subscribers, and they wait for that.`,
+      hint: 'Bring that standby back (replctl add-standby NODE), or take it out (replctl remove-standby NODE).',
+      node,
+    },
+  )
+}
+
 function longTransactions(node: NodeName, count: number, oldest: number): ReplctlError {
   return new ReplctlError('long-transactions', `${count} long transaction(s) on ${node} are cut off`, {
     detail: `The oldest is ${oldest} s old. The stop of ${node} ends every session; what is not committed is rolled back.`,

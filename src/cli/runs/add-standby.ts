@@ -1,4 +1,5 @@
 import type { NodeSettings } from '../../cluster/inventory.ts'
+import { refuseCircle } from '../../cluster/judge-follow.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
 import { noPrimaryToFollow } from '../../cluster/judge-rejoin.ts'
 import type { NodeName } from '../../cluster/names.ts'
@@ -6,7 +7,7 @@ import { isOurStandby } from '../../cluster/our-standby.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
-import { expectedUpstream } from '../../cluster/topology.ts'
+import { placeFor } from '../../cluster/topology.ts'
 import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { parseSynchronousStandbyNames } from '../../postgres/synchronous-standby-names.ts'
@@ -66,11 +67,13 @@ export function decide(
     if (refusal !== null) throw refusal
   }
   const standbys: NewStandby[] = targets.map((node) => {
-    const upstreamName = upstreamOf(inventory, node, primary.name, survey, targets)
+    const upstreamName = upstreamOf(inventory, node, primary.name, topology, targets)
     const upstream = inventory.nodes.find((one) => one.name === upstreamName) ?? primary
     const source = from ?? upstream
     return { node, upstream, source, isReclone }
   })
+  const places = new Map(standbys.map(({ node, upstream }) => [node.name, upstream.name]))
+  for (const [name, upstream] of places) refuseCircle(topology, name, upstream, places)
   for (const { source, node } of standbys) {
     const isBuiltBefore = from === undefined && targets.includes(source) && source.name !== node.name
     if (!isBuiltBefore) refuseBadSource(observation, source, node, primary)
@@ -89,12 +92,7 @@ export function decide(
   const running = inventory.nodes
     .filter((node) => node.name === primary.name || (isRunning(observation, node) && !targets.includes(node)))
     .map((node) => node.name)
-  const roles = liveRoles(
-    inventory,
-    topology,
-    lastPrimary ?? primary.name,
-    new Map(standbys.map(({ node, upstream }) => [node.name, upstream.name])),
-  )
+  const roles = liveRoles(inventory, topology, lastPrimary ?? primary.name, places)
   const isTargetToo = (name: NodeName) => targets.some((node) => node.name === name)
   const never = neverConfirming(topology)
   const confirming = confirmingStandbys(
@@ -169,13 +167,13 @@ function upstreamOf(
   inventory: ClusterSession['inventory'],
   node: NodeSettings,
   primary: NodeName,
-  survey: Observation['survey'],
+  topology: Observation['topology'],
   targets: readonly NodeSettings[],
 ): NodeName {
   const wish = targets.find((target) => target.name === node.upstream && target.name !== node.name)
   return wish !== undefined && wish.upstream !== node.name
     ? wish.name
-    : expectedUpstream(inventory, node, primary, survey)
+    : placeFor(inventory, node, primary, topology)
 }
 
 const isRunning = ({ survey }: Observation, node: NodeSettings): boolean => {
@@ -191,12 +189,17 @@ function refuseBadSource(
 ): void {
   if (source.name === primary.name) return
   requireReachable(observation.survey, [source.name])
-  if (source.name === node.name || !isRunning(observation, source)) {
+  const isDiverged = observation.topology.nodes.some(
+    ({ settings, role }) => settings.name === source.name && role === 'diverged',
+  )
+  if (source.name === node.name || isDiverged || !isRunning(observation, source)) {
     throw new ReplctlError('not-a-standby', `cannot clone ${node.name} from ${source.name}`, {
       detail:
         source.name === node.name
           ? 'A node cannot be cloned from itself.'
-          : `${source.name} is not a running standby of this cluster.`,
+          : isDiverged
+            ? `${source.name} has WAL that ${primary.name} never had.`
+            : `${source.name} is not a running standby of this cluster.`,
       hint: `Leave --from out to clone from the upstream, or name a running standby.`,
       node: source.name,
     })

@@ -69,14 +69,28 @@ export function refuseSecondPrimary({ topology, survey }: Observation, node: str
     (facts) => facts.name !== node && facts.mark?.phase === 'done' && facts.dataDirectoryState === 'instance',
   )
   const own = survey.find((facts) => facts.name === node)
-  if (built !== undefined && own?.mark === null) {
+  const isGone = own?.dataDirectoryState !== 'instance'
+  if (built !== undefined && (own?.mark === null || isGone)) {
     throw new ReplctlError('foreign-cluster', `refused to begin the cluster anew on ${node}`, {
       detail: `${built.name} holds an instance of cluster ${built.mark?.cluster} (system identifier ${built.mark?.systemIdentifier}).`,
-      hint: 'If its primary is lost: replctl promote. If it is stopped: start it.',
+      hint: `If its primary is lost: replctl promote. If it is stopped: start it.${own?.mark?.phase === 'done' ? ` ${lookForMount(own)}` : ''}`,
+      node,
+    })
+  }
+  const silent = survey.find(
+    (facts) => facts.name !== node && facts.unreachable !== null && own?.record?.members.includes(facts.name),
+  )
+  if (own?.mark?.phase === 'done' && isGone && silent !== undefined) {
+    throw new ReplctlError('node-not-built', `refused to begin the cluster anew on ${node}`, {
+      detail: `What was built there (${own.mark.dataDirectory}, system identifier ${own.mark.systemIdentifier}) is ${own.dataDirectoryState}, and ${silent.name}, which belongs to the cluster, cannot be asked.`,
+      hint: `${lookForMount(own)} Else bring ${silent.name} back first.`,
       node,
     })
   }
 }
+
+const lookForMount = ({ mark }: NodeFacts): string =>
+  `Look whether the file system of ${mark?.dataDirectory} is mounted.`
 
 /** A node that was built already is started again as what it was: only as the primary that it is known to be. */
 export function refuseFormerMember({ survey }: Observation, node: NodeName): void {

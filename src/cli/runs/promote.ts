@@ -6,10 +6,9 @@ import { judgePromotion, type PromotionDecision } from '../../cluster/judge-prom
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
-import { confirmingStandbys, meantRoles } from '../../cluster/roles.ts'
+import { confirmingStandbys, meantRoles, neverConfirming } from '../../cluster/roles.ts'
 import {
   configuredUpstream,
-  expectedUpstream,
   factsOf,
   hasDiverged,
   isAstray,
@@ -76,14 +75,17 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
   })
   // Whoever has WAL that the new primary lacks cannot follow it: it would wait for ever.
   const astray = astrayFrom(observation, candidate.name, judged, wish.allowDataLoss)
-  const following = others.filter(
-    (one) => !astray.includes(one.name) && isSameCluster(observation, one.name, candidate.name),
-  )
   const record = commonRecord(survey)
+  // One that was removed, and runs on, is nobody's to move.
+  const isMember = (name: NodeName) => record === null || record.members.includes(name)
+  const following = others.filter(
+    ({ name }) =>
+      isMember(name) && !astray.includes(name) && isSameCluster(observation, name, candidate.name),
+  )
   const fenced = judged.oldPrimaries.map((one) => one.node)
   const members = inventory.nodes
     .map((one) => one.name)
-    .filter((name) => record === null || record.members.includes(name) || name === candidate.name)
+    .filter((name) => isMember(name) || name === candidate.name)
   const away = inventory.nodes.filter(
     (one) => members.includes(one.name) && isAway(observation, one.name) && !fenced.includes(one.name),
   )
@@ -92,6 +94,12 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
     running: following.map((one) => one.name),
     away: away.map((one) => one.name),
   })
+  const placeOf = (node: NodeSettings) => ({
+    node,
+    upstream: settingsOf(roles.upstreams.get(node.name) ?? candidate.name),
+  })
+  // Who is away since before this one leads, and has no slot by now, was left out: it may be the primary that was lost.
+  const isLedAlready = judged.isAlreadyPrimary && record?.primary === candidate.name
   const fencedFromOutside = new Set<NodeName>()
   const plan = promote(
     { inventory, templates },
@@ -110,10 +118,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       fence: fenceCommandOf(inventory, call),
       onFenced: (name) => fencedFromOutside.add(name),
       allowSplitBrain: wish.allowSplitBrain,
-      standbys: following.map((one) => ({
-        node: one,
-        upstream: settingsOf(expectedUpstream(inventory, one, candidate.name, survey)),
-      })),
+      standbys: following.map(placeOf),
       reserves: judged.reserves.map(settingsOf),
       former: formerUpstream(session, observation, candidate.name),
       rivals:
@@ -121,8 +126,12 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       archivedEnd: judged.archivedEnd,
       roles,
       members,
-      away,
-      confirming: confirmingStandbys(inventory, roles, [...fenced, ...astray]),
+      away: isLedAlready ? [] : away.map(placeOf),
+      confirming: confirmingStandbys(inventory, roles, [
+        ...fenced,
+        ...astray,
+        ...(isLedAlready ? neverConfirming(topology) : []),
+      ]),
     },
   )
   const oldPrimary = oldPrimaryOf(judged, record)

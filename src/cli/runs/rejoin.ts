@@ -1,14 +1,22 @@
 import type { NodeFacts, Survey } from '../../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { type Divergence, judgeDivergence } from '../../cluster/judge-divergence.ts'
+import { refuseCircle } from '../../cluster/judge-follow.ts'
 import { judgeRejoin, judgeRejoinPrimary, type RejoinDecision } from '../../cluster/judge-rejoin.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
-import { confirmingStandbys, meantRoles, type Roles, wantedSlots } from '../../cluster/roles.ts'
+import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
 import { salvageResult } from '../../cluster/salvage.ts'
-import { factsOf, hasDiverged, isRunningStandby, isWriter, receivedLsn } from '../../cluster/topology.ts'
+import {
+  factsOf,
+  hasDiverged,
+  isRunningStandby,
+  isWriter,
+  placeFor,
+  receivedLsn,
+} from '../../cluster/topology.ts'
 import type { Outcome } from '../../engine/run-plan.ts'
 import { exitCodes, ReplctlError } from '../../errors.ts'
 import {
@@ -79,8 +87,10 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
   requireReachable(survey, [node.name])
   const primary = findNode(inventory, judgeRejoinPrimary(topology, node.name))
   const [facts, there] = [factsOf(survey, node.name), factsOf(survey, primary.name)]
-  const roles = rolesAfterwards(session, survey, primary.name, node.name)
-  const upstream = findNode(inventory, roles.upstreams.get(node.name) ?? primary.name)
+  const upstream = findNode(inventory, placeFor(inventory, node, primary.name, topology))
+  refuseCircle(topology, node.name, upstream.name)
+  // Everybody else stays where it is, wherever the inventory wishes it.
+  const roles = liveRoles(inventory, topology, primary.name, new Map([[node.name, upstream.name]]))
   const seen = await lookCloser(session, { node, primary, upstream }, survey)
   const decision = judgeRejoin(
     { node: facts, primary: there, hasArchive: inventory.archive !== undefined, ...seen },
@@ -111,11 +121,13 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
         : [],
       isContinued: decision.isContinued,
       isRedundant: !decision.isToBeSalvaged || (isLegible && !wish.allowDataLoss),
-      leftOverSlots: inventory.nodes
-        .map((one) => one.slotName)
-        .filter((slot) => slots.includes(slot) && !wantedSlots(inventory, roles, node.name).includes(slot)),
+      roles,
       members,
-      confirming: confirmingStandbys(inventory, roles),
+      confirming: confirmingStandbys(
+        inventory,
+        roles,
+        neverConfirming(topology, primary.name).filter((name) => name !== node.name),
+      ),
       running: survey
         .filter((one) => one.name !== node.name && (one.name === primary.name || isOurStandby(one, survey)))
         .map((one) => one.name),
@@ -251,25 +263,6 @@ function membersWith(inventory: Inventory, survey: Survey, node: NodeName): Node
       const isKnown = record?.members.includes(name) ?? facts.instance !== null
       return name === node || isKnown || isWriter(facts)
     })
-}
-
-/** Who receives from whom once the node is back. Those who come back only by a rejoin of their own are left out. */
-function rolesAfterwards(
-  { inventory }: ClusterSession,
-  survey: Survey,
-  primary: NodeName,
-  node: NodeName,
-): Roles {
-  const comesBack = (facts: NodeFacts) => facts.fence === null && facts.rejoin === null
-  const running = survey.filter((facts) => facts.name === node || isRunningStandby(facts))
-  const away = survey.filter((facts) => facts.instance === null && comesBack(facts))
-  const members = membersWith(inventory, survey, node)
-  const isMember = ({ name }: NodeFacts) => members.includes(name)
-  return meantRoles(inventory, {
-    primary,
-    running: running.filter(isMember).map((facts) => facts.name),
-    away: away.filter(isMember).map((facts) => facts.name),
-  })
 }
 
 /** Slots that others made do not survive in a data directory that becomes a copy of the primary's. */
