@@ -113,6 +113,7 @@ export const errorTable = {
   'cannot-abort': exitCodes.refused,
   'lock-lost': exitCodes.partial,
   'hook-failed': exitCodes.ok,
+  'report-not-written': exitCodes.ok,
   'long-transactions': exitCodes.ok,
   'prepared-transactions': exitCodes.ok,
   'logical-slots-stay': exitCodes.ok,

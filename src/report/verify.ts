@@ -36,6 +36,25 @@ export function verifyText(result: VerifyResult, problems: readonly Problem[], p
   return `${columns(rows)}${summary(result, paint)}\n${paint.dim(`Test row ${result.token}${at}.`)}\n${problemText}`
 }
 
+export interface VerifyPlan {
+  /** Null where nothing can be written. */
+  readonly primary: string | null
+  readonly standbys: readonly string[]
+  readonly hasArchive: boolean
+}
+
+/** What `verify` would do, and what is wrong already. */
+export function verifyPlanText(plan: VerifyPlan, problems: readonly Problem[], paint: Paint): string {
+  const problemText = problems.length === 0 ? '' : `\n${problemsText(problems, paint)}`
+  if (plan.primary === null) return `Would write nothing: no node accepts writes.\n${problemText}`
+  const acts = [
+    `write a row on ${plan.primary}`,
+    ...(plan.standbys.length === 0 ? [] : [`read it back on ${plan.standbys.join(', ')}`]),
+    ...(plan.hasArchive ? ['await a WAL segment in the archive'] : []),
+  ]
+  return `Would ${acts.join(', ')}, and remove the row again.\n${problemText}`
+}
+
 function nodeRow(node: VerifiedNode, paint: Paint): string[] {
   const latency = node.latency_ms === null ? '' : ` after ${formatDuration(node.latency_ms)}`
   return [

@@ -71,6 +71,26 @@ describeOnHosts('verify', () => {
     expect((await cluster.replctl(['verify', 'pg4', '--json'])).exitCode).toBe(2)
   })
 
+  it('a dry run tells what would be done, and no standby that failed', async () => {
+    const planned = await verify('--dry-run')
+    expect(planned.json).toMatchObject({ ok: true, exit_code: 0, changed: false, problems: [] })
+    expect(planned.json.result).toEqual({ token: null, lsn: null, nodes: [], archive: null })
+    const { stdout } = await cluster.replctl(['verify', 'pg2', '--dry-run'])
+    expect(stdout).toBe('Would write a row on pg1, read it back on pg2, and remove the row again.\n')
+  })
+
+  it('a report that cannot be written is refused before, or else a warning beside the result', async () => {
+    const refused = await verify('--junit', hosts.directory)
+    expect(refused.json).toMatchObject({ exit_code: 2, result: null })
+    const full = await verify('--junit', '/dev/full')
+    told(full).toMatchObject({
+      exit: 0,
+      ok: { pg2: true, pg3: true },
+      found: ['null report-not-written'],
+    })
+    expect(await litter()).toBe(0)
+  })
+
   it('P-08: "running" is not "attached to the right upstream": followed from another node, or from none', async () => {
     const pg3 = cluster.server('pg3')
     const conninfo: string = await pg3.sqlValue("SELECT current_setting('primary_conninfo')")

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { stat, writeFile } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { diagnose } from '../../cluster/diagnose.ts'
 import type { NodeFacts } from '../../cluster/facts.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
@@ -18,9 +17,10 @@ import {
   writeTestRow,
 } from '../../node/test-table.ts'
 import { junitXml } from '../../report/junit.ts'
-import { verifyText } from '../../report/verify.ts'
+import { verifyPlanText, verifyText } from '../../report/verify.ts'
 import { type ClusterSession, findNodes, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
+import { requireReportPlace, writeReport } from '../junit-report.ts'
 import { defaultTimeoutMs, paintOf } from '../operation.ts'
 
 interface VerifiedNode {
@@ -49,7 +49,9 @@ interface VerifyResult {
 
 /** `replctl verify [NODE…] [--junit FILE]`. */
 export async function run(call: Call): Promise<Answer> {
-  await requireReportFolder(call)
+  const reportPath =
+    typeof call.options.junit === 'string' ? resolve(call.io.cwd, call.options.junit) : undefined
+  if (reportPath !== undefined) await requireReportPlace(reportPath)
   const session = await openCluster(call)
   try {
     const { inventory } = session
@@ -64,17 +66,17 @@ export async function run(call: Call): Promise<Answer> {
         problem.node === null || named.length === 0 || chosen.some((name) => name === problem.node),
     )
     const standbys = survey.filter((facts) => chosen.includes(facts.name) && isRunningStandby(facts))
+    if (call.flags.isDryRun) return planned({ call, session, topology, standbys, problems })
     const startedAt = performance.now()
     const result = await prove({ call, session, topology, standbys, problems, begunAt })
-    const isHealthy = !problems.some((problem) => problem.severity === 'error')
     const answer = { ...result, nodes: withTheOthers(result, topology, chosen, problems) }
-    if (typeof call.options.junit === 'string' && !call.flags.isDryRun) {
+    if (reportPath !== undefined) {
       const elapsedMs = performance.now() - startedAt
       const xml = junitXml({ cluster: inventory.cluster, result: answer, problems, elapsedMs })
-      await writeReport(resolve(call.io.cwd, call.options.junit), xml)
+      problems.push(...(await writeReport(reportPath, xml)))
     }
     return {
-      exitCode: isHealthy ? exitCodes.ok : exitCodes.unhealthy,
+      exitCode: exitCodeFor(problems),
       changed: false,
       cluster: inventory.cluster,
       result: answer,
@@ -86,27 +88,25 @@ export async function run(call: Call): Promise<Answer> {
   }
 }
 
-/** Before any host is asked: the report can be written where it is wanted. */
-async function requireReportFolder(call: Call): Promise<void> {
-  if (typeof call.options.junit !== 'string') return
-  const path = resolve(call.io.cwd, call.options.junit)
-  const isFolder = await stat(dirname(path)).then(
-    (found) => found.isDirectory(),
-    () => false,
-  )
-  if (!isFolder) throw cannotReport(path, 'There is no such folder.')
-}
+const exitCodeFor = (problems: readonly Problem[]): number =>
+  problems.some((problem) => problem.severity === 'error') ? exitCodes.unhealthy : exitCodes.ok
 
-async function writeReport(path: string, xml: string): Promise<void> {
-  try {
-    await writeFile(path, xml)
-  } catch (thrown) {
-    throw cannotReport(path, `The system says ${(thrown as NodeJS.ErrnoException).code}.`)
+/** The answer of a dry run: nothing was tried, so no node failed. */
+function planned({ call, session, topology, standbys, problems }: Omit<ToProve, 'begunAt'>): Answer {
+  const { inventory } = session
+  const plan = {
+    primary: topology.primary,
+    standbys: standbys.map((facts) => facts.name),
+    hasArchive: inventory.archive !== undefined,
   }
-}
-
-function cannotReport(path: string, detail: string): ReplctlError {
-  return new ReplctlError('usage', `--junit: cannot write ${path}`, { detail })
+  return {
+    exitCode: exitCodeFor(problems),
+    changed: false,
+    cluster: inventory.cluster,
+    result: { token: null, lsn: null, nodes: [], archive: null },
+    problems,
+    text: verifyPlanText(plan, problems, paintOf(call, 'out')),
+  }
 }
 
 interface ToProve {
@@ -128,7 +128,7 @@ async function prove(wish: ToProve): Promise<VerifyResult> {
   const token = randomUUID()
   const nothing = { token, lsn: null, nodes: [], archive: null }
   const primary = topology.nodes.find((node) => node.settings.name === topology.primary)
-  if (primary === undefined || call.flags.isDryRun) return nothing
+  if (primary === undefined) return nothing
   const node = session.nodes.get(primary.settings.name)
   if (node === undefined) return nothing
   const sql = await node.sql(sqlEndpointOf(node, primary.facts))

@@ -101,6 +101,7 @@ describe('usage errors: exit code 2, said on standard error, nothing on standard
     ['status', /no inventory[\s\S]*replctl new/],
     ['new shop --hosts a --postgres-version 10', /PostgreSQL 10 is too old[\s\S]*11 or newer/],
     ['new shop --hosts a --postgres-version 15.4', /"15\.4" is not a major version/],
+    ['verify --junit /', /--junit: cannot write \/[\s\S]*It is a folder/],
     ['-c /nonexistent/file.yaml verify', /no inventory \/nonexistent\/file\.yaml[\s\S]*--config/],
   ]
   test.each(cases)('replctl %s', async (line, expected) => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Problem } from '../../../src/cluster/problem.ts'
 import { createPaint } from '../../../src/report/paint.ts'
-import { type VerifyResult, verifyText } from '../../../src/report/verify.ts'
+import { type VerifyResult, verifyPlanText, verifyText } from '../../../src/report/verify.ts'
 
 const plain = createPaint(0)
 const good: VerifyResult = {
@@ -63,4 +63,14 @@ hint: Look.
 
 test('without an archive nothing is said of one', () => {
   expect(verifyText({ ...good, archive: null }, [], plain)).toContain('2 of 2 standbys replicated the row.\n')
+})
+
+test('a dry run tells what it would do, and no failure', () => {
+  const tell = (primary: string | null, standbys: string[], hasArchive: boolean) =>
+    verifyPlanText({ primary, standbys, hasArchive }, [], plain)
+  expect(tell('pg1', ['pg2', 'pg3'], true)).toBe(
+    'Would write a row on pg1, read it back on pg2, pg3, await a WAL segment in the archive, and remove the row again.\n',
+  )
+  expect(tell('pg1', [], false)).toBe('Would write a row on pg1, and remove the row again.\n')
+  expect(tell(null, ['pg2'], false)).toBe('Would write nothing: no node accepts writes.\n')
 })
