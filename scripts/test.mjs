@@ -11,7 +11,8 @@ import { ensureRequirements, MissingRequirements } from './lib/requirements.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const vitestArguments = process.argv.slice(2)
-process.on('SIGINT', () => {}) // vitest gets it too, and ends its tests in order; we wait for it
+// vitest gets them too, as the terminal's, and ends its tests in order; we wait for it
+for (const name of ['SIGINT', 'SIGHUP']) process.on(name, () => {})
 
 if (!ensurePackages()) fail('npm ci failed')
 runNode(['scripts/build.mjs'], 'the build failed')
@@ -37,7 +38,10 @@ function runTests() {
       ],
       { cwd: root, stdio: 'inherit', env: { ...process.env, REPLCTL_SKIPPED_TESTS: skipped } },
     )
-    if (!existsSync(results)) fail(`vitest ended with ${signal ?? `status ${status}`} and left no results`)
+    if (!existsSync(results)) {
+      console.error(`\nerror: vitest ended with ${signal ?? `status ${status}`} and left no results`)
+      return 1
+    }
     if (existsSync(skipped)) tellSkipped(JSON.parse(readFileSync(skipped, 'utf8')))
     return summarise(JSON.parse(readFileSync(results, 'utf8')), status)
   } finally {

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { hasLeftover, holdServices, removeLeftover, writeAs } from './hold-services.mjs'
 
 /** Thrown when something is missing that cannot, or may not, be installed. Its message says what to type. */
 export class MissingRequirements extends Error {}
@@ -10,6 +11,7 @@ const say = (text) => console.error(text)
 /**
  * What must be there, by what it is for. `programs` are looked for in PATH, the sbin folders and PostgreSQL's own folders;
  * the packages are named by package manager. What is `optional` is done without where the system does not have it.
+ * `service`: what Debian's package enables.
  */
 const postgresql = {
   programs: ['initdb', 'pg_ctl', 'postgres', 'pg_basebackup', 'psql'],
@@ -18,14 +20,15 @@ const postgresql = {
     dnf: ['postgresql-server', 'postgresql', 'postgresql-contrib'],
     apk: ['postgresql', 'postgresql-client', 'postgresql-contrib'],
   },
+  service: 'postgresql',
 }
-const needs = {
+export const needs = {
   /** What the archive's bench compares with; without them the rest is measured. */
   'archive-bench': ['pgbackrest', 'rsync', 'zstd'].map((name) => ({ ...same([name], name), optional: true })),
   quickstart: [postgresql],
   tests: [
     postgresql,
-    same(['sshd'], 'openssh-server'),
+    { ...same(['sshd'], 'openssh-server'), service: 'ssh' },
     {
       programs: ['ssh', 'ssh-keygen'],
       packages: { apt: ['openssh-client'], dnf: ['openssh-clients'], apk: ['openssh-client'] },
@@ -35,7 +38,7 @@ const needs = {
       programs: ['ip', 'tc'],
       packages: { apt: ['iproute2'], dnf: ['iproute', 'iproute-tc'], apk: ['iproute2'] },
     },
-    same(['nft'], 'nftables'),
+    { ...same(['nft'], 'nftables'), service: 'nftables' },
     {
       programs: ['unshare', 'nsenter', 'setpriv', 'pivot_root', 'losetup', 'hostname'],
       packages: {
@@ -70,17 +73,18 @@ const managers = {
 
 /**
  * Makes sure that all is there that `purpose` ('quickstart', 'tests' or 'archive-bench') needs: says what it installs and by which command,
- * starts no service and no database of the distribution.
+ * starts no service and no database of the distribution. Returns what it left on this machine: packages, a file.
  * @throws {MissingRequirements} with the command to type, when it may not install or that failed
  */
 export function ensureRequirements(purpose) {
+  if (hasLeftover()) removeLeftover(privilege())
   const missing = needs[purpose].filter((need) => missingPrograms(need).length > 0)
-  if (missing.length === 0) return
+  if (missing.length === 0) return []
   const required = missing.filter((need) => !need.optional)
   const names = missing.flatMap(missingPrograms).join(', ')
   const manager = Object.keys(managers).find((name) => find(managers[name].program))
   if (!manager) {
-    if (required.length === 0) return
+    if (required.length === 0) return []
     throw new MissingRequirements(
       `missing: ${names}\nThis system has none of apt-get, dnf, yum and apk: install them, then run this again.`,
     )
@@ -92,12 +96,17 @@ export function ensureRequirements(purpose) {
     const text = `missing: ${names}\nInstall it as root, then run this again:\n\n    ${line}\n`
     if (required.length > 0) throw new MissingRequirements(text)
     say(`${text}\nGoing on without: some tests will be skipped.`)
-    return
+    return []
   }
   say(`missing: ${names}`)
-  install(manager, missing, prefix)
+  const { isDone, left } = install(manager, missing, prefix)
   const still = required.flatMap(missingPrograms)
-  if (still.length > 0) throw new MissingRequirements(`installed, but still not found: ${still.join(', ')}`)
+  if (still.length > 0) throw new MissingRequirements(whyStillMissing(still, isDone))
+  return left
+}
+
+export function whyStillMissing(programs, isInstalled) {
+  return `${isInstalled ? 'installed, but still not found' : 'could not be installed, see above'}: ${programs.join(', ')}`
 }
 
 /** The folder with initdb, pg_ctl and postgres of the newest PostgreSQL on this machine, or undefined. */
@@ -105,60 +114,48 @@ export function findPostgresBinDir() {
   return postgresFolders().find((folder) => isProgram(join(folder, 'initdb')))
 }
 
+/** Whether that worked, and what is on this machine now that was not before. */
 function install(manager, missing, prefix) {
   const { install: command, update } = managers[manager]
   if (update && !listsAreFresh()) run(prefix, update)
   const wanted = missing.filter((need) => !need.optional || isOffered(manager, packagesOf([need], manager)))
   const packages = packagesOf(wanted, manager)
-  if (packages.length === 0) return
-  const settle = quietInstallation(manager, missing, prefix)
+  if (packages.length === 0) return { isDone: true, left: [] }
+  const left = [...packages]
+  if (manager === 'apt') left.push(...prepareDebian(wanted, prefix))
+  const release = manager === 'apt' ? holdServices(prefix) : () => {}
+  const attempt = () => run(prefix, [...command, ...packages])
   try {
-    if (run(prefix, [...command, ...packages]) || !update) return
+    if (attempt()) return { isDone: true, left }
+    if (!update) return { isDone: false, left }
     run(prefix, update) // the lists were older than they looked
-    run(prefix, [...command, ...packages])
+    return { isDone: attempt(), left }
   } finally {
-    settle()
+    release()
   }
 }
 
-/**
- * Keeps packages from starting services while they are installed, and Debian from making a database cluster of its own.
- * Returns what takes the first back. A service stays enabled for the next boot: that is said.
- */
-function quietInstallation(manager, missing, prefix) {
-  if (manager !== 'apt') return () => {}
-  if (missing.includes(postgresql)) {
-    const folder = '/etc/postgresql-common/createcluster.d'
-    if (!existsSync('/usr/bin/pg_createcluster')) {
-      say(`${folder}/replctl.conf: create_main_cluster = false (no database "main" is made)`)
-      writeAsRoot(prefix, `${folder}/replctl.conf`, 'create_main_cluster = false\n', '644')
-    }
+/** Keeps Debian from making a database cluster of its own, for good. Says which services stay enabled for the next boot. */
+function prepareDebian(missing, prefix) {
+  const left = []
+  if (missing.includes(postgresql) && !existsSync('/usr/bin/pg_createcluster')) {
+    const file = '/etc/postgresql-common/createcluster.d/replctl.conf'
+    say(`${file}: create_main_cluster = false (no database "main" is made)`)
+    writeAs(prefix, file, 'create_main_cluster = false\n', '644')
+    left.push(file)
   }
-  if (existsSync('/run/systemd/system')) {
-    const services = ['postgresql', 'ssh', 'nftables'].filter(
-      (name) => !existsSync(`/lib/systemd/system/${name}.service`),
-    )
+  const services = existsSync('/run/systemd/system') ? newServices(missing) : []
+  if (services.length > 0) {
     say(
       `Nothing is started now; to keep new services from starting at the next boot: systemctl disable ${services.join(' ')}`,
     )
   }
-  const policy = '/usr/sbin/policy-rc.d'
-  if (existsSync(policy)) return () => {}
-  writeAsRoot(prefix, policy, '#!/bin/sh\nexit 101\n', '755')
-  const remove = () =>
-    spawnSync(prefix[0] ?? 'rm', [...prefix.slice(1), ...(prefix.length ? ['rm'] : []), '-f', policy])
-  const goOn = () => {} // an interrupted apt-get ends by itself: what was written here must be removed all the same
-  process.on('SIGINT', goOn).on('SIGTERM', goOn)
-  return () => {
-    remove()
-    process.off('SIGINT', goOn).off('SIGTERM', goOn)
-  }
+  return left
 }
 
-function writeAsRoot(prefix, path, text, mode) {
-  const script = 'mkdir -p "$(dirname "$1")" && cat >"$1" && chmod "$2" "$1"'
-  const [program, ...args] = [...prefix, 'sh', '-c', script, 'sh', path, mode]
-  spawnSync(program, args, { input: text, stdio: ['pipe', 'inherit', 'inherit'] })
+/** Services that the missing packages bring along. */
+export function newServices(missing, isThere = (name) => existsSync(`/lib/systemd/system/${name}.service`)) {
+  return missing.flatMap(({ service }) => (service === undefined || isThere(service) ? [] : [service]))
 }
 
 function run(prefix, command) {
