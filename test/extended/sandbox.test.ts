@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createTestUsers } from '../conformance/kit/users.ts'
@@ -129,12 +129,80 @@ describe.each(callers)('a sandbox of %s', (who) => {
     expect(first.exitCode, first.stderr).toBe(0)
     expect(first.json.changed).toBe(true)
     expect(existsSync(dir)).toBe(false)
-    expect(processesNaming(`${dir}/`)).toEqual([])
+    await expectNoProcess(dir)
     expect(segments.filter(isThere)).toEqual([])
     const second = await caller.replctl(['sandbox', 'down', '--json', '--dir', dir])
     expect(second.json).toMatchObject({ exit_code: 0, changed: false })
     const status = await caller.replctl(['sandbox', 'status', '--json', '--dir', dir])
     expect(status.json).toMatchObject({ exit_code: 3, problems: [{ code: 'sandbox-unavailable' }] })
+  })
+})
+
+describe.runIf(isRoot)("another user's sandbox", () => {
+  const callersOf = new Map<string, SandboxCaller>()
+  const of = (who: string): SandboxCaller => {
+    const known = callersOf.get(who)
+    if (known !== undefined) return known
+    const made = new SandboxCaller(who === 'root' ? undefined : users.add(`sandbox-${who}`))
+    callersOf.set(who, made)
+    return made
+  }
+  const start = (who: string, dir: string) =>
+    of(who).replctl(['sandbox', 'up', '--standbys', '0', '--json', '--dir', dir])
+  const takeAway = (who: string, dir: string) => of(who).replctl(['sandbox', 'down', '--json', '--dir', dir])
+  const dirOf = (who: string) => join(of(who).folder, 'sandbox')
+  const answers = async (who: string, url: string) =>
+    expect(await of(who).psql(url, 'SELECT 1')).toEqual(['1'])
+
+  afterAll(async () => {
+    for (const who of callersOf.keys()) await takeAway(who, dirOf(who))
+    for (const caller of callersOf.values()) caller.destroy()
+  })
+
+  it("root's is not an ordinary user's to take away: refused at once, and it still runs", async () => {
+    const up = await start('root', dirOf('root'))
+    expect(up.exitCode, up.stderr).toBe(0)
+    for (const more of [[], ['--dry-run']]) {
+      const down = await of('bob').replctl(['sandbox', 'down', '--json', '--dir', dirOf('root'), ...more])
+      expect(down.json).toMatchObject({
+        ...{ exit_code: 3, changed: false },
+        problems: [{ code: 'sandbox-unavailable', message: expect.stringContaining('another user') }],
+      })
+    }
+    await answers('root', up.json.result.nodes[0].url)
+    expect((await takeAway('root', dirOf('root'))).exitCode).toBe(0)
+  })
+
+  it('is ended by root, instances and all, before its folder goes', async () => {
+    const dir = dirOf('alice')
+    const up = await start('alice', dir)
+    expect(up.exitCode, up.stderr).toBe(0)
+    expect(processesNaming(`${dir}/`)).not.toEqual([])
+    const down = await takeAway('root', dir)
+    expect(down.exitCode, down.stderr).toBe(0)
+    expect(down.json.changed).toBe(true)
+    await expectNoProcess(dir)
+    expect(existsSync(dir)).toBe(false)
+  })
+
+  it('that could be ended but not deleted is told as stopped part-way, and the same command finishes it', async () => {
+    const dir = dirOf('alice')
+    const up = await start('alice', dir)
+    expect(up.exitCode, up.stderr).toBe(0)
+    // Not alice's to empty.
+    mkdirSync(join(dir, 'kept'), { mode: 0o700 })
+    writeFileSync(join(dir, 'kept/letter.txt'), 'mine')
+    const down = await takeAway('alice', dir)
+    expect(down.json).toMatchObject({
+      ...{ ok: false, exit_code: 6, changed: true, cluster: 'sandbox' },
+      problems: [{ code: 'stop-failed', hint: expect.stringContaining('run the command again') }],
+    })
+    expect(down.json.result.steps.map((step: { state: string }) => step.state)).toEqual(['applied', 'failed'])
+    await expectNoProcess(dir)
+    rmSync(join(dir, 'kept'), { recursive: true })
+    const again = await takeAway('alice', dir)
+    expect(again.json).toMatchObject({ exit_code: 0, changed: true })
+    expect(existsSync(dir)).toBe(false)
   })
 })
 
@@ -167,7 +235,7 @@ describe('a sandbox that was never finished', () => {
     const down = await caller.replctl(['sandbox', 'down', '--dir', dir])
     expect(down.exitCode, down.stderr).toBe(0)
     expect(existsSync(dir)).toBe(false)
-    expect(processesNaming(`${dir}/`)).toEqual([])
+    await expectNoProcess(dir)
   })
 
   it('changes nothing with --dry-run, and lists what the run would do', async () => {
@@ -217,6 +285,14 @@ describe('a sandbox that was never finished', () => {
     },
   )
 })
+
+/** No instance; and what held the cluster's lock ends a moment after the command that it was held for. */
+async function expectNoProcess(dir: string): Promise<void> {
+  expect(processesNaming(`${dir}/`).filter((line) => /\bpostgres -D /.test(line))).toEqual([])
+  await awaitCondition('no process is left', () => processesNaming(`${dir}/`).length === 0, {
+    timeoutMs: 5_000,
+  })
+}
 
 /** `key id` of the System V segments of the instances in a sandbox: a postmaster that was killed leaves one behind. */
 function segmentsOf(dir: string): readonly string[] {

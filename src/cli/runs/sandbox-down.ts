@@ -1,5 +1,6 @@
-import { access, readdir, readFile, rm, rmdir } from 'node:fs/promises'
+import { access, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { problemOf } from '../../cluster/problem.ts'
 import { acquireClusterLock } from '../../engine/cluster-lock.ts'
 import type { StepReport } from '../../engine/events.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
@@ -20,6 +21,7 @@ export async function run(call: Call): Promise<Answer> {
   const nodes = entries
     .filter((entry) => entry.isDirectory() && /^pg\d+$/.test(entry.name))
     .map(({ name }) => name)
+  await requireOwn(call, place, nodes)
   const titles = [
     ...nodes.map((node) => ({ node, title: 'end PostgreSQL' })),
     { node: call.io.hostName, title: 'delete the folder with everything in it' },
@@ -34,16 +36,57 @@ export async function run(call: Call): Promise<Answer> {
     return answerOf(place, false, steps, steps.map(({ node, title }) => `${node}: ${title}\n`).join(''))
   }
   await waitForOthers(call, place)
+  return await takeAway(place, mark, nodes, steps)
+}
+
+/** Does the steps, one after the other, and says how far it came. */
+async function takeAway(
+  place: SandboxPlace,
+  mark: SandboxMark,
+  nodes: readonly string[],
+  steps: StepReport[],
+): Promise<Answer> {
+  let hasChanged = false
+  const onChange = (): void => {
+    hasChanged = true
+  }
   const work = [
-    ...nodes.map((node) => () => endNode(join(place.dir, node), place)),
-    () => deleteFolder(place, mark),
+    ...nodes.map((node) => () => endNode(join(place.dir, node), place, onChange)),
+    () => deleteFolder(place, mark, onChange),
   ]
   for (const [index, act] of work.entries()) {
     const startedAt = performance.now()
-    await act()
-    steps[index] = { ...steps[index]!, state: 'applied', ms: Math.round(performance.now() - startedAt) }
+    const finish = (state: StepReport['state']): void => {
+      steps[index] = { ...steps[index]!, state, ms: Math.round(performance.now() - startedAt) }
+    }
+    try {
+      await act()
+      finish('applied')
+    } catch (thrown) {
+      // Instances that were ended stay so: no word of "nothing was changed" then.
+      if (!hasChanged) throw thrown
+      finish('failed')
+      const problems = [problemOf(asReplctlError(thrown))]
+      return { ...answerOf(place, true, steps, ''), exitCode: exitCodes.partial, problems }
+    }
   }
   return answerOf(place, true, steps, `The sandbox in ${place.dir} is gone.\n`)
+}
+
+/**
+ * Nobody but root can end another user's instances, and whoever may delete files without that takes them away under them.
+ * @throws {ReplctlError} `sandbox-unavailable`
+ */
+async function requireOwn(call: Call, place: SandboxPlace, nodes: readonly string[]): Promise<void> {
+  if (call.io.uid === 0) return
+  for (const path of [place.dir, ...nodes.map((node) => join(place.dir, node))]) {
+    const uid = (await stat(path).catch(() => null))?.uid
+    if (uid === undefined || uid === call.io.uid) continue
+    throw new ReplctlError('sandbox-unavailable', `the sandbox in ${place.dir} is another user's`, {
+      detail: `${path} belongs to the user with the number ${uid}. Nothing was changed.`,
+      hint: 'Run the command as whoever started it, or as root.',
+    })
+  }
 }
 
 /** @throws {ReplctlError} `locked` while another replctl works on the sandbox */
@@ -78,13 +121,13 @@ async function waitForOthers(call: Call, place: SandboxPlace): Promise<void> {
   }
 }
 
-async function endNode(folder: string, place: SandboxPlace): Promise<void> {
+async function endNode(folder: string, place: SandboxPlace, onChange: () => void): Promise<void> {
   const directories = (await readdir(folder).catch(() => [])).filter((name) => name.startsWith('data'))
   const files = directories.map((name) =>
     readFile(join(folder, name, 'postmaster.pid'), 'utf8').catch(() => ''),
   )
   const texts = await Promise.all(files)
-  await endProcesses([folder], place)
+  await endProcesses(folder, place, onChange)
   for (const text of texts) await removeSharedMemory(text.split('\n')[6] ?? '')
 }
 
@@ -99,12 +142,14 @@ async function removeSharedMemory(line: string): Promise<void> {
   if (isUnused && id !== undefined) await runProgram('ipcrm', ['-m', id])
 }
 
-async function deleteFolder(place: SandboxPlace, mark: SandboxMark): Promise<void> {
+async function deleteFolder(place: SandboxPlace, mark: SandboxMark, onChange: () => void): Promise<void> {
   try {
     // The mark goes last: what is left of a deletion that was cut short is still known to be ours.
     const entries = (await readdir(place.dir)).filter((name) => name !== 'sandbox.json')
-    for (const name of entries)
+    for (const name of entries) {
+      onChange()
       await rm(join(place.dir, name), { recursive: true, force: true, maxRetries: 5 })
+    }
     if (/^\/tmp\/replctl-[0-9a-f]{10}$/.test(mark.socket_dir))
       await rm(mark.socket_dir, { recursive: true, force: true })
     await rm(place.dir, { recursive: true, force: true })

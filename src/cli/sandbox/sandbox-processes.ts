@@ -1,4 +1,4 @@
-import { readdir, readFile, readlink, realpath, stat } from 'node:fs/promises'
+import { lstat, readdir, readFile, readlink, realpath, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { ReplctlError } from '../../errors.ts'
 import type { SandboxPlace } from './place.ts'
@@ -16,34 +16,35 @@ interface LocalProcess {
 const ownPrograms = /^(postgres|initdb|pg_\w+|sh|dash)\b/
 
 /**
- * Ends whatever works in these folders as the sandbox's user: instances (at once, as after a crash: their data is not
- * needed any more), and what a killed replctl left running, initdb or a base backup.
+ * Ends whatever works in this folder as the user whose it is: instances (at once, as after a crash: their data is not
+ * needed any more), and what a killed replctl left running, initdb or a base backup. `onEnd`: called before the first ends.
  * @throws {ReplctlError} `stop-failed`
  */
-export async function endProcesses(folders: readonly string[], place: SandboxPlace): Promise<number> {
-  let ended = 0
+export async function endProcesses(folder: string, place: SandboxPlace, onEnd?: () => void): Promise<void> {
+  const uid = await userOf(folder, place)
   for (let tries = 0; tries < 200; tries++) {
-    const left = await processesIn(folders, place)
-    if (left.length === 0) return ended
+    const left = await processesIn(folder, uid)
+    if (left.length === 0) return
+    onEnd?.()
     for (const { pid, args } of left) {
       const isServer = basename(args[0] ?? '').startsWith('postgres')
       signal(pid, tries >= 60 ? 'SIGKILL' : isServer ? 'SIGQUIT' : 'SIGTERM')
       // A stopped process acts on nothing but SIGKILL before it goes on.
       signal(pid, 'SIGCONT')
     }
-    if (tries === 0) ended = left.length
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  throw new ReplctlError('stop-failed', `could not end all processes in ${folders.join(', ')}`)
+  throw new ReplctlError('stop-failed', `could not end all processes in ${folder}`)
 }
 
-async function processesIn(
-  folders: readonly string[],
-  { owner }: SandboxPlace,
-): Promise<readonly LocalProcess[]> {
-  const uid = owner?.uid ?? process.getuid?.()
-  const real = await Promise.all(folders.map((folder) => realpath(folder).catch(() => folder)))
-  const wanted = [...new Set([...folders, ...real])]
+/** The sandbox may be another user's, and root the one who takes it away. What root itself does in there is never ended. */
+async function userOf(folder: string, { owner }: SandboxPlace): Promise<number | undefined> {
+  const found = await lstat(folder).catch(() => null)
+  return found === null || found.uid === 0 ? (owner?.uid ?? process.getuid?.()) : found.uid
+}
+
+async function processesIn(folder: string, uid: number | undefined): Promise<readonly LocalProcess[]> {
+  const wanted = [folder, await realpath(folder).catch(() => folder)]
   const isIn = (path: string) => wanted.some((folder) => path === folder || path.startsWith(`${folder}/`))
   const all = await listProcesses()
   return all.filter(

@@ -22,7 +22,7 @@ export async function setAsideUnknownWrites(
     if (refusalToDiscard(facts, primary) === null) continue
     const startedAt = performance.now()
     const { dataDir } = settings.postgres
-    await endProcesses([dataDir], place)
+    await endProcesses(dataDir, place)
     let number = 1
     while (existsSync(`${dataDir}.old-${number}`)) number++
     await rename(dataDir, `${dataDir}.old-${number}`)
