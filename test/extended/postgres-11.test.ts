@@ -53,6 +53,20 @@ describeOnHosts('PostgreSQL 11, beside 15 on every host', () => {
     expect((await cluster.init()).json.changed).toBe(false)
   })
 
+  it('a delay that a running standby is given is in force afterwards, and is gone when it is taken away', async () => {
+    const [pg1, pg2, pg3] = ['pg1', 'pg2', 'pg3'].map((name) => cluster.server(name))
+    await cluster.writeInventory({ postgres: { version: 11 }, nodes: { pg3: { delay: '1h' } } })
+    await cluster.succeed(['add-standby', 'pg3'])
+    await pg1!.sql('INSERT INTO t VALUES (2)')
+    await pg2!.awaitSql('SELECT count(*) = 2 FROM t')
+    await pg3!.awaitSql('SELECT count(*) = 1 FROM t')
+    await cluster.writeInventory({ postgres: { version: 11 } })
+    await cluster.succeed(['add-standby', 'pg3'])
+    await pg3!.awaitSql('SELECT count(*) = 2 FROM t')
+    expect((await cluster.addStandbys()).json.changed).toBe(false)
+    await pg1!.sql('DELETE FROM t WHERE n = 2')
+  })
+
   it('switchover there and back: recovery.conf is left by the stop, and the other standby follows by a restart', async () => {
     for (const [primary, ...standbys] of [
       ['pg2', 'pg1', 'pg3'],
