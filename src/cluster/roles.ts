@@ -81,19 +81,26 @@ export function neverConfirming(
   { nodes, primary: leader }: Topology,
   primary: NodeName | null = leader,
 ): readonly NodeName[] {
-  const waited = namesWaitedFor(nodes.find(({ settings }) => settings.name === primary)?.facts.instance)
-  const isLeftOut = ({ facts, settings }: ObservedNode) =>
-    facts.instance === null && waited !== null && !waited.includes(settings.applicationName)
+  const waited = waitedFor(nodes.find(({ settings }) => settings.name === primary)?.facts.instance)
+  const isLeftOut = ({ facts, settings: { applicationName, slotName } }: ObservedNode) =>
+    facts.instance === null &&
+    waited !== null &&
+    !waited.names.includes(applicationName) &&
+    !waited.slots.includes(slotName)
   return nodes
     .filter((node) => node.facts.fence !== null || node.role === 'diverged' || isLeftOut(node))
     .map(({ settings }) => settings.name)
 }
 
-/** Whom a primary waits for at this moment, by application_name; null where that is not known. */
-function namesWaitedFor(primary: InstanceFacts | null | undefined): readonly string[] | null {
-  const value =
-    primary?.isInRecovery === false ? primary.settings.synchronous_standby_names?.value : undefined
-  return value === undefined ? null : (parseSynchronousStandbyNames(value)?.names ?? [])
+/** Whom a primary, and its logical subscribers (17 and newer), wait for at this moment; null where that is not known. */
+function waitedFor(primary: InstanceFacts | null | undefined) {
+  if (primary?.isInRecovery !== false) return null
+  const { synchronous_standby_names: names, synchronized_standby_slots: slots } = primary.settings
+  if (names === undefined) return null
+  return {
+    names: parseSynchronousStandbyNames(names.value)?.names ?? [],
+    slots: (slots?.value ?? '').split(/[\s,]+/),
+  }
 }
 
 /** The one node where a slot waits for this standby. */

@@ -51,6 +51,11 @@ describe('whom a commit must not wait for', () => {
     expect(never('')).toEqual(['pg3'])
     expect(never('FIRST 1 ("shop_pg2")')).toEqual(['pg3'])
     expect(never('ANY 1 ("shop_pg2", "shop_pg3")')).toEqual([])
+    const logical = {
+      settings: { ...waitsFor('').settings, synchronized_standby_slots: setting('shop_pg2, shop_pg3') },
+    }
+    const survey = [leader(logical), standbyNode('pg2', '0/1'), unreachableNode('pg3')]
+    expect(neverConfirming(observed(survey).topology)).toEqual([])
   })
 
   test('a switchover does not begin to wait for it either', () => {
