@@ -22,6 +22,8 @@ export type { ArchiveContent } from '../postgres/archive-content.ts'
 /** What the primary says of what must be there; unknown where none answers. */
 export interface ArchiveExpectation {
   readonly timeline: number
+  /** What the server says: where nothing lies in the archive, nobody else does. */
+  readonly segmentSizeBytes: number | null
   /** `pg_stat_archiver.last_archived_wal`; null: nothing yet, or WAL is streamed to the archive. */
   readonly lastArchived: string | null
   /** Text of the history file of its timeline; null on timeline 1. */
@@ -81,15 +83,19 @@ export function judgeArchive(
       'warning',
     )
   }
-  const way = wayToNewest(content, expected, add)
-  const gaps = way.flatMap(({ timeline, from, to, line }) => gapsOn(content, timeline, from, to, line))
+  const size = content.segmentSizeBytes ?? expected?.segmentSizeBytes ?? null
+  const way = wayToNewest(content, expected, size, add)
+  const gaps =
+    size === null
+      ? []
+      : way.flatMap((stretch, index) => gapsOn(stretch, way.slice(0, index).some(isReadOf(size)), size))
   for (const gap of gaps.slice(0, 50)) {
     add('archive-gap', `${describeGap(gap)} missing from the archive`, {
       detail: 'Point-in-time recovery from a backup before it cannot get across.',
       hint: 'If a node still has it in pg_wal, archive it from there; else take a new backup: replctl backup',
     })
   }
-  const range = restorableRange(content, way, gaps)
+  const range = restorableRange(way, gaps, size)
   return { problems, ...range }
 }
 
@@ -106,16 +112,28 @@ interface Stretch {
   readonly from: bigint | null
   readonly to: bigint | null
   readonly line: ArchivedTimeline | undefined
+  /** The primary says that `to` was archived. */
+  readonly isPromised: boolean
 }
 
+/** Whether something lies there that recovery reads on a stretch; what lies behind its end is of a line that was left. */
+const isReadOf =
+  (size: number) =>
+  ({ line, to }: Stretch): boolean =>
+    line !== undefined && (to === null || numberOf(line.first, size) <= to)
+
 /** The stretches of WAL on the way to the cluster's timeline, oldest first. */
-function wayToNewest(content: ArchiveContent, expected: ArchiveExpectation | null, add: Add): Stretch[] {
-  const size = content.segmentSizeBytes
+function wayToNewest(
+  content: ArchiveContent,
+  expected: ArchiveExpectation | null,
+  size: number | null,
+  add: Add,
+): Stretch[] {
   const { timelines, histories } = content
   const highest = Math.max(0, ...timelines.map((one) => one.timeline), ...histories.keys())
   // A timeline of which nothing was archived yet is only missed once something should be there.
   const newest = expected?.timeline ?? highest
-  if (newest === 0 || size === null) return []
+  if (newest === 0) return []
   if (highest > newest) {
     add(
       'wrong-timeline',
@@ -135,6 +153,7 @@ function wayToNewest(content: ArchiveContent, expected: ArchiveExpectation | nul
     })
   }
   const history = readHistory(text ?? '', newest, add)
+  if (size === null) return []
   const lineOf = (timeline: number) => timelines.find((one) => one.timeline === timeline)
   const ancestors = history.switches.map(({ timeline, leftAt }, index): Stretch => {
     const begin = history.switches[index - 1]?.leftAt
@@ -144,6 +163,7 @@ function wayToNewest(content: ArchiveContent, expected: ArchiveExpectation | nul
       // The segment of the switch itself is whole only on the timeline that it began.
       to: segmentNumber(leftAt, size) - 1n,
       line: lineOf(timeline),
+      isPromised: false,
     }
   })
   const begin = history.switches.at(-1)?.leftAt
@@ -156,14 +176,26 @@ function wayToNewest(content: ArchiveContent, expected: ArchiveExpectation | nul
     {
       timeline: newest,
       from: begin === undefined ? null : segmentNumber(begin, size),
-      to: isOnNewest
-        ? segmentNumber(walFileStart(archived, size), size)
-        : line === undefined
-          ? null
-          : numberOf(line.last, size),
+      to: isOnNewest ? numberOf(archived, size) : lastFinished(content, newest, line, size),
       line,
+      isPromised: isOnNewest,
     },
   ]
+}
+
+/** The last segment that must be whole: whoever streams the next one has finished it, or is about to give it its name. */
+function lastFinished(
+  { partials }: ArchiveContent,
+  timeline: number,
+  line: ArchivedTimeline | undefined,
+  size: number,
+): bigint | null {
+  const streamed = partials
+    .filter((name) => parseWalFileName(name).timeline === timeline)
+    .map((name) => numberOf(name, size))
+  const finished = streamed.map((number) => number - 1n).filter((number) => !streamed.includes(number))
+  const all = line === undefined ? finished : [...finished, numberOf(line.last, size)]
+  return all.length === 0 ? null : all.reduce((a, b) => (a > b ? a : b))
 }
 
 function readHistory(text: string, timeline: number, add: Add): TimelineHistory {
@@ -179,20 +211,18 @@ function readHistory(text: string, timeline: number, add: Add): TimelineHistory 
 
 const numberOf = (name: string, size: number): bigint => segmentNumber(walFileStart(name, size), size)
 
-/** What is missing of one stretch. Where nothing older is there at all, it begins with the oldest segment. */
+/** What is missing of one stretch. Where nothing that comes before it is there at all, it begins with the oldest segment. */
 function gapsOn(
-  content: ArchiveContent,
-  timeline: number,
-  from: bigint | null,
-  to: bigint | null,
-  line: ArchivedTimeline | undefined,
+  { timeline, from, to, line, isPromised }: Stretch,
+  isOlderThere: boolean,
+  size: number,
 ): ArchiveGap[] {
-  const size = content.segmentSizeBytes
-  if (size === null || to === null) return []
-  const isOlderThere = content.timelines.some((one) => one.timeline < timeline)
+  if (to === null) return []
   const start = isOlderThere ? from : null
-  if (line === undefined)
-    return start === null || start > to ? [] : [gapBetween(timeline, start - 1n, to + 1n, size)]
+  if (line === undefined) {
+    const begin = start ?? (isPromised ? to : null)
+    return begin === null || begin > to ? [] : [gapBetween(timeline, begin - 1n, to + 1n, size)]
+  }
   const [first, last] = [numberOf(line.first, size), numberOf(line.last, size)]
   const within = line.gaps.flatMap((gap): ArchiveGap[] => {
     const [begin, end] = [numberOf(gap.first, size), numberOf(gap.last, size)]
@@ -213,12 +243,11 @@ function describeGap({ first, last, count }: ArchiveGap): string {
 }
 
 function restorableRange(
-  content: ArchiveContent,
   way: readonly Stretch[],
   gaps: readonly ArchiveGap[],
+  size: number | null,
 ): Pick<ArchiveVerdict, 'restorableFrom' | 'restorableTo'> {
-  const size = content.segmentSizeBytes
-  const present = way.filter((stretch) => stretch.line !== undefined)
+  const present = size === null ? [] : way.filter(isReadOf(size))
   const newest = present.at(-1)
   if (size === null || newest?.line === undefined) return { restorableFrom: null, restorableTo: null }
   const lastGap = gaps.at(-1)

@@ -327,6 +327,10 @@ describeOnHosts('a cluster with a WAL archive', () => {
     expect(problemsOf(checked)).toEqual([['archive-gap', 'archive host']])
     expect(checked.json.problems[0].message).toContain(gone.slice(0, 24))
     await hosts.exec('backup1', `mv ~/${gone} ${wal}/`, { user: 'postgres' })
+    await hosts.exec('backup1', `mv ${archiveDir} ${archiveDir}.away`, { user: 'postgres' })
+    const emptied = await cluster.replctl(['archive', 'check', '--json'])
+    expect([emptied.exitCode, problemsOf(emptied)]).toEqual([9, [['archive-failing', 'archive host']]])
+    await hosts.exec('backup1', `mv ${archiveDir}.away ${archiveDir}`, { user: 'postgres' })
   })
 
   it('is pruned up to an LSN, and never of what a backup needs', async () => {

@@ -1,9 +1,11 @@
 import { type ArchiveExpectation, judgeArchive } from '../../cluster/judge-archive.ts'
+import { problemOf } from '../../cluster/problem.ts'
 import { observeTopology } from '../../cluster/topology.ts'
-import { exitCodes } from '../../errors.ts'
+import { exitCodes, ReplctlError } from '../../errors.ts'
 import { readArchive } from '../../node/read-archive.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { archiveCheckJson, archiveCheckText } from '../../report/archive.ts'
+import { problemsText } from '../../report/problems.ts'
 import { archivedIdentifier } from '../archive-access.ts'
 import { openArchive, unreachableNodes } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
@@ -27,14 +29,30 @@ export async function run(call: Call): Promise<Answer> {
         ? null
         : {
             timeline: instance.timeline,
-            lastArchived: instance.archiver?.lastArchivedWal ?? null,
+            segmentSizeBytes: Number(instance.settings.wal_segment_size?.value ?? 0) || null,
+            // Where WAL is streamed, what was pushed last is of before the change.
+            lastArchived: settings.mode === 'push' ? (instance.archiver?.lastArchivedWal ?? null) : null,
             history: instance.history,
           }
     const content = await readArchive(
       host,
       { dir: settings.dir, systemIdentifier },
       { isDeep: call.options.deep === true },
-    )
+    ).catch((thrown: unknown) => {
+      if (thrown instanceof ReplctlError && thrown.code === 'archive-failing') return thrown
+      throw thrown
+    })
+    if (content instanceof ReplctlError) {
+      const problems = [problemOf(content), ...unreachableNodes(survey)]
+      return {
+        exitCode: exitCodes.unhealthy,
+        changed: false,
+        cluster: inventory.cluster,
+        result: null,
+        problems,
+        text: problemsText(problems, paintOf(call, 'out')),
+      }
+    }
     const verdict = judgeArchive(content, expected, Date.now() / 1000)
     const isHealthy = !verdict.problems.some((problem) => problem.severity === 'error')
     return {

@@ -71,6 +71,7 @@ async function putTwoTimelines() {
 
 const expected: ArchiveExpectation = {
   timeline: 2,
+  segmentSizeBytes: size,
   lastArchived: nameOf(2, 6),
   history: '1\t0/512345\tno recovery target specified\n',
 }
@@ -128,7 +129,7 @@ describe('what is wrong is named', () => {
   })
 
   test('what lies there of a timeline after the primary’s is a warning: the primary’s own line is what counts', async () => {
-    const leading = { timeline: 1, lastArchived: nameOf(1, 4), history: null }
+    const leading = { timeline: 1, segmentSizeBytes: size, lastArchived: nameOf(1, 4), history: null }
     const { verdict, told } = await check({ expected: leading })
     expect(told).toEqual(['wrong-timeline: the archive knows timeline 2, and the primary is on 1'])
     expect(verdict.problems[0]?.severity).toBe('warning')
@@ -139,6 +140,55 @@ describe('what is wrong is named', () => {
     )
     // Without a primary the newest one counts.
     expect((await check({ expected: null })).verdict.restorableTo).toBe(nameOf(2, 6))
+  })
+
+  test('all WAL gone, of which the primary says that it was archived', async () => {
+    for (const timeline of [1, 2]) {
+      for (const number of [1, 2, 3, 4, 5, 6]) {
+        for (const suffix of ['', '.gz', '.partial']) {
+          await rm(join(wal, `${nameOf(timeline, number)}${suffix}`), { force: true })
+        }
+      }
+    }
+    expect((await check()).told).toEqual([`archive-gap: ${nameOf(2, 6)} is missing from the archive`])
+    await rm(join(wal, '00000002.history'))
+    const { verdict, told } = await check()
+    expect(told).toEqual([
+      'archive-gap: 00000002.history is missing from the archive',
+      `archive-gap: ${nameOf(2, 6)} is missing from the archive`,
+    ])
+    expect(verdict.restorableFrom).toBeNull()
+    // Nothing was archived yet: nothing is missed, but the history file is.
+    const fresh = { ...expected, lastArchived: null }
+    expect((await check({ expected: fresh })).told).toEqual([
+      'archive-gap: 00000002.history is missing from the archive',
+    ])
+  })
+
+  test('what lies only behind the point where its timeline was left is not the beginning of the way', async () => {
+    // After a restore into the past and an expiry up to the first backup of timeline 2, in segment 6.
+    for (const name of [nameOf(1, 1), nameOf(1, 2), `${nameOf(1, 3)}.gz`, nameOf(1, 4), nameOf(2, 5)]) {
+      await rm(join(wal, name))
+    }
+    for (const number of [6, 7, 8]) await putSegment(1, number)
+    const { verdict, told } = await check()
+    expect(told).toEqual([])
+    expect(verdict.restorableFrom).toBe(nameOf(2, 6))
+  })
+
+  test('streamed WAL is missed up to the segment under way', async () => {
+    const streamed = { ...expected, lastArchived: null }
+    await put(`${nameOf(2, 8)}.partial`, segment(nameOf(2, 8)))
+    expect((await check({ expected: streamed })).told).toEqual([
+      `archive-gap: ${nameOf(2, 7)} is missing from the archive`,
+    ])
+    await putSegment(2, 7)
+    expect((await check({ expected: streamed })).told).toEqual([])
+    // The first segment of all is under way: nothing can be missed yet.
+    await rm(wal, { recursive: true })
+    await mkdir(wal)
+    await put(`${nameOf(1, 3)}.partial`, segment(nameOf(1, 3)))
+    expect((await check({ expected: { ...streamed, timeline: 1, history: null } })).told).toEqual([])
   })
 
   test('an archive that was pruned begins where it begins', async () => {
