@@ -195,7 +195,7 @@ function lastFinished(
     .map((name) => numberOf(name, size))
   const finished = streamed.map((number) => number - 1n).filter((number) => !streamed.includes(number))
   const all = line === undefined ? finished : [...finished, numberOf(line.last, size)]
-  return all.length === 0 ? null : all.reduce((a, b) => (a > b ? a : b))
+  return all.toSorted((a, b) => (a < b ? -1 : 1)).at(-1) ?? null
 }
 
 function readHistory(text: string, timeline: number, add: Add): TimelineHistory {

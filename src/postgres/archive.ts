@@ -48,6 +48,8 @@ export interface ArchiveClientValues {
   readonly host: string
   readonly port: number
   readonly user: string
+  /** `archive.dir` of the inventory. */
+  readonly dir: string
   readonly connectTimeoutMs: number
 }
 
@@ -109,17 +111,21 @@ function clientValues(values: ArchiveClientValues): Record<string, string> {
     port: String(port),
     user,
     connect_timeout: String(Math.max(1, Math.ceil(connectTimeoutMs / 1000))),
-    connection: archiveConnectionName({ host, port, user }),
+    connection: archiveConnectionName(values),
   }
 }
 
 /**
- * Name of the socket of the warm connection, in the state directory, e.g. `ssh-1f9d08a2`. Another archive host gets
- * another one: the connection to the old host would outlive the change. Short, since ssh appends 17 characters to
- * it and a socket's path has room for 104.
+ * Name of the socket of the warm connection, in the state directory, e.g. `ssh-1f9d08a2`. Another archive gets another one:
+ * host, directory and system identifier are fixed at login, so that the old connection, which stays for minutes, would
+ * bring everything into the old archive. Short, since ssh appends 17 characters to it and a socket's path has room for 104.
  */
-export function archiveConnectionName({ host, port, user }: ArchiveAddress): string {
-  return `ssh-${createHash('sha256').update(`${user}@${host}:${port}`).digest('hex').slice(0, 8)}`
+export function archiveConnectionName(
+  archive: Pick<ArchiveClientValues, 'host' | 'port' | 'user' | 'dir' | 'systemIdentifier'>,
+): string {
+  const { host, port, user, dir, systemIdentifier } = archive
+  const hash = createHash('sha256').update(`${user}@${host}:${port}\n${dir}\n${systemIdentifier}`)
+  return `ssh-${hash.digest('hex').slice(0, 8)}`
 }
 
 export interface ArchiveAddress {

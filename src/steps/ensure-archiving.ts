@@ -6,6 +6,7 @@ import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
+import { lockScript } from '../node/lock-script.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
 import {
   archiveFiles,
@@ -181,6 +182,8 @@ function ensureKeyIsLetIn(
   }
 }
 
+const lockKeys = lockScript(7, '"$HOME/.ssh/.replctl.lock"', 30)
+
 /**
  * Makes the archive's folder and puts the node's line into authorized_keys, under a lock: nodes of several clusters may
  * come at the same time. Only the line with the node's own mark is replaced.
@@ -192,8 +195,7 @@ mkdir -p -- "$2/$5/wal" || exit 73
 sync "$2" "$2/$5" 2>/dev/null || sync
 mkdir -p "$HOME/.ssh" || exit 74
 keys="$HOME/.ssh/authorized_keys"
-if command -v flock >/dev/null 2>&1; then exec 7>>"$HOME/.ssh/.replctl.lock"; flock -w 30 7 || exit 75; fi
-new="$keys.replctl-new.$$"
+${lockKeys}new="$keys.replctl-new.$$"
 trap 'rm -f "$new"' EXIT
 [ -e "$keys" ] || : > "$keys" || exit 74
 cp -p -- "$keys" "$new" || exit 74
@@ -241,8 +243,7 @@ export function forgetArchiveKey(input: ClusterInput, removed: NodeName, primary
 
 const forgetKeyScript = `
 keys="$HOME/.ssh/authorized_keys"
-if command -v flock >/dev/null 2>&1; then exec 7>>"$HOME/.ssh/.replctl.lock"; flock -w 30 7 || exit 75; fi
-new="$keys.replctl-new.$$"
+${lockKeys}new="$keys.replctl-new.$$"
 trap 'rm -f "$new"' EXIT
 cp -p -- "$keys" "$new" || exit 74
 MARK=$1 awk '
@@ -268,7 +269,7 @@ function ensureArchiveScripts(
     const stateDirectory = stateDirectoryOf(facts.home, node)
     const values = {
       ...{ cluster: input.inventory.cluster, stateDirectory, systemIdentifier },
-      ...{ host: archive.address, port: archive.port, user: archive.user },
+      ...{ host: archive.address, port: archive.port, user: archive.user, dir: archive.dir },
       connectTimeoutMs: archive.ssh.connectTimeoutMs,
     }
     const list = 'for file in /etc/ssh/ssh_host_*_key.pub; do [ -r "$file" ] && cat "$file"; done; :'

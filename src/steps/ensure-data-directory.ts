@@ -3,6 +3,7 @@ import type { NodeName } from '../cluster/names.ts'
 import { program, shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { lockScript } from '../node/lock-script.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
 import { initdbArgs } from '../postgres/base-backup.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
@@ -14,9 +15,7 @@ import { noteWalLinkScript, restoreWalLinkScript, walLinkScript } from './wal-li
  * Mutating work on a data directory takes this lock on the host, so that a new run waits for what a killed one left
  * running there.
  */
-export const workLock = `
-if command -v flock >/dev/null 2>&1; then exec 8>>"$state/work"; flock -w 60 8 || exit 75; fi
-`
+export const workLock = lockScript(8, '"$state/work"', 60)
 
 /** Removes what stands in a data directory, but not the directory itself: it may be a mount point. */
 export const emptyDirectoryScript = `

@@ -210,11 +210,30 @@ compare_with_stored() {
     echo "archive-receive: $cluster: warning: $name was already archived, with the same content" >&2
     exit 0
   fi
+  case $name in
+  *.partial) keep_aside ;;
+  esac
   echo "archive-receive: $cluster: conflict: $name is already archived with other content, and was left as it is" >&2
   echo "detail: $stored has sha256 $here, what was sent has sha256 $arrived (both uncompressed)." >&2
   echo "hint: Two servers write this timeline: there is a second primary, or a standby was promoted" \
     "without a new timeline. Find out which of them is right before you remove anything." >&2
   exit 3
+}
+
+# A timeline that was left twice in the same segment has two ends, and recovery asks for neither. An archiver that fails would
+# keep all that comes after it waiting: the later one is kept beside the archive, once, and reported as done.
+keep_aside() {
+  diverged=${wal%/wal}/diverged
+  target=$diverged/$name.${arrived%"${arrived#????????????????}"}
+  [ "$suffix" = none ] || target=$target.$suffix
+  [ -d "$diverged" ] || mkdir -p "$diverged" || fail 5 "cannot make $diverged"
+  if [ ! -f "$target" ]; then
+    mv -f "$temporary" "$target" || fail 5 "cannot give $temporary its name $target"
+  fi
+  sync "$target" "$diverged" "${wal%/wal}" 2>/dev/null || fail 5 "cannot make $target durable"
+  echo "archive-receive: $cluster: warning: $name is already archived with other content, and was left as it is;" \
+    "what was sent is kept as $target" >&2
+  exit 0
 }
 
 # Gives what arrived its final name unless the archive has one by now. ln never replaces a file; the lock, which

@@ -183,6 +183,28 @@ describe.each(shells)('with %s', (shell) => {
     expect((await node.push(other, '00000002.history')).status).toBe(archiveStatus.conflict)
   })
 
+  test('a partial segment that differs from the one there is kept beside the archive: nobody restores it, and the rest goes on', async () => {
+    const node = await freshNode({ shell, compression: 'none' })
+    const [segment, next] = [segments[0]!, segments[1]!]
+    const partial = `${segment}.partial`
+    expect((await node.push(pathOf(segment), partial)).status).toBe(0)
+    for (const compression of ['none', 'zstd'] as const) {
+      const other = await kit.addNode({ shell, systemIdentifier, compression, name: 'pg3' })
+      for (let turn = 0; turn < 2; turn++) {
+        const pushed = await other.push(otherContent(segment), partial)
+        expect(pushed.status).toBe(0)
+        expect(pushed.stderr).toContain(`warning: ${partial} is already archived with other content`)
+      }
+      expect((await other.push(pathOf(next), next)).status).toBe(0)
+    }
+    expect(sha256(readFileSync(join(node.walDir, partial)))).toBe(sha256(contentOf(segment)))
+    const diverged = readdirSync(join(node.walDir, '..', 'diverged'))
+    const hash = sha256(readFileSync(otherContent(segment))).slice(0, 16)
+    expect(diverged.toSorted()).toEqual([`${partial}.${hash}`, `${partial}.${hash}.zst`])
+    expect(node.incoming()).toEqual([])
+    rmSync(join(node.walDir, '..', 'diverged'), { recursive: true })
+  })
+
   test('what was streamed of the segment under way is given to a server that replays, never in place of more', async () => {
     const node = await freshNode({ shell, name: 'streamed' })
     const segment = segments[0]!
@@ -771,6 +793,19 @@ describe('the connection', () => {
     for (const pid of kit.connections(node.stateDirectory)) killQuietly(pid)
     expect(existsSync(join(node.stateDirectory, socket))).toBe(true)
     expect((await node.push(pathOf(segments[2]!), segments[2]!)).status).toBe(0)
+  })
+
+  test('a change of the archive directory takes effect at once, whatever connection is still open', async () => {
+    const before = await freshNode({ name: 'moved', compression: 'none' })
+    expect((await before.push(pathOf(segments[0]!), segments[0]!)).status).toBe(0)
+    expect(kit.connections(before.stateDirectory)).toHaveLength(1)
+    const wal = kit.directory('elsewhere', systemIdentifier, 'wal')
+    const dir = join(kit.root, 'elsewhere')
+    const after = await kit.addNode({ systemIdentifier, name: 'moved', compression: 'none', dir })
+    expect((await after.push(pathOf(segments[1]!), segments[1]!)).status).toBe(0)
+    expect(readdirSync(wal)).toContain(segments[1])
+    expect(before.archived()).toEqual([segments[0]])
+    expect((await after.fetch(segments[0]!, join(kit.root, 'fetched'))).status).toBe(archiveStatus.missing)
   })
 
   test('a state directory with a long name has a warm connection, too', async () => {

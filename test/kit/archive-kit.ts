@@ -57,6 +57,8 @@ export interface NodeOptions {
   readonly port?: number
   /** A folder of this name lies around state directory and receiver. */
   readonly place?: string
+  /** `archive.dir`, if not the usual one. */
+  readonly dir?: string
 }
 
 /**
@@ -192,6 +194,7 @@ Subsystem sftp internal-sftp
     edit = (script) => script,
     port = this.port,
     place = '',
+    dir = this.archiveDir,
   }: NodeOptions): Promise<ArchiveNode> {
     const key = `${name}-${shell}-${compression}`
     const stateDirectory = this.directory(key, place, '.replctl', 'shop')
@@ -203,6 +206,7 @@ Subsystem sftp internal-sftp
       host: '127.0.0.1',
       port,
       user: this.user,
+      dir,
       connectTimeoutMs: 5000,
       compression,
     }
@@ -229,7 +233,7 @@ Subsystem sftp internal-sftp
       cluster: 'shop',
       node: key,
       systemIdentifier,
-      dir: this.archiveDir,
+      dir,
       receiverPath,
       publicKey: readFileSync(`${keyFile}.pub`, 'utf8'),
     })

@@ -25,6 +25,7 @@ const client = {
   host: 'backup1',
   port: 2222,
   user: 'postgres',
+  dir: '/var/lib/replctl/shop',
   connectTimeoutMs: 1500,
 }
 const key = {
@@ -105,11 +106,10 @@ describe('the commands', () => {
     )
   })
 
-  test('another archive host, user or port gets another connection', () => {
-    const names = [client, { ...client, host: 'b' }, { ...client, port: 1 }, { ...client, user: 'u' }].map(
-      archiveConnectionName,
-    )
-    expect(new Set(names).size).toBe(4)
+  test('another archive host, user, port, directory or system identifier gets another connection', () => {
+    const changes = [{}, { host: 'b' }, { port: 1 }, { user: 'u' }, { dir: '/b' }, { systemIdentifier: '8' }]
+    const names = changes.map((change) => archiveConnectionName({ ...client, ...change }))
+    expect(new Set(names).size).toBe(6)
     for (const name of names) expect(name).toMatch(/^ssh-[0-9a-f]{8}$/)
   })
 })
