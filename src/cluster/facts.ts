@@ -233,6 +233,8 @@ export interface NodeFacts {
   /** Who holds the cluster now, as the lock's holder wrote it; null where nobody does. */
   readonly holder: string | null
   readonly instance: InstanceFacts | null
+  /** What answers where the instance should, although no process works in its data directory: that was moved, or is another one. */
+  readonly strayInstance?: InstanceFacts
   /** Why the running instance did not answer SQL. */
   readonly instanceError: ReplctlError | null
   /** Why archive-push failed there last; null since a push succeeded. */

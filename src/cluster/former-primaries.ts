@@ -4,8 +4,11 @@ import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf, isForeign } from './record.ts'
 import { configuredUpstream, nodeAt, type Topology } from './topology.ts'
 
-/** How sure we are that a former primary cannot write. */
-export const oldPrimaryStates = ['stopped', 'to-stop', 'unreachable'] as const
+/**
+ * How sure we are that a former primary cannot write. `absent`: its host answers, and where the inventory says that its data
+ * directory is there is no instance.
+ */
+export const oldPrimaryStates = ['stopped', 'to-stop', 'unreachable', 'absent'] as const
 export type OldPrimaryState = (typeof oldPrimaryStates)[number]
 
 export interface OldPrimary {
@@ -39,7 +42,9 @@ export function formerPrimaries(
     if (facts.postmaster?.isAlive === true) {
       return isSilentStandby(facts) && name !== told ? [] : [{ node: name, state: 'to-stop' }]
     }
-    if (facts.dataDirectoryState !== 'instance' || identifierOf(facts) === undefined) return []
+    if (facts.dataDirectoryState !== 'instance' || identifierOf(facts) === undefined) {
+      return led.has(name) ? [{ node: name, state: 'absent' }] : []
+    }
     // One that was fenced stays in the plan: an interrupted promotion can be taken back, and it follows the newest primary. One
     // that was told to promote may still find the trigger file when it is started.
     if (facts.hasStandbySignal && facts.fence === null && name !== told) return []

@@ -12,7 +12,7 @@ import {
 import { formerPrimaries, ledUntilNow, type OldPrimary } from './former-primaries.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
-import { commonRecord, isForeign } from './record.ts'
+import { clusterIdentifier, commonRecord, isForeign } from './record.ts'
 import { confirmingArchive } from './roles.ts'
 import {
   configuredUpstream,
@@ -63,6 +63,7 @@ export function judgePromotion(
 ): PromotionDecision {
   const choice = chooseCandidate(topology)
   if (topology.writers.length > 1) throw twoWriters(topology)
+  refuseBesideStray(topology)
   if (wish.node !== undefined && topology.primary === wish.node) {
     return {
       candidate: wish.node,
@@ -100,6 +101,25 @@ export function judgePromotion(
       !wish.allowDataLoss && mayArchiveAloneHaveCommits(inventory, topology, candidate) ? 'needed' : 'wanted',
     lostBytes: knownGap(topology, candidate, reserves),
   }
+}
+
+/**
+ * Whoever answers in an old primary's place as a primary of this cluster is one, wherever its data lies.
+ * @throws {ReplctlError} `primary-alive`
+ */
+export function refuseBesideStray({ nodes }: Topology): void {
+  const ours = clusterIdentifier(nodes.map(({ facts }) => facts))
+  const stray = nodes.find(
+    ({ facts: { strayInstance } }) =>
+      strayInstance?.isInRecovery === false && (ours === null || strayInstance.systemIdentifier === ours),
+  )
+  if (stray === undefined) return
+  const { name, postgres } = stray.settings
+  throw new ReplctlError('primary-alive', `a primary of this cluster answers on ${name}`, {
+    detail: `It does not run in ${postgres.dataDir}: that was moved, or data_dir in the inventory is wrong. So replctl cannot stop it, and another primary beside it would make two writers.`,
+    hint: `Set data_dir of ${name} to where it runs (SHOW data_directory says where it was started), or stop it yourself.`,
+    node: name,
+  })
 }
 
 function refuseUnfit(

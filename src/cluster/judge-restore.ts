@@ -1,7 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { formerPrimaries } from './former-primaries.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
-import { twoWriters } from './judge-promotion.ts'
+import { refuseBesideStray, twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { isForeign } from './record.ts'
 import { isRunningStandby, type Topology } from './topology.ts'
@@ -13,6 +13,8 @@ export interface RestoreVerdict {
   readonly toFence: readonly NodeName[]
   /** Hosts that cannot be reached and may carry the primary. */
   readonly unreachable: readonly NodeName[]
+  /** A node that led, whose host answers and holds no instance of it. */
+  readonly absent: readonly NodeName[]
   /** Nodes whose data has another past than the restored one. */
   readonly toReclone: readonly NodeName[]
   /** Nodes that answer, the restored one excepted. */
@@ -25,6 +27,7 @@ export interface RestoreVerdict {
  */
 export function judgeRestore(inventory: Inventory, topology: Topology, node: NodeSettings): RestoreVerdict {
   if (topology.writers.length > 1) throw twoWriters(topology)
+  refuseBesideStray(topology)
   const survey = topology.nodes.map((one) => one.facts)
   const own = survey.find((facts) => facts.name === node.name)
   if (own?.unreachable) throw own.unreachable
@@ -35,6 +38,7 @@ export function judgeRestore(inventory: Inventory, topology: Topology, node: Nod
   return {
     toFence: former.filter((one) => one.state === 'stopped').map((one) => one.node),
     unreachable: former.filter((one) => one.state === 'unreachable').map((one) => one.node),
+    absent: former.filter((one) => one.state === 'absent').map((one) => one.node),
     toReclone: others
       .filter(
         (facts) =>

@@ -138,7 +138,10 @@ async function completeFacts(
   const facts = readHostFacts(node, said, (askedAt + Date.now()) / 2)
   const { hostName, installed, clockOffsetMs, freeBytes } = facts
   node.known = { hostName, installed, clockOffsetMs, freeBytes }
-  if (facts.postmaster?.isAlive !== true) return facts
+  if (facts.postmaster?.isAlive !== true) {
+    const answer = await early
+    return answer === null ? facts : { ...facts, strayInstance: answer.instance }
+  }
   return { ...facts, ...(await askInstance(node, facts, early, askedAt)) }
 }
 

@@ -19,12 +19,15 @@ import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import { promoteInstance } from '../steps/promote-instance.ts'
 import { dropStaleSlots, ensureArchiveSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
 import { requireMostAdvanced } from '../steps/require-most-advanced.ts'
+import { type AbsentPrimary, requireNoSignOfLife } from '../steps/require-no-sign-of-life.ts'
 
 export interface PromoteWish {
   readonly candidate: NodeSettings
   readonly method: PromotionMethod
   /** Old primaries whose hosts answer: stopped and fenced by replctl. */
   readonly toFence: readonly { readonly node: NodeSettings; readonly found: FoundInstance }[]
+  /** Old primaries whose hosts answer and hold no instance of them. */
+  readonly absent: readonly AbsentPrimary[]
   /** Old primaries whose hosts do not answer. */
   readonly unreachable: readonly NodeSettings[]
   readonly fence: FenceCommand | null
@@ -64,6 +67,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     // First those that may be refused: nothing has been changed then.
     requireNamesToCome(name),
     ...requireArchivedEnd(name, input.inventory, wish.archivedEnd),
+    ...wish.absent.map((one) => requireNoSignOfLife(one, witnesses)),
     ...wish.unreachable.map((oldPrimary) =>
       fenceUnreachable({
         oldPrimary,

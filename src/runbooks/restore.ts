@@ -18,6 +18,7 @@ import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import { recoverInstance } from '../steps/recover-instance.ts'
 import { ensureArchiveSlot } from '../steps/replication-slots.ts'
 import { requireFreePort } from '../steps/require-environment.ts'
+import { type AbsentPrimary, requireNoSignOfLife } from '../steps/require-no-sign-of-life.ts'
 import {
   requireRestorePrograms,
   requireRestoreTarget,
@@ -91,6 +92,8 @@ export interface DisasterWish {
   /** Nodes that could come up as a primary: stopped ones are fenced, for others see `fence`. */
   readonly toFence: readonly NodeName[]
   readonly unreachable: readonly NodeSettings[]
+  /** Those that led, whose hosts answer and hold no instance of them. */
+  readonly absent: readonly AbsentPrimary[]
   readonly fence: FenceCommand | null
   readonly allowSplitBrain: boolean
   /** Nodes that cannot follow the restored one: told at the end. */
@@ -111,6 +114,7 @@ export function restoreCluster(input: ClusterInput, wish: DisasterWish): Plan {
   const { replication } = input.inventory
   return inOrder([
     ...preconditions(restore),
+    ...wish.absent.map((one) => requireNoSignOfLife(one, [name, ...others])),
     ...wish.unreachable.map((oldPrimary) =>
       fenceUnreachable({
         ...{ oldPrimary, fence: wish.fence, allowSplitBrain: wish.allowSplitBrain },

@@ -3,6 +3,7 @@ import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { commandFailed } from '../node/node.ts'
 import { binDirectoryOf, look, sqlOf } from './look.ts'
 
 /** What a fence command answered: null where the inventory has none. */
@@ -59,17 +60,18 @@ export function fenceUnreachable(wish: UnreachableWish): Step {
 
 /**
  * Whether any standby sees the old primary alive: its walreceiver heard something within the last moment, or the
- * server's port answers from there. Null: nobody does.
+ * server's port answers from there. Null: nobody does. `isPortOfOther`: another cluster is known to answer at that port.
  */
-async function signOfLife(
+export async function signOfLife(
   ctx: StepContext,
   oldPrimary: NodeSettings,
   witnesses: readonly NodeName[],
+  options: { readonly isPortOfOther?: boolean } = {},
 ): Promise<string | null> {
   // The candidate at least must have looked: a connection that breaks just now is no proof that nobody is there.
   const signs = await Promise.all(
     witnesses.map((name, index) =>
-      signSeenFrom(ctx, oldPrimary, name).catch((thrown: unknown) => {
+      signSeenFrom(ctx, oldPrimary, name, options.isPortOfOther === true).catch((thrown: unknown) => {
         if (index === 0) throw thrown
         return null
       }),
@@ -82,15 +84,15 @@ async function signSeenFrom(
   ctx: StepContext,
   oldPrimary: NodeSettings,
   witness: NodeName,
+  isPortOfOther: boolean,
 ): Promise<string | null> {
   const facts = await look(ctx, witness)
   // A node that is about to be restored has no instance; it can still knock at the port.
   const sql = facts.instance === null ? null : await sqlOf(ctx, facts)
-  const probe = shellScript(
-    `ask ${oldPrimary.name} for a sign of life`,
-    'set -- "$1/pg_isready" -q -h "$2" -p "$3" -t 1; if command -v timeout >/dev/null; then timeout 0.3 "$@"; else "$@"; fi',
-    [binDirectoryOf(facts), oldPrimary.address, String(oldPrimary.postgres.port)],
-  )
+  const probe = shellScript(`ask ${oldPrimary.name} for a sign of life`, probeScript, [
+    ...[binDirectoryOf(facts), oldPrimary.address, String(oldPrimary.postgres.port)],
+    String(probeSeconds(oldPrimary)),
+  ])
   const [answer, silence] = await Promise.all([
     ctx.on(witness).run(probe, { timeoutMs: 3_000 }),
     wait(250).then(() =>
@@ -100,14 +102,32 @@ async function signSeenFrom(
       ),
     ),
   ])
-  // pg_isready: 0 accepts connections, 1 rejects them (starting, stopping); both are signs of life.
-  if (answer.status === 0 || answer.status === 1) {
+  // pg_isready: 0 accepts connections, 1 rejects them (starting, stopping); both are signs of life. 2: no answer; 124: none in
+  // time. Anything else is no look at all.
+  if (!isPortOfOther && (answer.status === 0 || answer.status === 1)) {
     return `its port ${oldPrimary.postgres.port} answers ${witness}`
   }
+  if (![0, 1, 2, 124].includes(answer.status ?? -1)) throw commandFailed(witness, probe, answer)
   const sender = facts.instance?.receiver
   const isItsSender = sender?.senderHost === oldPrimary.address || sender?.senderHost === oldPrimary.host
   if (isItsSender && silence != null && Number(silence) < 0.25) return `${witness} still receives WAL from it`
   return null
+}
+
+/** TCP and one message of the server's: what libpq would try first, TLS and GSS, takes several round trips more. */
+const probeScript = `
+export PGSSLMODE=disable PGGSSENCMODE=disable
+limit=$4
+set -- "$1/pg_isready" -q -h "$2" -p "$3" -t 1
+if command -v timeout >/dev/null; then timeout "$limit" "$@"; else "$@"; fi
+`
+
+/**
+ * How long the server's port may take to answer, while nobody can write: a part of what the operator gives its host to, so that
+ * whoever has a slow network and says so is not passed over.
+ */
+export function probeSeconds({ ssh }: NodeSettings): number {
+  return Math.min(1, Math.max(0.3, (0.3 * ssh.connectTimeoutMs) / 1_000))
 }
 
 const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

@@ -5,7 +5,7 @@ import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
-import { commonRecord } from '../../cluster/record.ts'
+import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, meantRoles, neverConfirming } from '../../cluster/roles.ts'
 import {
   configuredUpstream,
@@ -107,11 +107,14 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       candidate,
       method: wish.method,
       toFence: judged.oldPrimaries
-        .filter((one) => one.state !== 'unreachable')
+        .filter((one) => one.state === 'stopped' || one.state === 'to-stop')
         .map(({ node }) => ({
           node: settingsOf(node),
           found: { ...foundAs(factsOf(survey, node), candidate.name), mayAnotherPromote: told !== undefined },
         })),
+      absent: judged.oldPrimaries
+        .filter((one) => one.state === 'absent')
+        .map((one) => ({ node: settingsOf(one.node), systemIdentifier: clusterIdentifier(survey) })),
       unreachable: judged.isAlreadyPrimary
         ? []
         : judged.oldPrimaries.filter((one) => one.state === 'unreachable').map((one) => settingsOf(one.node)),
@@ -170,7 +173,8 @@ function isFenced(
   fromOutside: ReadonlySet<NodeName>,
 ): boolean {
   const state = oldPrimaries.find((one) => one.node === node)?.state
-  return state !== undefined && node !== null && (state !== 'unreachable' || fromOutside.has(node))
+  if (state === undefined || node === null) return false
+  return state === 'stopped' || state === 'to-stop' || fromOutside.has(node)
 }
 
 /** A standby that does not run, or cannot be asked, now. */

@@ -3,6 +3,7 @@ import type { NodeSettings } from '../../cluster/inventory.ts'
 import { judgeRestore, needsReclone } from '../../cluster/judge-restore.ts'
 import { besideNode } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
+import { clusterIdentifier } from '../../cluster/record.ts'
 import { shellScript } from '../../command.ts'
 import { inOrder } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
@@ -141,6 +142,10 @@ async function restoreNode(
             allowSplitBrain: asked.allowSplitBrain,
           },
           toReclone: verdict.toReclone,
+          absent: verdict.absent.map((name) => ({
+            node: findNode(inventory, name),
+            systemIdentifier: clusterIdentifier(observation.survey),
+          })),
           unreachable: verdict.unreachable.map((name) => findNode(inventory, name)),
           fence: fenceCommandOf(inventory, call),
         },
@@ -174,7 +179,7 @@ function nobodyElse({ survey }: Observation, node: NodeSettings) {
   const others = survey
     .filter((facts) => facts.name !== node.name && facts.unreachable === null)
     .map((facts) => facts.name)
-  return { toFence: [], unreachable: [], toReclone: others, others }
+  return { toFence: [], unreachable: [], absent: [], toReclone: others, others }
 }
 
 /** Beside the cluster, into a directory of its own. */

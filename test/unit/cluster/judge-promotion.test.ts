@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { NodeFacts } from '../../../src/cluster/facts.ts'
+import type { InstanceFacts, NodeFacts } from '../../../src/cluster/facts.ts'
 import type { NodeSettings, ReplicationSettings } from '../../../src/cluster/inventory.ts'
 import { judgePromotion, type PromotionWish } from '../../../src/cluster/judge-promotion.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
@@ -26,6 +26,11 @@ const all = ['pg1', 'pg2', 'pg3', 'pg4']
 const ledByPg1 = { record: recordOf('pg1', all) }
 const fromPg1 = receivesFrom('10.0.0.11')
 const alive = (name: string) => runningNode(name, { currentLsn: lsn('0/5000148') })
+/** Its data directory is gone, and something answers all the same. */
+const stray = (name: string, changes: Partial<InstanceFacts> = {}, facts: Partial<NodeFacts> = {}) => {
+  const { instance } = runningNode(name, changes)
+  return emptyNode(name, { ...facts, ...(instance === null ? {} : { strayInstance: instance }) })
+}
 
 interface Case {
   readonly survey: readonly NodeFacts[]
@@ -76,6 +81,25 @@ describe('refusals, all of them before anything is changed', () => {
       { survey: [alive('pg1'), standbyNode('pg2', '0/1')], wish: { allowSplitBrain: true } },
       'primary-alive',
       /the primary pg1 answers/,
+    ],
+    [
+      'a primary answers in its place, though its data directory was moved away',
+      { survey: [stray('pg1'), standbyNode('pg2', '0/1', fromPg1)], node: 'pg2' },
+      'primary-alive',
+      /a primary of this cluster answers on pg1/,
+    ],
+    [
+      'the same beside a copy of the data directory, whatever flags are given',
+      {
+        survey: [
+          stray('pg1', {}, { ...built, control: control() }),
+          standbyNode('pg2', '0/1', fromPg1, ledByPg1),
+        ],
+        node: 'pg2',
+        wish: { allowSplitBrain: true, allowDataLoss: true },
+      },
+      'primary-alive',
+      /a primary of this cluster answers on pg1/,
     ],
     [
       'two nodes accept writes',
@@ -403,6 +427,22 @@ describe('who may be a primary beside the candidate', () => {
         ],
       },
       ['pg1 unreachable', 'pg3 stopped'],
+    ],
+    [
+      'one that led, whose data directory holds no instance, is looked for',
+      { survey: [emptyNode('pg1'), standbyNode('pg2', '0/5000148', {}, ledByPg1)] },
+      ['pg1 absent'],
+    ],
+    [
+      'what another cluster runs in its place, or a standby, is no primary of this one',
+      {
+        survey: [
+          stray('pg1', { systemIdentifier: foreign }),
+          standbyNode('pg2', '0/5000148', {}, ledByPg1),
+          stray('pg3', { isInRecovery: true }),
+        ],
+      },
+      ['pg1 absent'],
     ],
     [
       'a node that was never built is no suspect',

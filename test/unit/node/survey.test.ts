@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { program } from '../../../src/command.ts'
 import { ReplctlError } from '../../../src/errors.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
+import type { SqlSession } from '../../../src/node/sql-session.ts'
 import { readHostFacts, recentFacts, surveyNode, surveyNodes } from '../../../src/node/survey.ts'
 import { createRecordingTransport } from '../../../src/transport/recording-transport.ts'
 import { inventoryOf } from '../some-cluster.ts'
@@ -235,6 +236,32 @@ describe('a survey', () => {
     const facts = await surveyNode(createNode(settings!, 'shop', transport))
     expect(facts).toMatchObject({ instance: null, instanceError: { code: refused.code, node: 'pg1' } })
   })
+
+  test.each(['missing', 'empty', 'other', 'stopped'])(
+    'tells what answers where nothing runs in the data directory (%s)',
+    async (name) => {
+      const nothing = {
+        receiver: null,
+        archiver: null,
+        current_lsn: null,
+        receive_lsn: null,
+        replay_lsn: null,
+      }
+      const lists = { replication: [], slots: [], settings: {}, tablespaces: [], ...nothing }
+      const document = { version: 150018, system_identifier: '7412', in_recovery: false, ...lists }
+      const transport = createRecordingTransport({ socketPeerIsOsUser: false }).answer(
+        'look at the host',
+        captured(name),
+      )
+      const node = createNode(settings!, 'shop', transport)
+      const sql = { isOpen: true, json: async () => document } as unknown as SqlSession
+      node.openSql = async () => ({ sql, endpoint: 'wherever the data directory says' })
+      expect((await surveyNode(node)).strayInstance).toMatchObject({
+        systemIdentifier: '7412',
+        isInRecovery: false,
+      })
+    },
+  )
 
   describe('that is a moment old', () => {
     const counted = () => {

@@ -1,10 +1,12 @@
+import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { FenceMark } from '../../../src/cluster/facts.ts'
 import type { Step, StepContext } from '../../../src/engine/step.ts'
+import { findServing } from '../../../src/node/find-serving.ts'
 import { createNode } from '../../../src/node/node.ts'
 import type { ClusterInput, Templates } from '../../../src/steps/cluster-input.ts'
 import { type FoundInstance, fenceInstance } from '../../../src/steps/fence-instance.ts'
@@ -105,6 +107,36 @@ test('what is fenced stays fenced where another node was told to promote before,
   await apply(step)
   await expect(undo(step)).rejects.toMatchObject({ code: 'cannot-abort', node: 'pg3' })
   expect([signal(), await mark()]).toMatchObject([true, { newPrimary: 'pg3' }])
+})
+
+test('a copy of the data directory is not fenced in place of the instance that serves the port from another', async () => {
+  const other = join(home, 'other')
+  for (const directory of [data, other]) {
+    await mkdir(join(directory, 'global'), { recursive: true })
+    await writeFile(join(directory, 'global/pg_control'), Buffer.from('0123456789'))
+  }
+  await copyFile('/bin/sleep', join(home, 'postgres'))
+  const server = spawn(join(home, 'postgres'), ['60'], { cwd: other, stdio: 'ignore' })
+  try {
+    const serves = (port: number) =>
+      writeFile(join(other, 'postmaster.pid'), `${server.pid}\n${other}\n1700000000\n${port}\n`)
+    await serves(5432)
+    await expect(apply(fencing('pg2'))).rejects.toMatchObject({
+      code: 'primary-alive',
+      message: expect.stringContaining(`process ${server.pid} serves port 5432 from ${other}`),
+    })
+    expect([signal(), await mark()]).toEqual([false, null])
+    expect(await findServing(fencing('pg2').ctx.node)).toEqual([
+      { pid: server.pid, systemIdentifier: '3978425819141910832', directory: other },
+    ])
+    // Another node of the cluster on the same host is none of it.
+    await serves(5433)
+    await apply(fencing('pg2'))
+    expect([signal(), (await mark())?.newPrimary]).toEqual([true, 'pg2'])
+    expect(await findServing(fencing('pg2').ctx.node)).toEqual([])
+  } finally {
+    server.kill()
+  }
 })
 
 test('a primary that was running must not stay stopped by an operation that fails', () => {
