@@ -1,5 +1,5 @@
 import type { NodeFacts } from './facts.ts'
-import type { Inventory } from './inventory.ts'
+import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf, isForeign } from './record.ts'
 import { configuredUpstream, nodeAt, type Topology } from './topology.ts'
@@ -74,6 +74,27 @@ export function foundAs(
   }
   const wasStandby = !isRunning && hasStandbySignal && (isAlive || fence === null)
   return { wasRunning: isRunning, wasStandby }
+}
+
+/**
+ * Whom the candidate is told to receive from. `hasFetched`: an earlier run had it follow one of the `reserves` for a moment;
+ * then it is whom it followed before, as far as that can be known: who led.
+ */
+export function formerUpstream(
+  inventory: Inventory,
+  { nodes }: Topology,
+  candidate: NodeSettings,
+  fetched: { readonly reserves: readonly NodeName[]; readonly hasFetched: boolean },
+): NodeName | null {
+  const survey = nodes.map(({ facts }) => facts)
+  const facts = survey.find(({ name }) => name === candidate.name)
+  const told = facts === undefined ? null : configuredUpstream(facts)
+  const name = told === null ? null : nodeAt(inventory, told.host, told.port)
+  const isBorrowed = fetched.hasFetched && name !== null && fetched.reserves.includes(name)
+  if (!isBorrowed || name === candidate.upstream) return name
+  const recorded = commonRecord(survey)?.primary
+  if (recorded !== undefined && recorded !== candidate.name) return recorded
+  return survey.find(({ fence }) => fence?.newPrimary === candidate.name)?.name ?? name
 }
 
 /** A timeline has begun of which no record that can be read knows: who leads on it is not known. */

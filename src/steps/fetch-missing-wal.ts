@@ -1,6 +1,7 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import { receivedLsn } from '../cluster/topology.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { asReplctlError } from '../errors.ts'
 import { compareLsn, type Lsn } from '../postgres/lsn.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { ensureStandbySettings } from './ensure-standby-settings.ts'
@@ -31,7 +32,7 @@ export function fetchMissingWal(
     return best
   }
   return {
-    title: `get what ${reserves.map((node) => node.name).join(', ')} alone received`,
+    title: fetchTitle(reserves),
     node: name,
     check: async (ctx) => {
       if (ctx.isDryRun) return unknownUntil('the old primary is stopped')
@@ -67,6 +68,18 @@ export function fetchMissingWal(
       const settings = ensureStandbySettings(name, former, input)
       await settings.apply?.(ctx)
       await settings.verify?.(ctx)
+      if (!slots) return
+      for (const reserve of reserves.filter((one) => one.name !== former.name)) {
+        const there = { ...ctx, node: ctx.on(reserve.name) }
+        // What cannot be dropped now must not keep anything else from being taken back.
+        await ensureReplicationSlot(reserve.name, slotName, name)
+          .undo?.(there)
+          .catch((thrown: unknown) => ctx.warn(asReplctlError(thrown)))
+      }
     },
   }
 }
+
+/** A journal that holds it says that the candidate was told to follow one of them. */
+export const fetchTitle = (reserves: readonly { readonly name: string }[]): string =>
+  `get what ${reserves.map((node) => node.name).join(', ')} alone received`

@@ -11,7 +11,7 @@ import type { SqlSession } from '../node/sql-session.ts'
 import { compareLsn, type Lsn, parseLsn } from '../postgres/lsn.ts'
 import { capabilitiesOf, choosePromotionMethod } from '../postgres/versions.ts'
 import { keepWalForArchive } from './keep-wal.ts'
-import { binDirectoryOf, look, majorOf, sqlOf } from './look.ts'
+import { binDirectoryOf, look, lookAnew, majorOf, sqlOf } from './look.ts'
 import { preparedRecoveryFile } from './prepare-demotion.ts'
 import { promotionTitle } from './promote-instance.ts'
 import { putPrimaryBack } from './put-primary-back.ts'
@@ -165,11 +165,7 @@ export class Handover {
       },
       apply: (ctx) => this.#promote(ctx),
       verify: async () => undefined,
-      // Its processes are gone and it would come up as a standby: the signal goes before the first write is accepted.
-      hasCrossed: async (ctx) => {
-        const facts = await look(ctx)
-        return facts.instance !== null || facts.postmaster?.isAlive === true || !facts.hasStandbySignal
-      },
+      hasCrossed: (ctx) => hasCrossed(ctx),
     }
   }
 
@@ -245,6 +241,24 @@ export class Handover {
     return this.#checkpoint
   }
 }
+
+/**
+ * Its processes are gone and it would come up as a standby: the signal goes before the first write is accepted. A trigger file
+ * that it did not notice any more would still promote it when it is started; pg_promote() leaves nothing that a start minds.
+ */
+async function hasCrossed(ctx: StepContext): Promise<boolean> {
+  const facts = await look(ctx)
+  if (mayLead(facts)) return true
+  if (choosePromotionMethod(majorOf(facts), 'auto') === 'pg_promote') return false
+  const path = triggerFileOf(facts.home, ctx.node.settings)
+  const remove = `rm -f -- "$1" || exit 74; sync "\${1%/*}" 2>/dev/null || sync`
+  await ctx.node.output(shellScript(`remove ${path}`, remove, [path]))
+  // Whoever started it meanwhile may have been quicker.
+  return mayLead(await lookAnew(ctx))
+}
+
+const mayLead = ({ instance, postmaster, hasStandbySignal }: NodeFacts): boolean =>
+  instance !== null || postmaster?.isAlive === true || !hasStandbySignal
 
 /** The record of a shutdown checkpoint is the last one of its timeline: whoever is past its beginning has replayed it. */
 const isPast = (seen: Lsn | null, checkpoint: Lsn) => seen !== null && compareLsn(seen, checkpoint) > 0

@@ -1,12 +1,12 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
-import { type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
+import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
 import { Client, fingerprints, openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
 
-describeOnHosts('promote while the old primary cannot be reached', () => {
+describeOnHosts('promote while the old primary cannot be reached, or not be seen', () => {
   let hosts: TestHosts
   let cluster: TestCluster
 
@@ -40,6 +40,13 @@ describeOnHosts('promote while the old primary cannot be reached', () => {
   /** As `expect`, with replctl's own words where it fails. */
   const told = (result: ReplctlResult) =>
     expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
+  /** To every process of pg1's PostgreSQL. */
+  const signalAll = (signal: string) =>
+    hosts.exec(
+      'pg1',
+      `for entry in /proc/[0-9]*; do
+        [ "$(cat $entry/comm 2>/dev/null)" = postgres ] && kill -s ${signal} "\${entry#/proc/}" 2>/dev/null; done; :`,
+    )
   const withFence = (command: string, more: object = {}) =>
     cluster.writeInventory({ ...openToControlHost, fence: { command }, ...more })
 
@@ -110,6 +117,70 @@ describeOnHosts('promote while the old primary cannot be reached', () => {
     told(await promote('pg2', '--allow-data-loss')).toMatchObject({ exit: 3, errors: ['primary-alive'] })
     await hosts.restoreLink('pg1')
     expect(await writersNow(hosts)).toEqual(['pg1'])
+  })
+
+  describe('runs from another directory than the inventory says: promote is refused, whatever flags are given', () => {
+    const refusedAlways = async () => {
+      const watch = new WriterWatch(hosts)
+      told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+      const flags = ['--allow-split-brain', '--allow-data-loss']
+      told(await promote('pg2', ...flags)).toMatchObject({ exit: 3, errors: ['primary-alive'] })
+      told(await promote('--dry-run')).toMatchObject({ exit: 3, errors: ['primary-alive'] })
+      expect(await watch.stop()).toEqual([])
+      expect(await writersNow(hosts)).toEqual(['pg1'])
+    }
+    const dataDir = () => cluster.server('pg1').dataDir
+    /** Where nothing is known of it by SQL, its host and the others are asked. */
+    const noSocket = { postgres: { parameters: { unix_socket_directories: '/tmp/elsewhere' } } }
+
+    it('its data directory was moved while it runs', async () => {
+      await hosts.exec('pg1', ['mv', dataDir(), `${dataDir()}.moved`])
+      await refusedAlways()
+      await cluster.writeInventory({ ...openToControlHost, nodes: { pg1: noSocket.postgres } })
+      await refusedAlways()
+    })
+
+    it('data_dir names an old copy of it', async () => {
+      const copy = `${dataDir()}.copy`
+      await hosts.exec('pg1', ['cp', '-a', dataDir(), copy])
+      await hosts.exec('pg1', ['rm', '-f', `${copy}/postmaster.pid`])
+      await cluster.writeInventory({ ...openToControlHost, nodes: { pg1: { data_dir: copy } } })
+      await refusedAlways()
+      await cluster.writeInventory({
+        ...openToControlHost,
+        nodes: { pg1: { data_dir: copy, ...noSocket.postgres } },
+      })
+      await refusedAlways()
+      await hosts.exec('pg1', ['test', '!', '-e', `${copy}/standby.signal`])
+    })
+
+    it('once it is stopped, and its directory is gone for good, promote goes on', async () => {
+      await hosts.exec('pg1', ['mv', dataDir(), `${dataDir()}.moved`])
+      await signalAll('KILL')
+      const done = await promote('pg2')
+      told(done).toMatchObject({ exit: 0, changed: true, errors: [] })
+      expect(done.json.result).toMatchObject({ old_primary: 'pg1', fenced: false, repointed: ['pg3'] })
+      expect(await writersNow(hosts, ['pg2', 'pg3'])).toEqual(['pg2'])
+    })
+  })
+
+  it('one that is frozen beside a stray standby signal is killed and fenced like any other', async () => {
+    const client = new Client(hosts, 'pg1')
+    await awaitCondition('the client writes', () => client.confirmed.length > 10)
+    await hosts.exec('pg1', [
+      ...['runuser', '-u', 'postgres', '--'],
+      ...['touch', `${cluster.server('pg1').dataDir}/standby.signal`],
+    ])
+    const watch = new WriterWatch(hosts)
+    await signalAll('STOP')
+    const done = await promote('pg2')
+    told(done).toMatchObject({ exit: 0, changed: true, errors: [] })
+    expect(done.json.result).toMatchObject({ old_primary: 'pg1', new_primary: 'pg2', fenced: true })
+    const atEnd = client.confirmed.length
+    expect(await cluster.server('pg1').isRunning()).toBe(false)
+    expect(await watch.stop()).toEqual([])
+    expect((await client.stop()).length).toBe(atEnd)
+    expect(await writersNow(hosts)).toEqual(['pg2'])
   })
 
   it('with --allow-split-brain and no sign of life the candidate is promoted; a bystander that is down too is a warning', async () => {

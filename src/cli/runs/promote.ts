@@ -1,6 +1,6 @@
 import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
 import type { ClusterRecord } from '../../cluster/facts.ts'
-import { foundAs } from '../../cluster/former-primaries.ts'
+import { formerUpstream, foundAs } from '../../cluster/former-primaries.ts'
 import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
 import type { NodeName } from '../../cluster/names.ts'
@@ -8,13 +8,11 @@ import { problemOf } from '../../cluster/problem.ts'
 import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, meantRoles, neverConfirming } from '../../cluster/roles.ts'
 import {
-  configuredUpstream,
   factsOf,
   hasDiverged,
   isAstray,
   isReceiving,
   isRunningStandby,
-  nodeAt,
 } from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
@@ -22,6 +20,7 @@ import { type PromotionMethod, promotionMethods } from '../../postgres/versions.
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
 import { fenceTitle } from '../../steps/fence-instance.ts'
+import { fetchTitle } from '../../steps/fetch-missing-wal.ts'
 import { promotionTitle } from '../../steps/promote-instance.ts'
 import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
@@ -100,6 +99,10 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
   })
   // Who is away since before this one leads, and has no slot by now, was left out: it may be the primary that was lost.
   const isLedAlready = judged.isAlreadyPrimary && record?.primary === candidate.name
+  const reserves = judged.reserves.map(settingsOf)
+  const hasFetched =
+    observation.resumed?.begun.includes(`${candidate.name}: ${fetchTitle(reserves)}`) === true
+  const former = formerUpstream(inventory, topology, candidate, { reserves: judged.reserves, hasFetched })
   const fencedFromOutside = new Set<NodeName>()
   const plan = promote(
     { inventory, templates },
@@ -122,8 +125,8 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       onFenced: (name) => fencedFromOutside.add(name),
       allowSplitBrain: wish.allowSplitBrain,
       standbys: following.map(placeOf),
-      reserves: judged.reserves.map(settingsOf),
-      former: formerUpstream(session, observation, candidate.name),
+      reserves,
+      former: former === null ? null : settingsOf(former),
       rivals:
         wish.allowDataLoss || judged.isAlreadyPrimary ? [] : rivalsOf(observation, candidate.name, following),
       archivedEnd: judged.archivedEnd,
@@ -207,14 +210,6 @@ function toldToPromote({ unfinished }: Observation, { nodes }: Inventory): NodeN
 function isSameCluster({ survey }: Observation, a: string, b: string): boolean {
   const [one, other] = [a, b].map((name) => survey.find((facts) => facts.name === name)?.instance)
   return one?.systemIdentifier === other?.systemIdentifier
-}
-
-/** Whom the candidate is told to receive from until now. */
-function formerUpstream({ inventory }: ClusterSession, { survey }: Observation, candidate: NodeName) {
-  const facts = survey.find((one) => one.name === candidate)
-  const told = facts === undefined ? null : configuredUpstream(facts)
-  const name = told === null ? null : nodeAt(inventory, told.host, told.port)
-  return name === null ? null : findNode(inventory, name)
 }
 
 /** Standbys with WAL that the new primary does not have (`--allow-data-loss`), or that left its history already. */
