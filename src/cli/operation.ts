@@ -3,7 +3,7 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { type Problem, problemOf } from '../cluster/problem.ts'
 import { observeTopology, type Topology } from '../cluster/topology.ts'
-import { forgetEnded, operationId } from '../cluster/unfinished.ts'
+import { forgetEnded, isOver, operationId } from '../cluster/unfinished.ts'
 import { acquireClusterLock, type ClusterLock } from '../engine/cluster-lock.ts'
 import type { EngineEvent, EventListener } from '../engine/events.ts'
 import { type Journal, newestJournal } from '../engine/journal.ts'
@@ -139,8 +139,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
  */
 export function unfinishedOf(survey: Survey, journals: readonly string[] = []): Journal | null {
   return newestJournal(
-    [...journals, ...survey.flatMap((facts) => facts.journal ?? [])],
-    survey.flatMap((facts) => facts.ended),
+    [...journals, ...survey.flatMap((facts) => facts.journal ?? [])].filter((text) => !isOver(text, survey)),
   )
 }
 

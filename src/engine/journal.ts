@@ -1,5 +1,3 @@
-import { operationId } from '../cluster/unfinished.ts'
-
 /**
  * What an operation leaves on the nodes while it runs, so that `resume` and `abort` work from any control host.
  * It holds no secret and no result: only what was asked for and how far it got. One line of JSON.
@@ -39,15 +37,9 @@ export function parseJournal(text: string): Journal | null {
   }
 }
 
-/**
- * The newest of the journals that were found on several nodes; one that crossed the point of no return wins. `ended` names
- * operations that came to their end: a node that was away then still has their journal.
- */
-export function newestJournal(texts: readonly string[], ended: readonly string[] = []): Journal | null {
-  const journals = texts
-    .map(parseJournal)
-    .filter((journal) => journal !== null)
-    .filter((journal) => !ended.includes(operationId(journal)))
+/** The newest of the journals that were found on several nodes; one that crossed the point of no return wins. */
+export function newestJournal(texts: readonly string[]): Journal | null {
+  const journals = texts.map(parseJournal).filter((journal) => journal !== null)
   return (
     journals.toSorted(
       (a, b) =>

@@ -1,3 +1,4 @@
+import { endedKept } from '../cluster/unfinished.ts'
 import type { Command } from '../command.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { CommandResult, RunningCommand } from '../transport/transport.ts'
@@ -93,7 +94,7 @@ while IFS= read -r line; do
       else say failed; fi ;;
     clear*)
       if [ "$line" != clear ]; then
-        { tail -n 29 "$state/ended" 2>/dev/null; printf '%s\\n' "\${line#clear }"; } 2>/dev/null > "$state/ended.new" &&
+        { tail -n ${endedKept - 1} "$state/ended" 2>/dev/null; printf '%s\\n' "\${line#clear }"; } 2>/dev/null > "$state/ended.new" &&
           mv -f "$state/ended.new" "$state/ended"
       fi
       rm -f "$state/journal" && say ok || say failed ;;
