@@ -1,8 +1,12 @@
 import { type Secret, shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import { commandFailed, type Node } from './node.ts'
+import { bytesOfText, textOfBytes } from './text-bytes.ts'
 
-/** Text of a file; null where there is none. */
+/**
+ * Text of a file; null where there is none. What is no UTF-8 in it (a comment in Latin-1) comes in a form in which
+ * {@link writeTextFile} writes the same bytes back.
+ */
 export async function readTextFile(node: Node, path: string): Promise<string | null> {
   const command = shellScript(`read ${path}`, 'if [ -e "$1" ]; then cat -- "$1"; else exit 66; fi', [path], {
     isQuick: true,
@@ -10,7 +14,15 @@ export async function readTextFile(node: Node, path: string): Promise<string | n
   const result = await node.read(command)
   if (result.status === 66) return null
   if (result.status !== 0) throw commandFailed(node.name, command, result)
-  return result.stdout
+  // What could not be decoded, or this very character.
+  return result.stdout.includes('\uFFFD') ? textOfBytes(await readBytes(node, path)) : result.stdout
+}
+
+async function readBytes(node: Node, path: string): Promise<Uint8Array> {
+  const command = shellScript(`read the bytes of ${path}`, 'od -An -v -tx1 -- "$1"', [path])
+  const result = await node.read(command)
+  if (result.status !== 0) throw commandFailed(node.name, command, result)
+  return Buffer.from(result.stdout.replaceAll(/\s/g, ''), 'hex')
 }
 
 /**
@@ -43,7 +55,7 @@ mv -f -- "$new" "$target" || exit 74
 sync "\${target%/*}/" 2>/dev/null || sync
 `,
     [path, options.mode ?? ''],
-    { stdin: text, isQuick: true },
+    { stdin: typeof text === 'string' ? bytesOfText(text) : text, isQuick: true },
   )
   const result = await node.run(command)
   if (result.status !== 0) {

@@ -226,6 +226,27 @@ test('a quick command can neither end the shell nor hold the lock after it', asy
   }
 })
 
+test('what is no UTF-8 in a file of the operator’s is written back byte for byte, with the lock or without', async () => {
+  const path = join(home, 'postgresql.conf')
+  const bytes = Buffer.concat([
+    Buffer.from('# gr\xf6\xdfe, \xa0\n', 'latin1'),
+    Buffer.from('port = 5432 # Größe ☃ 😀 \ufffd\n'),
+    Buffer.from([0xc3, 0x28, 0xe2, 0x82, 0xff, 0xed, 0xa0, 0x80, 0xf4, 0x90, 0x80, 0x80, 0x0a, 0xc3]),
+  ])
+  await writeFile(path, bytes)
+  const guard = await lock()
+  for (const shell of [null, guard]) {
+    node.shell = shell
+    const text = await readTextFile(node, path)
+    expect(text).toContain('port = 5432 # Größe ☃ 😀 \ufffd\n')
+    await writeTextFile(node, path, `${text}\nwal_level = replica\n`)
+    expect(
+      (await readFile(path)).equals(Buffer.concat([bytes, Buffer.from('\nwal_level = replica\n')])),
+    ).toBe(true)
+    await writeFile(path, bytes)
+  }
+})
+
 test('files are read and replaced through it, in order with everything else', async () => {
   const guard = await lock()
   node.shell = guard
