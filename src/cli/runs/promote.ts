@@ -7,6 +7,7 @@ import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, meantRoles, neverConfirming } from '../../cluster/roles.ts'
+import { startsUnfenced } from '../../cluster/starts-unfenced.ts'
 import {
   factsOf,
   hasDiverged,
@@ -141,6 +142,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
     },
   )
   const oldPrimary = oldPrimaryOf(judged, record)
+  const informed = [candidate, ...following].map((one) => one.name)
   return {
     plan,
     problems: [
@@ -149,8 +151,9 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
         .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
         .flatMap((verdict) => unreachableProblem(observation, verdict)),
       ...judged.oldPrimaries
-        .filter((one) => one.state === 'unreachable' && !isKnownGuarded(record, one.node))
-        .map((one) => problemOf(startsUnguarded(one.node, candidate.name), 'warning')),
+        .filter((one) => one.state === 'unreachable')
+        .flatMap((one) => startsUnfenced(one.node, candidate.name, { record, members, informed }) ?? [])
+        .map((error) => problemOf(error, 'warning')),
     ],
     result: (after, outcome) =>
       promotionResult(after, judged, {
@@ -258,24 +261,6 @@ function leftBehind(node: string, primary: string) {
     },
   )
   return problemOf(error, 'warning')
-}
-
-/** The record of the cluster knows of the start guard of its primary's service. */
-function isKnownGuarded(record: ClusterRecord | null, node: string): boolean {
-  return record?.primary === node && record.isPrimaryGuarded === true
-}
-
-/** replctl could not leave anything on that host: what starts PostgreSQL there starts it as it was. */
-function startsUnguarded(node: string, candidate: string): ReplctlError {
-  return new ReplctlError(
-    'start-guard-missing',
-    `nothing keeps ${node} from coming up read-write when its host is back`,
-    {
-      detail: 'It could not be reached, so it could not be fenced in its own data directory.',
-      hint: `Keep PostgreSQL from starting there; once its host answers and before PostgreSQL is started there, "replctl promote ${candidate}" fences it.`,
-      node,
-    },
-  )
 }
 
 function unreachableProblem({ survey }: Observation, verdict: CandidateVerdict) {
