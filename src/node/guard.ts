@@ -11,7 +11,7 @@ import { carryOutScript, readResult, requestOf } from './shell-request.ts'
  * The script that holds the cluster's lock on one node, and keeps the operation's journal there.
  * The kernel's lock (flock) lives as long as this process; the process ends when its standard input does, which is
  * at once when replctl dies, and when no beat came for 40 s, which is when its machine or network vanished.
- * Where there is no flock (macOS, for the sandbox) a directory and the holder's pid take its place.
+ * Where there is no flock (macOS, for the sandbox) a link that names the holder's pid takes its place.
  * Nothing of the lock itself is ever written: a full disk neither ends it nor keeps it from being taken. Who holds it and the
  * journal are then missing there; other nodes have them.
  * With `$3` it says what the survey wants of the host as soon as the lock is held: one command less, and nothing
@@ -35,14 +35,22 @@ if command -v flock >/dev/null 2>&1; then
   exec 9>>"$lock"
   flock -n 9 || held
 else
-  while ! mkdir "$lock.d" 2>/dev/null; do
-    old=$(cat "$lock.d/pid" 2>/dev/null)
-    if [ -n "$old" ] && kill -0 "$old" 2>/dev/null; then held; fi
-    mv "$lock.d" "$lock.dead.$$" 2>/dev/null && rm -rf "$lock.dead.$$"
+  # A link is made with its holder's pid in it: there is no moment at which it is nobody's.
+  tries=0
+  until ln -s $$ "$lock.pid" 2>/dev/null; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ] || { echo "cannot make $lock.pid" >&2; exit 73; }
+    old=$(readlink "$lock.pid") || continue
+    if kill -0 "$old" 2>/dev/null; then held; fi
+    mv "$lock.pid" "$lock.dead.$$" 2>/dev/null || continue
+    # Of two who find the holder dead the second moves away what the first has made by now: it goes back.
+    moved=$(readlink "$lock.dead.$$")
+    [ "$moved" = "$old" ] || ln -s "$moved" "$lock.pid" 2>/dev/null
+    rm -f "$lock.dead.$$"
   done
-  echo $$ > "$lock.d/pid"
 fi
-watch=
+watch= own_link=
+[ ! -L "$lock.pid" ] || own_link=$lock.pid
 # Each beat begins the 40 s anew.
 await_beat() {
   [ -z "$watch" ] || kill "$watch" 2>/dev/null
@@ -60,7 +68,7 @@ await_beat() {
   ) &
   watch=$!
 }
-over() { [ -z "$watch" ] || kill "$watch" 2>/dev/null; rm -f "$state/holder" "$state/beat"; rm -rf "$lock.d"; exit 0; }
+over() { [ -z "$watch" ] || kill "$watch" 2>/dev/null; rm -f "$state/holder" "$state/beat" \${own_link:+"$own_link"}; exit 0; }
 mark_beat
 { echo $$; printf '%s\\n' "$2"; } 2>/dev/null > "$state/holder"
 trap over TERM INT HUP PIPE

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Secret, shellScript } from '../../../src/command.ts'
 import { readTextFile, writeTextFile } from '../../../src/node/files.ts'
 import { type Guard, type GuardAnswer, type Holder, tryGuard } from '../../../src/node/guard.ts'
@@ -32,8 +32,8 @@ beforeEach(async () => {
   useShell(['/bin/sh'])
 })
 
-function useShell(path: readonly string[]): void {
-  const shell = createShellTransport(home, path)
+function useShell(path: readonly string[], searchPath?: string): void {
+  const shell = createShellTransport(home, path, searchPath)
   const transport: Transport = {
     ...shell,
     start: async (command) => {
@@ -173,6 +173,43 @@ test('a holder’s file that was cut off is no obstacle', async () => {
   await lock()
   await writeFile(stateFile('holder'), '4711\n{"user":"db')
   expect(await tryGuard(node, holder)).toMatchObject({ is: 'held', holder: null })
+})
+
+describe('without flock', () => {
+  const tools = 'cat date kill ln ls mkdir mv readlink rm sed sh sleep stat sync tail touch'.split(' ')
+
+  beforeEach(async () => {
+    await mkdir(join(home, 'bin'))
+    await Promise.all(tools.map((tool) => symlink(`/bin/${tool}`, join(home, 'bin', tool))))
+    await mkdir(join(home, '.replctl/shop'), { recursive: true })
+    useShell(['/bin/sh'], join(home, 'bin'))
+  })
+
+  test('one of many that come at once has the lock, and the others see who', async () => {
+    for (let round = 0; round < 5; round += 1) {
+      // A dead holder was left by the round before: each finds that first.
+      if (round > 0) await symlink('999999', stateFile('lock.pid'))
+      const answers = await Promise.all(Array.from({ length: 8 }, () => tryGuard(node, holder)))
+      const locked = answers.filter((answer) => answer.is === 'locked')
+      expect([locked.length, answers.length - locked.length]).toEqual([1, 7])
+      await (locked[0] as { guard: Guard }).guard.release()
+      expect((await readdir(join(home, '.replctl/shop'))).toSorted()).toEqual([])
+    }
+  })
+
+  test('a lock whose holder has not yet said who it is, is held', async () => {
+    await symlink(String(process.pid), stateFile('lock.pid'))
+    expect(await tryGuard(node, holder)).toMatchObject({ is: 'held', holder: null })
+  })
+
+  test('where it cannot be made that is an error, and ends', async () => {
+    await mkdir(stateFile('lock.pid'))
+    await writeFile(join(stateFile('lock.pid'), 'x'), '')
+    await rm(join(home, 'bin/ln'))
+    await expect(tryGuard(node, holder)).rejects.toMatchObject({
+      detail: expect.stringContaining('cannot make'),
+    })
+  })
 })
 
 const shells: [string, string[]][] = [

@@ -4,9 +4,13 @@ import { createRecordingTransport } from '../../../src/transport/recording-trans
 import type { CommandResult, RunningCommand, Transport } from '../../../src/transport/transport.ts'
 
 /** Runs commands under this machine's /bin/sh, as whoever runs the tests: for scripts that need nothing else. */
-export function createShellTransport(home: string, shell: readonly string[] = ['/bin/sh']): Transport {
+export function createShellTransport(
+  home: string,
+  shell: readonly string[] = ['/bin/sh'],
+  searchPath = '/usr/local/bin:/usr/bin:/bin',
+): Transport {
   const start = async (command: Command): Promise<RunningCommand> => {
-    const env = { HOME: home, PATH: '/usr/local/bin:/usr/bin:/bin', LC_ALL: 'C' }
+    const env = { HOME: home, PATH: searchPath, LC_ALL: 'C' }
     const [path = '/bin/sh', ...options] = shell
     const child = spawn(path, [...options, '-c', command.script, 'sh', ...command.args], { env })
     child.stdin.on('error', () => undefined)
