@@ -8,13 +8,7 @@ import { problemOf } from '../../cluster/problem.ts'
 import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, meantRoles, neverConfirming } from '../../cluster/roles.ts'
 import { startsUnfenced } from '../../cluster/starts-unfenced.ts'
-import {
-  factsOf,
-  hasDiverged,
-  isAstray,
-  isReceiving,
-  isRunningStandby,
-} from '../../cluster/topology.ts'
+import { factsOf, hasDiverged, isAstray, isReceiving, isRunningStandby } from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
