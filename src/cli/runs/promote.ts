@@ -199,9 +199,13 @@ function choiceToAbort(call: Call, { resumed, survey }: Observation): NodeName |
  * with that node, and for any other it may be a second primary.
  */
 function toldToPromote({ unfinished }: Observation, { nodes }: Inventory): NodeName | undefined {
-  if (unfinished?.isPastPointOfNoReturn !== true) return undefined
-  const isTold = ({ name }: NodeSettings) => unfinished.begun.includes(`${name}: ${promotionTitle}`)
-  return nodes.find(isTold)?.name
+  // What gave way to an operation that was not finished, either, is as unfinished.
+  for (let one = unfinished; one !== null; one = one.before ?? null) {
+    const { begun, isPastPointOfNoReturn } = one
+    const told = nodes.find(({ name }) => begun.includes(`${name}: ${promotionTitle}`))
+    if (told !== undefined && isPastPointOfNoReturn) return told.name
+  }
+  return undefined
 }
 
 function isSameCluster({ survey }: Observation, a: string, b: string): boolean {
