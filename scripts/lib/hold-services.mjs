@@ -10,10 +10,10 @@ const policyFile = '/usr/sbin/policy-rc.d'
  */
 export function holdServices(prefix, path = policyFile) {
   if (existsSync(path)) return () => {}
-  writeAs(prefix, path, `#!/bin/sh\n${signature}${process.pid}\nexit 101\n`, '755')
   const goOn = () => {} // an interrupted apt-get ends by itself: what was written here must be removed all the same
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
   for (const name of signals) process.on(name, goOn)
+  writeAs(prefix, path, `#!/bin/sh\n${signature}${process.pid}\nexit 101\n`, '755')
   return () => {
     remove(prefix, path)
     for (const name of signals) process.off(name, goOn)
