@@ -150,7 +150,13 @@ describeOnHosts('promote while the old primary cannot be reached, or not be seen
         ...openToControlHost,
         nodes: { pg1: { data_dir: copy, ...noSocket.postgres } },
       })
-      await refusedAlways()
+      // Found by whoever is about to fence the copy.
+      const watch = new WriterWatch(hosts)
+      told(await promote('pg2')).toMatchObject({ exit: 5, changed: false, errors: ['primary-alive'] })
+      const flags = ['--allow-split-brain', '--allow-data-loss']
+      told(await promote('pg2', ...flags)).toMatchObject({ exit: 5, errors: ['primary-alive'] })
+      expect(await watch.stop()).toEqual([])
+      expect(await writersNow(hosts)).toEqual(['pg1'])
       await hosts.exec('pg1', ['test', '!', '-e', `${copy}/standby.signal`])
     })
 
