@@ -108,14 +108,15 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
       signal: call.signal,
       listener,
     }
+    const away = survey.flatMap((facts) => (facts.unreachable === null ? [] : [facts.name]))
     const journal = resumed ?? newJournal(call, operation, found)
     const outcome =
       lock === null
         ? call.options.isAbort === true
-          ? planUndo(decision.plan, journal)
+          ? planUndo(decision.plan, journal, away)
           : await planSteps(decision.plan, options)
         : call.options.isAbort === true
-          ? await undoSteps(decision.plan, options, lock, journal)
+          ? await undoSteps(decision.plan, options, lock, journal, away)
           : await runSteps(decision.plan, options, lock, journal)
     reporter.finish()
     const afterSurvey = lock === null ? survey : await surveyNodes(nodes)

@@ -32,9 +32,9 @@ export async function planSteps(plan: Plan, options: RunOptions): Promise<Outcom
 }
 
 /** Shows what {@link undoSteps} would take back. */
-export function planUndo(plan: Plan, journal: Journal): Outcome {
+export function planUndo(plan: Plan, journal: Journal, away: readonly NodeName[]): Outcome {
   const steps = stepsOf(plan)
-  const { begun, missing } = begunSteps(plan, journal)
+  const { begun, missing } = begunSteps(plan, journal, away)
   return {
     steps: steps
       .map((step, index) => ({ step, n: index + 1 }))
@@ -48,17 +48,26 @@ export function planUndo(plan: Plan, journal: Journal): Outcome {
 }
 
 /**
- * The begun steps that can be taken back, in the plan's order. Where the plan of now lacks one that has to
- * be (its node cannot be reached, say), those that were begun after it, and why it ends there.
+ * The begun steps that can be taken back, in the plan's order. One that has to be, on a node that is `away`: then those
+ * that were begun after it, and why it ends there. `left`: what the plan of now has no step for any more, elsewhere.
  */
-function begunSteps(plan: Plan, journal: Journal): { begun: readonly Step[]; missing: ReplctlError | null } {
+function begunSteps(
+  plan: Plan,
+  { begun, owed = [] }: Journal,
+  away: readonly NodeName[],
+): { begun: readonly Step[]; missing: ReplctlError | null; left: readonly ReplctlError[] } {
   const steps = stepsOf(plan)
   const keys = steps.map(stepKey)
-  const last = journal.begun.findLastIndex((key) => journal.owed?.includes(key) && !keys.includes(key))
-  const later = journal.begun.slice(last + 1)
-  const begun = steps.filter((step) => later.includes(stepKey(step)))
-  const key = journal.begun[last]
-  return { begun, missing: key === undefined ? null : notInPlan(key) }
+  const isLost = (key: string) => owed.includes(key) && !keys.includes(key)
+  const isAway = (key: string) => away.some((name) => key.startsWith(`${name}: `))
+  const last = begun.findLastIndex((key) => isLost(key) && isAway(key))
+  const later = begun.slice(last + 1)
+  const key = begun[last]
+  return {
+    begun: steps.filter((step) => later.includes(stepKey(step))),
+    missing: key === undefined ? null : outOfReach(key),
+    left: later.filter(isLost).map(leftAsItIs),
+  }
 }
 
 /** Carries a plan out under the cluster's lock: check, apply, verify; undo before the point of no return. */
@@ -73,15 +82,17 @@ export async function runSteps(
   return run.outcome()
 }
 
-/** Takes back what an unfinished run had begun, in reverse. */
+/** Takes back what an unfinished run had begun, in reverse. `away`: nodes on which nothing can be, now. */
 export async function undoSteps(
   plan: Plan,
   options: RunOptions,
   lock: ClusterLock,
   journal: Journal,
+  away: readonly NodeName[],
 ): Promise<Outcome> {
   const run = new Run(plan, options, lock, journal)
-  const { begun, missing } = begunSteps(plan, journal)
+  const { begun, missing, left } = begunSteps(plan, journal, away)
+  for (const error of left) options.listener({ type: 'warning', error })
   await run.takeBack(begun, missing)
   return run.outcome()
 }
@@ -433,12 +444,26 @@ function reasonOf(finding: Finding): string {
   return finding.is === 'refused' ? finding.error.message : finding.because
 }
 
-/** What only its own undo takes back is in no step of the plan that was made of what can be seen now. */
-function notInPlan(key: string): ReplctlError {
+const partsOf = (key: string) => {
   const [node = '', ...title] = key.split(': ')
-  return new ReplctlError('cannot-abort', `"${title.join(': ')}" on ${node} cannot be taken back now`, {
-    detail: `${node} cannot be reached, or the cluster is another one than when that was done.`,
-    hint: `Look with "replctl status". When ${node} answers again: replctl abort`,
+  return { node, title: title.join(': ') }
+}
+
+function outOfReach(key: string): ReplctlError {
+  const { node, title } = partsOf(key)
+  return new ReplctlError('cannot-abort', `"${title}" on ${node} cannot be taken back now`, {
+    detail: `${node} cannot be reached.`,
+    hint: `When ${node} answers again: replctl abort`,
+    node,
+  })
+}
+
+/** The cluster is another one than when that was done: what has become of it nobody can tell by the journal. */
+function leftAsItIs(key: string): ReplctlError {
+  const { node, title } = partsOf(key)
+  return new ReplctlError('cannot-abort', `"${title}" on ${node} is left as it is`, {
+    detail: 'By what can be seen now it is no part of the operation any more.',
+    hint: 'Look with "replctl status".',
     node,
   })
 }

@@ -14,13 +14,12 @@ import { ReplctlError } from '../../errors.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
-import { fenceTitle } from '../../steps/fence-instance.ts'
 import { fetchTitle } from '../../steps/fetch-missing-wal.ts'
-import { promotionTitle } from '../../steps/promote-instance.ts'
 import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+import { choiceBegun, refuseToLeaveFenced, toldToPromote } from './promote-begun.ts'
 
 /** `replctl promote [NODE] [--method M] [--allow-data-loss] [--allow-split-brain]`. */
 export async function promoteIn(session: ClusterSession, call: Call): Promise<Answer> {
@@ -58,10 +57,19 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       survey.map((one) => one.name),
     )
   const told = toldToPromote(observation, inventory)
-  const chosen = told ?? choiceToAbort(call, observation)
+  const isAbort = call.options.isAbort === true
+  const chosen = told ?? (isAbort ? choiceBegun(observation) : undefined)
   const node = wish.node ?? (observation.resumed === null ? undefined : chosen)
   const judged = judgePromotion(inventory, topology, { ...wish, node, told })
   const candidate = findNode(inventory, judged.candidate)
+  const toFence = judged.oldPrimaries.filter((one) => one.state === 'stopped' || one.state === 'to-stop')
+  if (isAbort) {
+    refuseToLeaveFenced(
+      observation,
+      candidate.name,
+      toFence.map((one) => one.node),
+    )
+  }
   const settingsOf = (name: string): NodeSettings => findNode(inventory, name)
   const others = inventory.nodes.filter((one) => {
     const facts = survey.find((each) => each.name === one.name)
@@ -104,12 +112,10 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
     {
       candidate,
       method: wish.method,
-      toFence: judged.oldPrimaries
-        .filter((one) => one.state === 'stopped' || one.state === 'to-stop')
-        .map(({ node }) => ({
-          node: settingsOf(node),
-          found: { ...foundAs(factsOf(survey, node), candidate.name), mayAnotherPromote: told !== undefined },
-        })),
+      toFence: toFence.map(({ node }) => ({
+        node: settingsOf(node),
+        found: { ...foundAs(factsOf(survey, node), candidate.name), mayAnotherPromote: told !== undefined },
+      })),
       absent: judged.oldPrimaries
         .filter((one) => one.state === 'absent')
         .map((one) => ({ node: settingsOf(one.node), systemIdentifier: clusterIdentifier(survey) })),
@@ -181,31 +187,6 @@ function isFenced(
 function isAway({ survey }: Observation, name: string): boolean {
   const facts = survey.find((one) => one.name === name)
   return facts !== undefined && facts.instance === null && facts.fence === null
-}
-
-/** Whom a promotion without a name had chosen: it is taken back as it was begun, whoever would be chosen now. */
-function choiceToAbort(call: Call, { resumed, survey }: Observation): NodeName | undefined {
-  if (call.options.isAbort !== true || resumed === null) return undefined
-  const names = survey.map((facts) => facts.name)
-  const isFencingFor = (name: NodeName, key: string) => key.endsWith(`: ${fenceTitle(name)}`)
-  // Before the promotion all else that it changes is on the candidate.
-  const isOf = (name: NodeName, key: string) =>
-    names.some((one) => isFencingFor(one, key)) ? isFencingFor(name, key) : key.startsWith(`${name}: `)
-  return names.find((name) => resumed.begun.some((key) => isOf(name, key)))
-}
-
-/**
- * Whom an operation that was not finished had told to promote, a switchover or an earlier promotion: one without a name goes on
- * with that node, and for any other it may be a second primary.
- */
-function toldToPromote({ unfinished }: Observation, { nodes }: Inventory): NodeName | undefined {
-  // What gave way to an operation that was not finished, either, is as unfinished.
-  for (let one = unfinished; one !== null; one = one.before ?? null) {
-    const { begun, isPastPointOfNoReturn } = one
-    const told = nodes.find(({ name }) => begun.includes(`${name}: ${promotionTitle}`))
-    if (told !== undefined && isPastPointOfNoReturn) return told.name
-  }
-  return undefined
 }
 
 function isSameCluster({ survey }: Observation, a: string, b: string): boolean {

@@ -138,7 +138,9 @@ async function run(make: (log: Log) => Plan, setting: Setting = {}): Promise<Ran
   const lock = fakeLock(log, setting.lock)
   const outcome = await (setting.how === 'plan'
     ? planSteps(plan, options)
-    : (setting.how === 'undo' ? undoSteps : runSteps)(plan, options, lock, given))
+    : setting.how === 'undo'
+      ? undoSteps(plan, options, lock, given, [nodeName('pg9')])
+      : runSteps(plan, options, lock, given))
   return { ...outcome, log, events, states: outcome.steps.map((step) => `${step.title} ${step.state}`) }
 }
 
@@ -608,7 +610,7 @@ describe('the journal', () => {
 test('what abort would take back is shown: the begun steps that can be, and nothing else', () => {
   const log: Log = []
   const plan = inOrder([fake(log, 'a'), fake(log, 'b', { hasUndo: false }), fake(log, 'c'), fake(log, 'd')])
-  const shown = planUndo(plan, { ...journal, begun: ['pg1: a', 'pg1: b', 'pg1: d'] })
+  const shown = planUndo(plan, { ...journal, begun: ['pg1: a', 'pg1: b', 'pg1: d'] }, [])
   expect(shown).toMatchObject({ exitCode: 0, hasChanged: false, error: null })
   expect(shown.steps.map(({ n, title, state }) => `${n} ${title} ${state}`)).toEqual([
     '1 a planned',
@@ -629,14 +631,14 @@ describe('abort', () => {
     expect(ran).toMatchObject({ exitCode: 0, error: null, hasChanged: true })
   })
 
-  test('takes back no more than what came after a step that cannot be taken back now, and says so', async () => {
+  test('takes back no more than what came after a step on a node that cannot be reached, and says so', async () => {
     const ran = await run(three, { how: 'undo', journal: { begun: owed, owed } })
     expect(changes(ran)).toEqual(['undo c'])
     expect(ran.log).not.toContain('clear')
     expect(ran.log.at(-1)).toBe('journal a fence: it')
     expect(ran).toMatchObject({ exitCode: 6, error: { code: 'cannot-abort', node: 'pg9' } })
     expect(ran.error?.message).toContain('"fence: it" on pg9')
-    expect(planUndo(three([]), { ...journal, begun: owed, owed })).toMatchObject({
+    expect(planUndo(three([]), { ...journal, begun: owed, owed }, [nodeName('pg9')])).toMatchObject({
       exitCode: 6,
       error: { code: 'cannot-abort', node: 'pg9' },
       steps: [{ title: 'c' }],
@@ -647,6 +649,16 @@ describe('abort', () => {
     const ran = await run(three, { how: 'undo', journal: { begun: [...owed, 'pg9: x'], owed: ['pg1: c'] } })
     expect(changes(ran)).toEqual(['undo c', 'undo a'])
     expect(ran).toMatchObject({ exitCode: 0, error: null })
+  })
+
+  test('warns of what is no part of the operation any more by what can be seen, and takes back the rest', async () => {
+    const begun = ['pg1: a', 'pg2: x', 'pg1: c']
+    const ran = await run(three, { how: 'undo', journal: { begun, owed: begun } })
+    expect(changes(ran)).toEqual(['undo c', 'undo a'])
+    expect(ran).toMatchObject({ exitCode: 0, error: null })
+    expect(ran.events.filter(({ type }) => type === 'warning')).toMatchObject([
+      { error: { code: 'cannot-abort', node: 'pg2', message: expect.stringContaining('"x" on pg2') } },
+    ])
   })
 
   test('is told by the journal what has to be taken back', async () => {

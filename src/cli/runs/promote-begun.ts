@@ -1,0 +1,61 @@
+import type { Inventory } from '../../cluster/inventory.ts'
+import type { NodeName } from '../../cluster/names.ts'
+import { ReplctlError } from '../../errors.ts'
+import { fenceTitle } from '../../steps/fence-instance.ts'
+import { promotionTitle } from '../../steps/promote-instance.ts'
+import type { Observation } from '../operation.ts'
+
+// What a promotion that was not finished says of itself, in its journal.
+
+/** Whom a promotion without a name had chosen: it is taken back as it was begun, whoever would be chosen now. */
+export function choiceBegun({ resumed, survey }: Observation): NodeName | undefined {
+  if (resumed === null) return undefined
+  const names = survey.map((facts) => facts.name)
+  const isFencingFor = (name: NodeName, key: string) => key.endsWith(`: ${fenceTitle(name)}`)
+  // Before the promotion all else that it changes is on the candidate.
+  const isOf = (name: NodeName, key: string) =>
+    names.some((one) => isFencingFor(one, key)) ? isFencingFor(name, key) : key.startsWith(`${name}: `)
+  return names.find((name) => resumed.begun.some((key) => isOf(name, key)))
+}
+
+/**
+ * A promotion that left its old primary fenced would not be taken back: whoever started that one made a standby of it.
+ * @throws {ReplctlError} `cannot-abort`
+ */
+export function refuseToLeaveFenced(
+  { resumed, survey }: Observation,
+  candidate: NodeName,
+  taken: readonly NodeName[],
+): void {
+  const left = survey.find(
+    ({ name, unreachable }) =>
+      unreachable === null &&
+      !taken.includes(name) &&
+      resumed?.begun.includes(`${name}: ${fenceTitle(candidate)}`),
+  )
+  if (left === undefined) return
+  throw new ReplctlError(
+    'cannot-abort',
+    `${left.name} was fenced for ${candidate}, and is no stopped primary now`,
+    {
+      detail:
+        left.instance === null ? 'Its data directory holds no instance.' : 'It was started, as a standby.',
+      hint: `Stop PostgreSQL on ${left.name}, then: replctl abort. Or go on: replctl resume`,
+      node: left.name,
+    },
+  )
+}
+
+/**
+ * Whom an operation that was not finished had told to promote, a switchover or an earlier promotion: one without a name goes on
+ * with that node, and for any other it may be a second primary.
+ */
+export function toldToPromote({ unfinished }: Observation, { nodes }: Inventory): NodeName | undefined {
+  // What gave way to an operation that was not finished, either, is as unfinished.
+  for (let one = unfinished; one !== null; one = one.before ?? null) {
+    const { begun, isPastPointOfNoReturn } = one
+    const told = nodes.find(({ name }) => begun.includes(`${name}: ${promotionTitle}`))
+    if (told !== undefined && isPastPointOfNoReturn) return told.name
+  }
+  return undefined
+}

@@ -1,0 +1,57 @@
+import { describe, expect, test } from 'vitest'
+import type { Observation } from '../../../../src/cli/operation.ts'
+import { choiceBegun, refuseToLeaveFenced, toldToPromote } from '../../../../src/cli/runs/promote-begun.ts'
+import type { NodeFacts } from '../../../../src/cluster/facts.ts'
+import { nodeName } from '../../../../src/cluster/names.ts'
+import type { Journal } from '../../../../src/engine/journal.ts'
+import { fenceTitle } from '../../../../src/steps/fence-instance.ts'
+import { promotionTitle } from '../../../../src/steps/promote-instance.ts'
+import { inventoryOf, observed, standbyNode, stoppedNode, unreachableNode } from '../../some-cluster.ts'
+
+const journal = (changes: Partial<Journal>): Journal => ({
+  ...{ version: 1, command: 'promote', wish: {}, by: 'dba@control', since: '2026-03-01T12:00:00.000Z' },
+  ...{ isPastPointOfNoReturn: false, begun: [] },
+  ...changes,
+})
+const seen = (changes: Partial<Journal>, pg1: NodeFacts = stoppedNode('pg1', '0/1')): Observation => {
+  const survey = [pg1, standbyNode('pg2', '0/1'), standbyNode('pg3', '0/1')]
+  const unfinished = journal(changes)
+  return { survey, topology: observed(survey).topology, resumed: unfinished, unfinished }
+}
+const fencedForPg3 = `pg1: ${fenceTitle('pg3')}`
+
+test('a promotion without a name is taken back as it was begun', () => {
+  expect(choiceBegun(seen({ begun: [fencedForPg3] }))).toBe('pg3')
+  expect(choiceBegun(seen({ begun: ['pg3: have the replication slot "x"'] }))).toBe('pg3')
+  expect(choiceBegun(seen({}))).toBe(undefined)
+})
+
+describe('an old primary that was fenced', () => {
+  const leave = (pg1: NodeFacts, taken: readonly string[] = []) => {
+    const begun = [fencedForPg3]
+    refuseToLeaveFenced(seen({ begun }, pg1), nodeName('pg3'), taken.map(nodeName))
+  }
+  test('and was started as a standby since is not left so by abort', () => {
+    expect(() => leave(standbyNode('pg1', '0/1'))).toThrow(/pg1 was fenced for pg3/)
+  })
+  test('is taken back where it still is what it was, or cannot be reached', () => {
+    expect(() => leave(stoppedNode('pg1', '0/1'), ['pg1'])).not.toThrow()
+    expect(() => leave(unreachableNode('pg1'))).not.toThrow()
+  })
+})
+
+describe('who was told to promote', () => {
+  const told = (changes: Partial<Journal>) => toldToPromote(seen(changes), inventoryOf(['pg1', 'pg2', 'pg3']))
+  const crossed = { begun: [`pg2: ${promotionTitle}`], isPastPointOfNoReturn: true }
+
+  test('is named by a journal that crossed the point of no return', () => {
+    expect(told(crossed)).toBe('pg2')
+    expect(told({ ...crossed, isPastPointOfNoReturn: false })).toBe(undefined)
+  })
+
+  test('is known also behind an operation that gave way to another one', () => {
+    expect(told({ begun: [fencedForPg3], before: journal({ command: 'switchover', ...crossed }) })).toBe(
+      'pg2',
+    )
+  })
+})
