@@ -1,7 +1,7 @@
 import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
 import type { ClusterRecord } from '../../cluster/facts.ts'
 import { formerUpstream, foundAs } from '../../cluster/former-primaries.ts'
-import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
+import type { NodeSettings } from '../../cluster/inventory.ts'
 import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
