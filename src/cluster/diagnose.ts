@@ -264,22 +264,24 @@ function foreignDirectory(node: ObservedNode): ReplctlError {
 
 function notBuilt(node: ObservedNode, topology: Topology): ReplctlError {
   const { name } = node.settings
-  // Where anything of the cluster is known, or somebody cannot be asked, to begin anew would make a second one.
-  const isUnbuilt = topology.nodes.every(
-    ({ facts }) => facts.unreachable === null && facts.mark === null && facts.record === null,
-  )
   const mayBeUnmounted = node.facts.mark?.phase === 'done'
-  const way =
-    topology.writers.length > 0
-      ? `replctl add-standby ${name}`
-      : isUnbuilt
-        ? `replctl init primary ${name}`
-        : `Bring the primary back, or promote a standby; then: replctl add-standby ${name}`
+  const way = wayToBuild(node, topology)
   return new ReplctlError('node-not-built', `${name} is not built yet`, {
     detail: `${node.settings.postgres.dataDir} is ${node.facts.dataDirectoryState}.`,
     hint: mayBeUnmounted ? `It was built here: look whether its file system is mounted. Else: ${way}` : way,
     node: name,
   })
+}
+
+/** Where anything of the cluster is known, or somebody cannot be asked, to begin anew may make a second one. */
+function wayToBuild({ settings: { name } }: ObservedNode, { nodes, writers }: Topology): string {
+  if (writers.length > 0) return `replctl add-standby ${name}`
+  if (nodes.some(({ facts }) => facts.mark !== null || facts.record !== null)) {
+    return `Bring the primary back, or promote a standby; then: replctl add-standby ${name}`
+  }
+  const silent = nodes.filter(({ facts }) => facts.unreachable !== null).map(({ settings }) => settings.name)
+  const init = `replctl init primary ${name}`
+  return silent.length === 0 ? init : `If nothing is built on ${silent.join(' and ')} either: ${init}`
 }
 
 function notAnswering(node: ObservedNode): ReplctlError {
