@@ -9,6 +9,7 @@ import { compareLsn, lsnToBytes } from '../postgres/lsn.ts'
 import { parseTimelineHistory, type TimelineHistory } from '../postgres/timeline-history.ts'
 import { isOnLine, type WalChain, walChain } from '../postgres/wal-chain.ts'
 import {
+  historyFileName,
   nextWalFileName,
   segmentNumber,
   walFileName,
@@ -72,7 +73,8 @@ export interface JudgedBackup {
 
 /** Judges every backup of a catalog: a damaged one takes the incremental ones that build on it along. */
 export function judgeBackups(catalog: BackupCatalog): readonly JudgedBackup[] {
-  const own = new Map(catalog.backups.map((found) => [found.id, damageOf(found, catalog)]))
+  const lines = timelinesOf(catalog).flatMap((timeline) => historyOf(catalog, timeline) ?? [])
+  const own = new Map(catalog.backups.map((found) => [found.id, damageOf(found, catalog, lines)]))
   return catalog.backups.map((found) => {
     const { id, metadata } = found
     const damage = [...(own.get(id) ?? []), ...damageOfParents(metadata, catalog, own)]
@@ -84,7 +86,7 @@ export function judgeBackups(catalog: BackupCatalog): readonly JudgedBackup[] {
   })
 }
 
-function damageOf(found: FoundBackup, catalog: BackupCatalog): string[] {
+function damageOf(found: FoundBackup, catalog: BackupCatalog, lines: readonly TimelineHistory[]): string[] {
   const { id, metadata, files, check } = found
   if (metadata === null) return [`${metadataFile} cannot be used: ${found.fault ?? 'it is missing'}`]
   const foreign = [
@@ -102,7 +104,11 @@ function damageOf(found: FoundBackup, catalog: BackupCatalog): string[] {
   const extra = [...files.keys()].filter(
     (name) => !wanted.has(name) && name !== metadataFile && name !== checkFile,
   )
-  const known = [...foreign, ...wrong, ...extra.map((name) => `${name} is not part of the backup`)]
+  // No recovery finds its way from there, whatever else is whole.
+  const lost = lines.some((line) => isBackupOn(line, metadata))
+    ? []
+    : [`${historyFileName(metadata.timeline)} is missing or damaged in the archive`]
+  const known = [...foreign, ...wrong, ...lost, ...extra.map((name) => `${name} is not part of the backup`)]
   return [...known, ...(check?.damage ?? []).filter((line) => !known.includes(line))]
 }
 

@@ -34,6 +34,8 @@ export const archiveFiles = {
   /** On the archive host, with `mode: stream`: the supervisor of pg_receivewal, and the passfile it logs in with. */
   stream: 'archive-stream',
   streamPassfile: 'archive_pgpass',
+  /** The nodes that it looks for the primary on, a line of a connection string for each. */
+  streamNodes: 'archive_nodes',
   /** Why the last push failed: "STATUS FILE", then its messages. Absent since a push succeeded. */
   error: 'archive_error',
 } as const
@@ -77,10 +79,8 @@ export interface ArchiveStreamValues {
   readonly cluster: string
   /** Absolute, e.g. `/var/lib/replctl/shop/7300000000000000001/wal`. */
   readonly walDirectory: string
-  /** Names every node, and wants the one that accepts writes. */
+  /** How it logs in; on which node stands in `archive_nodes`. */
   readonly conninfo: string
-  /** One for each node, wanting a standby. */
-  readonly standbyConninfos: readonly string[]
   readonly slot: string
   /** Of the cluster: what another one writes is not received. */
   readonly systemIdentifier: string
@@ -88,14 +88,11 @@ export interface ArchiveStreamValues {
 
 /** The text of archive-stream, which keeps pg_receivewal running on the archive host. */
 export function renderArchiveStream(template: string, values: ArchiveStreamValues): string {
-  const { cluster, walDirectory, conninfo, standbyConninfos, slot, systemIdentifier } = values
+  const { cluster, walDirectory, conninfo, slot, systemIdentifier } = values
   requireSystemIdentifier(systemIdentifier)
   return renderTemplate(
     template,
-    {
-      ...{ cluster, wal_directory: walDirectory, conninfo, slot, system_identifier: systemIdentifier },
-      standby_conninfos: standbyConninfos.join('\n'),
-    },
+    { cluster, wal_directory: walDirectory, conninfo, slot, system_identifier: systemIdentifier },
     'templates/archive/archive-stream.sh',
   )
 }

@@ -2,10 +2,11 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import { requireArchiveHost } from '../steps/archive-presence.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
-import { ensureArchiving, requireArchiveHost } from '../steps/ensure-archiving.ts'
+import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureDataDirectory } from '../steps/ensure-data-directory.ts'
@@ -80,7 +81,7 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
   const waves = wavesOf(standbys)
   const isNew = (node: NodeSettings) => standbys.some((standby) => standby.node.name === node.name)
   return inOrder([
-    ...standbys.flatMap(({ node }) => requireArchiveHost(input, node)),
+    ...standbys.flatMap(({ node }) => requireArchiveHost(input, node, primary.name)),
     ...standbys.flatMap((standby) =>
       preconditions(standby, isNew(standby.source) ? primary : standby.source, primary),
     ),
@@ -90,7 +91,7 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
     ...roomChecks(waves[0] ?? [], replication.slots),
     ...(isLed
       ? [
-          ...requireArchiveStream(input, primary.name),
+          ...requireArchiveStream(input, primary),
           ensurePassfile(primary.name, replication, primary.name),
           // Before the role gets a new password, those who log in with it have it.
           together(
@@ -135,7 +136,7 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
         ensureClusterRecord(name, { primary: wish.lastPrimary ?? primary.name, members }),
       ),
     ),
-    ...(isLed ? ensureArchiveStream(input, primary.name) : []),
+    ...(isLed ? ensureArchiveStream(input, primary, members) : []),
   ])
 }
 

@@ -1,8 +1,10 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import { inOrder, type Plan, together } from '../engine/step.ts'
+import { ensureHistoryArchived } from '../steps/archive-history.ts'
+import { requireArchiveHost } from '../steps/archive-presence.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
-import { ensureArchiving, requireArchiveHost } from '../steps/ensure-archiving.ts'
+import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureMarkedAsBuilt } from '../steps/ensure-mark.ts'
@@ -36,7 +38,7 @@ export function adoptPrimary(
     requireBinaries(name, node.postgres.version),
     requireFreePort(name),
     ...requireArchiveHost(input, node),
-    ...requireArchiveStream(input, name),
+    ...requireArchiveStream(input, node),
     requireSettingsNotOverridden(node, wish),
     requireForeignRoleMatches(node, replication),
     rememberInstance(node, wish),
@@ -53,6 +55,7 @@ export function adoptPrimary(
     ensureMarkedAsBuilt(name),
     ensureClusterRecord(name, { primary: name, members }),
     forgetInstance(node),
-    ...ensureArchiveStream(input, name),
+    ...ensureArchiveStream(input, node, members),
+    ...ensureHistoryArchived(input, node),
   ])
 }

@@ -1,9 +1,11 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan, together } from '../engine/step.ts'
+import { ensureHistoryArchived } from '../steps/archive-history.ts'
+import { requireArchiveHost } from '../steps/archive-presence.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
-import { ensureArchiving, requireArchiveHost } from '../steps/ensure-archiving.ts'
+import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureDataDirectory, ensureInitialised } from '../steps/ensure-data-directory.ts'
@@ -42,7 +44,7 @@ export function initPrimary(
     requireDataDirectoryForPrimary(name),
     requireFreePort(name),
     ...requireArchiveHost(input, node),
-    ...requireArchiveStream(input, name),
+    ...requireArchiveStream(input, node),
     ensureDataDirectory(name, 'initialising'),
     ensureInitialised(name),
     ...ensureArchiving(input, node),
@@ -57,6 +59,7 @@ export function initPrimary(
     ...ensureStartGuard(name, input, members),
     ensureMarkedAsBuilt(name, { isNewPrimary: true }),
     ensureClusterRecord(name, { primary: name, members }),
-    ...ensureArchiveStream(input, name),
+    ...ensureArchiveStream(input, node, members),
+    ...ensureHistoryArchived(input, node),
   ])
 }

@@ -5,9 +5,9 @@ import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import { archiveOwed } from '../steps/archive-owed.ts'
+import { requireArchiveHost } from '../steps/archive-presence.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
-import { requireArchiveHost } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
@@ -32,6 +32,7 @@ import {
   setDataDirectoryAside,
   takeOwnFilesOver,
 } from '../steps/set-data-directory-aside.ts'
+import { tellArchiveMembers } from '../steps/tell-archive-members.ts'
 import { copySteps, standbyConfiguration, standbySteps } from './add-standby.ts'
 
 export interface RejoinWish {
@@ -94,6 +95,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     ensureSettings(primary.name, input, confirming),
     together([...running, name].flatMap((one) => ensureStartGuard(one, input, members))),
     together([...running, name].map((one) => ensureClusterRecord(one, { primary: primary.name, members }))),
+    ...tellArchiveMembers(input.inventory, primary.name, members),
   ])
 }
 

@@ -7,6 +7,7 @@ import { ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { forgetNode, purgeDataDirectory, requirePurgeable, stopStandby } from '../steps/remove-node.ts'
 import { dropReplicationSlot } from '../steps/replication-slots.ts'
+import { tellArchiveMembers } from '../steps/tell-archive-members.ts'
 
 export interface RemoveStandbyWish {
   readonly standby: NodeName
@@ -39,5 +40,6 @@ export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Pla
     together(staying.map((name) => ensureClusterRecord(name, { primary, members }))),
     ...(wish.isReachable ? [forgetNode(standby)] : []),
     ...forgetArchiveKey(input, standby, primary),
+    ...tellArchiveMembers(input.inventory, primary, members),
   ])
 }

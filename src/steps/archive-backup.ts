@@ -159,7 +159,7 @@ async function beginBackup(ctx: StepContext, backup: ArchiveBackup): Promise<voi
   }
   const prepare = `
 umask 077
-[ -d "$1" ] && [ -w "$1" ] || { echo "$1 is missing or not writable: is its file system mounted?" >&2; exit 73; }
+[ -d "$1/$2/wal" ] && [ -w "$1" ] || { echo "$1/$2/wal is missing or $1 not writable: is its file system mounted?" >&2; exit 73; }
 mkdir -p "$1/$2/backup" || exit 73
 cd "$1/$2/backup" || exit 73
 # Whatever an earlier run left: its job is gone.

@@ -1,38 +1,48 @@
 import type { NodeFacts } from '../cluster/facts.ts'
-import type { ArchiveSettings } from '../cluster/inventory.ts'
+import type { ArchiveSettings, Inventory, NodeSettings } from '../cluster/inventory.ts'
 import { archiveConnection } from '../cluster/judge-archiving.ts'
 import { archiveHost, type NodeName } from '../cluster/names.ts'
 import { archiveStreamNames } from '../cluster/replication-names.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { Secret, shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
-import { ReplctlError } from '../errors.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { stateScript } from '../node/node.ts'
 import { archiveFiles, renderArchiveStream } from '../postgres/archive.ts'
 import { buildConninfo } from '../postgres/conninfo.ts'
 import { passfileLine } from '../postgres/passfile.ts'
+import { whereArchiveAnswers } from './archive-presence.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { readPassword } from './ensure-replication-role.ts'
-import { awaitState, look } from './look.ts'
+import { ask, awaitState, look } from './look.ts'
+import { tellArchiveMembers } from './tell-archive-members.ts'
 
 /**
  * With `mode: stream`, has pg_receivewal run on the archive host: a supervisor in plain sh keeps it connected to whichever
  * node accepts writes, through promotions and restarts. Nothing where WAL is pushed.
  */
-export function ensureArchiveStream(input: ClusterInput, primary: NodeName): readonly Step[] {
-  const { archive } = input.inventory
-  return archive?.mode === 'stream' ? [receiveOnArchiveHost(input, archive, primary)] : []
-}
-
-/** That the archive host has pg_receivewal is looked at before anything is changed. */
-export function requireArchiveStream(input: ClusterInput, node: NodeName): readonly Step[] {
+export function ensureArchiveStream(
+  input: ClusterInput,
+  primary: NodeSettings,
+  members: readonly NodeName[],
+): readonly Step[] {
   const { archive } = input.inventory
   if (archive?.mode !== 'stream') return []
   return [
-    {
+    ...tellArchiveMembers(input.inventory, primary.name, members),
+    receiveOnArchiveHost(input, archive, primary.name),
+  ].map((step) => whereArchiveAnswers(input, primary, step))
+}
+
+/** That the archive host has pg_receivewal is looked at before anything is changed. One that is away stops only who was never equipped. */
+export function requireArchiveStream(input: ClusterInput, node: NodeSettings): readonly Step[] {
+  const { archive } = input.inventory
+  if (archive?.mode !== 'stream') return []
+  return [
+    whereArchiveAnswers(input, node, {
       title: `require pg_receivewal and flock on the archive host ${archive.host}`,
-      node,
+      node: node.name,
       check: async (ctx) => {
         const result = await ctx.on(archiveHost).run(shellScript('look for pg_receivewal', findScript))
         return result.status === 0
@@ -45,12 +55,12 @@ export function requireArchiveStream(input: ClusterInput, node: NodeName): reado
               }),
             )
       },
-    },
+    }),
   ]
 }
 
 function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, primary: NodeName): Step {
-  const { cluster, nodes, replication } = input.inventory
+  const { cluster, replication } = input.inventory
   const names = archiveStreamNames(cluster)
   const wish = async (ctx: StepContext, facts: NodeFacts) => {
     const host = ctx.on(archiveHost)
@@ -66,24 +76,9 @@ function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, pri
       connect_timeout: '3',
       ...{ keepalives_idle: '5', keepalives_interval: '3', keepalives_count: '3' },
     }
-    const ports = nodes.map((node) => String(node.postgres.port))
     const script = renderArchiveStream(input.templates.archiveStream, {
-      cluster,
+      ...{ cluster, slot: names.slot, systemIdentifier, conninfo: buildConninfo(common) },
       walDirectory: `${archive.dir}/${systemIdentifier}/wal`,
-      conninfo: buildConninfo({
-        ...{ host: nodes.map((node) => node.address).join(','), port: ports.join(',') },
-        ...common,
-        target_session_attrs: 'read-write',
-      }),
-      standbyConninfos: nodes.map((node, index) =>
-        buildConninfo({
-          ...{ host: node.address, port: ports[index] ?? '' },
-          ...common,
-          target_session_attrs: 'standby',
-        }),
-      ),
-      slot: names.slot,
-      systemIdentifier,
     })
     const line = passfileLine({
       ...{ host: '*', port: '*', database: '*', user: replication.user },
@@ -115,13 +110,17 @@ function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, pri
         return pending('its files are missing or older')
       if (running.includes('gap')) return pending('WAL that it needs is gone from the primary')
       if (!running.includes('running')) return pending('it does not run')
-      return isReceiving(facts) ? satisfied('it streams') : pending('it runs and does not stream')
+      return isReceiving(facts) && running.includes('receiving')
+        ? satisfied('it streams')
+        : pending('it runs and does not stream')
     },
     apply: async (ctx) => {
       const wanted = await wish(ctx, await look(ctx))
       if (wanted === null) throw new RangeError('the replication password is gone')
       const host = ctx.on(archiveHost)
+      const before = await host.output(stateScript(host, 'look at the archive stream', lookScript))
       await host.output(stateScript(host, 'stop the archive stream', stopScript))
+      await endOtherReceiver(ctx, input.inventory, before.includes('receiving'))
       await writeTextFile(host, wanted.passfile, new Secret(wanted.text), { mode: '0600' })
       await writeTextFile(host, wanted.scriptPath, wanted.script, { mode: '0700' })
       const mark = `replctl:${cluster}:archive-stream`
@@ -144,22 +143,69 @@ function receiveOnArchiveHost(input: ClusterInput, archive: ArchiveSettings, pri
           ),
         )
       let said = ''
+      let other: string | null = null
       await awaitState(
         ctx,
         'the archive host receives WAL',
         async () => {
-          if (isReceiving(await look(ctx))) return true
+          const running = await host.output(stateScript(host, 'look at the archive stream', lookScript))
+          const connection = archiveConnection(cluster, await look(ctx))
+          if (connection?.state === 'streaming' && running.includes('receiving')) return true
           said = await log()
+          other = connection === undefined ? null : (connection.clientAddress ?? 'a local socket')
           return undefined
         },
         { everyMs: 200, last: () => said },
-      )
+      ).catch((thrown: unknown) => {
+        throw other !== null && asReplctlError(thrown).code === 'timeout'
+          ? heldByAnother(archive, primary, other, said)
+          : thrown
+      })
     },
     undo: async (ctx) => {
       const host = ctx.on(archiveHost)
       await host.output(stateScript(host, 'stop the archive stream', stopScript))
     },
   }
+}
+
+/**
+ * Ends what receives in the archive's name although the archive host's own supervisor is stopped: that of the host which was the
+ * archive before, and a connection whose other end is gone. The former cannot come back unless pg_hba.conf lets it.
+ */
+async function endOtherReceiver(ctx: StepContext, inventory: Inventory, wasOurs: boolean): Promise<void> {
+  const { facts, sql } = await ask(ctx)
+  const { slot } = archiveStreamNames(inventory.cluster)
+  if (!facts.instance?.slots.some((one) => one.name === slot && one.isActive)) return
+  const from = archiveConnection(inventory.cluster, facts)?.clientAddress ?? null
+  await sql.execute(
+    `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '${slot}' AND active`,
+  )
+  if (wasOurs || from === null || from === inventory.archive?.address) return
+  ctx.warn(
+    new ReplctlError('archive-unattended', `${from} received the WAL in the name of the archive`, {
+      detail: 'As the archive host does before archive.host is changed. Its connection was ended.',
+      hint: `Stop archive-stream there, too: kill the process that ~/.replctl/${inventory.cluster}/stream.pid names, and remove its line from crontab.`,
+      node: ctx.node.name,
+    }),
+  )
+}
+
+function heldByAnother(
+  archive: ArchiveSettings,
+  primary: NodeName,
+  other: string,
+  said: string,
+): ReplctlError {
+  return new ReplctlError(
+    'archive-failing',
+    `${other} receives the WAL of ${primary} in the archive's name`,
+    {
+      detail: `${archive.host} cannot, as long as that connection holds the slot. Its log: ${said.trim()}`,
+      hint: 'Stop archive-stream on that host (its process is named in stream.pid of the state directory there), then run the command again.',
+      node: primary,
+    },
+  )
 }
 
 function startsNotAtBoot(archive: ArchiveSettings, primary: NodeName): ReplctlError {
@@ -177,7 +223,7 @@ function startsNotAtBoot(archive: ArchiveSettings, primary: NodeName): ReplctlEr
 /** The slot could keep no more than max_slot_wal_keep_size while the archive was away. */
 function walIsMissing(archive: ArchiveSettings, seen: string): ReplctlError {
   return new ReplctlError('archive-gap', `WAL is missing for ever in the archive on ${archive.host}`, {
-    detail: `The primary removed it before the archive had it. It goes on behind the gap. ${seen.replace(/^(gap|running)$/gm, '').trim()}`,
+    detail: `The primary removed it before the archive had it. It goes on behind the gap. ${seen.replace(/^(gap|running|receiving)$/gm, '').trim()}`,
     hint: 'Take a new base backup now: no recovery gets across the gap. replctl backup',
     node: archiveHost,
   })
@@ -192,8 +238,15 @@ echo 'there is no pg_receivewal with a psql beside it' >&2
 exit 69
 `
 
+/** One that cannot get the slot runs pg_receivewal for a moment, again and again: only the same process, seen twice, receives. */
 const lookScript = `
-if [ -f "$state/stream.lock" ] && ! flock -n "$state/stream.lock" true; then echo running; fi
+if [ -f "$state/stream.lock" ] && ! flock -n "$state/stream.lock" true; then
+  echo running
+  if read -r child kind < "$state/stream.child" && [ "$kind" = receiving ] && kill -0 "$child"; then
+    sleep 0.3 2>/dev/null || sleep 1
+    read -r again kind < "$state/stream.child" && [ "$again $kind" = "$child receiving" ] && kill -0 "$child" && echo receiving
+  fi 2>/dev/null
+fi
 if [ -f "$state/stream.gap" ]; then echo gap; cat "$state/stream.gap"; fi
 :
 `

@@ -1,13 +1,12 @@
-import type { NodeFacts } from '../cluster/facts.ts'
 import type { ArchiveSettings, NodeSettings } from '../cluster/inventory.ts'
 import { archiveHost, type NodeName } from '../cluster/names.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
-import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { lockScript } from '../node/lock-script.ts'
-import { commandFailed, stateScript } from '../node/node.ts'
+import { commandFailed, stateScript, stateVariableScript } from '../node/node.ts'
 import {
   archiveFiles,
   archiveKnownHosts,
@@ -17,6 +16,13 @@ import {
   renderArchivePush,
   renderArchiveReceive,
 } from '../postgres/archive.ts'
+import {
+  archiveGone,
+  hasMadeNote,
+  identifierOf,
+  readPublicKey,
+  whereArchiveAnswers,
+} from './archive-presence.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { look } from './look.ts'
 
@@ -34,65 +40,9 @@ export function ensureArchiving(
   if (archive === undefined) return []
   return [
     ensureArchiveKey(node),
-    whereArchiveAnswers(node, ensureKeyIsLetIn(input, node, archive, knownIdentifier)),
-    whereArchiveAnswers(node, ensureArchiveScripts(input, node, archive, knownIdentifier)),
+    whereArchiveAnswers(input, node, ensureKeyIsLetIn(input, node, archive, knownIdentifier)),
+    whereArchiveAnswers(input, node, ensureArchiveScripts(input, node, archive, knownIdentifier)),
   ]
-}
-
-/**
- * Before anything is done: the archive host answers. A node that was equipped before goes on without it; PostgreSQL keeps its
- * WAL meanwhile. One that was not has nowhere to archive to, and nothing is begun.
- */
-export function requireArchiveHost({ inventory }: ClusterInput, node: NodeSettings): readonly Step[] {
-  const { archive } = inventory
-  if (archive === undefined) return []
-  return [
-    {
-      title: `require that the archive host ${archive.host} answers`,
-      node: node.name,
-      check: async (ctx) => {
-        const why = await archiveAbsence(ctx)
-        if (why === null) return satisfied('it answers')
-        if (!(await isEquipped(ctx, node))) return refused(why)
-        ctx.warn(why)
-        return satisfied('it does not; the node has what it needs to archive from before')
-      },
-    },
-  ]
-}
-
-/** Why the archive host cannot be reached; null where it can. */
-async function archiveAbsence(ctx: StepContext): Promise<ReplctlError | null> {
-  try {
-    await ctx.on(archiveHost).transport.connect()
-    return null
-  } catch (thrown) {
-    return asReplctlError(thrown).with({ node: archiveHost })
-  }
-}
-
-/** Whether an earlier run gave the node its key and its scripts. */
-async function isEquipped(ctx: StepContext, node: NodeSettings): Promise<boolean> {
-  const facts = await look(ctx)
-  const state = stateDirectoryOf(facts.home, node)
-  const [key, push] = await Promise.all([
-    readPublicKey(ctx, node, facts),
-    readTextFile(ctx.node, `${state}/${archiveFiles.push}`),
-  ])
-  return key !== null && push !== null
-}
-
-/** Looks where the archive host answers; an equipped node is left as it is where it does not. */
-function whereArchiveAnswers(node: NodeSettings, step: Step): Step {
-  return {
-    ...step,
-    check: async (ctx) => {
-      const isAway = (await archiveAbsence(ctx)) !== null
-      return isAway && (await isEquipped(ctx, node))
-        ? satisfied('the archive host is away: what is there from before stays')
-        : await step.check(ctx)
-    },
-  }
 }
 
 function ensureArchiveKey(node: NodeSettings): Step {
@@ -160,9 +110,10 @@ function ensureKeyIsLetIn(
       ])
       if (script !== receiver) return pending('the receiving script is missing or older')
       const isIn = ensureAuthorizedKeysLine(keys ?? '', wish.line) === keys
+      const look = `${stateVariableScript}[ -d "$2/$3/wal" ] && [ -w "$2/$3/wal" ] && ${hasMadeNote}`
       const hasDirectory = await on.run(
-        shellScript('look for the archive', '[ -d "$1/$2/wal" ] && [ -w "$1/$2/wal" ]', [
-          ...[archive.dir, wish.systemIdentifier],
+        shellScript('look for the archive', look, [
+          ...[on.settings.stateDir, archive.dir, wish.systemIdentifier],
         ]),
       )
       return isIn && hasDirectory.status === 0 ? satisfied('it is in') : pending('it is not in yet')
@@ -175,6 +126,7 @@ function ensureKeyIsLetIn(
         ...[archive.dir, wish.line, `replctl:${cluster}:${node.name}`, wish.systemIdentifier],
       ])
       const prepared = await on.run(command)
+      if (prepared.status === 66) throw archiveGone(archive, wish.systemIdentifier)
       if (prepared.status === 73) throw noArchiveDirectory(archive, prepared.stderr)
       if (prepared.status !== 0) throw commandFailed(archive.host, command, prepared)
       await writeTextFile(on, wish.receiverPath, receiver, { mode: '0700' })
@@ -185,21 +137,24 @@ function ensureKeyIsLetIn(
 const lockKeys = lockScript(7, '"$HOME/.ssh/.replctl.lock"', 30)
 
 /**
- * Makes the archive's folder and puts the node's line into authorized_keys, under a lock: nodes of several clusters may
+ * Makes the archive's folder, unless it was there before and is gone, and puts the node's line into authorized_keys, under a lock: nodes of several clusters may
  * come at the same time. Only the line with the node's own mark is replaced.
  */
 const prepareArchiveScript = `
+set -- "$1" "$2" "$5" "$3" "$4"
+[ -d "$2/$3/wal" ] || ! ${hasMadeNote} || exit 66
 mkdir -p -- "$2" || exit 73
 [ -w "$2" ] || { echo "$2 is not writable" >&2; exit 73; }
-mkdir -p -- "$2/$5/wal" || exit 73
-sync "$2" "$2/$5" 2>/dev/null || sync
+mkdir -p -- "$2/$3/wal" || exit 73
+sync "$2" "$2/$3" 2>/dev/null || sync
+printf '%s\\n' "$2" > "$state/made-$3.new" && mv -f "$state/made-$3.new" "$state/made-$3" || exit 74
 mkdir -p "$HOME/.ssh" || exit 74
 keys="$HOME/.ssh/authorized_keys"
 ${lockKeys}new="$keys.replctl-new.$$"
 trap 'rm -f "$new"' EXIT
 [ -e "$keys" ] || : > "$keys" || exit 74
 cp -p -- "$keys" "$new" || exit 74
-LINE=$3 MARK=$4 awk '
+LINE=$4 MARK=$5 awk '
   BEGIN { mark = " " ENVIRON["MARK"]; start = "restrict,command=" }
   index($0, start) == 1 && substr($0, length($0) - length(mark) + 1) == mark { next }
   { print }
@@ -321,14 +276,6 @@ function ensureArchiveScripts(
       })
     },
   }
-}
-
-async function readPublicKey(ctx: StepContext, node: NodeSettings, facts: NodeFacts): Promise<string | null> {
-  return await readTextFile(ctx.node, `${stateDirectoryOf(facts.home, node)}/${archiveFiles.key}.pub`)
-}
-
-function identifierOf(facts: NodeFacts): string | null {
-  return facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier ?? null
 }
 
 function noArchiveDirectory(archive: ArchiveSettings, said: string): ReplctlError {

@@ -6,6 +6,7 @@ import { asReplctlError, ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { archiveFiles } from '../postgres/archive.ts'
 import { awaitState, look } from './look.ts'
+import { archiveNodeLine } from './tell-archive-members.ts'
 
 /** How long the archive may take to follow: it may first have to notice that the old primary is gone. */
 const patienceMs = 30_000
@@ -16,7 +17,7 @@ const patienceMs = 30_000
  * warning: the cluster works without its archive, and the slot keeps the WAL.
  */
 export function followWithArchive(inventory: Inventory, primary: NodeName): readonly Step[] {
-  const { archive, cluster } = inventory
+  const { archive, cluster, nodes } = inventory
   if (archive?.mode !== 'stream') return []
   const isReceiving = async (ctx: StepContext) =>
     archiveConnection(cluster, await look(ctx))?.state === 'streaming'
@@ -34,7 +35,8 @@ export function followWithArchive(inventory: Inventory, primary: NodeName): read
       apply: async (ctx) => {
         try {
           const host = ctx.on(archiveHost)
-          await host.output(stateScript(host, 'have it look for the primary', pokeScript))
+          const line = nodes.filter(({ name }) => name === primary).map(archiveNodeLine)
+          await host.output(stateScript(host, 'have it look for the primary', pokeScript, line))
           await awaitState(
             ctx,
             `${archive.host} receives WAL from ${primary}`,
@@ -59,8 +61,10 @@ export function followWithArchive(inventory: Inventory, primary: NodeName): read
   ]
 }
 
-/** One that runs looks at once; one that ended, as with a reboot, is started. */
+/** One that runs looks at once; one that ended, as with a reboot, is started. It knows the node `$2`, also where that joined a moment ago. */
 const pokeScript = `
+nodes="$state/${archiveFiles.streamNodes}"
+[ ! -f "$nodes" ] || grep -qxF -- "$2" "$nodes" || printf '%s\\n' "$2" >> "$nodes"
 if [ -f "$state/stream.lock" ] && ! flock -n "$state/stream.lock" true; then
   pid=$(cat "$state/stream.pid" 2>/dev/null)
   case $(ps -p "\${pid:-0}" -o args= 2>/dev/null) in *archive-stream*) kill -s USR1 "$pid" ;; esac

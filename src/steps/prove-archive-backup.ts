@@ -10,8 +10,9 @@ import { surveyNode } from '../node/survey.ts'
 import { parseBackupLabel, parseBackupStop, parseTablespaceMap } from '../postgres/backup-label.ts'
 import { type BackupMetadata, printBackupMetadata } from '../postgres/backup-metadata.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
-import { lastWalFileName } from '../postgres/wal-file.ts'
+import { historyFileName, lastWalFileName } from '../postgres/wal-file.ts'
 import { type ArchiveBackup, backupJob, folderOf, lookAtBackup, saidBy } from './archive-backup.ts'
+import { archiveHistory } from './archive-history.ts'
 import { type BackupPrograms, findBackupPrograms } from './backup-programs.ts'
 import { proveBackupScript } from './backup-scripts.ts'
 import { ask, awaitState, sqlOf } from './look.ts'
@@ -111,11 +112,15 @@ function requireOwnWal(metadata: BackupMetadata, has: ReadonlySet<string>): void
   })
 }
 
-/** From this backup on any moment can be restored only if its last segment, and all after it, reach the archive. */
+/**
+ * From this backup on any moment can be restored only if its last segment, and all after it, reach the archive, and the history file of
+ * its timeline is there.
+ */
 export function awaitBackupWal(backup: ArchiveBackup): Step {
   const missingIn = async (ctx: StepContext) => {
     const metadata = await readProof(ctx.node, backup)
-    const wanted = walOf(metadata)
+    const history = metadata.timeline > 1 ? historyFileName(metadata.timeline) : null
+    const wanted = [...(history === null ? [] : [history]), ...walOf(metadata)]
     const script = `
 cd "$1" 2>/dev/null || { shift; printf '%s\\n' "$@"; exit 0; }
 shift
@@ -127,7 +132,13 @@ for name; do [ -f "$name" ] || [ -f "$name.zst" ] || [ -f "$name.lz4" ] || [ -f 
       shellScript('look for its WAL in the archive', script, [wal, ...wanted]),
     )
     const last = lastWalFileName(metadata.timeline, metadata.stopLsn, metadata.walSegmentSizeBytes)
-    return { missing: output.trim().split('\n').filter(Boolean), last }
+    const missing = output.trim().split('\n').filter(Boolean)
+    return {
+      missing,
+      last,
+      timeline: metadata.timeline,
+      lacksHistory: missing.some((name) => name === history),
+    }
   }
   return {
     title: 'have the WAL of the backup in the archive',
@@ -142,6 +153,8 @@ for name; do [ -f "$name" ] || [ -f "$name.zst" ] || [ -f "$name.lz4" ] || [ -f 
         : pending(`${missing.join(', ')} is not there yet`)
     },
     apply: async (ctx) => {
+      const { lacksHistory, timeline } = await missingIn(ctx)
+      const why = lacksHistory ? await archiveHistory(ctx, backup.source.name, timeline) : null
       if (backup.primary !== null) {
         const { sql } = await ask(ctx, backup.primary)
         await sql.execute('SELECT pg_switch_wal()')
@@ -157,7 +170,7 @@ for name; do [ -f "$name" ] || [ -f "$name.zst" ] || [ -f "$name.lz4" ] || [ -f 
         {
           everyMs: 100,
           last: () =>
-            `${missing.join(', ')} is not in the archive. "replctl verify" shows what holds archiving up.`,
+            `${missing.join(', ')} is not in the archive. ${why ?? ''} "replctl verify" shows what holds archiving up.`,
         },
       )
     },

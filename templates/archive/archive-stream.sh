@@ -1,6 +1,7 @@
 #!/bin/sh
 # Receives the WAL of a cluster on its archive host, up to the last byte that the primary has written. Runs for ever:
-# keeps one pg_receivewal connected to whichever node accepts writes, and starts it again when it ends.
+# keeps one pg_receivewal connected to whichever node accepts writes, and starts it again when it ends. Which nodes there are stands
+# in archive_nodes, a line of a connection string for each; it is read anew whenever one is looked for.
 # SIGUSR1: look for that node again, now. "--check" prints which pg_receivewal would be used. "--leap": where the primary has
 # removed WAL that the archive lacks, go on behind the gap.
 # Written by replctl, which overwrites it: change the inventory, not this file.
@@ -8,11 +9,10 @@ cluster={{ cluster | shell }}
 system_identifier={{ system_identifier | shell }}
 wal={{ wal_directory | shell }}
 conninfo={{ conninfo | shell }}
-standby_conninfos={{ standby_conninfos | shell }}
 slot={{ slot | shell }}
 
-# In the state directory: stream.lock is held while this runs, stream.pid says as whom, stream.log what happened, stream.gap
-# that the primary has removed WAL which the archive lacks.
+# In the state directory: stream.lock is held while this runs, stream.pid says as whom, stream.child what it runs, stream.log what
+# happened, stream.gap that the primary has removed WAL which the archive lacks.
 set -u
 LC_ALL=C
 PATH=${PATH:-/usr/bin:/bin}:/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin
@@ -64,42 +64,59 @@ find_program || {
 }
 leap=no
 [ "${1-}" = --leap ] && leap=yes
+# What was sent and never confirmed keeps a dead connection alive for a quarter of an hour, whatever keepalives say.
+[ "$newest" -lt 12 ] || conninfo="$conninfo tcp_user_timeout=15000"
 
 exec 9>>stream.lock
 # Whoever looks whether this runs holds the lock for a moment.
 flock -w 10 9 2>/dev/null || flock -n 9 || exit 0
 echo $$ >stream.pid
 child=
+killer=
 # One that a killed predecessor left would hold the slot.
-if [ -f stream.child ] && read -r left <stream.child &&
+if [ -f stream.child ] && read -r left kind <stream.child &&
   ps -p "$left" -o args= 2>/dev/null | grep -q "pg_receivewal.*--slot=$slot"; then
   kill -TERM "$left" 2>/dev/null
+  tries=0
+  while kill -0 "$left" 2>/dev/null && [ $tries -lt 3 ]; do
+    sleep 1
+    tries=$((tries + 1))
+  done
+  kill -KILL "$left" 2>/dev/null
 fi
+
+# From version 16 on pg_receivewal takes leave of its server before it ends, and waits for the answer of one that is gone. What it
+# has written is durable all the time.
+end_child() {
+  [ -n "$child" ] || return
+  kill -TERM "$child" 2>/dev/null
+  [ -z "$killer" ] || return
+  {
+    exec 9>&-
+    sleep 3
+    kill -KILL "$child" 2>/dev/null
+  } &
+  killer=$!
+}
 stop() {
   trap '' HUP INT TERM USR1
-  if [ -n "$child" ]; then
-    kill -TERM "$child" 2>/dev/null
-    wait "$child"
-  fi
+  end_child
+  await_child
   say "stopped"
   exit 0
 }
 poked=no
 poke() {
   poked=yes
-  [ -z "$child" ] || kill -TERM "$child" 2>/dev/null
+  end_child
 }
 trap stop INT TERM
 trap poke USR1
 trap '' HUP
 
-# Runs a program that a signal to this script ends at once: "run OUTPUT PROGRAM...". What it complains of is in stream.said.
-run() {
-  output=$1
-  shift
-  "$@" </dev/null >"$output" 2>stream.said 9>&- &
-  child=$!
-  echo "$child" >stream.child
+# Sets $run_status to what $child ended with.
+await_child() {
+  [ -n "$child" ] || return
   wait "$child"
   run_status=$?
   # A signal ends the wait, not yet the program.
@@ -108,19 +125,94 @@ run() {
     run_status=$?
   done
   child=
+  [ -z "$killer" ] || kill -KILL "$killer" 2>/dev/null
+  killer=
+}
+
+# Runs a program that a signal to this script ends at once: "run OUTPUT PROGRAM...". What it complains of is in stream.said.
+run() {
+  output=$1
+  shift
+  "$@" </dev/null >"$output" 2>stream.said 9>&- &
+  child=$!
+  echo "$child $kind" >stream.child
+  await_child
   return $run_status
 }
 
+# Runs pg_receivewal on the node that was found.
 receive() {
-  run /dev/null "$program" --no-password -d "$conninfo host=$host port=$port" --slot="$slot" "$@"
+  run /dev/null "$program" --no-password -d "$conninfo $node target_session_attrs=read-write" --slot="$slot" "$@"
 }
 
-# Finds the node that accepts writes: sets $host, $port, $identified, $timeline and $position.
+# Asks the node that was found for one value.
+ask() {
+  printf '%s\n' "$1" >stream.ask
+  run stream.found "$psql" -XAtqw -F ' ' -v ON_ERROR_STOP=1 -f stream.ask \
+    "$conninfo $node target_session_attrs=read-write replication=true application_name=$slot-look" && cat stream.found
+}
+
+# Asks all nodes at a time who they are and prints a line for each that accepts writes: "IDENTIFIER TIMELINE POSITION NODE". Where one
+# has answered, the others have a second.
+ask_nodes() {
+  asked=
+  trap 'kill -TERM $asked 2>/dev/null; exit 1' TERM
+  rm -f stream.answer.*
+  number=0
+  while IFS= read -r node <&8; do
+    [ -n "$node" ] || continue
+    number=$((number + 1))
+    "$psql" -XAtqw -F ' ' -v ON_ERROR_STOP=1 -f stream.ask \
+      "$conninfo $node target_session_attrs=read-write replication=true application_name=$slot-look" >stream.answer.$number 8<&- &
+    asked="$asked $!"
+  done 8<archive_nodes
+  waited=0
+  while [ -n "$asked" ]; do
+    sleep 0.1 2>/dev/null || sleep 1
+    waited=$((waited + 1))
+    left=
+    for one in $asked; do
+      kill -0 "$one" 2>/dev/null && left="$left $one"
+    done
+    asked=$left
+    if [ -n "$asked" ] && [ $waited -ge 10 ] && { [ $waited -ge 100 ] || [ -n "$(cat stream.answer.*)" ]; }; then
+      # shellcheck disable=SC2086
+      kill -KILL $asked 2>/dev/null
+      break
+    fi
+  done
+  number=0
+  while IFS= read -r node <&8; do
+    [ -n "$node" ] || continue
+    number=$((number + 1))
+    read -r one_identifier one_timeline one_position rest <stream.answer.$number && [ -n "$one_position" ] &&
+      echo "$one_identifier $one_timeline $one_position $node"
+  done 8<archive_nodes
+  return 0
+}
+
+# Finds the node that accepts writes: sets $node, $identified, $timeline and $position. Of several, as after a failover that did not
+# fence the old primary, the one on the newest timeline.
 find_primary() {
-  printf '%s\n' '\echo replctl :HOST :PORT' 'IDENTIFY_SYSTEM;' >stream.ask
-  run stream.found "$psql" -XAtqw -F ' ' -v ON_ERROR_STOP=1 -f stream.ask "$conninfo replication=true application_name=$slot-look" || return
-  { read -r word host port && read -r identified timeline position rest; } <stream.found || return
-  [ "$word" = replctl ] && [ -n "$position" ]
+  node=
+  timeline=0
+  if [ ! -s archive_nodes ]; then
+    echo "archive_nodes is missing or empty" >stream.said
+    return 1
+  fi
+  echo 'IDENTIFY_SYSTEM;' >stream.ask
+  run stream.found ask_nodes || return
+  while read -r one_identifier one_timeline one_position one; do
+    if [ -n "$node" ] && { [ "$one_identifier" != "$system_identifier" ] ||
+      { [ "$identified" = "$system_identifier" ] && [ "$one_timeline" -le "$timeline" ]; }; }; then
+      continue
+    fi
+    identified=$one_identifier
+    timeline=$one_timeline
+    position=$one_position
+    node=$one
+  done <stream.found
+  [ -n "$node" ]
 }
 
 # Sets $last_timeline to the newest that the archive has, in hexadecimal digits, and $last_file to the WAL file from which
@@ -145,10 +237,10 @@ find_end() {
 # A node that no longer leads keeps no WAL for the archive. One that leads holds the slot in use, so it cannot be lost.
 drop_left_slots() {
   [ "$newest" -ge 14 ] || return
-  printf '%s\n' "$standby_conninfos" >stream.standbys
   while IFS= read -r other <&8; do
-    [ -n "$other" ] && run /dev/null "$program" --no-password -d "$other" --slot="$slot" --drop-slot 8<&-
-  done 8<stream.standbys
+    [ -z "$other" ] || [ "$other" = "$node" ] ||
+      run /dev/null "$program" --no-password -d "$conninfo $other target_session_attrs=standby" --slot="$slot" --drop-slot 8<&-
+  done 8<archive_nodes
 }
 
 # What the archive has of a timeline beyond the point where the new primary left it is no longer the cluster's. It is taken out of
@@ -205,14 +297,19 @@ leap_gap() {
     return 1
   fi
   find_end
-  size=$(wc -c <"$wal/$last_file")
-  [ "$size" -ge 1048576 ] || return
+  # e.g. 16MB, 1GB
+  size=$(ask 'SHOW wal_segment_size;')
+  case $size in
+  [1-9]*MB) size=$((${size%MB} * 1048576)) ;;
+  [1-9]*GB) size=$((${size%GB} * 1073741824)) ;;
+  *) return 1 ;;
+  esac
   low=${position#*/}
   place=$(((0x${position%/*} << 32) + 0x$low))
   first=$(printf %08X%08X%08X "$timeline" $((place >> 32)) $(((place & 0xffffffff) / size)))
   receive --drop-slot
   receive --create-slot --if-not-exists || return
-  : >"$wal/$first.partial" && rm -f stream.gap && say "WAL between $last_file and $first is missing for ever"
+  : >"$wal/$first.partial" && rm -f stream.gap && say "WAL between ${last_file:-the beginning} and $first is missing for ever"
   leap=no
 }
 
@@ -222,7 +319,7 @@ mend() {
     move_diverged
   elif grep -q 'should be 0 or' stream.said; then
     remove_torn
-  elif grep -q 'has already been removed' stream.said; then
+  elif grep -Eq 'has already been removed|can no longer access replication slot' stream.said; then
     leap_gap
   else
     return 1
@@ -230,6 +327,7 @@ mend() {
 }
 
 say "started, $program"
+kind=other
 while :; do
   poked=no
   delay=2
@@ -238,17 +336,19 @@ while :; do
   elif ! find_primary; then
     say_once "no node accepts writes: $(tail -n 1 stream.said)"
   elif [ "$identified" != "$system_identifier" ]; then
-    say_once "$host:$port belongs to another cluster: its system identifier is $identified, not $system_identifier"
+    say_once "$node belongs to another cluster: its system identifier is $identified, not $system_identifier"
   else
     find_end
     if [ "$timeline" -lt $((0x$last_timeline)) ]; then
-      say_once "$host:$port is on timeline $timeline, the archive on a newer one (0x$last_timeline): an old primary is not believed"
+      say_once "$node is on timeline $timeline, the archive on a newer one (0x$last_timeline): an old primary is not believed"
     elif ! receive --create-slot --if-not-exists; then
-      say_once "$host:$port keeps no WAL for the archive: $(tail -n 1 stream.said)"
+      say_once "$node keeps no WAL for the archive: $(tail -n 1 stream.said)"
     else
       drop_left_slots
-      say_once "receives from $host:$port, timeline $timeline"
+      say_once "receives from $node, timeline $timeline"
+      kind=receiving
       receive -D "$wal" --no-loop --synchronous
+      kind=other
       say "pg_receivewal ended with status $run_status: $(cat stream.said)"
       last_said=
       delay=1

@@ -7,6 +7,7 @@ import {
   timelinesOf,
 } from '../../../src/cluster/backup-catalog.ts'
 import { foundBackup, segments, someBackup, someCatalog } from '../some-backup.ts'
+import { timeline } from '../some-cluster.ts'
 
 const full = someBackup('20261126T010000Z')
 const first = someBackup('20261126T020000Z', { kind: 'incremental', parent: full.id })
@@ -70,6 +71,18 @@ describe('the catalog of base backups', () => {
     const foreign = someBackup(full.id, { systemIdentifier: '7' })
     expect(damageOf(someCatalog([foreign]))).toContain('another cluster')
     expect(damageOf(someCatalog([foundBackup(full, { id: 'copy' })]), 'copy')).toContain(full.id)
+  })
+
+  it('one whose timeline no history file in the archive explains is not good: no recovery finds its way', () => {
+    const second = someBackup(full.id, { timeline: timeline(2) })
+    expect(damageOf(someCatalog([second]))).toBe('00000002.history is missing or damaged in the archive')
+    const damaged = new Map([[2, 'nonsense']])
+    expect(damageOf(someCatalog([second], { histories: damaged }))).toMatch(/^00000002.history is missing/)
+    const histories = new Map([[2, '1\t0/1000148\tx\n']])
+    expect(damageOf(someCatalog([second], { histories }))).toBe('')
+    // A later timeline's says all of it.
+    const later = new Map([[3, '1\t0/1000148\tx\n2\t0/4000148\tx\n']])
+    expect(damageOf(someCatalog([second], { histories: later }))).toBe('')
   })
 
   it('P-36: a chain is whole from the full backup on', () => {

@@ -56,19 +56,17 @@ connection='${archiveConnectionName(client)}'
     expect(renderArchiveReceive(template('receive'), { cluster: 'shop' })).toContain(`\ncluster='shop'\n`)
   })
 
-  test('the supervisor of a stream knows the nodes, and no password', () => {
+  test('the supervisor of a stream knows how to log in, and no password', () => {
     const text = renderArchiveStream(template('stream'), {
       cluster: 'shop',
       walDirectory: "/a b/o'neil/7123456789012345678/wal",
-      conninfo: 'host=a,b passfile=/x',
+      conninfo: 'user=r passfile=/x',
       systemIdentifier: '7300000000000000001',
-      standbyConninfos: ['host=a', 'host=b'],
       slot: 'shop_archive',
     })
     expect(text).toContain(
-      `\nwal='/a b/o'\\''neil/7123456789012345678/wal'\nconninfo='host=a,b passfile=/x'\n`,
+      `\nwal='/a b/o'\\''neil/7123456789012345678/wal'\nconninfo='user=r passfile=/x'\nslot='shop_archive'\n`,
     )
-    expect(text).toContain(`\nstandby_conninfos='host=a\nhost=b'\nslot='shop_archive'\n`)
   })
 
   test.each(['push', 'fetch', 'receive', 'stream'])('archive-%s is plain sh but for its head', (name) => {
