@@ -17,27 +17,25 @@ describeOnHosts('a cluster whose WAL is streamed to an archive that confirms com
         { name: 'pg1' },
         { name: 'pg2' },
         { name: 'backup1', smallDisk: { path: archiveDir, sizeMb: 480 } },
+        { name: 'backup2' },
       ],
     })
-    cluster = await TestCluster.create(hosts, {
-      nodes: ['pg1', 'pg2'],
-      inventory: {
-        ssh: { connect_timeout: '10s' },
-        replication: { mode: 'sync' },
-        archive: {
-          host: hosts.addressOf('backup1'),
-          user: 'postgres',
-          dir: archiveDir,
-          mode: 'stream',
-          synchronous: true,
-        },
-      },
-    })
+    await hosts.exec('backup2', `install -d -o postgres ${archiveDir}`)
+    cluster = await TestCluster.create(hosts, { nodes: ['pg1', 'pg2'], inventory: inventoryWith() })
     await cluster.succeed(['init', 'primary', 'pg1'], { timeoutMs: 280_000 })
     await cluster.succeed(['add-standby', 'pg2'], { timeoutMs: 280_000 })
   })
   afterAll(() => hosts?.destroy())
 
+  const inventoryWith = ({ host = 'backup1', synchronous = true } = {}) => ({
+    cluster: 'shop',
+    ssh: { connect_timeout: '10s' },
+    replication: { mode: 'sync' },
+    archive: {
+      ...{ host: hosts.addressOf(host), user: 'postgres', dir: archiveDir },
+      ...{ mode: 'stream', synchronous },
+    },
+  })
   const onArchive = async (script: string) =>
     (await hosts.exec('backup1', script, { user: 'postgres', check: false })).stdout.trim()
   const files = async () => (await onArchive(`ls ${archiveDir}/*/wal`)).split('\n')
@@ -155,6 +153,12 @@ describeOnHosts('a cluster whose WAL is streamed to an archive that confirms com
     expect(
       await pg1.sqlValue("SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'"),
     ).toBe(1)
+    // Without the archive: it is no longer waited for, although it cannot be asked.
+    await cluster.writeInventory(inventoryWith({ synchronous: false }))
+    const freed = await cluster.succeed(['init', 'primary', 'pg1'])
+    expect(codes(freed)).toContain('host-unreachable')
+    expect(await pg1.sqlValue('SHOW synchronous_standby_names')).toBe('FIRST 1 ("shop_pg2")')
+    await cluster.writeInventory(inventoryWith())
     await hosts.powerOn('backup1')
     // Nothing there starts it at boot: doctor says so, and this does.
     const doctor = await cluster.replctl(['doctor', '--json'])
@@ -241,5 +245,24 @@ describeOnHosts('a cluster whose WAL is streamed to an archive that confirms com
     }
     expect(await aside('/var/lib/postgresql/left', 5501, '--timeline', '3')).toBe(rows + 300)
     expect(await aside('/var/lib/postgresql/now', 5502)).toBe(rows + 1)
+  })
+
+  it('receives on another archive host after archive.host has changed, and no longer on the one before', async () => {
+    const pg1 = cluster.server('pg1')
+    await cluster.writeInventory(inventoryWith({ host: 'backup2' }))
+    const changed = await cluster.succeed(['init', 'primary', 'pg1'], slow)
+    const before = hosts.addressOf('backup1')
+    expect(changed.json.problems).toContainEqual(
+      expect.objectContaining({ code: 'archive-unattended', message: expect.stringContaining(before) }),
+    )
+    const receivers = "SELECT string_agg(host(client_addr), ' ') FROM pg_stat_replication"
+    expect(await pg1.sqlValue(`${receivers} WHERE application_name = 'shop_archive'`)).toBe(
+      hosts.addressOf('backup2'),
+    )
+    const { name } = await whereWritten('pg1')
+    const listed = await hosts.exec('backup2', `ls ${archiveDir}/*/wal`, { user: 'postgres' })
+    expect(listed.stdout).toContain(`${name}.partial`)
+    expect(listed.stdout).toMatch(/^[0-9A-F]{8}[.]history$/m)
+    expect((await cluster.succeed(['init', 'primary', 'pg1'])).json.changed).toBe(false)
   })
 })

@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
 
@@ -19,26 +19,20 @@ describeOnHosts('a cluster with a WAL archive', () => {
         { name: 'backup1', login: 'root', smallDisk: { path: archiveDisk, sizeMb: 400 } },
       ],
     })
-    cluster = await TestCluster.create(hosts, {
-      nodes: ['pg1', 'pg2'],
-      inventory: {
-        ssh: { connect_timeout: '10s' },
-        // As little as there can be: a slot is lost soon.
-        replication: { max_slot_wal_keep_size: '32MB' },
-        postgres: { parameters: { wal_keep_size: 0 } },
-        archive: {
-          host: hosts.addressOf('backup1'),
-          user: 'postgres',
-          dir: archiveDir,
-          ssh: { user: 'root' },
-        },
-      },
-    })
+    cluster = await TestCluster.create(hosts, { nodes: ['pg1', 'pg2'], inventory: inventoryWith(archiveDir) })
     await cluster.succeed(['init', 'primary', 'pg1'], { timeoutMs: 280_000 })
     await cluster.succeed(['add-standby', 'pg2'], { timeoutMs: 280_000 })
   })
   afterAll(() => hosts?.destroy())
 
+  const inventoryWith = (dir: string) => ({
+    cluster: 'shop',
+    ssh: { connect_timeout: '10s' },
+    // As little as there can be: a slot is lost soon.
+    replication: { max_slot_wal_keep_size: '32MB' },
+    postgres: { parameters: { wal_keep_size: 0 } },
+    archive: { host: hosts.addressOf('backup1'), user: 'postgres', dir, ssh: { user: 'root' } },
+  })
   const segments = async () => {
     const listing = await hosts.exec('backup1', `ls ${archiveDir}/*/wal`, { user: 'postgres' })
     return listing.stdout.split('\n').filter((name) => /^[0-9A-F]{24}(\.\w+)?$/.test(name))
@@ -373,6 +367,79 @@ describeOnHosts('a cluster with a WAL archive', () => {
   it('fills such a gap from the old primary when that comes back, before it is rewound', async () => {
     await cluster.succeed(['rejoin', 'pg2'], { timeoutMs: 200_000 })
     await cluster.succeed(['archive', 'check', '--deep'])
+  })
+
+  describe('with another archive directory, on a later timeline', () => {
+    const second = `${archiveDisk}/second`
+    const onArchive = async (script: string) =>
+      (await hosts.exec('backup1', script, { user: 'postgres' })).stdout.trim()
+    const histories = () => onArchive(`ls ${second}/*/wal | grep history || :`)
+
+    it('has the history file of its timeline, and its WAL goes nowhere else', async () => {
+      const before = await segments()
+      await onArchive(`rm -rf ${archiveDir}/*/backup`)
+      await cluster.writeInventory(inventoryWith(second))
+      const changed = await cluster.succeed(['init', 'primary', 'pg1'])
+      expect(changed.json.problems).toEqual([])
+      await cluster.succeed(['add-standby', 'pg2'])
+      expect(await histories()).toMatch(/^0000000[3-9A-F][.]history$/)
+      const segment = await switchSegment()
+      await awaitCondition(
+        'it is in the new archive',
+        async () => (await onArchive(`ls ${second}/*/wal`)).includes(segment),
+        slow,
+      )
+      expect(await segments()).toEqual(before)
+      expect((await cluster.succeed(['init', 'primary', 'pg1'])).json.changed).toBe(false)
+      await onArchive(`rm -rf ${archiveDir}`)
+    })
+
+    it('a backup counts only with the history file of its timeline: it is brought there, and missed once it is gone', async () => {
+      await onArchive(`rm ${second}/*/wal/*.history`)
+      const taken = await cluster.succeed(['backup'], slow)
+      expect(taken.json.result.verified).toBe(true)
+      const [history] = (await histories()).split('\n')
+      expect(history).toBe(`${String(taken.json.result.timeline).padStart(8, '0')}.history`)
+      const plan = [
+        'restore',
+        'pg1',
+        '--data-dir',
+        '/var/lib/postgresql/aside',
+        '--port',
+        '5501',
+        '--dry-run',
+      ]
+      await cluster.succeed(plan)
+      await onArchive(`mv ${second}/*/wal/${history} ~/`)
+      const verified = await cluster.replctl(['backup', 'verify', '--json'])
+      expect(verified.exitCode).toBe(9)
+      expect(verified.json.problems).toContainEqual(
+        expect.objectContaining({ code: 'backup-damaged', message: expect.stringContaining(history ?? '') }),
+      )
+      expect((await cluster.succeed(['init', 'primary', 'pg1'])).json.changed).toBe(true)
+      await cluster.succeed(['backup', 'verify'])
+      await cluster.succeed(plan)
+    })
+
+    it('is never made anew on the bare mount point of a disk that is not mounted', async () => {
+      await onArchive(`mv ${second} ${second}.away`)
+      for (const command of [
+        ['init', 'primary', 'pg1'],
+        ['add-standby', 'pg2'],
+      ]) {
+        const seen = await cluster.succeed(command)
+        expect(seen.json.problems).toContainEqual(
+          expect.objectContaining({ code: 'archive-failing', message: expect.stringContaining('is gone') }),
+        )
+      }
+      expect(await onArchive(`ls ${archiveDisk}`)).not.toMatch(/^second$/m)
+      // Who was never equipped has nowhere to archive to.
+      await cluster.succeed(['remove-standby', 'pg2', '--purge'])
+      const refused = await cluster.replctl(['add-standby', 'pg2', '--json'])
+      expect([refused.exitCode, problemsOf(refused)]).toEqual([3, [['archive-failing', 'archive host']]])
+      await onArchive(`mv ${second}.away ${second}`)
+      await cluster.succeed(['add-standby', 'pg2'], slow)
+    })
   })
 })
 
