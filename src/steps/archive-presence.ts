@@ -5,6 +5,7 @@ import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
+import { hasMadeNote } from '../node/archive-note.ts'
 import { readTextFile } from '../node/files.ts'
 import { stateVariableScript } from '../node/node.ts'
 import { archiveFiles } from '../postgres/archive.ts'
@@ -72,12 +73,6 @@ async function archiveAbsence(
   const { status } = await host.read(shellScript('look for the archive', script, args))
   return status === 66 ? archiveGone(archive, identifier) : null
 }
-
-/**
- * Whether the archive `$2/$3` was made on this host before: that is noted outside of it. Made anew on the bare mount point of a
- * disk that is not mounted, it would take WAL that nobody finds again once the disk is back.
- */
-export const hasMadeNote = '[ "$(cat "$state/made-$3" 2>/dev/null)" = "$2" ]'
 
 /** What is told where an archive that was there is gone. */
 export function archiveGone({ dir, host, user }: ArchiveSettings, systemIdentifier: string): ReplctlError {

@@ -4,6 +4,7 @@ import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
+import { hasMadeNote } from '../node/archive-note.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { lockScript } from '../node/lock-script.ts'
 import { commandFailed, stateScript, stateVariableScript } from '../node/node.ts'
@@ -16,13 +17,7 @@ import {
   renderArchivePush,
   renderArchiveReceive,
 } from '../postgres/archive.ts'
-import {
-  archiveGone,
-  hasMadeNote,
-  identifierOf,
-  readPublicKey,
-  whereArchiveAnswers,
-} from './archive-presence.ts'
+import { archiveGone, identifierOf, readPublicKey, whereArchiveAnswers } from './archive-presence.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { look } from './look.ts'
 
@@ -147,7 +142,7 @@ mkdir -p -- "$2" || exit 73
 [ -w "$2" ] || { echo "$2 is not writable" >&2; exit 73; }
 mkdir -p -- "$2/$3/wal" || exit 73
 sync "$2" "$2/$3" 2>/dev/null || sync
-printf '%s\\n' "$2" > "$state/made-$3.new" && mv -f "$state/made-$3.new" "$state/made-$3" || exit 74
+${hasMadeNote} || { printf '%s\\n' "$2" > "$state/made-$3.new" && mv -f "$state/made-$3.new" "$state/made-$3"; } || exit 74
 mkdir -p "$HOME/.ssh" || exit 74
 keys="$HOME/.ssh/authorized_keys"
 ${lockKeys}new="$keys.replctl-new.$$"

@@ -1,7 +1,9 @@
+import type { Archiver } from '../../cluster/facts.ts'
 import { type ArchiveExpectation, judgeArchive } from '../../cluster/judge-archive.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { observeTopology } from '../../cluster/topology.ts'
 import { exitCodes, ReplctlError } from '../../errors.ts'
+import { archiveAge } from '../../node/archive-note.ts'
 import { readArchive } from '../../node/read-archive.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { archiveCheckJson, archiveCheckText } from '../../report/archive.ts'
@@ -11,6 +13,12 @@ import { openArchive, unreachableNodes } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { paintOf } from '../operation.ts'
+
+/** What the server archived last; null where that was before this archive, by another command or into another one. */
+function lastOf(archiver: Archiver | null, ageSeconds: number | null): string | null {
+  const isOlder = ageSeconds !== null && (archiver?.lastArchivedSeconds ?? 0) >= ageSeconds
+  return isOlder ? null : (archiver?.lastArchivedWal ?? null)
+}
 
 /** `replctl archive check [--deep]`. */
 export async function run(call: Call): Promise<Answer> {
@@ -23,6 +31,7 @@ export async function run(call: Call): Promise<Answer> {
     ])
     const { primary } = observeTopology(inventory, survey)
     const systemIdentifier = await archivedIdentifier(survey, host, settings.dir)
+    const age = await archiveAge(host, { dir: settings.dir, systemIdentifier })
     const instance = survey.find((facts) => facts.name === primary)?.instance ?? null
     const expected: ArchiveExpectation | null =
       instance === null
@@ -30,8 +39,7 @@ export async function run(call: Call): Promise<Answer> {
         : {
             timeline: instance.timeline,
             segmentSizeBytes: Number(instance.settings.wal_segment_size?.value ?? 0) || null,
-            // Where WAL is streamed, what was pushed last is of before the change.
-            lastArchived: settings.mode === 'push' ? (instance.archiver?.lastArchivedWal ?? null) : null,
+            lastArchived: settings.mode === 'push' ? lastOf(instance.archiver, age) : null,
             history: instance.history,
           }
     const content = await readArchive(
