@@ -375,6 +375,17 @@ describeOnHosts('a cluster with a WAL archive', () => {
       (await hosts.exec('backup1', script, { user: 'postgres' })).stdout.trim()
     const histories = () => onArchive(`ls ${second}/*/wal | grep history || :`)
 
+    beforeAll(async () => {
+      if (Number((await cluster.replctl(['status', '--json'])).json.result.timeline) === 1) {
+        await cluster.succeed(['switchover', 'pg2'])
+        await cluster.succeed(['switchover', 'pg1'])
+      }
+      // What kept segments back before.
+      await cluster.server('pg1').sql('ALTER SYSTEM RESET archive_command')
+      await cluster.server('pg1').sql('SELECT pg_reload_conf()')
+      await awaitAllArchived()
+    })
+
     it('has the history file of its timeline, and its WAL goes nowhere else', async () => {
       const before = await segments()
       await onArchive(`rm -rf ${archiveDir}/*/backup`)
@@ -390,6 +401,7 @@ describeOnHosts('a cluster with a WAL archive', () => {
         slow,
       )
       expect(await segments()).toEqual(before)
+      await cluster.succeed(['archive', 'check'])
       expect((await cluster.succeed(['init', 'primary', 'pg1'])).json.changed).toBe(false)
       await onArchive(`rm -rf ${archiveDir}`)
     })
