@@ -38,7 +38,7 @@ exit 1
     apply: async (ctx) => {
       const { instance } = await look(ctx)
       if (instance === null) return
-      const why = await archiveHistory(ctx, node.name, instance.timeline)
+      const why = await archiveAgain(ctx, node.name, [historyFileName(instance.timeline)])
       if (why === null) return
       ctx.warn(
         new ReplctlError('archive-gap', `${historyFileName(instance.timeline)} is missing from the archive`, {
@@ -54,17 +54,32 @@ exit 1
   return [whereArchiveAnswers(input, node, step)]
 }
 
-/** Archives a history file from a node's `pg_wal`. Gives what archive-push said if that failed; null: it is in the archive. */
-export async function archiveHistory(
+/**
+ * Archives history files and finished segments from a node's `pg_wal`, as far as they are there. What PostgreSQL brought into the
+ * archive before this one it never archives again. Gives what archive-push said if that failed; null: nothing did.
+ */
+export async function archiveAgain(
   ctx: StepContext,
   name: NodeName,
-  timeline: number,
+  files: readonly string[],
 ): Promise<string | null> {
   const node = ctx.on(name)
-  const script = 'cd "$2" || exit 70; exec "$state/archive-push" "pg_wal/$3" "$3"'
-  const command = stateScript(node, 'archive the history file of its timeline', script, [
-    ...[node.settings.postgres.dataDir, historyFileName(timeline)],
+  const command = stateScript(node, 'archive what is missing', againScript, [
+    ...[node.settings.postgres.dataDir, ...files],
   ])
   const { status, stderr } = await node.run(command, { timeoutMs: Math.max(ctx.timeoutMs, 60_000) })
   return status === 0 ? null : `${stderr.trim()} (status ${status})`
 }
+
+/** One that is not marked as finished may be half written. */
+const againScript = `
+cd "$2" || exit 70
+shift 2
+for name; do
+  case $name in
+    *.history) ;;
+    *) [ -f "pg_wal/$name" ] && [ -f "pg_wal/archive_status/$name.done" ] || continue ;;
+  esac
+  "$state/archive-push" "pg_wal/$name" "$name" || exit
+done
+`

@@ -10,9 +10,9 @@ import { surveyNode } from '../node/survey.ts'
 import { parseBackupLabel, parseBackupStop, parseTablespaceMap } from '../postgres/backup-label.ts'
 import { type BackupMetadata, printBackupMetadata } from '../postgres/backup-metadata.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
-import { historyFileName, lastWalFileName } from '../postgres/wal-file.ts'
+import { historyFileName, isHistoryFile, lastWalFileName } from '../postgres/wal-file.ts'
 import { type ArchiveBackup, backupJob, folderOf, lookAtBackup, saidBy } from './archive-backup.ts'
-import { archiveHistory } from './archive-history.ts'
+import { archiveAgain } from './archive-history.ts'
 import { type BackupPrograms, findBackupPrograms } from './backup-programs.ts'
 import { proveBackupScript } from './backup-scripts.ts'
 import { ask, awaitState, sqlOf } from './look.ts'
@@ -133,12 +133,7 @@ for name; do [ -f "$name" ] || [ -f "$name.zst" ] || [ -f "$name.lz4" ] || [ -f 
     )
     const last = lastWalFileName(metadata.timeline, metadata.stopLsn, metadata.walSegmentSizeBytes)
     const missing = output.trim().split('\n').filter(Boolean)
-    return {
-      missing,
-      last,
-      timeline: metadata.timeline,
-      lacksHistory: missing.some((name) => name === history),
-    }
+    return { missing, last }
   }
   return {
     title: 'have the WAL of the backup in the archive',
@@ -153,8 +148,15 @@ for name; do [ -f "$name" ] || [ -f "$name.zst" ] || [ -f "$name.lz4" ] || [ -f 
         : pending(`${missing.join(', ')} is not there yet`)
     },
     apply: async (ctx) => {
-      const { lacksHistory, timeline } = await missingIn(ctx)
-      const why = lacksHistory ? await archiveHistory(ctx, backup.source.name, timeline) : null
+      // What was archived before archive.host or archive.dir changed lies in the old archive.
+      const whys: string[] = []
+      for (const name of new Set([backup.primary ?? backup.source.name, backup.source.name])) {
+        const { missing } = await missingIn(ctx)
+        // A standby's segments are its primary's to archive.
+        const files = name === backup.primary ? missing : missing.filter(isHistoryFile)
+        const why = files.length === 0 ? null : await archiveAgain(ctx, name, files)
+        if (why !== null) whys.push(why)
+      }
       if (backup.primary !== null) {
         const { sql } = await ask(ctx, backup.primary)
         await sql.execute('SELECT pg_switch_wal()')
@@ -170,7 +172,7 @@ for name; do [ -f "$name" ] || [ -f "$name.zst" ] || [ -f "$name.lz4" ] || [ -f 
         {
           everyMs: 100,
           last: () =>
-            `${missing.join(', ')} is not in the archive. ${why ?? ''} "replctl verify" shows what holds archiving up.`,
+            `${missing.join(', ')} is not in the archive. ${whys.join(' ')} "replctl verify" shows what holds archiving up.`,
         },
       )
     },
