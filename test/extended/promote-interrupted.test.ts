@@ -24,6 +24,7 @@ describeOnHosts('promote, interrupted', () => {
 
   async function restore(): Promise<void> {
     await restoreHosts(hosts)
+    await cluster.writeInventory(openToControlHost)
     for (const name of ['pg2', 'pg3']) await streams(name)
   }
   const streams = (name: string) =>
@@ -87,16 +88,46 @@ describeOnHosts('promote, interrupted', () => {
     told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
   })
 
-  it('a dead old primary that was fenced is unfenced by abort, and stays stopped', async () => {
+  it('a dead old primary that was fenced is unfenced by abort, not before its host answers, and stays stopped', async () => {
     await cluster.server('pg1').kill9()
     expect((await killAt(cluster, promote(), { kind: 'step', n: 1 })).wasEarlier).toBe(false)
     expect(await writersNow(hosts)).toEqual([])
+    await hosts.cutLink('pg1', 'control')
+    for (const args of [['abort', '--dry-run'], ['abort'], ['abort']]) {
+      const refused = await cluster.replctl([...args, '--json'])
+      told(refused).toMatchObject({ exit: 6, errors: ['cannot-abort'] })
+      expect(refused.json.problems[0]).toMatchObject({ node: 'pg1' })
+    }
+    await hosts.restoreLink('pg1')
     told(await cluster.replctl(['abort', '--json'])).toMatchObject({ exit: 0 })
     expect(await writersNow(hosts)).toEqual([])
     await cluster.server('pg1').start() // by hand
     await cluster.server('pg1').awaitAnswer()
     expect(await writersNow(hosts)).toEqual(['pg1'])
     for (const name of ['pg2', 'pg3']) await streams(name)
+    told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
+  })
+
+  it('a wait in vain before the promotion: a primary that was stopped leads again, and the candidate follows it as before', async () => {
+    await cluster.writeInventory({ ...openToControlHost, nodes: { pg3: { promotable: false } } })
+    // pg3 alone has some rows, and does not let pg2 have them.
+    const reject = `host replication all ${hosts.addressOf('pg2')}/32 reject`
+    await hosts.exec('pg3', `sed -i '1i ${reject}' ${cluster.server('pg3').dataDir}/pg_hba.conf`)
+    await cluster.server('pg3').sql('SELECT pg_reload_conf()')
+    await hosts.cutLink('pg1', 'pg2')
+    await cluster.server('pg1').sql('INSERT INTO ledger SELECT generate_series(1, 5000)')
+    await cluster.server('pg3').awaitCatchup(cluster.server('pg1'))
+    const watch = new WriterWatch(hosts)
+    const failed = await cluster.replctl([...promote('--allow-split-brain', '--timeout', '5s'), '--json'])
+    told(failed).toMatchObject({ exit: 5, changed: false, errors: ['timeout'] })
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+    expect(await watch.stop()).toEqual([])
+    await hosts.restoreLink('pg1')
+    for (const name of ['pg2', 'pg3']) await streams(name)
+    expect(await cluster.server('pg2').sqlValue('SELECT sender_host FROM pg_stat_wal_receiver')).toBe(
+      hosts.addressOf('pg1'),
+    )
+    expect(await cluster.server('pg3').sqlValue('SELECT count(*) FROM pg_replication_slots')).toBe(0)
     told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
   })
 
