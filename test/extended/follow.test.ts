@@ -3,15 +3,7 @@ import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
 import { type InventoryPart, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
 import { fingerprints } from '../kit/observe.ts'
-
-const tell = ({ exitCode, json }: ReplctlResult) => ({
-  exit: exitCode,
-  changed: json?.changed,
-  found: json?.problems.map((one: { node: string; code: string }) => `${one.node} ${one.code}`),
-})
-/** As `expect`, with replctl's own words where it fails. */
-const told = (result: ReplctlResult) =>
-  expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
+import { told } from '../kit/told.ts'
 
 describeOnHosts('follow, and cascades', () => {
   let hosts: TestHosts

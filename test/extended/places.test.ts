@@ -1,16 +1,8 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
-import { type InventoryPart, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
-
-const tell = ({ exitCode, json }: ReplctlResult) => ({
-  exit: exitCode,
-  changed: json?.changed,
-  found: json?.problems.map((one: { node: string; code: string }) => `${one.node} ${one.code}`),
-})
-/** As `expect`, with replctl's own words where it fails. */
-const told = (result: ReplctlResult) =>
-  expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
+import { type InventoryPart, TestCluster, TestHosts } from '../kit/index.ts'
+import { told } from '../kit/told.ts'
 
 describeOnHosts('the place of each standby', () => {
   let hosts: TestHosts
