@@ -1,5 +1,5 @@
 import { capabilitiesOf } from '../postgres/versions.ts'
-import type { ReplicationSlot } from './facts.ts'
+import type { InstanceFacts, ReplicationSlot } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 
@@ -47,6 +47,14 @@ export function synchronizedStandbySlots(
 /** Whether any change of who follows whom changes what the primary waits for, whatever its version. */
 export function primaryWaitsForStandbys({ replication, nodes }: Inventory): boolean {
   return replication.mode !== 'async' || nodes.some(isLogical)
+}
+
+/** Slots of `synchronized_standby_slots` through which nobody receives, while a logical subscriber is served that waits for them. */
+export function awaitedAndAway({ slots, settings }: InstanceFacts): readonly string[] {
+  const isServing = slots.some((slot) => slot.type === 'logical' && slot.isFailover && slot.isActive)
+  const awaited = (settings.synchronized_standby_slots?.value ?? '').split(/[\s,]+/).filter(Boolean)
+  const isThere = (name: string) => slots.some((slot) => slot.name === name && slot.isActive)
+  return isServing ? awaited.filter((name) => !isThere(name)) : []
 }
 
 /** Whether one of these, of another node, is a copy of this slot that outlives a change of roles. */

@@ -1,4 +1,4 @@
-import { isCopied } from '../cluster/failover-slots.ts'
+import { awaitedAndAway, isCopied } from '../cluster/failover-slots.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -91,14 +91,7 @@ export function requireNobodyAwaited(primary: NodeName): Step {
     check: async (ctx) => {
       const { instance } = await look(ctx)
       if (instance === null || instance.isInRecovery) return satisfied('it is stopped already')
-      const isServing = instance.slots.some(
-        (slot) => slot.type === 'logical' && slot.isFailover && slot.isActive,
-      )
-      const awaited = (instance.settings.synchronized_standby_slots?.value ?? '')
-        .split(/[\s,]+/)
-        .filter(Boolean)
-      const isThere = (name: string) => instance.slots.some((slot) => slot.name === name && slot.isActive)
-      const away = isServing ? awaited.filter((name) => !isThere(name)) : []
+      const away = awaitedAndAway(instance)
       return away.length === 0 ? satisfied('they do not') : refused(subscribersWait(primary, away))
     },
   }

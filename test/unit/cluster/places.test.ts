@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { refuseSecondPrimary } from '../../../src/cli/runs/init-primary.ts'
 import { diagnose } from '../../../src/cluster/diagnose.ts'
 import type { NodeFacts } from '../../../src/cluster/facts.ts'
+import { awaitedAndAway } from '../../../src/cluster/failover-slots.ts'
 import { judgeFollow, refuseCircle } from '../../../src/cluster/judge-follow.ts'
 import { judgePromotion } from '../../../src/cluster/judge-promotion.ts'
 import { arrangeAfter } from '../../../src/cluster/judge-switchover.ts'
@@ -230,4 +231,17 @@ test('what was in force when the record was written counts, if the inventory was
   expect(promote('async', 1)).toThrow(/may hold confirmed commits/)
   expect(promote('quorum', 2)).not.toThrow()
   expect(promote('async', 0)).not.toThrow()
+})
+
+test('logical subscribers that are served wait for the standbys of synchronized_standby_slots that are away', () => {
+  const settings = { synchronized_standby_slots: setting('shop_pg2, shop_pg3') }
+  const served = (isActive: boolean) => [
+    slot('shop_pg2', '0/1'),
+    slot('shop_pg3', '0/1', { isActive: false }),
+    slot('subscriber', '0/1', { type: 'logical', isFailover: true, isActive }),
+  ]
+  const away = (isActive: boolean) => awaitedAndAway(leader({ settings, slots: served(isActive) }).instance!)
+  expect(away(true)).toEqual(['shop_pg3'])
+  expect(away(false)).toEqual([])
+  expect(awaitedAndAway(leader({ slots: served(true) }).instance!)).toEqual([])
 })
