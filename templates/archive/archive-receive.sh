@@ -382,7 +382,7 @@ batch() {
     case " $* " in
     *" $name "* | *" $name."*) fail 2 "$name is in the batch twice" ;;
     esac
-    expected="$expected$sha256  $file$newline"
+    expected="$expected$sha256 $file$newline"
     lengths="$lengths $bytes"
     set -- "$@" "$file"
   done
@@ -393,8 +393,7 @@ batch() {
     take_bytes "${lengths%% *}" >"$file" || fail 5 "cannot write to $incoming"
     lengths=${lengths#"${lengths%% *}"}
   done
-  arrived=$(hash_files "$@")
-  [ "$arrived$newline" = "$expected" ] || fail 4 "a batch arrived damaged"
+  have_hashes "$expected" "$@" || fail 4 "a batch arrived damaged"
   sync "$@" 2>/dev/null &
   require_segments "$@"
   wait $! || fail 5 "cannot make a batch durable"
@@ -414,34 +413,47 @@ batch() {
   exit 0
 }
 
-# Ends the run unless each of these files is the segment that it is called. One od for all of them.
+# Ends the run unless all of these files can be unpacked to their end, and those that are not packed are the segments that they
+# are called (the sender looked at the headers of all, before it packed them). A few processes for all of them.
 require_segments() {
+  zst=
+  gz=
+  plain=
+  for file in "$@"; do
+    case $file in
+    *.zst) zst="$zst $file" ;;
+    *.gz) gz="$gz $file" ;;
+    *.lz4) lz4 -d -c -q <"$file" >/dev/null 2>&1 || fail 2 "$file was not archived: it cannot be unpacked" ;;
+    *) plain="$plain $file" ;;
+    esac
+  done
+  # shellcheck disable=SC2086
+  {
+    [ -z "$zst" ] || zstd -t -q $zst 2>/dev/null || fail 2 "a batch was not archived: it cannot be unpacked"
+    [ -z "$gz" ] || gzip -t $gz 2>/dev/null || fail 2 "a batch was not archived: it cannot be unpacked"
+    [ -z "$plain" ] || require_headers $plain
+  }
+}
+
+# Ends the run unless each of these unpacked files is the segment that it is called.
+require_headers() {
   files=$*
   # shellcheck disable=SC2046
   set -- $(for file in "$@"; do
-    case $file in
-    *.gz) gzip -d -c <"$file" | dd bs=40 count=1 ;;
-    *.lz4) lz4 -d -c -q <"$file" | dd bs=40 count=1 ;;
-    *.zst) zstd -d -c -q <"$file" | dd bs=40 count=1 ;;
-    *) dd if="$file" bs=40 count=1 ;;
-    esac 2>/dev/null
+    dd if="$file" bs=40 count=1 2>/dev/null
   done | od -A n -v -t x1)
   for file in $files; do
-    size=-
-    case $file in
-    *.*) ;;
-    *) size=$(($(wc -c <"$file"))) ;;
-    esac
-    head=
+    size=$(($(wc -c <"$file")))
+    header=
     turn=0
     while [ $turn -lt 40 ] && [ $# -gt 0 ]; do
-      head="$head $1"
+      header="$header $1"
       shift
       turn=$((turn + 1))
     done
     # shellcheck disable=SC2086
-    segment_fault "${file%%.*}" "$allowed" $head $size
-    [ -z "$fault" ] || fail 2 "${file%%.*} was not archived: $fault"
+    segment_fault "$file" "$allowed" $header $size
+    [ -z "$fault" ] || fail 2 "$file was not archived: $fault"
   done
   [ $# -eq 0 ] || fail 2 "a batch was not archived: it holds what is no segment"
 }
@@ -459,7 +471,20 @@ publish_together() (
   ln "$@" "$wal/" 2>/dev/null
 )
 
-# SHA-256 of files, a line "HASH  FILE" for each.
+# Whether $1, lines of "HASH FILE", is the SHA-256 of the files that follow. openssl has the CPU's own instructions for it
+# everywhere; where there is none or it cannot, the other programs are asked.
+have_hashes() {
+  wanted=$1
+  shift
+  hashes=$(openssl dgst -sha256 -r "$@" 2>/dev/null) || hashes=$(hash_files "$@")
+  for file in "$@"; do
+    [ "${hashes%%[ *]*}" = "${wanted%% *}" ] || return
+    hashes=${hashes#*"$newline"}
+    wanted=${wanted#*"$newline"}
+  done
+}
+
+# SHA-256 of files, a line that begins with "HASH " for each.
 hash_files() {
   if command -v sha256sum >/dev/null 2>&1; then
     sha256sum "$@"

@@ -383,6 +383,20 @@ describe.each(shells)('with %s', (shell) => {
       const { status, stdout } = await node.receive(`batch ${systemIdentifier} 1`, frame(line))
       expect({ line, status, stdout }).toEqual({ line, status: wanted, stdout: '' })
     }
+    const truncated = [
+      ['gz', gzipSync(data)],
+      ['zst', spawnSync('zstd', ['-1', '-q', '-c'], { input: data, maxBuffer: 1 << 28 }).stdout],
+      ['lz4', spawnSync('lz4', ['-1', '-q', '-c'], { input: data, maxBuffer: 1 << 28 }).stdout],
+    ] as const
+    for (const [suffix, packed] of truncated) {
+      const short = packed.subarray(0, packed.length - 100)
+      const request = `${segment} ${short.length} ${sha256(short)} ${suffix}\n`
+      const { status, stdout } = await node.receive(
+        `batch ${systemIdentifier} 1`,
+        Buffer.concat([Buffer.from(request), short]),
+      )
+      expect({ suffix, status, stdout }).toEqual({ suffix, status: archiveStatus.refused, stdout: '' })
+    }
     expect(node.archived()).toEqual([])
     expect(node.incoming()).toEqual([])
     const good = frame(`${segment} ${data.length} ${hash1} none`)
@@ -723,6 +737,23 @@ describe('what follows is sent ahead', () => {
     rmSync(join(node.walDir, names[2]!))
     expect((await archiveOne(node, server, names[2]!)).status).toBe(0)
     expect(node.archived()).toContain(names[2])
+  })
+
+  test('a segment that is not what its name says is not sent ahead, and its own push says why', async () => {
+    for (const compression of ['auto', 'none'] as const) {
+      const node = await freshNode({ name: 'ahead-wrong', compression })
+      const names = segments.slice(0, 6)
+      const server = ready(names)
+      writeFileSync(join(server.wal, names[2]!), contentOf(segments[9]!))
+      expect((await archiveOne(node, server, names[0]!)).status).toBe(0)
+      await idle(node)
+      expect((await archiveOne(node, server, names[1]!)).status).toBe(0)
+      await idle(node)
+      const wrong = await archiveOne(node, server, names[2]!)
+      expect(wrong.stderr).toMatch(/which is another segment/)
+      expect(wrong.status).toBe(archiveStatus.wrongFile)
+      expect(node.archived().filter((file) => file.startsWith(names[2]!))).toEqual([])
+    }
   })
 
   test('killed while it sends ahead, it leaves nothing that is in the way', async () => {
