@@ -34,8 +34,8 @@ export async function followJob(followed: FollowedJob): Promise<JobState> {
   const startedAt = Date.now()
   let last = ''
   let movedAt = Date.now()
-  for (;;) {
-    const job = await lookAtJob(node, name)
+  for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 500)) {
+    const job = await lookAtJob(node, name, waitMs)
     if (!job.isRunning) {
       if (job.status === 0) return job
       throw followed.failed(job)
@@ -59,8 +59,5 @@ export async function followJob(followed: FollowedJob): Promise<JobState> {
       bytesPerSecond:
         progress.doneBytes === undefined || seconds < 0.2 ? undefined : progress.doneBytes / seconds,
     })
-    // Often at first, when a small one may be over at once; seldom later: looking costs the hosts something.
-    const everyMs = Math.min(500, Math.max(40, (Date.now() - startedAt) / 20))
-    await new Promise((resolve) => setTimeout(resolve, everyMs))
   }
 }

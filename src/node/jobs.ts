@@ -40,9 +40,17 @@ while [ ! -f "$job/pid" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.02 2>/dev/
 [ -f "$job/pid" ]
 `
 
+// A flock that knows no time limit (busybox) fails at once, with another status than that of a job that still runs.
 const lookScript = `${jobScript}
 if [ ! -d "$job" ]; then echo ended; echo none; exit 0; fi
 touch "$job/lock"
+if [ "$3" != 0 ]; then
+  flock -s -w "$3" -E 99 "$job/lock" true 2>/dev/null
+  case $? in
+    0 | 99) ;;
+    *) if running; then sleep "$3" 2>/dev/null || sleep 1; fi ;;
+  esac
+fi
 if running; then echo running; else echo ended; fi
 cat "$job/status" 2>/dev/null || echo none
 tail -c 3000 "$job/output" 2>/dev/null
@@ -74,9 +82,14 @@ export async function startJob(
   await node.output(stateScript(node, `start ${name}`, startScript, [name, ...args], script))
 }
 
-/** Looks at a job, whoever started it. */
-export async function lookAtJob(node: Node, name: string): Promise<JobState> {
-  const output = await node.output(stateScript(node, `look at ${name}`, lookScript, [name]))
+/**
+ * Looks at a job, whoever started it.
+ * @param waitMs where it runs, the look waits for its end for so long: one that is over is known at once, and a wait costs the
+ * host less than many looks
+ */
+export async function lookAtJob(node: Node, name: string, waitMs = 0): Promise<JobState> {
+  const args = [name, String(waitMs / 1000)]
+  const output = await node.output(stateScript(node, `look at ${name}`, lookScript, args))
   const [running = '', status = '', ...rest] = output.split('\n')
   return {
     isRunning: running === 'running',

@@ -1,7 +1,7 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { Roles } from '../cluster/roles.ts'
-import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import { asOne, inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import { requireArchiveHost } from '../steps/archive-presence.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
@@ -179,7 +179,7 @@ function cloneSteps(
   input: ClusterInput,
   { primary, members, confirming }: AddStandbyWish,
   standby: NewStandby,
-): Step[] {
+): Plan[] {
   const { node, upstream, source, isReclone } = standby
   const { name } = node
   const { replication } = input.inventory
@@ -193,8 +193,11 @@ function cloneSteps(
     ...(isReclone ? [moveDataDirectoryAside(name, primary.name)] : []),
     ...copySteps(input, standby),
     ensureConfigurationFiles(name, source.name),
-    ...ensureStartGuard(name, input, members),
-    ...standbySteps(input, primary, standby, confirming),
+    asOne([
+      ...ensureStartGuard(name, input, members),
+      inOrder(standbyConfiguration(input, primary, standby, confirming)),
+    ]),
+    ...startSteps(primary, standby),
     ...(isReclone ? [deleteDataDirectoryAside(name)] : []),
   ]
 }
@@ -218,9 +221,19 @@ export function standbySteps(
   { node, upstream }: Pick<NewStandby, 'node' | 'upstream'>,
   confirming: readonly NodeName[],
 ): Step[] {
-  const { name } = node
   return [
     ...standbyConfiguration(input, primary, { node, upstream }, confirming),
+    ...startSteps(primary, { node, upstream }),
+  ]
+}
+
+/** From everything rendered to a standby that streams and is known as one. */
+function startSteps(
+  primary: NodeSettings,
+  { node, upstream }: Pick<NewStandby, 'node' | 'upstream'>,
+): Step[] {
+  const { name } = node
+  return [
     restartForPendingSettings(name),
     startInstance(name),
     awaitStreaming(name, upstream.name),

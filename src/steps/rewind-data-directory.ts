@@ -135,7 +135,7 @@ async function newMark(
 
 async function follow(ctx: StepContext): Promise<void> {
   for (;;) {
-    const job = await lookAtJob(ctx.node, jobName)
+    const job = await lookAtJob(ctx.node, jobName, 500)
     if (!job.isRunning) {
       if (job.status === 0) return
       throw rewindFailed(ctx.node.name, job.status, job.output)
@@ -144,7 +144,6 @@ async function follow(ctx: StepContext): Promise<void> {
     const lines = job.output.split(/[\r\n]+/).filter((line) => line.trim() !== '')
     const progress = lines.map(parseRewindProgress).findLast((one) => one !== undefined)
     ctx.progress({ message: progress === undefined ? (lines.at(-1) ?? 'starting') : 'copying', ...progress })
-    await new Promise((resolve) => setTimeout(resolve, 60))
   }
 }
 

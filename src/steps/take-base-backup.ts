@@ -6,6 +6,7 @@ import { isSameMachine } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { type Progress, pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { followJob } from '../node/follow-job.ts'
 import { lookAtJob, startJob, stopJob } from '../node/jobs.ts'
 import { stateScript } from '../node/node.ts'
 import {
@@ -75,9 +76,8 @@ export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupW
     },
     apply: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
-      const before = await lookAnew(ctx)
+      const [before, running] = await Promise.all([lookAnew(ctx), lookAtJob(ctx.node, baseBackupJob)])
       if (!isOwn(before, ctx.node.cluster, dataDir)) throw lostDirectory(standby, dataDir)
-      const running = await lookAtJob(ctx.node, baseBackupJob)
       if (!running.isRunning && !(running.status === 0 && before.dataDirectoryState === 'instance')) {
         await beginCopy(ctx, before, { standby, source, slot, inventory })
       }
@@ -131,9 +131,13 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
   const { facts: there } = await ask(ctx, source.name)
   const binaries = suitableBinaries(facts, majorOf(there))
   const directory = binaries?.directory ?? binDirectoryOf(facts)
-  await stopJob(ctx.node, baseBackupJob)
   const setAside = facts.rejoin?.walDirectory ?? undefined
-  const walDirectory = setAside ?? (await claimWalFolder(ctx, dataDir, await placeOfSource(ctx, wish)))
+  const [compression, place] = await Promise.all([
+    chooseCompression(ctx, there, directory, standby, source),
+    setAside === undefined ? placeOfSource(ctx, wish) : null,
+    stopJob(ctx.node, baseBackupJob),
+  ])
+  const walDirectory = setAside ?? (await claimWalFolder(ctx, dataDir, place))
   await ctx.node.output(
     stateScript(ctx.node, `empty ${dataDir}`, `${workLock}${emptyDirectoryScript}`, [dataDir]),
     { timeoutMs: 600_000 },
@@ -159,7 +163,7 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
     conninfo: upstreamConninfo(inventory, facts.home, ctx.node.settings, source),
     slot,
     walDirectory,
-    compression: await chooseCompression(ctx, there, directory, standby, source),
+    compression,
     noSync: true,
   })
   await startJob(ctx.node, baseBackupJob, jobScript, [directory, dataDir, ...args])
@@ -175,7 +179,7 @@ async function placeOfSource(
   return await walFolderOf(ctx.on(source.name), source.postgres.dataDir)
 }
 
-/** Compressed where both ends can, by how far apart they are. */
+/** Compressed where both ends can, unless they are on one host. */
 async function chooseCompression(
   ctx: StepContext,
   there: NodeFacts,
@@ -187,73 +191,26 @@ async function chooseCompression(
   const isSameHost = own.address === source.address || (own.host === 'local' && source.host === 'local')
   if (isSameHost || !capabilitiesOf(majorOf(there)).serverCompression) return 'none'
   const sql = await sqlOf(ctx, there)
-  const server = await sql.value("SELECT setting FROM pg_config WHERE name = 'CONFIGURE'").catch(() => null)
-  const client = await ctx.node.run(
-    shellScript('ask for the compressions of pg_basebackup', compressionScript, [
-      directory,
-      source.address,
-      String(source.postgres.port),
-    ]),
-  )
-  const links = client.stdout
-  const clientConfigure = ['zstd', 'lz4']
-    .filter((name) => links.includes(`lib${name}`))
-    .map((name) => `--with-${name}`)
-  const reachedInMs = Number(/^reached in (\d+) ms$/m.exec(links)?.[1] ?? 0)
-  return commonCompression(reachedInMs > farMs ? 'far' : 'near', server ?? '', clientConfigure.join(' '))
+  const [server, client] = await Promise.all([
+    sql.value("SELECT setting FROM pg_config WHERE name = 'CONFIGURE'").catch(() => null),
+    ctx.node.run(
+      shellScript('ask what pg_basebackup is linked with', 'ldd "$1/pg_basebackup"; :', [directory]),
+    ),
+  ])
+  const linked = ['zstd', 'lz4'].filter((name) => client.stdout.includes(`lib${name}`))
+  return commonCompression(server ?? '', linked.map((name) => `--with-${name}`).join(' '))
 }
-
-/** A connection that takes this long (a start of pg_isready and two round trips) comes from another network. */
-const farMs = 40
-
-const compressionScript = `
-ldd "$1/pg_basebackup" 2>/dev/null
-from=$(date +%s%N)
-"$1/pg_isready" -q -h "$2" -p "$3" -t 3
-case $from in *N) ;; *) echo "reached in $(( ($(date +%s%N) - from) / 1000000 )) ms" ;; esac
-:
-`
 
 /** Waits for the copy, as long as bytes flow, and tells how far it is: by the server's own view where it has one. */
 async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void> {
-  const startedAt = Date.now()
   const tellServer = await serverProgress(ctx, source)
-  let lastBytes = -1
-  let lastGrowthAt = Date.now()
-  for (;;) {
-    const job = await lookAtJob(ctx.node, baseBackupJob)
-    if (!job.isRunning) {
-      if (job.status === 0) return
-      throw copyFailed(ctx.node.name, job.status, job.output)
-    }
-    if (ctx.signal.aborted) {
-      throw new ReplctlError('interrupted', 'interrupted while a base backup was taken')
-    }
-    const progress = (await tellServer()) ?? outputProgress(job.output)
-    if (progress.doneBytes !== undefined && progress.doneBytes !== lastBytes) {
-      lastBytes = progress.doneBytes
-      lastGrowthAt = Date.now()
-    }
-    if (Date.now() - lastGrowthAt > Math.max(600_000, ctx.timeoutMs)) {
-      throw new ReplctlError(
-        'timeout',
-        `no byte of the base backup came for ${Math.round((Date.now() - lastGrowthAt) / 1000)} s`,
-        {
-          detail: job.output.trim().split('\n').at(-1),
-          node: ctx.node.name,
-        },
-      )
-    }
-    const seconds = (Date.now() - startedAt) / 1000
-    ctx.progress({
-      ...progress,
-      bytesPerSecond:
-        progress.doneBytes === undefined || seconds < 0.2 ? undefined : progress.doneBytes / seconds,
-    })
-    // Often at first, when a small copy may be over at once; seldom later: looking costs the hosts something.
-    const everyMs = Math.min(500, Math.max(50, (Date.now() - startedAt) / 20))
-    await new Promise((resolve) => setTimeout(resolve, everyMs))
-  }
+  await followJob({
+    ...{ node: ctx.node, name: baseBackupJob, what: 'a base backup', signal: ctx.signal },
+    patienceMs: Math.max(600_000, ctx.timeoutMs),
+    progress: async (job) => (await tellServer()) ?? outputProgress(job.output),
+    tell: ctx.progress,
+    failed: (job) => copyFailed(ctx.node.name, job.status, job.output),
+  })
 }
 
 type CopyProgress = Pick<Progress, 'message' | 'doneBytes' | 'totalBytes'>

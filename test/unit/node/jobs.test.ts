@@ -59,3 +59,11 @@ test('one that never was is not running, and a look leaves no trace of it', asyn
   expect(await lookAtJob(node, 'clone')).toEqual({ isRunning: false, status: null, output: '' })
   expect(existsSync(join(home, '.replctl/shop/job-clone'))).toBe(false)
 })
+
+test('a look waits for the end of one that runs, and no longer', async () => {
+  await startJob(node, 'clone', 'sleep 60', [])
+  expect(await lookAtJob(node, 'clone', 100)).toMatchObject({ isRunning: true, status: null })
+  await stopJob(node, 'clone')
+  await startJob(node, 'clone', 'sleep 0.5; echo over', [])
+  expect(await lookAtJob(node, 'clone', 20_000)).toEqual({ isRunning: false, status: 0, output: 'over\n' })
+})
