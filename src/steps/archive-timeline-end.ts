@@ -118,8 +118,8 @@ function wishOf(facts: NodeFacts) {
   }
 }
 
-/** Two batches of eight travel at a time, and the later one may arrive before the earlier. */
-const sideBySide = 16
+/** Two batches of sixteen travel at a time, and the later one may arrive before the earlier. */
+const sideBySide = 32
 
 /**
  * The newest go first, until one is met that the archive has. Those before it were archived in their order, but that some

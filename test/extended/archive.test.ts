@@ -89,7 +89,15 @@ describeOnHosts('a cluster with a WAL archive', () => {
         return (await pg1Value(query)) === true
       },
       slow,
-    )
+    ).catch(async (error: Error) => {
+      const seen = await pg1Value('SELECT row_to_json(a) FROM pg_stat_archiver a')
+      const ready = await hosts.exec(
+        'pg1',
+        'cat ~/.replctl/shop/archive_error; ls ~/15/shop/pg_wal/archive_status; tail -n 20 ~/15/shop/log/*; :',
+        { user: 'postgres' },
+      )
+      throw new Error(`${error.message}: ${JSON.stringify(seen)}\n${ready.stdout}`)
+    })
   const pg1Value = (query: string) => cluster.server('pg1').sqlValue(query)
 
   it('proves the archive by a switched segment that is read back', async () => {
