@@ -303,9 +303,18 @@ export function configuredUpstream(facts: NodeFacts): { host: string; port: numb
   const text =
     facts.instance?.settings.primary_conninfo?.value ?? (fromRecoveryConf ?? fromFile)?.replaceAll("''", "'")
   if (text === undefined || text === '') return null
-  const { host, hostaddr, port } = parseConninfo(text)
+  const { host, hostaddr, port } = readConninfo(text)
   const at = host ?? hostaddr
   return at === undefined ? null : { host: at, port: Number(port ?? 5432) }
+}
+
+/** PostgreSQL takes any text for the setting; what libpq would not understand names nobody. */
+function readConninfo(text: string): Record<string, string> {
+  try {
+    return parseConninfo(text)
+  } catch {
+    return {}
+  }
 }
 
 /** The node of the inventory that other nodes reach at this address and port. */

@@ -125,7 +125,9 @@ if [ -x "$state/start-guard" ]; then
 fi
 done_
 section recovery-conf
-[ -f "$data/recovery.conf" ] && sed 's/password=[^ ]*/password=***/g' "$data/recovery.conf"
+# Quotes within the file's own quotes are doubled; the one that ends the value stays.
+[ -f "$data/recovery.conf" ] && sed -e "s/password=''[^']*''/password=***/g" \\
+  -e "s/password=[^ ']*\\(''[^ ']*\\)*/password=***/g" "$data/recovery.conf"
 done_
 show standby-conf "$config/replctl.standby.conf"
 show auto-conf "$data/postgresql.auto.conf"

@@ -204,7 +204,8 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
   const dataMajor = get('version') === '' ? null : Number.parseInt(get('version'), 10)
   const found = lines('installed').flatMap((line) => {
     const [directory = '', text = ''] = line.split('\t')
-    if (!/^postgres \(PostgreSQL\) \d/.test(text)) return []
+    // Two digits: a 9.x that was left there is of no use to anybody.
+    if (!/^postgres \(PostgreSQL\) \d\d/.test(text)) return []
     const version = parsePostgresVersion(text)
     return [{ directory, major: version.major, minor: version.minor, version: version.text }]
   })

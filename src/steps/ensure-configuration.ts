@@ -246,6 +246,12 @@ export async function reloadConfiguration(ctx: StepContext, node: NodeName): Pro
   }
 }
 
+/** The folder of statistics (14 and older) is made by pg_ctlcluster alone: without it each query of them would wait 10 s. */
+const placesOfItsOwn = [
+  ...['data_directory', 'hba_file', 'ident_file', 'external_pid_file', 'listen_addresses'],
+  'stats_temp_directory',
+]
+
 /**
  * A clone of an instance whose configuration lies outside its data directory (Debian) has none: the source's files
  * are put into the clone's data directory, with the lines that name the source's paths commented out.
@@ -272,8 +278,7 @@ export function ensureConfigurationFiles(node: NodeName, source: NodeName): Step
           ? await readWithIncludes(ctx.on(source), path)
           : await readTextFile(ctx.on(source), path)
         if (text === null) continue
-        const paths = ['data_directory', 'hba_file', 'ident_file', 'external_pid_file', 'listen_addresses']
-        const own = isMain ? commentOutSettings(text, paths, `of ${source} alone`) : text
+        const own = isMain ? commentOutSettings(text, placesOfItsOwn, `of ${source} alone`) : text
         await writeTextFile(ctx.node, `${facts.configDirectory}/${name}`, own, { mode: '0600' })
       }
     },

@@ -111,11 +111,12 @@ export function rememberInstance({ name, postgres }: NodeSettings, wish: Adoptio
   }
 }
 
-/** What it was kept for is done: the copies go. */
+/** What it was kept for is done: the copies go, and nothing can be taken back without them. */
 export function forgetInstance({ name }: NodeSettings): Step {
   return {
     title: 'remove the copies of the files that were changed',
     node: name,
+    pointOfNoReturn: true,
     check: async (ctx) =>
       (await readBefore(ctx)) === null ? satisfied('there are none') : pending('they are there'),
     apply: forget,

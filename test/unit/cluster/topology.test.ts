@@ -244,6 +244,14 @@ describe('where a standby is told to receive from', () => {
     expect(configuredUpstream(facts)).toEqual(expected)
   })
 
+  // PostgreSQL takes any text for this setting; one standby's must not keep anybody from being observed.
+  test.each(['pg1', 'host=10.0.0.11 password=pa ss', "host='10.0.0.11"])('nowhere, by %j', (text) => {
+    const facts = standbyNode('pg2', '0/1', { settings: { primary_conninfo: setting(text) } })
+    expect(configuredUpstream(facts)).toBeNull()
+    const { topology } = observed([primary('pg1'), facts])
+    expect(topology).toMatchObject({ primary: 'pg1', nodes: [{}, { upstream: null, foreignUpstream: null }] })
+  })
+
   test('an address and a port together are a node', () => {
     const inventory = inventoryOf(['pg1', 'pg2'], { pg2: { host: 'bastion', address: '10.0.0.12' } })
     expect(nodeAt(inventory, '10.0.0.12', 5432)).toBe('pg2')

@@ -192,6 +192,14 @@ describe('programs', () => {
     expect(facts.installed.map((one) => one.version)).toEqual(['13.21', '17.5', '15.18'])
   })
 
+  test('are not those of a release before 10 that was left there', () => {
+    const old = section(
+      'installed',
+      '/usr/lib/postgresql/9.6/bin\tpostgres (PostgreSQL) 9.6.24\n/usr/lib/postgresql/15/bin\tpostgres (PostgreSQL) 15.18',
+    )
+    expect(read(old).installed.map((one) => one.version)).toEqual(['15.18'])
+  })
+
   test('without one, those of the inventory’s version, else the newest', () => {
     expect(read(installed, nodeWith({ version: 15 })).binaries?.major).toBe(15)
     expect(read(installed).binaries?.major).toBe(17)

@@ -1,0 +1,45 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { StepContext } from '../../../src/engine/step.ts'
+import { createNode } from '../../../src/node/node.ts'
+import { ensureConfigurationFiles } from '../../../src/steps/ensure-configuration.ts'
+import { createShellTransport } from '../node/shell-transport.ts'
+import { inventoryOf, runningNode } from '../some-cluster.ts'
+
+let home: string
+
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'replctl-configuration-'))
+  for (const folder of ['etc', 'data']) await mkdir(join(home, folder))
+})
+afterEach(() => rm(home, { recursive: true, force: true }))
+
+test('a clone of a Debian cluster is not told to use folders that only pg_ctlcluster makes, and only for its source', async () => {
+  const lines = [
+    "data_directory = '/var/lib/postgresql/13/main'",
+    "stats_temp_directory = '/var/run/postgresql/13-main.pg_stat_tmp'",
+    "external_pid_file = '/var/run/postgresql/13-main.pid'",
+    'shared_buffers = 128MB',
+  ]
+  await writeFile(join(home, 'etc/postgresql.conf'), `${lines.join('\n')}\n`)
+  const [pg1, pg2] = inventoryOf(['pg1', 'pg2']).nodes.map((settings) =>
+    createNode(settings, 'shop', createShellTransport(home)),
+  )
+  const seen = (name: string, configDirectory: string) => ({
+    at: Number.MAX_VALUE,
+    activity: 0,
+    facts: Promise.resolve(runningNode(name, {}, { configDirectory })),
+  })
+  pg1!.lastSurvey = seen('pg1', join(home, 'etc'))
+  pg2!.lastSurvey = seen('pg2', join(home, 'data'))
+  const ctx: StepContext = {
+    ...{ node: pg2!, on: (name) => (name === pg1!.name ? pg1! : pg2!), timeoutMs: 5_000 },
+    ...{ signal: new AbortController().signal, isDryRun: false, isChecking: true, seenAt: new Map() },
+    ...{ progress: () => undefined, warn: () => undefined },
+  }
+  await ensureConfigurationFiles(pg2!.name, pg1!.name).apply!(ctx)
+  const text = await readFile(join(home, 'data/postgresql.conf'), 'utf8')
+  expect(text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))).toEqual([lines[3]])
+})
