@@ -6,6 +6,17 @@ export function commonRecord(survey: Survey): ClusterRecord | null {
   return records.toSorted((a, b) => b.generation - a.generation)[0] ?? null
 }
 
+/**
+ * The least generation with which a record of this system identifier wins over every other that was seen: one of an earlier
+ * cluster may lie where nothing else is left of it, and the highest of all counts.
+ */
+export function nextGeneration(survey: Survey, systemIdentifier: string | undefined): number {
+  const needed = survey.flatMap(({ record }) =>
+    record === null ? [] : [record.generation + (record.systemIdentifier === systemIdentifier ? 0 : 1)],
+  )
+  return Math.max(1, ...needed)
+}
+
 /** System identifier of what stands on a node, by the running instance, pg_control, or our own mark; else undefined. */
 export function identifierOf(facts: NodeFacts): string | undefined {
   const marked = facts.mark?.systemIdentifier

@@ -28,7 +28,11 @@ import type { InitWish } from './init-primary.ts'
 export function adoptPrimary(
   input: ClusterInput,
   node: NodeSettings,
-  { members, confirming, running }: InitWish = { members: [node.name], confirming: [], running: [] },
+  { members, generation, confirming, running }: InitWish = {
+    members: [node.name],
+    confirming: [],
+    running: [],
+  },
 ): Plan {
   const { name } = node
   const wish = { ...input, standbys: confirming }
@@ -53,7 +57,7 @@ export function adoptPrimary(
     takesBackRole(ensureReplicationRole(name, replication), replication),
     ...ensureStartGuard(name, input, members),
     ensureMarkedAsBuilt(name),
-    ensureClusterRecord(name, { primary: name, members }),
+    ensureClusterRecord(name, { primary: name, members, generation }),
     forgetInstance(node),
     ...ensureArchiveStream(input, node, members),
     ...ensureHistoryArchived(input, node),

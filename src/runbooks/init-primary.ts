@@ -21,6 +21,8 @@ import { startInstance } from '../steps/start-instance.ts'
 export interface InitWish {
   /** Who belongs to the cluster. */
   readonly members: readonly NodeName[]
+  /** What the cluster's record has at least, to win over those that an earlier cluster left on other nodes. */
+  readonly generation?: number | undefined
   /** Standbys that are to confirm commits in sync and quorum mode. */
   readonly confirming: readonly NodeName[]
   /** Members that run as standbys. */
@@ -35,7 +37,11 @@ export interface InitWish {
 export function initPrimary(
   input: ClusterInput,
   node: NodeSettings,
-  { members, confirming, running }: InitWish = { members: [node.name], confirming: [], running: [] },
+  { members, generation, confirming, running }: InitWish = {
+    members: [node.name],
+    confirming: [],
+    running: [],
+  },
 ): Plan {
   const { name } = node
   const { replication } = input.inventory
@@ -58,7 +64,7 @@ export function initPrimary(
     ensureReplicationRole(name, replication),
     ...ensureStartGuard(name, input, members),
     ensureMarkedAsBuilt(name, { isNewPrimary: true }),
-    ensureClusterRecord(name, { primary: name, members }),
+    ensureClusterRecord(name, { primary: name, members, generation }),
     ...ensureArchiveStream(input, node, members),
     ...ensureHistoryArchived(input, node),
   ])

@@ -10,6 +10,8 @@ export interface RecordWish {
   readonly primary: NodeName
   /** Nodes that are part of the cluster now. */
   readonly members: readonly NodeName[]
+  /** It has at least this generation: so that it wins over records that lie on other nodes. */
+  readonly generation?: number | undefined
 }
 
 function confirmationsOf(primary: InstanceFacts | null): number | undefined {
@@ -32,6 +34,7 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
     const confirmations = confirmationsOf(leads) ?? newest?.confirmations ?? 0
     const isSame =
       newest !== null &&
+      newest.generation >= (wish.generation ?? 0) &&
       newest.primary === wish.primary &&
       newest.timeline === timeline &&
       newest.systemIdentifier === systemIdentifier &&
@@ -45,7 +48,7 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
           primary: wish.primary,
           timeline,
           members: wish.members,
-          generation: (newest?.generation ?? 0) + 1,
+          generation: Math.max((newest?.generation ?? 0) + 1, wish.generation ?? 0),
           isPrimaryGuarded,
           confirmations,
         }

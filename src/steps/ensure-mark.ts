@@ -1,6 +1,6 @@
 import type { NodeFacts, NodeMark } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { look } from './look.ts'
@@ -84,6 +84,8 @@ export function ensureMarkedAsBuilt(node: NodeName, options: { readonly isNewPri
     ...(options.isNewPrimary === true ? { pointOfNoReturn: true } : {}),
     check: async (ctx) => {
       const { mark, instance, dataDirectoryInode } = await look(ctx)
+      // Whatever made it one, a standby is made a primary by a promotion only.
+      if (options.isNewPrimary === true && instance?.isInRecovery === true) return refused(isStandby(node))
       const isRight =
         mark?.phase === 'done' &&
         mark.systemIdentifier === instance?.systemIdentifier &&
@@ -101,4 +103,12 @@ export function ensureMarkedAsBuilt(node: NodeName, options: { readonly isNewPri
       await writeMark(ctx, facts, 'cloned', facts.mark.systemIdentifier)
     },
   }
+}
+
+function isStandby(node: NodeName): ReplctlError {
+  return new ReplctlError('foreign-cluster', `${node} is a standby`, {
+    detail: 'It is in recovery: it does not accept writes.',
+    hint: `Bring its primary back, or, if that is lost: replctl promote ${node}`,
+    node,
+  })
 }

@@ -3,7 +3,7 @@ import type { Inventory } from '../../cluster/inventory.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { ownedConfigFile } from '../../cluster/node-configuration.ts'
 import { problemOf } from '../../cluster/problem.ts'
-import { commonRecord, isForeign } from '../../cluster/record.ts'
+import { commonRecord, identifierOf, isForeign, nextGeneration } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
 import { factsOf, isRunningStandby, type ObservedNode, timelineOf } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
@@ -33,8 +33,11 @@ export async function run(call: Call): Promise<Answer> {
       wish: { node: node.name },
       decide: async (observation) => {
         requireReachable(observation.survey, [node.name])
-        refuseSecondPrimary(observation, node.name)
-        refuseFormerMember(observation, node.name)
+        // What was begun can be taken back whatever stands elsewhere by now.
+        if (call.options.isAbort !== true) {
+          refuseSecondPrimary(observation, node.name)
+          refuseFormerMember(observation, node.name)
+        }
         return {
           plan: initPrimary({ inventory, templates }, node, await wishFor(observation, inventory, on)),
           problems: unknownNodes(observation, node.name).map((error) => problemOf(error, 'warning')),
@@ -70,12 +73,24 @@ export function refuseSecondPrimary({ topology, survey }: Observation, node: str
   )
   const own = survey.find((facts) => facts.name === node)
   const isGone = own?.dataDirectoryState !== 'instance'
-  if (built !== undefined && (own?.mark === null || isGone)) {
+  if (built !== undefined && (own?.mark?.phase !== 'done' || isGone)) {
     throw new ReplctlError('foreign-cluster', `refused to begin the cluster anew on ${node}`, {
       detail: `${built.name} holds an instance of cluster ${built.mark?.cluster} (system identifier ${built.mark?.systemIdentifier}).`,
       hint: `If its primary is lost: replctl promote. If it is stopped: start it.${own?.mark?.phase === 'done' ? ` ${lookForMount(own)}` : ''}`,
       node,
     })
+  }
+  const isClone = own?.mark?.phase === 'cloning' || own?.mark?.phase === 'cloned'
+  if (isClone && own.dataDirectoryState !== 'missing') {
+    throw new ReplctlError(
+      'foreign-cluster',
+      `refused to begin the cluster anew on ${node}: a clone was begun there`,
+      {
+        detail: `The cluster that ${own.mark?.dataDirectory} is a clone of has its primary elsewhere.`,
+        hint: `Bring that back and go on: replctl add-standby ${node}. If it is lost: replctl promote. To give the clone up: replctl abort`,
+        node,
+      },
+    )
   }
   const silent = survey.find(
     (facts) => facts.name !== node && facts.unreachable !== null && own?.record?.members.includes(facts.name),
@@ -148,7 +163,9 @@ function whatItIs(own: NodeFacts, leader: NodeName): string {
 function membersWith(survey: Survey, node: NodeName): readonly NodeName[] {
   const record = commonRecord(survey)
   const own = survey.find((facts) => facts.name === node)
-  const isSame = record?.primary === node && own?.mark?.systemIdentifier === record.systemIdentifier
+  // What an earlier life left of it names members that went with it.
+  const isThere = own?.dataDirectoryState === 'instance'
+  const isSame = isThere && record?.primary === node && own.mark?.systemIdentifier === record.systemIdentifier
   return isSame ? record.members : [node]
 }
 
@@ -177,6 +194,7 @@ export async function wishFor(
   const confirming = confirmingStandbys(inventory, roles, neverConfirming(topology))
   return {
     members,
+    generation: nextGeneration(survey, own.dataDirectoryState === 'instance' ? identifierOf(own) : undefined),
     confirming: confirming.filter((one) => members.includes(one) && fit.includes(one)),
     running: survey
       .filter((facts) => members.includes(facts.name) && isRunningStandby(facts))

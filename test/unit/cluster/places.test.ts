@@ -152,6 +152,22 @@ describe('a cluster is not begun anew beside its data', () => {
     expect(refusal(emptyNode('pg1'), unreachableNode('pg2'))).not.toThrow()
   })
 
+  test('by what stands there unfinished: a clone that was begun, or an initdb that another node overtook', () => {
+    const leader = { mark: { ...mark, node: 'pg2' }, record: recordOf('pg2', ['pg2']) }
+    const begun = (phase: 'initialising' | 'cloning' | 'cloned') =>
+      stoppedNode('pg1', '0/1', { mark: { ...mark, phase, systemIdentifier: '' }, hasStandbySignal: true })
+    for (const phase of ['initialising', 'cloning', 'cloned'] as const) {
+      expect(refusal(begun(phase), stoppedNode('pg2', '0/1', leader))).toThrow(/begin the cluster anew/)
+    }
+    // A clone has a source, also where that cannot be asked.
+    expect(refusal(begun('cloning'), unreachableNode('pg2'))).toThrow(/a clone was begun there/)
+    expect(refusal(begun('cloned'), unreachableNode('pg2'))).toThrow(/a clone was begun there/)
+    expect(refusal(begun('cloned'), emptyNode('pg2'))).toThrow(/a clone was begun there/)
+    expect(refusal(begun('initialising'), unreachableNode('pg2'))).not.toThrow()
+    const wiped = emptyNode('pg1', { mark: { ...mark, phase: 'cloning', systemIdentifier: '' } })
+    expect(refusal(wiped, emptyNode('pg2'))).not.toThrow()
+  })
+
   test('and the hint is to look for the data, not to begin anew', () => {
     const { inventory, topology } = observed([unmounted, stoppedNode('pg2', '0/1', { mark, record })])
     const hint = diagnose(inventory, topology).find(({ code }) => code === 'node-not-built')?.hint

@@ -1,6 +1,12 @@
 import { expect, test } from 'vitest'
 import type { NodeFacts, NodeMark } from '../../../src/cluster/facts.ts'
-import { clusterIdentifier, commonRecord, identifierOf, isForeign } from '../../../src/cluster/record.ts'
+import {
+  clusterIdentifier,
+  commonRecord,
+  identifierOf,
+  isForeign,
+  nextGeneration,
+} from '../../../src/cluster/record.ts'
 import {
   control,
   emptyNode,
@@ -29,6 +35,20 @@ test('the newest record counts, wherever it lies', () => {
   ]
   expect(commonRecord(survey)?.primary).toBe('pg3')
   expect(commonRecord([unreachableNode('pg1')])).toBeNull()
+})
+
+test('the record of a new cluster wins over every one that an earlier cluster left behind', () => {
+  const left = emptyNode('pg2', {
+    record: recordOf('pg2', ['pg1', 'pg2'], { systemIdentifier: foreign, generation: 5 }),
+  })
+  expect(nextGeneration([emptyNode('pg1'), left], undefined)).toBe(6)
+  const own = recordOf('pg1', ['pg1'], { generation: 6 })
+  const survey = [emptyNode('pg1', { record: own }), left]
+  // Begun anew where the old one lay, it is another cluster; found again, it is the same.
+  expect(nextGeneration(survey, undefined)).toBe(7)
+  expect(nextGeneration(survey, ours)).toBe(6)
+  expect(clusterIdentifier(survey)).toBe(ours)
+  expect(nextGeneration([emptyNode('pg1')], undefined)).toBe(1)
 })
 
 test('the running instance says who it is, else pg_control, else our mark', () => {

@@ -27,13 +27,16 @@ test.each([
   ["password=''s3cret one'' host=10.0.0.11 port=5433"],
   ["host=10.0.0.11 port=5433 password=''s3cret''"],
   ["host=10.0.0.11 port=5433 password=x''s3cret"],
-])('the password in primary_conninfo = %j of recovery.conf is left out, and the rest is read', async (text) => {
-  const lines = `standby_mode = 'on'\nprimary_conninfo = '${text}'\n# it's ours\n`
-  await writeFile(join(data, 'recovery.conf'), lines)
-  const [settings] = inventoryOf(['pg1']).nodes
-  const postgres = { ...settings!.postgres, dataDir: data }
-  const node = createNode({ ...settings!, postgres }, 'shop', createShellTransport(home))
-  const said = await node.output(shellScript('look', factsScript, ['.replctl/shop', data, '', 'quick']))
-  expect(said).not.toContain('s3cret')
-  expect(configuredUpstream(readHostFacts(node, said, 0))).toEqual({ host: '10.0.0.11', port: 5433 })
-})
+])(
+  'the password in primary_conninfo = %j of recovery.conf is left out, and the rest is read',
+  async (text) => {
+    const lines = `standby_mode = 'on'\nprimary_conninfo = '${text}'\n# it's ours\n`
+    await writeFile(join(data, 'recovery.conf'), lines)
+    const [settings] = inventoryOf(['pg1']).nodes
+    const postgres = { ...settings!.postgres, dataDir: data }
+    const node = createNode({ ...settings!, postgres }, 'shop', createShellTransport(home))
+    const said = await node.output(shellScript('look', factsScript, ['.replctl/shop', data, '', 'quick']))
+    expect(said).not.toContain('s3cret')
+    expect(configuredUpstream(readHostFacts(node, said, 0))).toEqual({ host: '10.0.0.11', port: 5433 })
+  },
+)
