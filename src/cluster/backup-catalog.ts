@@ -2,6 +2,7 @@ import {
   type BackupCheck,
   type BackupMetadata,
   checkFile,
+  isBackupId,
   metadataFile,
   storedBytes,
 } from '../postgres/backup-metadata.ts'
@@ -32,6 +33,8 @@ export interface FoundBackup {
 export interface IncomingBackup {
   readonly id: string
   readonly request: BackupRequest | null
+  /** So young that it is finished instead of taken anew. */
+  readonly isFresh: boolean
 }
 
 /** What a backup was begun with: `request.json` in its folder. */
@@ -69,6 +72,21 @@ export interface JudgedBackup {
   readonly isGood: boolean
   /** What does, naming the file; empty: nothing. */
   readonly damage: readonly string[]
+}
+
+/**
+ * The backup of a cluster to go on with: one that runs, or that a killed replctl left not long ago. What is listed is finished,
+ * whatever a crash of the archive host left of its making.
+ */
+export function incomingOf(
+  catalogs: readonly BackupCatalog[],
+  cluster: string,
+  isRunning: boolean,
+): string | null {
+  const found = catalogs
+    .flatMap(({ incoming, backups }) => incoming.filter(({ id }) => backups.every((one) => one.id !== id)))
+    .find(({ id, request }) => request?.cluster === cluster && isBackupId(id))
+  return found !== undefined && (isRunning || found.isFresh) ? found.id : null
 }
 
 /** Judges every backup of a catalog: a damaged one takes the incremental ones that build on it along. */

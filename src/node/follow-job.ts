@@ -42,7 +42,7 @@ export async function followJob(followed: FollowedJob): Promise<JobState> {
     }
     if (signal.aborted) throw new ReplctlError('interrupted', `interrupted during ${what}`)
     const progress = await followed.progress(job)
-    const now = `${progress.doneBytes ?? ''} ${job.output}`
+    const now = `${progress.doneBytes ?? ''} ${job.pulse} ${job.output}`
     if (now !== last) {
       last = now
       movedAt = Date.now()
@@ -50,6 +50,7 @@ export async function followJob(followed: FollowedJob): Promise<JobState> {
     if (Date.now() - movedAt > patienceMs) {
       throw new ReplctlError('timeout', `${what} stands still for ${Math.round(patienceMs / 1000)} s`, {
         detail: job.output.trim().split('\n').at(-1),
+        hint: 'It goes on by itself. The same command finds it again, and waits longer with a longer --timeout.',
         node: node.name,
       })
     }

@@ -6,9 +6,33 @@ export interface JobState {
   readonly isRunning: boolean
   /** Exit status; null while it runs, or where it was killed before it could say. */
   readonly status: number | null
+  /** How far what is silent for long is (see {@link tellingScript}), whatever it counts; empty: nothing is told. */
+  readonly pulse: string
   /** The end of its output. */
   readonly output: string
 }
+
+/**
+ * For the script of a job: `telling METER COMMAND…` runs what says nothing for hours, as a verification does. Meanwhile the
+ * function METER, given its pid, prints how far it is: what gets on is not taken for what stands still.
+ */
+export const tellingScript = `
+telling() {
+  meter=$1; shift
+  "$@" &
+  worker=$!
+  pulse=\${0%/*}/pulse
+  # It must not hold the job's lock: the job is over when its work is.
+  ( while sleep 5 && kill -0 "$worker"; do "$meter" "$worker" > "$pulse.new" && mv "$pulse.new" "$pulse"; done ) 7>&- >/dev/null 2>&1 &
+  teller=$!
+  wait "$worker"
+  ended=$?
+  kill "$teller" 2>/dev/null
+  return "$ended"
+}
+# Bytes that it has read; where they are not counted, the time that it has worked.
+read_by() { sed -n '/^rchar:/p' "/proc/$1/io" 2>/dev/null || ps -o time= -p "$1"; }
+`
 
 /** `$job` is the job's folder. Whether a job runs is told by the lock it holds, or by its pid where there is no flock. */
 const jobScript = `
@@ -24,7 +48,7 @@ name=$2; shift 2
 mkdir -p "$job"
 touch "$job/lock"
 if running; then exit 0; fi
-rm -f "$job/status" "$job/output" "$job/pid"
+rm -f "$job/status" "$job/output" "$job/pid" "$job/pulse"
 cat > "$job/run"
 launch=
 command -v setsid >/dev/null 2>&1 && launch=setsid
@@ -42,7 +66,7 @@ while [ ! -f "$job/pid" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.02 2>/dev/
 
 // A flock that knows no time limit (busybox) fails at once, with another status than that of a job that still runs.
 const lookScript = `${jobScript}
-if [ ! -d "$job" ]; then echo ended; echo none; exit 0; fi
+if [ ! -d "$job" ]; then echo ended; echo none; echo; exit 0; fi
 touch "$job/lock"
 if [ "$3" != 0 ]; then
   flock -s -w "$3" -E 99 "$job/lock" true 2>/dev/null
@@ -53,6 +77,7 @@ if [ "$3" != 0 ]; then
 fi
 if running; then echo running; else echo ended; fi
 cat "$job/status" 2>/dev/null || echo none
+echo $(cat "$job/pulse" 2>/dev/null)
 tail -c 3000 "$job/output" 2>/dev/null
 :
 `
@@ -90,10 +115,11 @@ export async function startJob(
 export async function lookAtJob(node: Node, name: string, waitMs = 0): Promise<JobState> {
   const args = [name, String(waitMs / 1000)]
   const output = await node.output(stateScript(node, `look at ${name}`, lookScript, args))
-  const [running = '', status = '', ...rest] = output.split('\n')
+  const [running = '', status = '', pulse = '', ...rest] = output.split('\n')
   return {
     isRunning: running === 'running',
     status: /^\d+$/.test(status) ? Number(status) : null,
+    pulse,
     output: rest.join('\n'),
   }
 }

@@ -7,14 +7,21 @@ import type { Node } from './node.ts'
 /** Everything that can be known without reading a backup's own files; small texts come along. */
 const catalogScript = `
 cd "$1" 2>/dev/null || exit 0
-wanted=$2 part=$3
+wanted=$2 how=$3
 show() { echo "@@$1"; cat "$2" 2>/dev/null; echo; }
 for system in *; do
   case $system in ''|*[!0-9]*) continue ;; esac
   if [ -n "$wanted" ] && [ "$system" != "$wanted" ]; then continue; fi
   if [ ! -d "$system/backup" ] && [ ! -d "$system/wal" ]; then continue; fi
   echo "@@system $system"
-  for at in "$system"/backup/.incoming-*; do [ -d "$at" ] && show "incoming \${at##*/.incoming-}" "$at/request.json"; done
+  for at in "$system"/backup/.incoming-*; do
+    [ -d "$at" ] || continue
+    show "incoming \${at##*/.incoming-}" "$at/request.json"
+    # By the clock that wrote them: it was begun, or came to an end of its own, in the last six hours.
+    for part in request.json taken proved; do
+      [ -z "$(find "$at/$part" -mmin -360 2>/dev/null)" ] || { echo "@@fresh \${at##*/.incoming-}"; break; }
+    done
+  done
   for at in "$system"/backup/*; do
     [ -d "$at" ] || continue
     echo "@@backup \${at##*/}"
@@ -22,7 +29,7 @@ for system in *; do
     show metadata "$at/backup.json"
     show check "$at/check.json"
   done
-  [ "$part" = backups ] || { echo "@@wal"; ls "$system/wal" 2>/dev/null; }
+  [ "$how" = backups ] || { echo "@@wal"; ls "$system/wal" 2>/dev/null; }
   for at in "$system"/wal/*.history; do [ -f "$at" ] && show "history \${at##*/}" "$at"; done
 done
 :
@@ -104,7 +111,10 @@ function makeCatalog(systemIdentifier: string, sections: readonly Section[]): Ba
     backups: starts.map((start) =>
       makeBackup(sections[start]?.value ?? '', sections.slice(start + 1, start + 4)),
     ),
-    incoming: named('incoming').map(({ value, text }) => ({ id: value, request: readRequest(text) })),
+    incoming: named('incoming').map(({ value, text }) => ({
+      ...{ id: value, request: readRequest(text) },
+      isFresh: named('fresh').some((one) => one.value === value),
+    })),
     segments: new Set(wal.filter(isSegmentFile)),
     partials: new Set(wal.filter(isPartialFile).map((name) => name.slice(0, 24))),
     histories: new Map(

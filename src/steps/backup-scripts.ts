@@ -1,3 +1,5 @@
+import { tellingScript } from '../node/jobs.ts'
+
 /** Functions that several of the scripts on the archive host share: to unpack a stored file, and to hash one. */
 export const storedFileScript = `
 LC_ALL=C; export LC_ALL
@@ -60,7 +62,8 @@ echo "$now" > "$into/taken.new" && mv "$into/taken.new" "$into/taken"
 export const proveBackupScript = `
 umask 077
 bin=$1 into=$2 how=$3 scratch=$2/scratch
-${storedFileScript}
+${storedFileScript}${tellingScript}
+unpacked() { du -sk "$scratch"; }
 rm -rf "$scratch" "$into/proved" "$into/sums"
 mkdir -p "$scratch/data" || exit 70
 cd "$into/new" || exit 66
@@ -73,21 +76,21 @@ cd "$into/new" || exit 66
 ) 7>&- &
 hasher=$!
 trap 'kill "$hasher" 2>/dev/null; rm -rf "$scratch" "$into/sums"' EXIT
-for file in base.tar*; do echo "unpacking $file"; extract "$file" "$scratch/data"; done
+for file in base.tar*; do echo "unpacking $file"; telling unpacked extract "$file" "$scratch/data" || exit; done
 for file in [0-9]*.tar*; do
   [ -f "$file" ] || continue
   oid=\${file%%.tar*}
   echo "unpacking $file"
   mkdir -p "$scratch/$oid" || exit 70
-  extract "$file" "$scratch/$oid"
+  telling unpacked extract "$file" "$scratch/$oid" || exit
   rm -f "$scratch/data/pg_tblspc/$oid"
   ln -s "$scratch/$oid" "$scratch/data/pg_tblspc/$oid" || exit 70
 done
-for file in pg_wal.tar*; do echo "unpacking $file"; extract "$file" "$scratch/data/pg_wal"; done
+for file in pg_wal.tar*; do echo "unpacking $file"; telling unpacked extract "$file" "$scratch/data/pg_wal" || exit; done
 echo "verifying"
 case $how in
-  full) cp backup_manifest "$scratch/data/" && "$bin/pg_verifybackup" -q "$scratch/data" || exit 92 ;;
-  no-wal) cp backup_manifest "$scratch/data/" && "$bin/pg_verifybackup" -q -n "$scratch/data" || exit 92 ;;
+  full) cp backup_manifest "$scratch/data/" && telling read_by "$bin/pg_verifybackup" -q "$scratch/data" || exit 92 ;;
+  no-wal) cp backup_manifest "$scratch/data/" && telling read_by "$bin/pg_verifybackup" -q -n "$scratch/data" || exit 92 ;;
   none) [ -f "$scratch/data/global/pg_control" ] && [ -f "$scratch/data/backup_label" ] || exit 92 ;;
 esac
 {

@@ -28,6 +28,8 @@ export function ensureRestoreDirectory(restore: Restore): Step {
     apply: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
       if ((await ownRecord(ctx)) !== null) await emptyRestore(ctx, restore)
+      // What an earlier copy ended with says nothing of this one.
+      else await stopJob(ctx.node, restoreJob)
       const spaces = [...tablespacesOf(restore, dataDir).values()].filter(() => restore.isMember)
       const command = stateScript(ctx.node, `make ${dataDir}`, makeRestoreDirectoryScript, [
         dataDir,

@@ -47,8 +47,9 @@ export function fetchBackup(restore: Restore): Step {
         tell: (progress) => ctx.progress(progress),
         failed: (job) => fetchFailed(restore, job),
       })
-      await stopJob(ctx.node, restoreJob)
+      // Noted first: a copy that is verified and whose job is forgotten would be fetched anew.
       await writeRestoreRecord(ctx, restore, { phase: 'fetched' })
+      await stopJob(ctx.node, restoreJob)
     },
     undo: async (ctx) => {
       await stopJob(ctx.node, restoreJob)
@@ -97,9 +98,10 @@ async function requireAsKept(ctx: StepContext, { archive, choice, node }: Restor
   }
 }
 
-/** True where the copy already runs: it goes on. What an ended one left is begun anew. */
+/** True where the copy already runs, or came to its end while nobody looked: it goes on. What a failed one left is begun anew. */
 async function isFetching(ctx: StepContext, restore: Restore): Promise<boolean> {
-  if ((await lookAtJob(ctx.node, restoreJob)).isRunning) return true
+  const job = await lookAtJob(ctx.node, restoreJob)
+  if (job.isRunning || job.status === 0) return true
   await emptyRestore(ctx, restore)
   return false
 }

@@ -1,3 +1,5 @@
+import { tellingScript } from '../node/jobs.ts'
+
 /**
  * Fetches a base backup straight from the archive host into a data directory, by the node's own restricted key, and has
  * PostgreSQL's own program compare the result with the manifest. Arguments: state directory (with the key), archive
@@ -12,6 +14,8 @@ case $1 in /*) state=$1 ;; *) state="$HOME/$1" ;; esac
 host=$2 port=$3 user=$4 patience=$5 system=$6 bin=$7 how=$8 data=$9
 shift 9
 work=$1; shift
+${tellingScript}
+fetched() { du -sk "$data" "$work/chain"; }
 case $work in /*) ;; *) work="$HOME/$work" ;; esac
 accepted=
 for pair in gz:gzip lz4:lz4 zst:zstd; do
@@ -80,7 +84,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
       ln -s "$target" "$into/pg_tblspc/$oid" || exit 70 ;;
   esac
   echo "fetching $file of $id"
-  fetch "$id" "$file" "$target"
+  telling fetched fetch "$id" "$file" "$target" || exit
   case $file$number in base.tar*-) relink || exit 70 ;; esac
 done
 if [ "\${1-}" = -- ]; then
@@ -93,11 +97,11 @@ if [ "\${1-}" = -- ]; then
   n=0
   while [ "$n" -le "$last" ]; do
     echo "verifying link $n of the chain"
-    "$bin/pg_verifybackup" -q -n -i spaces "$work/chain/$n" || exit 92
+    telling read_by "$bin/pg_verifybackup" -q -n -i spaces "$work/chain/$n" || exit 92
     n=$((n + 1))
   done
   echo "combining"
-  "$bin/pg_combinebackup" --no-sync "$@" || exit 93
+  telling read_by "$bin/pg_combinebackup" --no-sync "$@" || exit 93
   relink || exit 70
   rm -rf "$work/chain"
 fi
@@ -105,8 +109,8 @@ fi
 if [ -n "$(find "$data/PG_VERSION" -perm -040)" ]; then chmod 0750 "$data"; else chmod 0700 "$data"; fi
 echo "verifying"
 case $how in
-  full) "$bin/pg_verifybackup" -q -i replctl_tablespaces "$data" || exit 92 ;;
-  no-wal) "$bin/pg_verifybackup" -q -n -i replctl_tablespaces "$data" || exit 92 ;;
+  full) telling read_by "$bin/pg_verifybackup" -q -i replctl_tablespaces "$data" || exit 92 ;;
+  no-wal) telling read_by "$bin/pg_verifybackup" -q -n -i replctl_tablespaces "$data" || exit 92 ;;
   none) [ -f "$data/global/pg_control" ] && [ -f "$data/backup_label" ] || exit 92 ;;
 esac
 # The links are made; the server would make them again from the map, with the old paths.

@@ -1,4 +1,10 @@
-import { type BackupCatalog, byFinish, isBackupOn, judgeBackups } from '../../cluster/backup-catalog.ts'
+import {
+  type BackupCatalog,
+  byFinish,
+  incomingOf,
+  isBackupOn,
+  judgeBackups,
+} from '../../cluster/backup-catalog.ts'
 import { chooseBackupSource } from '../../cluster/choose-backup-source.ts'
 import type { NodeFacts } from '../../cluster/facts.ts'
 import type { NodeName } from '../../cluster/names.ts'
@@ -7,7 +13,7 @@ import type { Topology } from '../../cluster/topology.ts'
 import { asReplctlError, ReplctlError } from '../../errors.ts'
 import { lookAtJob } from '../../node/jobs.ts'
 import { readCatalog, readCatalogs } from '../../node/read-catalog.ts'
-import { backupId, isBackupId } from '../../postgres/backup-metadata.ts'
+import { backupId } from '../../postgres/backup-metadata.ts'
 import { parseTimelineHistory } from '../../postgres/timeline-history.ts'
 import { capabilitiesOf } from '../../postgres/versions.ts'
 import { listedBackup, takenText } from '../../report/backups.ts'
@@ -56,18 +62,13 @@ function readLabel(label: string | undefined): string | null {
   return label
 }
 
-/** How long ago a copy may have been begun that is finished instead of taken anew. */
-const freshMs = 6 * 3_600_000
-
 /** A backup that runs, or was copied a while ago by a replctl that was killed, is gone on with; else a new one begins. */
 async function chooseId(call: Call, archive: ArchiveAccess): Promise<string> {
   if (typeof call.options.id === 'string') return call.options.id
   const catalogs = await readCatalogs(archive.host, archive.settings.dir)
   const job = await lookAtJob(archive.host, backupJob)
-  const { cluster } = archive.host
-  const incoming = catalogs.flatMap((one) => one.incoming).find(({ request }) => request?.cluster === cluster)
-  const isFresh = Date.now() - Date.parse(incoming?.request?.startedAt ?? '') < freshMs
-  if (incoming !== undefined && isBackupId(incoming.id) && (job.isRunning || isFresh)) return incoming.id
+  const begun = incomingOf(catalogs, archive.host.cluster, job.isRunning)
+  if (begun !== null) return begun
   const taken = new Set(catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => id)))
   let at = Date.now()
   while (taken.has(backupId(new Date(at)))) at += 1_000

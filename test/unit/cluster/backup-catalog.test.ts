@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import {
+  type BackupRequest,
   chainFrom,
   chainOf,
   historyOf,
+  incomingOf,
   judgeBackups,
   timelinesOf,
 } from '../../../src/cluster/backup-catalog.ts'
@@ -135,5 +137,23 @@ describe('the catalog of base backups', () => {
     expect(historyOf(catalog, 4)).toBeNull()
     const line = historyOf(catalog, 2)
     expect(line && chainFrom(catalog, full, line)).toMatchObject({ last: segments(2, 6, 6)[0], missing: [] })
+  })
+})
+
+describe('a backup that was begun', () => {
+  const request = { cluster: 'shop' } as BackupRequest
+  const begun = (part = {}) => ({ id: '20261126T040000Z', request, isFresh: false, ...part })
+  const next = (incoming: ReturnType<typeof begun>[], isRunning = false, backups = [full]) =>
+    incomingOf([someCatalog(backups, { incoming })], 'shop', isRunning)
+
+  it('is gone on with while it runs, or when it was left not long ago', () => {
+    expect(next([begun()], true)).toBe('20261126T040000Z')
+    expect(next([begun({ isFresh: true })])).toBe('20261126T040000Z')
+    expect(next([begun()])).toBeNull()
+    expect(next([begun({ isFresh: true, request: { ...request, cluster: 'other' } })])).toBeNull()
+  })
+
+  it('is over when it is listed, also where a crash left its folder: the next one is a new one', () => {
+    expect(next([begun({ isFresh: true })], false, [someBackup('20261126T040000Z')])).toBeNull()
   })
 })

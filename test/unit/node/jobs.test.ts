@@ -35,7 +35,12 @@ test('a job gets its arguments word for word, and its end is found later', async
     "it's",
     '$(id)',
   ])
-  expect(await ended()).toEqual({ isRunning: false, status: 3, output: "<a b><it's><$(id)>\noops\n" })
+  expect(await ended()).toEqual({
+    isRunning: false,
+    status: 3,
+    pulse: '',
+    output: "<a b><it's><$(id)>\noops\n",
+  })
 })
 
 test('one that runs is not started again, and stopping ends it with everything it started', async () => {
@@ -52,11 +57,11 @@ test('one that ended can be started anew, and nothing is left of its last run', 
   await startJob(node, 'clone', 'exit 1', [])
   expect((await ended()).status).toBe(1)
   await startJob(node, 'clone', 'echo again', [])
-  expect(await ended()).toEqual({ isRunning: false, status: 0, output: 'again\n' })
+  expect(await ended()).toEqual({ isRunning: false, status: 0, pulse: '', output: 'again\n' })
 })
 
 test('one that never was is not running, and a look leaves no trace of it', async () => {
-  expect(await lookAtJob(node, 'clone')).toEqual({ isRunning: false, status: null, output: '' })
+  expect(await lookAtJob(node, 'clone')).toEqual({ isRunning: false, status: null, pulse: '', output: '' })
   expect(existsSync(join(home, '.replctl/shop/job-clone'))).toBe(false)
 })
 
@@ -65,5 +70,10 @@ test('a look waits for the end of one that runs, and no longer', async () => {
   expect(await lookAtJob(node, 'clone', 100)).toMatchObject({ isRunning: true, status: null })
   await stopJob(node, 'clone')
   await startJob(node, 'clone', 'sleep 0.5; echo over', [])
-  expect(await lookAtJob(node, 'clone', 20_000)).toEqual({ isRunning: false, status: 0, output: 'over\n' })
+  expect(await lookAtJob(node, 'clone', 20_000)).toEqual({
+    isRunning: false,
+    status: 0,
+    pulse: '',
+    output: 'over\n',
+  })
 })

@@ -1,7 +1,14 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { parseCatalogs } from '../../../src/node/read-catalog.ts'
+import { createNode } from '../../../src/node/node.ts'
+import { parseCatalogs, readCatalogs } from '../../../src/node/read-catalog.ts'
 import { printBackupMetadata } from '../../../src/postgres/backup-metadata.ts'
 import { someBackup, systemIdentifier } from '../some-backup.ts'
+import { inventoryOf } from '../some-cluster.ts'
+import { createShellTransport } from './shell-transport.ts'
 
 const metadata = someBackup('20261126T061500Z')
 const output = `@@system ${systemIdentifier}
@@ -65,4 +72,23 @@ describe('the catalog as the archive host prints it', () => {
   it('knows what is being taken', () => {
     expect(first?.incoming).toMatchObject([{ id: '20261126T070000Z', request: { source: 'pg2' } }])
   })
+})
+
+it('what was begun long ago is young while its copy, or its proof, came to an end not long ago', async () => {
+  const home = mkdtempSync(join(tmpdir(), 'replctl-catalog-'))
+  const script = `
+mkdir -p archive/7/backup && cd archive/7/backup
+for id in old copied proved new; do mkdir .incoming-$id; echo '{}' > .incoming-$id/request.json; done
+touch .incoming-copied/taken .incoming-proved/taken .incoming-proved/proved
+touch -t 202001010000 .incoming-old/request.json .incoming-*d/request.json .incoming-proved/taken`
+  execFileSync('sh', ['-c', script], { cwd: home })
+  const node = createNode(inventoryOf(['pg1']).nodes[0]!, 'shop', createShellTransport(home))
+  const [catalog] = await readCatalogs(node, join(home, 'archive'))
+  expect(catalog?.incoming.map(({ id, isFresh }) => [id, isFresh])).toEqual([
+    ['copied', true],
+    ['new', true],
+    ['old', false],
+    ['proved', true],
+  ])
+  rmSync(home, { recursive: true })
 })

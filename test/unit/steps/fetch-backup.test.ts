@@ -4,9 +4,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { shellScript } from '../../../src/command.ts'
+import { ReplctlError } from '../../../src/errors.ts'
+import { followJob } from '../../../src/node/follow-job.ts'
+import { startJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
+import { restoreJob } from '../../../src/steps/ensure-restore-directory.ts'
+import { fetchBackup } from '../../../src/steps/fetch-backup.ts'
 import { fetchBackupScript } from '../../../src/steps/restore-scripts.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
+import { someBackup } from '../some-backup.ts'
 import { inventoryOf } from '../some-cluster.ts'
 
 let home: string
@@ -82,4 +88,23 @@ test('P-36: a link that is not what was kept ends the restore, and nothing is jo
   expect(status).toBe(92)
   expect(calls).not.toContain('pg_combinebackup')
   expect(existsSync(inHome('data/PG_VERSION'))).toBe(false)
+})
+
+test('a copy that came to its end while nobody looked is gone on with: what is verified is never emptied', async () => {
+  const signal = new AbortController().signal
+  const [progress, failed] = [() => undefined, () => new ReplctlError('restore-failed', 'it failed')]
+  await startJob(node, restoreJob, 'echo fetching; echo verifying', [])
+  await followJob({
+    ...{ node, name: restoreJob, what: 'the copy', patienceMs: 20_000, signal, failed },
+    ...{ progress: () => ({ message: '' }), tell: progress },
+  })
+  const backup = someBackup('20261126T061500Z')
+  const choice = { systemIdentifier: '7', backup, chain: [backup], timeline: 1, lastSegment: null }
+  const { nodes } = inventoryOf(['pg1'])
+  const restore = { node: nodes[0]!, at: node.name, choice, target: { kind: 'latest' }, isMember: true }
+  const step = fetchBackup(restore as never)
+  await step.apply!({ node, on: () => node, signal, timeoutMs: 20_000, progress } as never)
+  expect(JSON.parse(readFileSync(inHome('.replctl/shop/restore.json'), 'utf8'))).toMatchObject({
+    ...{ backup: backup.id, phase: 'fetched' },
+  })
 })
