@@ -35,6 +35,8 @@ export interface RecoveryWish {
   readonly hbaFile: string
   /** It will archive later: what the recovery makes (its history file) is noted for that. */
   readonly willArchive: boolean
+  /** Of the copy as it is now: what the WAL up to there asks for. Null: not known. */
+  readonly control: ControlData | null
 }
 
 /**
@@ -66,6 +68,8 @@ export function recoveryAutoConf(before: string, wish: RecoveryWish): string {
     ['max_logical_replication_workers', '0'],
     ['hba_file', wish.hbaFile],
     ['external_pid_file', ''],
+    ...besideOthers(wish.willArchive),
+    ...(wish.control === null ? [] : leastSettings(wish.control)),
     ...(capabilitiesOf(wish.major).recoveryConf ? [] : recoverySettings(wish)),
   ]
   return `${withoutOurs(before)}${heading}\n${lines(own)}`
@@ -122,8 +126,7 @@ export function standaloneAutoConf(before: string, { major, port, hbaFile }: Sta
     ['synchronous_standby_names', ''],
     ['hba_file', hbaFile],
     ['external_pid_file', ''],
-    // Two full-sized instances may not fit on one host.
-    ['shared_buffers', '128MB'],
+    ...besideOthers(false),
     ['huge_pages', 'try'],
     // Its subscriptions are copies: they would take over the slots of the originals.
     ['max_logical_replication_workers', '0'],
@@ -157,16 +160,30 @@ export function memberAutoConf(before: string): string {
   return withoutOurs(removeSettings(withoutOurs(before), [...recoveryNames, ...nodeNames]))
 }
 
+/** Two full-sized instances may not fit on one host. */
+const besideOthers = (isMember: boolean): Settings => (isMember ? [] : [['shared_buffers', '128MB']])
+
+/** No recovery gets past WAL that was written with larger ones, if it lets anybody look. */
+const leastSettings = (control: ControlData): Settings => [
+  ['max_connections', String(control.maxConnections)],
+  ['max_worker_processes', String(control.maxWorkerProcesses)],
+  ...(control.maxWalSenders === null ? [] : [['max_wal_senders', String(control.maxWalSenders)] as const]),
+  ['max_prepared_transactions', String(control.maxPreparedTransactions)],
+  ['max_locks_per_transaction', String(control.maxLocksPerTransaction)],
+]
+
+/**
+ * What the log says where a setting was raised on the primary after the backup: the recovery pauses there (14 and newer), or ends.
+ * pg_control has the new values by then, so it goes on when it is started with these. Null: it says nothing of the kind.
+ * @see src/backend/access/transam/xlogrecovery.c, RecoveryRequiresIntParameter
+ */
+export function findRaisedSetting(log: string): string | null {
+  return /\w+ = \d+ is a lower setting than on the (?:primary|master) server.*/.exec(log)?.[0] ?? null
+}
+
 /** A postgresql.conf for a copy that came without one, as one whose configuration lies elsewhere does. */
 export function leastPostgresqlConf(control: ControlData): string {
-  return lines([
-    ['max_connections', String(control.maxConnections)],
-    ['max_worker_processes', String(control.maxWorkerProcesses)],
-    ...(control.maxWalSenders === null ? [] : [['max_wal_senders', String(control.maxWalSenders)] as const]),
-    ['max_prepared_transactions', String(control.maxPreparedTransactions)],
-    ['max_locks_per_transaction', String(control.maxLocksPerTransaction)],
-    ['wal_level', control.walLevel],
-  ])
+  return lines([...leastSettings(control), ['wal_level', control.walLevel]])
 }
 
 const lines = (settings: Settings): string =>

@@ -9,6 +9,7 @@ import { archiveFiles, restoreCommandLine } from '../postgres/archive.ts'
 import { commentOutSettings } from '../postgres/config-file.ts'
 import { compareLsn, type Lsn } from '../postgres/lsn.ts'
 import {
+  findRaisedSetting,
   leastPostgresqlConf,
   type RecoveryWish,
   recoveryAutoConf,
@@ -19,7 +20,7 @@ import { parseTimelineHistory, type TimelineSwitch } from '../postgres/timeline-
 import { capabilitiesOf } from '../postgres/versions.ts'
 import { historyFileName, walFileStart } from '../postgres/wal-file.ts'
 import { stopInstance } from './fence-instance.ts'
-import { look, sqlOf } from './look.ts'
+import { look, lookAnew, sqlOf } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
 import { ownRecord, type Restore, writeRestoreRecord } from './restore-record.ts'
 
@@ -47,6 +48,7 @@ quoted=$(printf '%s' "$3" | sed "s/'/'\\\\''/g")
 const logScript = `
 [ -f "$state/recovery.log" ] || exit 0
 grep -c 'restored log file' "$state/recovery.log"
+grep 'is a lower setting than on' "$state/recovery.log" | tail -n 1 | grep . || echo
 tail -c 6000 "$state/recovery.log"
 `
 
@@ -109,7 +111,7 @@ export function recoverInstance(restore: Restore): Step {
 
 async function startRecovery(ctx: StepContext, restore: Restore): Promise<void> {
   const { dataDir, port } = ctx.node.settings.postgres
-  const facts = await look(ctx)
+  const facts = await lookAnew(ctx)
   const major = restore.choice.backup.major
   const directory = suitableBinaries(facts, major)?.directory ?? ''
   const socketDirectory = recoverySocketOf(dataDir)
@@ -117,7 +119,7 @@ async function startRecovery(ctx: StepContext, restore: Restore): Promise<void> 
   const wish: RecoveryWish = {
     ...{ major, port, socketDirectory, hbaFile, target: restore.target, timeline: restore.choice.timeline },
     restoreCommand: restoreCommandLine(`${stateDirectoryOf(facts.home, restore.node)}/${archiveFiles.fetch}`),
-    willArchive: restore.isMember,
+    ...{ willArchive: restore.isMember, control: facts.control },
   }
   await ctx.node.output(shellScript('make a folder for the socket', socketFolderScript, [socketDirectory]))
   const main = `${dataDir}/postgresql.conf`
@@ -152,11 +154,21 @@ async function followRecovery(ctx: StepContext, restore: Restore): Promise<Reach
   let seen = ''
   let movedAt = Date.now()
   let pausedAt: { lsn: Lsn; time: string | null } | null = null
+  let raised = ''
   for (;;) {
     const facts = await look(ctx)
-    const [count = '0', ...log] = (
+    const [count = '0', lower = '', ...log] = (
       await ctx.node.output(stateScript(ctx.node, 'read the log of the recovery', logScript))
     ).split('\n')
+    const nowRaised = findRaisedSetting(lower)
+    if (nowRaised !== null && nowRaised !== raised) {
+      // It stands, or ended, where the primary got larger settings. That is no target.
+      raised = nowRaised
+      ctx.progress({ message: `starts again with larger settings: ${raised}` })
+      await stopInstance(ctx, restore.at)
+      await startRecovery(ctx, restore)
+      continue
+    }
     if (facts.postmaster?.isAlive !== true && seen !== '') throw recoveryEnded(restore, log.join('\n'))
     if (facts.instance !== null) {
       const sql = await sqlOf(ctx, facts)

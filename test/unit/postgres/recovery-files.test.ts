@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { lastValues, parseConfigFile } from '../../../src/postgres/config-file.ts'
 import {
+  findRaisedSetting,
   leastPostgresqlConf,
   memberAutoConf,
   recoveryAutoConf,
@@ -16,6 +17,7 @@ primary_conninfo = 'host=pg1'
 const wish = {
   ...{ major: 15, timeline: 2, restoreCommand: "'/s/archive-fetch' '%f' '%p'", port: 5433 },
   ...{ socketDirectory: '/tmp/.x', hbaFile: '/data/hba', willArchive: false },
+  control: null,
   target: { kind: 'name', name: "it's" },
 } as const
 const valuesOf = (text: string) => Object.fromEntries(lastValues(parseConfigFile(text)))
@@ -109,6 +111,38 @@ max_logical_replication_workers = '8'
     const old = valuesOf(recoveryAutoConf('', { ...wish, major: 11 }))
     expect(old).not.toHaveProperty('recovery_end_command')
     expect(old).toMatchObject({ max_logical_replication_workers: '0', lc_messages: 'C' })
+  })
+
+  it('what was raised on the primary after the backup is as the WAL asks for, whatever the copy says', () => {
+    const control = {
+      ...{ maxConnections: 300, maxWorkerProcesses: 8, maxWalSenders: 10, maxPreparedTransactions: 5 },
+      ...{ maxLocksPerTransaction: 64, walLevel: 'replica' },
+    } as never
+    const text = recoveryAutoConf("max_connections = '100'\n", { ...wish, control })
+    expect(valuesOf(text)).toMatchObject({
+      ...{ max_connections: '300', max_worker_processes: '8', max_wal_senders: '10' },
+      ...{ max_prepared_transactions: '5', max_locks_per_transaction: '64' },
+    })
+    expect(valuesOf(memberAutoConf(text))).toEqual({ max_connections: '100' })
+  })
+
+  it.each([
+    // 14 and newer, as DETAIL of a WARNING and of a FATAL.
+    'DETAIL:  max_connections = 100 is a lower setting than on the primary server, where its value was 300.',
+    // 11 to 13.
+    'FATAL:  hot standby is not possible because max_connections = 100 is a lower setting than on the master server (its value was 300)',
+  ])('a recovery that stands at larger settings says so: %s', (line) => {
+    expect(findRaisedSetting(`LOG:  redo starts\n${line}\nCONTEXT:  x\n`)).toMatch(
+      /^max_connections = 100 is .*300/,
+    )
+    expect(findRaisedSetting('LOG:  recovery has paused\n')).toBeNull()
+  })
+
+  it('beside others it recovers with little memory; what becomes the primary keeps its own', () => {
+    const set = "shared_buffers = '64GB'\n"
+    expect(valuesOf(recoveryAutoConf(set, wish))).toMatchObject({ shared_buffers: '128MB' })
+    const member = recoveryAutoConf(set, { ...wish, willArchive: true })
+    expect(valuesOf(member)).toMatchObject({ shared_buffers: '64GB' })
   })
 
   it('an instance beside the cluster can never be taken for a member', () => {
