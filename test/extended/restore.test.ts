@@ -191,6 +191,29 @@ describeOnHosts('restore', () => {
     expect([alive.exitCode, ...codes(alive.json)]).toEqual([3, 'primary-alive'])
   })
 
+  it('reaches what was written after max_connections was raised, which the backup knows nothing of', async () => {
+    // The standby first, or its replay would stand still.
+    for (const node of ['pg2', 'pg1']) {
+      await run('ALTER SYSTEM SET max_connections = 300', node)
+      await cluster.server(node).stop('fast')
+      await cluster.server(node).start()
+    }
+    await run("SELECT pg_logical_emit_message(true, 'test', 'raised')")
+    const raised = String(await value('SELECT pg_current_wal_insert_lsn()::text'))
+    await run("SELECT pg_logical_emit_message(true, 'test', 'later')")
+    await archived()
+    for (const target of [['--to-lsn', raised], ['--latest']]) {
+      const done = await restore('pg2', '--data-dir', '/data/raised', '--port', '5650', ...target)
+      expect([target, done.exitCode, done.json?.problems]).toEqual([target, 0, []])
+      const server = beside('pg2', '/data/raised', 5650)
+      const isThere = `SELECT '${done.json.result.reached_lsn}'::pg_lsn >= '${raised}'::pg_lsn`
+      expect(await server.sqlValue(isThere)).toBe(true)
+      expect(await server.sqlValue("SELECT current_setting('shared_buffers')")).toBe('128MB')
+      await server.stop('immediate')
+      await shell('pg2', 'rm -rf /data/raised')
+    }
+  })
+
   it('a restore that was killed is gone on with by resume, or taken back by abort', async () => {
     for (const [moment, way] of [
       ['fetching', 'resume'],
