@@ -26,6 +26,7 @@ import { binDirectoryOf, look, lookAnew, majorOf } from './look.ts'
 import { findLostFound } from './lost-found.ts'
 import { purgeScript } from './purge-script.ts'
 import { asideSuffix, deleteAsideScript, moveAsideScript, putAsideBackScript } from './reclone-scripts.ts'
+import { rewindJob } from './rewind-data-directory.ts'
 import { baseBackupJob } from './take-base-backup.ts'
 
 /** A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. */
@@ -153,6 +154,7 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       if (facts.postmaster?.isAlive === true) throw new RangeError('its postmaster still runs')
       const there = await look(ctx, primary)
       await stopJob(ctx.node, baseBackupJob)
+      await stopJob(ctx.node, rewindJob)
       const isClone = isBegun(facts)
       if (!isClone) {
         // What it claimed when it was cloned may be another's by now. And from here on it is as good as a clone that was
@@ -258,6 +260,7 @@ export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step 
     },
     apply: async (ctx) => {
       await stopInstance(ctx, node)
+      await stopJob(ctx.node, rewindJob)
       const { dataDir } = ctx.node.settings.postgres
       const moved = await ctx.node.run(shellScript(`move ${dataDir} aside`, moveAsideScript, [dataDir]))
       if (moved.status === 0) return

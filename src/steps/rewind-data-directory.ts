@@ -15,7 +15,8 @@ import { ask, binDirectoryOf, look, lookAnew, majorOf } from './look.ts'
 import { keptFolderOf, removeKeptFiles, rewindWords } from './prepare-rewind.ts'
 import { isServerFileScript, requireStoppedScript, syncScript } from './rejoin-scripts.ts'
 
-const jobName = 'rewind'
+/** pg_rewind on its host: whoever replaces the data directory ends it first. */
+export const rewindJob = 'rewind'
 
 /**
  * While pg_rewind works, the directory is a mixture that must not be started, and its standby signal goes (the source has
@@ -70,12 +71,12 @@ export function rewindDataDirectory(
       const { facts: there } = await ask(ctx, primary.name)
       const facts = await lookAnew(ctx)
       requireSame(facts, there)
-      const running = await lookAtJob(ctx.node, jobName)
+      const running = await lookAtJob(ctx.node, rewindJob)
       const mark = facts.rejoin ?? (await newMark(ctx, facts, there, forkLsn))
       if (!running.isRunning && !(facts.rejoin !== null && running.status === 0)) {
-        await stopJob(ctx.node, jobName)
+        await stopJob(ctx.node, rewindJob)
         await writeRejoinMark(ctx, node.name, mark)
-        await startJob(ctx.node, jobName, rewindScript, [
+        await startJob(ctx.node, rewindJob, rewindScript, [
           ...[binDirectoryOf(facts), node.postgres.dataDir, there.instance?.systemIdentifier ?? ''],
           keptFolderOf(facts, node),
           ...(await rewindWords(ctx, facts, primary, input)),
@@ -83,7 +84,7 @@ export function rewindDataDirectory(
       }
       await follow(ctx)
       await writeRejoinMark(ctx, node.name, { ...mark, phase: 'rewound' })
-      await stopJob(ctx.node, jobName)
+      await stopJob(ctx.node, rewindJob)
     },
   }
 }
@@ -135,7 +136,7 @@ async function newMark(
 
 async function follow(ctx: StepContext): Promise<void> {
   for (;;) {
-    const job = await lookAtJob(ctx.node, jobName, 500)
+    const job = await lookAtJob(ctx.node, rewindJob, 500)
     if (!job.isRunning) {
       if (job.status === 0) return
       throw rewindFailed(ctx.node.name, job.status, job.output)

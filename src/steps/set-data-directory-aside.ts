@@ -4,6 +4,7 @@ import { describeRoom, tooSmall } from '../cluster/room.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { stopJob } from '../node/jobs.ts'
 import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalFiles } from '../node/own-wal.ts'
@@ -13,7 +14,7 @@ import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew } from './look.ts'
 import { keptFolder, removeKeptFiles } from './prepare-rewind.ts'
 import { isServerFileScript, requireStoppedScript } from './rejoin-scripts.ts'
-import { writeRejoinMark } from './rewind-data-directory.ts'
+import { rewindJob, writeRejoinMark } from './rewind-data-directory.ts'
 
 const asideMark = '.replctl-before-'
 
@@ -22,23 +23,34 @@ const asideMark = '.replctl-before-'
  * a clone finds all of them empty. The links of what was set aside lead to what was set aside: it stays a whole instance
  * at every moment, and is one afterwards. Nothing is ever copied: a rename across file systems is refused.
  */
-const setAsideScript = `
+export const setAsideScript = `
 export LC_ALL=C
 bin=$2 data=$3 id=$4 suffix=$5
 ${workLock}
 device() { stat -c %d -- "$1" 2>/dev/null || stat -f %d -- "$1"; }
-beside() { [ "$(device "$1")" = "$(device "$(dirname -- "$1")")" ] && [ -w "$(dirname -- "$1")" ]; }
+require_beside() {
+  [ "$(device "$1")" = "$(device "$(dirname -- "$1")")" ] && [ -w "$(dirname -- "$1")" ] && return
+  echo "$1 is a mount point, or its parent is not writable" >&2
+  exit 65
+}
 if [ -d "$data" ] && [ -f "$data/PG_VERSION" ]; then
   ${requireStoppedScript}
   major=$(cat "$data/PG_VERSION")
-  for at in "$data" $( [ -L "$data/pg_wal" ] && readlink -f -- "$data/pg_wal" ); do
-    beside "$at" || { echo "$at is a mount point, or its parent is not writable" >&2; exit 65; }
+  require_beside "$data"
+  if [ -L "$data/pg_wal" ]; then
+    at=$(readlink -f -- "$data/pg_wal")
+    require_beside "\${at%"$suffix"}"
+  fi
+  # All of them are looked at before the first is moved.
+  for link in "$data"/pg_tblspc/*; do
+    [ -L "$link" ] || continue
+    at=$(readlink -- "$link")
+    require_beside "\${at%"$suffix"}"
   done
   for link in "$data"/pg_tblspc/*; do
     [ -L "$link" ] || continue
     at=$(readlink -- "$link")
     case $at in *"$suffix") continue ;; esac
-    beside "$at" || { echo "$at is a mount point, or its parent is not writable" >&2; exit 65; }
     mkdir -p -m 0700 -- "$at$suffix" || exit 73
     for part in "$at/PG_$major"_*; do [ -e "$part" ] && { mv -- "$part" "$at$suffix/" || exit 74; }; done
     ln -sfn -- "$at$suffix" "$link" || exit 74
@@ -55,28 +67,33 @@ fi
 [ -d "$data$suffix" ]
 `
 
-const putBackScript = `
+/** Takes {@link setAsideScript} back, however far it came: also where the data directory itself was not moved any more. */
+export const putBackScript = `
 data=$2 suffix=$3
 ${workLock}
-[ -d "$data$suffix" ] || exit 0
-rmdir -- "$data" 2>/dev/null
-[ -e "$data" ] && exit 65
-mv -- "$data$suffix" "$data" || exit 74
+if [ -d "$data$suffix" ]; then
+  rmdir -- "$data" 2>/dev/null
+  [ -e "$data" ] && exit 65
+  mv -- "$data$suffix" "$data" || exit 74
+fi
+[ -f "$data/PG_VERSION" ] || exit 0
 for link in "$data"/pg_tblspc/*; do
   [ -L "$link" ] || continue
-  aside=$(readlink -- "$link")
-  case $aside in *"$suffix") ;; *) continue ;; esac
-  at=\${aside%"$suffix"}
-  for part in "$aside"/PG_*; do [ -e "$part" ] && { mv -- "$part" "$at/" || exit 74; }; done
-  ln -sfn -- "$at" "$link" && rmdir -- "$aside"
+  at=$(readlink -- "$link")
+  at=\${at%"$suffix"}
+  [ -d "$at$suffix" ] || continue
+  for part in "$at$suffix"/PG_*; do [ -e "$part" ] && { mv -- "$part" "$at/" || exit 74; }; done
+  ln -sfn -- "$at" "$link" || exit 74
+  rmdir -- "$at$suffix"
 done
 if [ -L "$data/pg_wal" ]; then
-  aside=$(readlink -f -- "$data/pg_wal")
-  case $aside in *"$suffix")
-    at=\${aside%"$suffix"}
-    rm -rf -- "$at" && mv -- "$aside" "$at" && ln -sfn -- "$at" "$data/pg_wal" || exit 74 ;;
-  esac
+  at=$(readlink -f -- "$data/pg_wal")
+  at=\${at%"$suffix"}
+  if [ -d "$at$suffix" ]; then
+    rm -rf -- "$at" && mv -- "$at$suffix" "$at" && ln -sfn -- "$at" "$data/pg_wal" || exit 74
+  fi
 fi
+:
 `
 
 const deleteScript = `
@@ -120,6 +137,8 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
     },
     apply: async (ctx) => {
       const { facts: there } = await ask(ctx, primary)
+      // That of an earlier run lives on without it, and would go on writing into the clone that takes this place.
+      await stopJob(ctx.node, rewindJob)
       const facts = await lookAnew(ctx)
       const before = facts.rejoin?.method === 'reclone' ? facts.rejoin.aside : null
       const aside = before ?? `${dataDir}${asideMark}${stamp()}`
@@ -149,7 +168,11 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
       ])
       const moved = await ctx.node.run(script, { timeoutMs: 120_000 })
       if (moved.status === 0) return
-      await removeStateFile(ctx, node.name, 'rejoin.json')
+      const back = [dataDir, aside.slice(dataDir.length)]
+      await ctx.node.output(stateScript(ctx.node, `put ${dataDir} back`, putBackScript, back))
+      // What a rewind had begun to change is no whole instance: the mark that says so stays.
+      if (facts.rejoin === null) await removeStateFile(ctx, node.name, 'rejoin.json')
+      else await writeRejoinMark(ctx, node.name, facts.rejoin)
       throw cannotSetAside(node.name, dataDir, moved.stderr)
     },
     verify: async (ctx) => {

@@ -5,8 +5,10 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { NodeFacts, NodeMark } from '../../../src/cluster/facts.ts'
 import type { StepContext } from '../../../src/engine/step.ts'
+import { lookAtJob, startJob, stopJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
 import { purgeDataDirectory } from '../../../src/steps/remove-node.ts'
+import { rewindJob } from '../../../src/steps/rewind-data-directory.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { inventoryOf, runningNode } from '../some-cluster.ts'
 
@@ -57,6 +59,17 @@ describe('purging', () => {
     // As the engine does after each step that changed something.
     ctx.node.lastSurvey = null
     expect(await step().check(ctx)).toMatchObject({ is: 'satisfied' })
+  })
+
+  test('a pg_rewind that an interrupted run left at work is ended before anything goes', async () => {
+    await mark('cloning')
+    await startJob(ctx.node, rewindJob, 'sleep 60', [])
+    try {
+      await step().apply!(ctx)
+      expect(await lookAtJob(ctx.node, rewindJob)).toMatchObject({ isRunning: false })
+    } finally {
+      await stopJob(ctx.node, rewindJob)
+    }
   })
 
   test('an empty folder that is no clone of ours changes nothing', async () => {

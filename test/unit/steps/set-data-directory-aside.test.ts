@@ -1,0 +1,155 @@
+import { existsSync, readdirSync, readlinkSync, realpathSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { StepContext } from '../../../src/engine/step.ts'
+import { lookAtJob, startJob, stopJob } from '../../../src/node/jobs.ts'
+import { createNode, type Node, stateScript } from '../../../src/node/node.ts'
+import type { SqlSession } from '../../../src/node/sql-session.ts'
+import { rewindJob } from '../../../src/steps/rewind-data-directory.ts'
+import {
+  putBackScript,
+  setAsideScript,
+  setDataDirectoryAside,
+} from '../../../src/steps/set-data-directory-aside.ts'
+import { createShellTransport } from '../node/shell-transport.ts'
+import { inventoryOf, ours, runningNode } from '../some-cluster.ts'
+
+// On files of this machine: what is to be proved is which of them are where afterwards.
+
+const suffix = '.replctl-before-20260101T000000Z'
+let home: string
+let data: string
+let node: Node
+
+beforeEach(async () => {
+  home = realpathSync(await mkdtemp(join(tmpdir(), 'replctl-set-aside-')))
+  data = join(home, "pg's data")
+  for (const folder of [join(data, 'pg_tblspc'), join(home, '.replctl/shop'), join(home, 'bin')]) {
+    await mkdir(folder, { recursive: true })
+  }
+  await writeFile(join(data, 'PG_VERSION'), '15\n')
+  await writeFile(
+    join(home, 'bin/pg_controldata'),
+    `#!/bin/sh\necho "Database system identifier:           ${ours}"\n`,
+  )
+  await chmod(join(home, 'bin/pg_controldata'), 0o755)
+  node = createNode(inventoryOf(['pg1']).nodes[0]!, 'shop', createShellTransport(home))
+})
+afterEach(() => rm(home, { recursive: true, force: true }))
+
+async function tablespace(oid: string): Promise<string> {
+  const place = join(home, `space ${oid}`)
+  await mkdir(join(place, 'PG_15_202209061'), { recursive: true })
+  await symlink(place, join(data, 'pg_tblspc', oid))
+  return place
+}
+async function linkedWal(): Promise<string> {
+  const place = join(home, 'fast disk/wal')
+  await mkdir(place, { recursive: true })
+  await writeFile(join(place, '000000010000000000000001'), 'x')
+  await symlink(place, join(data, 'pg_wal'))
+  return place
+}
+const setAside = () =>
+  node.run(stateScript(node, 'move aside', setAsideScript, [join(home, 'bin'), data, ours, suffix]))
+const putBack = () => node.run(stateScript(node, 'put back', putBackScript, [data, suffix]))
+
+test('what its tablespaces and a linked pg_wal hold goes along, blanks in their paths or not, and comes back', async () => {
+  const [space, wal] = [await tablespace('16400'), await linkedWal()]
+  expect(await setAside()).toMatchObject({ status: 0, stderr: '' })
+  expect([existsSync(data), readdirSync(space), readdirSync(wal)]).toEqual([false, [], []])
+  expect(readlinkSync(join(`${data}${suffix}`, 'pg_tblspc/16400'))).toBe(`${space}${suffix}`)
+  expect(await putBack()).toMatchObject({ status: 0 })
+  expect(readdirSync(space)).toEqual(['PG_15_202209061'])
+  expect(readdirSync(wal)).toEqual(['000000010000000000000001'])
+  expect([readlinkSync(join(data, 'pg_tblspc/16400')), readlinkSync(join(data, 'pg_wal'))]).toEqual([
+    space,
+    wal,
+  ])
+  expect(readdirSync(home).toSorted()).toEqual([
+    ...['.replctl', 'bin', 'fast disk', "pg's data", 'space 16400'],
+  ])
+})
+
+test('where one tablespace cannot be renamed none is moved', async () => {
+  const space = await tablespace('16400')
+  // A mount point, as a tablespace on a disk of its own is.
+  await symlink('/proc', join(data, 'pg_tblspc/16401'))
+  expect(await setAside()).toMatchObject({
+    status: 65,
+    stderr: '/proc is a mount point, or its parent is not writable\n',
+  })
+  expect([readlinkSync(join(data, 'pg_tblspc/16400')), readdirSync(space)]).toEqual([
+    space,
+    ['PG_15_202209061'],
+  ])
+  expect(existsSync(`${space}${suffix}`)).toBe(false)
+})
+
+test('what was moved before the data directory itself could not be is put back', async () => {
+  const [first, second] = [await tablespace('16400'), await tablespace('16401')]
+  const wal = await linkedWal()
+  // Killed between the move of a part and its link, or the disk was full.
+  await mkdir(`${first}${suffix}`)
+  await rm(join(first, 'PG_15_202209061'), { recursive: true })
+  await mkdir(join(`${first}${suffix}`, 'PG_15_202209061'))
+  await mkdir(join(`${second}${suffix}`, 'PG_15_202209061'), { recursive: true })
+  await rm(join(second, 'PG_15_202209061'), { recursive: true })
+  await rm(join(data, 'pg_tblspc/16401'))
+  await symlink(`${second}${suffix}`, join(data, 'pg_tblspc/16401'))
+  await mkdir(`${wal}${suffix}`)
+  await writeFile(join(`${wal}${suffix}`, 'old'), 'x')
+  await rm(wal, { recursive: true })
+  expect(await putBack()).toMatchObject({ status: 0 })
+  expect([readdirSync(first), readdirSync(second), readdirSync(wal)]).toEqual([
+    ...[['PG_15_202209061'], ['PG_15_202209061'], ['old']],
+  ])
+  expect(['16400', '16401'].map((oid) => readlinkSync(join(data, 'pg_tblspc', oid)))).toEqual([first, second])
+  expect(readdirSync(home).filter((name) => name.includes('replctl-before'))).toEqual([])
+  expect(await readFile(join(data, 'PG_VERSION'), 'utf8')).toBe('15\n')
+})
+
+test('a clone that stands there is not touched by putting back', async () => {
+  await mkdir(`${data}${suffix}`)
+  expect(await putBack()).toMatchObject({ status: 65 })
+  expect(existsSync(`${data}${suffix}`)).toBe(true)
+})
+
+test('a pg_rewind that an interrupted run left at work is ended before the directory goes, and that it was begun is not forgotten', async () => {
+  const { nodes } = inventoryOf(['pg1', 'pg2'])
+  const [own, leads] = nodes.map(
+    (settings): Node => ({
+      ...createNode(
+        { ...settings, postgres: { ...settings.postgres, dataDir: data } },
+        'shop',
+        createShellTransport(home),
+      ),
+      sql: async () => ({}) as SqlSession,
+    }),
+  ) as [Node, Node]
+  leads.lastSurvey = {
+    ...{ at: Number.MAX_VALUE, activity: 0 },
+    facts: Promise.resolve(runningNode('pg2', {})),
+  }
+  const ctx: StepContext = {
+    ...{ node: own, on: (name) => (name === 'pg1' ? own : leads), timeoutMs: 5_000 },
+    ...{ signal: new AbortController().signal, isDryRun: false, isChecking: true, seenAt: new Map() },
+    ...{ progress: () => undefined, warn: () => undefined },
+  }
+  const begun = { method: 'rewind', source: 'pg2', phase: 'rewinding', forkLsn: null, aside: null }
+  await writeFile(join(home, '.replctl/shop/rejoin.json'), JSON.stringify(begun))
+  await startJob(own, rewindJob, 'sleep 60', [])
+  const step = setDataDirectoryAside({
+    ...{ node: own.settings, primary: leads.name, forkLsn: null, isRedundant: true },
+  })
+  try {
+    // Whatever comes after that: there is no pg_control in this directory.
+    await expect(step.apply!(ctx)).rejects.toThrow()
+    expect(await lookAtJob(own, rewindJob)).toMatchObject({ isRunning: false })
+    expect(JSON.parse(await readFile(join(home, '.replctl/shop/rejoin.json'), 'utf8'))).toEqual(begun)
+  } finally {
+    await stopJob(own, rewindJob)
+  }
+})
