@@ -3,6 +3,7 @@ import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { quoteForShell } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import { type Isolation, isolatedRecoveryConf, isolationSettings } from '../postgres/isolation.ts'
+import { hasGotOn, parseRecoveryState, type RecoveryState, standstill } from '../postgres/recovery-state.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import { type Node, stateScript } from './node.ts'
 import { openSqlSession, type SqlSession } from './sql-session.ts'
@@ -54,16 +55,32 @@ fi
 :
 `
 
-/** Waits up to some seconds until it answers or is gone. */
-const awaitScript = `${placeScript}
+/**
+ * Waits up to some seconds until it answers or is gone. One that does neither says what its processes have done so far: ticks
+ * of the processor and bytes read and written, and whether one of them waits for a disk right now.
+ */
+export const awaitScript = `${placeScript}
 n=0
-while [ $n -lt 100 ]; do
+while [ $n -lt "\${6:-100}" ]; do
   n=$((n + 1))
   if ! alive; then [ $n -lt 20 ] || { echo dead; break; }
   elif [ "$(sed -n 8p "$data/postmaster.pid" | tr -d ' ')" = ready ]; then echo ready; exit 0
   fi
   sleep 0.05 2>/dev/null || sleep 1
 done
+if alive; then
+  ticks=0 bytes=0 disk=no
+  for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null || pgrep -P "$pid" 2>/dev/null); do
+    stat=$(cat "/proc/$child/stat" 2>/dev/null) || continue
+    set -- \${stat##*) }
+    [ "$1" != D ] || disk=yes
+    ticks=$((ticks + \${12:-0} + \${13:-0}))
+    while read -r name count; do
+      case $name in rchar:|wchar:) bytes=$((bytes + count)) ;; esac
+    done 2>/dev/null < "/proc/$child/io"
+  done
+  echo "at work $ticks $bytes $disk"
+fi
 [ -f "$own/log" ] && tail -c 3000 "$own/log"
 :
 `
@@ -76,8 +93,8 @@ if [ -e "$own/recovery.conf" ]; then mv -f "$own/recovery.conf" "$data/recovery.
 rm -rf -- "$socket" "$own"
 `
 
-/** How long recovery may make no progress once all WAL is replayed: by then it takes reads, or never will. */
-const patienceMs = 30_000
+/** How long recovery may stand still: by then it takes reads, or never will. */
+const standstillMs = 30_000
 
 /**
  * Starts a stopped (or crashed) instance in isolation and waits until it has replayed the WAL that lies there. One that
@@ -88,11 +105,11 @@ const patienceMs = 30_000
 export async function startIsolated(
   node: Node,
   place: IsolatedPlace,
-  options: { readonly signal: AbortSignal },
+  options: { readonly signal: AbortSignal; readonly patienceMs?: number },
 ): Promise<string> {
   for (let attempt = 1; ; attempt++) {
     await launch(node, place)
-    const said = await awaitReady(node, place, options.signal)
+    const said = await awaitReady(node, place, options)
     if (said === null) return socketDirectoryOf(node, place)
     // Backends of a postmaster that was killed a moment ago are still in the way.
     const isPassing = /pre-existing shared memory block|lock file "postmaster.pid" already exists/.test(said)
@@ -129,7 +146,7 @@ export async function awaitReplayOfAll(
   place: IsolatedPlace,
   options: { readonly signal: AbortSignal; readonly progress: (replayed: string) => void },
 ): Promise<void> {
-  const session = await openIsolated(node, place, 'template1')
+  const session = await openIsolated(node, place, node.settings.postgres.database)
   try {
     while (!(await hasReplayedAll(node, session))) {
       if (options.signal.aborted) throw new ReplctlError('interrupted', 'interrupted during a recovery')
@@ -137,7 +154,7 @@ export async function awaitReplayOfAll(
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
   } catch (thrown) {
-    const said = session.isOpen ? null : await awaitReady(node, place, options.signal)
+    const said = session.isOpen ? null : await awaitReady(node, place, options)
     throw said === null ? thrown : failed(node, said)
   } finally {
     await session.close()
@@ -199,23 +216,29 @@ async function launch(node: Node, place: IsolatedPlace): Promise<void> {
   if (result.status !== 0) throw failed(node, result.stderr)
 }
 
-/** Null once it answers; the end of its log when it is gone, or does not come to answer. */
-async function awaitReady(node: Node, place: IsolatedPlace, signal: AbortSignal): Promise<string | null> {
+/**
+ * Null once it answers; the end of its log when it is gone, or does not come to answer: a standby of nobody whose WAL ends
+ * before it is consistent waits for more of it without end, and says nothing.
+ */
+async function awaitReady(
+  node: Node,
+  place: IsolatedPlace,
+  { signal, patienceMs = standstillMs }: { readonly signal: AbortSignal; readonly patienceMs?: number },
+): Promise<string | null> {
   const command = stateScript(node, 'wait for the old instance', awaitScript, argsOf(node, place))
-  let seen = ''
+  let seen: RecoveryState | null = null
   let seenAt = Date.now()
   for (;;) {
     const told = await node.output(command)
     if (told.startsWith('ready')) return null
     if (told.startsWith('dead')) return told.slice(5)
     if (signal.aborted) throw new ReplctlError('interrupted', 'interrupted while the old instance recovered')
-    if (told !== seen) {
-      seen = told
+    const now = parseRecoveryState(told)
+    if (seen === null || hasGotOn(seen, now)) {
+      seen = now
       seenAt = Date.now()
     }
-    const isReplayed = /consistent recovery state reached/.test(told)
-    if (isReplayed && Date.now() - seenAt > patienceMs)
-      return `${told}\nIt replayed its WAL and takes no reads.`
+    if (Date.now() - seenAt > patienceMs) return `${now.log.trimEnd()}\n${standstill(now.log)}`
   }
 }
 

@@ -41,6 +41,8 @@ export function isolationSettings(isolation: Isolation): Readonly<Record<string,
     local_preload_libraries: '',
     // A restartpoint would remove WAL that pg_rewind needs later.
     checkpoint_timeout: '1d',
+    // One that waits for WAL must be told from one that works.
+    wal_retrieve_retry_interval: '5s',
     max_wal_size: '1TB',
     ...(can.walKeepSize ? { wal_keep_size: '1TB' } : { wal_keep_segments: '60000' }),
     // Its log is read by replctl.

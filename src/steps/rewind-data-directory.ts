@@ -4,6 +4,7 @@ import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { followJob } from '../node/follow-job.ts'
 import { lookAtJob, startJob, stopJob } from '../node/jobs.ts'
 import { readWalFiles } from '../node/own-wal.ts'
 import type { Lsn } from '../postgres/lsn.ts'
@@ -135,17 +136,18 @@ async function newMark(
 }
 
 async function follow(ctx: StepContext): Promise<void> {
-  for (;;) {
-    const job = await lookAtJob(ctx.node, rewindJob, 500)
-    if (!job.isRunning) {
-      if (job.status === 0) return
-      throw rewindFailed(ctx.node.name, job.status, job.output)
-    }
-    if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted while pg_rewind runs on')
-    const lines = job.output.split(/[\r\n]+/).filter((line) => line.trim() !== '')
-    const progress = lines.map(parseRewindProgress).findLast((one) => one !== undefined)
-    ctx.progress({ message: progress === undefined ? (lines.at(-1) ?? 'starting') : 'copying', ...progress })
-  }
+  await followJob({
+    ...{ node: ctx.node, name: rewindJob, what: 'pg_rewind, which runs on,', signal: ctx.signal },
+    // It says nothing while it reads the WAL after the fork, nor while it brings everything to disk.
+    patienceMs: Math.max(1_800_000, ctx.timeoutMs),
+    progress: ({ output }) => {
+      const lines = output.split(/[\r\n]+/).filter((line) => line.trim() !== '')
+      const progress = lines.map(parseRewindProgress).findLast((one) => one !== undefined)
+      return { message: progress === undefined ? (lines.at(-1) ?? 'starting') : 'copying', ...progress }
+    },
+    tell: (progress) => ctx.progress(progress),
+    failed: ({ status, output }) => rewindFailed(ctx.node.name, status, output),
+  })
 }
 
 function rewindFailed(node: NodeName, status: number | null, output: string): ReplctlError {
