@@ -141,6 +141,33 @@ segment_fault() {
   fi
 }
 
+# Whether the newest history here says that the timeline of $name was left before $name began; then $left_at says where. PostgreSQL
+# keeps files for WAL to come. Where a timeline ends with a segment, a standby that follows to the next one keeps the file for the
+# segment that never was, and wants it archived once it leads. An archiver that fails would keep all that comes after it waiting.
+was_never_written() {
+  is_segment "$name" || return 1
+  case $path in
+  */*) never_folder=${path%/*} ;;
+  *) never_folder=. ;;
+  esac
+  never_timeline=$((0x${name%????????????????}))
+  never_high=${name#????????}
+  never_begin=$(((0x${never_high%????????} << 32) + 0x${name#????????????????} * $(wc -c <"$path")))
+  never_newest=
+  for never_history in "$never_folder"/????????.history; do
+    [ ! -f "$never_history" ] || never_newest=$never_history
+  done
+  [ -n "$never_newest" ] || return 1
+  left_at=
+  while read -r never_id never_lsn never_rest; do
+    [ "$never_id" = "$never_timeline" ] && left_at=$never_lsn
+  done <"$never_newest"
+  case $left_at in
+  */*) [ $(((0x${left_at%/*} << 32) + 0x${left_at#*/})) -le "$never_begin" ] ;;
+  *) return 1 ;;
+  esac
+}
+
 # What segment_fault wants to know of file $1.
 segment_outline() {
   dd if="$1" bs=40 count=1 2>/dev/null | od -A n -v -t x1
@@ -569,7 +596,11 @@ case $name in
 *)
   # shellcheck disable=SC2046
   segment_fault "$name" "$system_identifier" $(segment_outline "$path")
-  [ -z "$fault" ] || fail 8 "$path was not archived as $name: $fault"
+  if [ -n "$fault" ]; then
+    was_never_written || fail 8 "$path was not archived as $name: $fault"
+    say "$name holds nothing to archive: its timeline was left at $left_at, before it was written to ($fault)"
+    finish 0
+  fi
   case $compression in
   zstd) suffix=zst ;;
   lz4) suffix=lz4 ;;

@@ -330,6 +330,39 @@ describe.each(shells)('with %s', (shell) => {
     expect(sha256(Buffer.from(plain.stdout.slice(heading.length), 'latin1'))).toBe(sha256(good))
   })
 
+  test('a file for WAL that its timeline never came to is not archived, and keeps nothing waiting', async () => {
+    const node = await freshNode({ shell })
+    const wal = kit.directory(`never-${shell}`)
+    const [first, next] = [segments[0]!, segments[1]!]
+    const begin = (segment: string) => {
+      const offset = Number.parseInt(segment.slice(16), 16) * segmentSize
+      return `${Number.parseInt(segment.slice(8, 16), 16).toString(16).toUpperCase()}/${offset.toString(16).toUpperCase()}`
+    }
+    // Kept from an older segment, as PostgreSQL recycles them, and made of zeros, as it makes them.
+    const contents = [contentOf(first), Buffer.alloc(segmentSize)]
+    const path = join(wal, next)
+    for (const content of contents) {
+      writeFileSync(path, content)
+      for (const [history, status] of [
+        ['', archiveStatus.wrongFile],
+        [`1\t${begin(segments[2]!)}\tleft after it`, archiveStatus.wrongFile],
+        [`7\t${begin(first)}\tof another timeline`, archiveStatus.wrongFile],
+        [`1\t${begin(next)}\tleft where it begins`, archiveStatus.done],
+        [`1\t${begin(first)}\tleft before it\n\n2\t${begin(segments[2]!)}\tlater`, archiveStatus.done],
+      ] as const) {
+        writeFileSync(join(wal, '00000003.history'), `${history}\n`)
+        const pushed = await node.push(path, next)
+        expect({ history, status: pushed.status }).toEqual({ history, status })
+        if (status === archiveStatus.done) expect(pushed.stderr).toMatch(/holds nothing to archive/)
+      }
+    }
+    expect(node.archived()).toEqual([])
+    // One that holds what its name says is archived, whatever a history says.
+    writeFileSync(path, contentOf(next))
+    expect((await node.push(path, next)).status).toBe(archiveStatus.done)
+    expect(node.archived().map((file) => file.slice(0, 24))).toEqual([next])
+  })
+
   test('requests that are not exactly one of the verbs are refused', async () => {
     const node = await freshNode({ shell })
     const segment = segments[0]!
