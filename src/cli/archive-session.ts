@@ -16,8 +16,8 @@ export interface ArchiveAccess {
   readonly host: Node
 }
 
-/** Logs into the archive host. @throws {ReplctlError} `no-archive`, or why the host cannot be reached (exit 4) */
-export async function openArchive(session: ClusterSession): Promise<ArchiveAccess> {
+/** The archive of the inventory, not logged into. @throws {ReplctlError} `no-archive` */
+export function archiveOf(session: Pick<ClusterSession, 'inventory' | 'hosts'>): ArchiveAccess {
   const { archive } = session.inventory
   const host = session.hosts.get(archiveHost)
   if (archive === undefined || host === undefined) {
@@ -26,10 +26,16 @@ export async function openArchive(session: ClusterSession): Promise<ArchiveAcces
       hint: 'Add archive.host and archive.dir; then, for nodes that are there already: replctl init primary, replctl add-standby NODE…',
     })
   }
-  await host.transport.connect().catch((thrown: unknown) => {
+  return { settings: archive, host }
+}
+
+/** Logs into the archive host. @throws {ReplctlError} `no-archive`, or why the host cannot be reached (exit 4) */
+export async function openArchive(session: ClusterSession): Promise<ArchiveAccess> {
+  const archive = archiveOf(session)
+  await archive.host.transport.connect().catch((thrown: unknown) => {
     throw thrown instanceof ReplctlError ? thrown.with({ node: archiveHost }) : thrown
   })
-  return { settings: archive, host }
+  return archive
 }
 
 /**

@@ -87,6 +87,17 @@ export function drill(
   ])
 }
 
+/** What an unfinished restore, or drill, may have begun before its point of no return and leaves until it is taken back. */
+export function takeBackRestore(input: ClusterInput, restore: Restore, fenced: readonly NodeName[]): Plan {
+  return inOrder([
+    ...fenced.map((other) => fenceInstance(other, restore.node, input, { wasRunning: false })),
+    ensureRestoreDirectory(restore),
+    fetchBackup(restore),
+    recoverInstance(restore),
+    ...(restore.isMember ? [] : [settleBeside(restore)]),
+  ])
+}
+
 export interface DisasterWish {
   readonly restore: Restore
   /** Nodes that could come up as a primary: stopped ones are fenced, for others see `fence`. */

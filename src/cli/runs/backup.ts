@@ -7,7 +7,8 @@ import {
 } from '../../cluster/backup-catalog.ts'
 import { chooseBackupSource } from '../../cluster/choose-backup-source.ts'
 import type { NodeFacts } from '../../cluster/facts.ts'
-import type { NodeName } from '../../cluster/names.ts'
+import type { ArchiveSettings } from '../../cluster/inventory.ts'
+import { type NodeName, nodeName } from '../../cluster/names.ts'
 import { clusterIdentifier } from '../../cluster/record.ts'
 import type { Topology } from '../../cluster/topology.ts'
 import { asReplctlError, ReplctlError } from '../../errors.ts'
@@ -36,7 +37,8 @@ export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
     const from = call.options.from as string | undefined
-    if (from !== undefined) findNode(session.inventory, from)
+    const isAbort = call.options.isAbort === true
+    if (from !== undefined && !isAbort) findNode(session.inventory, from)
     const label = readLabel(call.options.label as string | undefined)
     const archive = await openArchive(session)
     const wish: Wish = {
@@ -47,7 +49,15 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { ...wish },
-      decide: (observation) => decide(session, archive, observation, wish),
+      decide: async (observation) =>
+        isAbort
+          ? undoBackup(
+              session,
+              archive.settings,
+              await readCatalogs(archive.host, archive.settings.dir),
+              wish,
+            )
+          : await decide(session, archive, observation, wish),
     })
   } finally {
     await session.close()
@@ -73,6 +83,30 @@ async function chooseId(call: Call, archive: ArchiveAccess): Promise<string> {
   let at = Date.now()
   while (taken.has(backupId(new Date(at)))) at += 1_000
   return backupId(new Date(at))
+}
+
+/**
+ * Taking a backup back needs the archive host alone: the source may be down, or no node any more. Its name stands in the titles
+ * of steps, by which the journal knows them.
+ */
+export function undoBackup(
+  { inventory, templates }: Pick<ClusterSession, 'inventory' | 'templates'>,
+  archive: ArchiveSettings,
+  catalogs: readonly BackupCatalog[],
+  wish: Pick<Wish, 'id' | 'from'>,
+): Decision {
+  const catalog = catalogs.find(({ incoming }) => incoming.some(({ id }) => id === wish.id))
+  const request = catalog?.incoming.find(({ id }) => id === wish.id)?.request
+  const [first] = inventory.nodes
+  if (first === undefined) throw new RangeError('an inventory has nodes')
+  const name = request?.source ?? wish.from ?? first.name
+  const source = inventory.nodes.find((node) => node.name === name) ?? { ...first, name: nodeName(name) }
+  const systemIdentifier = (catalog ?? catalogs[0])?.systemIdentifier ?? ''
+  const backup = {
+    ...{ inventory, archive, id: wish.id, source, systemIdentifier, label: '' },
+    ...{ primary: null, parent: request?.parent ?? null },
+  }
+  return { plan: takeBackup({ inventory, templates }, backup, []) }
 }
 
 async function decide(

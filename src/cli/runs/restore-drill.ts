@@ -7,13 +7,14 @@ import { drillText } from '../../report/restore.ts'
 import { drill } from '../../runbooks/restore.ts'
 import type { DrillNotes } from '../../steps/drill.ts'
 import type { Restore } from '../../steps/restore-record.ts'
-import { openArchive } from '../archive-session.ts'
+import { archiveOf, openArchive } from '../archive-session.ts'
 import { findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { operate, requireReachable } from '../operation.ts'
 import { choose } from './choose-restore.ts'
 import { openBeside } from './restore.ts'
 import { ofNode } from './restore-answer.ts'
+import { undoRestore } from './restore-undo.ts'
 
 /** `replctl restore --drill [NODE] [--backup ID] [--data-dir DIR]`. */
 export async function run(call: Call): Promise<Answer> {
@@ -22,7 +23,7 @@ export async function run(call: Call): Promise<Answer> {
     const { inventory, templates } = session
     refuseTargets(call)
     const named = call.args[0] as string | undefined
-    const archive = await openArchive(session)
+    const archive = call.options.isAbort === true ? archiveOf(session) : await openArchive(session)
     const nodes = [...session.nodes.values()]
     const node =
       named === undefined
@@ -40,6 +41,9 @@ export async function run(call: Call): Promise<Answer> {
           const { survey, topology } = observation
           requireReachable(survey, [node.name])
           const target = { kind: 'latest' } as const
+          if (call.options.isAbort === true) {
+            return await undoRestore(session, observation, { node, target, isMember: false }, beside)
+          }
           const choice = await choose(session, archive, observation, { target, backup, timeline: undefined })
           const restore: Restore = {
             ...{ archive: archive.settings, node, at: beside.name, choice, target, isMember: false },

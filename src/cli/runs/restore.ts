@@ -18,13 +18,14 @@ import {
   readRestoreRecord,
   unfinishedRestore,
 } from '../../steps/restore-record.ts'
-import { type ArchiveAccess, openArchive } from '../archive-session.ts'
+import { type ArchiveAccess, archiveOf, openArchive } from '../archive-session.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
 import { type Observation, operate, requireReachable } from '../operation.ts'
 import { choose } from './choose-restore.ts'
 import { decisionOf, ofNode, type Told, toldOf } from './restore-answer.ts'
+import { undoRestore } from './restore-undo.ts'
 
 /** What was asked for, as far as the command line says it. */
 interface Asked {
@@ -43,7 +44,7 @@ export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
     const asked = readAsked(call, session)
-    const archive = await openArchive(session)
+    const archive = call.options.isAbort === true ? archiveOf(session) : await openArchive(session)
     if (asked.dataDir === undefined) return await restoreNode(call, session, archive, asked)
     return await restoreAside(call, session, archive, asked, asked.dataDir)
   } finally {
@@ -117,7 +118,10 @@ async function restoreNode(
     decide: async (observation) => {
       requireReachable(observation.survey, [node.name])
       const own = session.nodes.get(node.name) as Node
-      const finished = await finishedOf(call, own, asked, observation)
+      if (call.options.isAbort === true) {
+        return await undoRestore(session, observation, { ...asked, isMember: true }, own)
+      }
+      const finished = await finishedOf(own, asked, observation)
       if (finished !== null && observation.topology.primary === node.name) {
         const reclone = nobodyElse(observation, node).toReclone
         const warnings = reclone.map((name) => problemOf(needsReclone(name, node.name), 'warning'))
@@ -159,15 +163,10 @@ const chosenBy = (begun: RestoreRecord | null) =>
   begun === null ? {} : { backup: begun.backup, timeline: begun.timeline }
 
 /** A run that was killed behind its last step leaves nothing to do but to clear its journal. */
-async function finishedOf(
-  call: Call,
-  on: Node,
-  asked: Asked,
-  { resumed }: Observation,
-): Promise<RestoreRecord | null> {
+async function finishedOf(on: Node, asked: Asked, { resumed }: Observation): Promise<RestoreRecord | null> {
   // What becomes the primary crosses the point of no return: without that, an older record is meant.
   const isBehind = resumed !== null && (resumed.isPastPointOfNoReturn || asked.dataDir !== undefined)
-  return isBehind && call.options.isAbort !== true ? await finishedRestore(on, asked) : null
+  return isBehind ? await finishedRestore(on, asked) : null
 }
 
 const ended = ({ backup, port }: RestoreRecord, { node, target, dataDir }: Asked): Told => ({
@@ -198,7 +197,10 @@ async function restoreAside(
       wish: wishOf(asked),
       decide: async (observation) => {
         requireReachable(observation.survey, [asked.node.name])
-        const finished = await finishedOf(call, beside, asked, observation)
+        if (call.options.isAbort === true) {
+          return await undoRestore(session, observation, { ...asked, isMember: false }, beside)
+        }
+        const finished = await finishedOf(beside, asked, observation)
         if (finished !== null) return decisionOf(ended(finished, asked), beside, inOrder([]))
         const begun = await unfinishedRestore(beside, asked)
         const choice = await choose(session, archive, observation, { ...asked, ...chosenBy(begun) })
