@@ -13,6 +13,8 @@ export interface BackupTablespace {
   /** e.g. `16384`: the name of its tar file and of its link in pg_tblspc. */
   readonly oid: string
   readonly location: string
+  /** Size when it is restored; undefined in backups that were taken before it was measured. */
+  readonly bytes?: number
 }
 
 /** What `backup.json` says of a base backup. It is written last, when everything else is proved and on disk. */

@@ -102,6 +102,10 @@ esac
     case $name in *[!0-9A-F]*) ;; ????????????????????????) echo "$(($(wc -c < "$file"))) $name" ;; esac
   done
   echo "@@bytes"; du -sk "$scratch" | awk '{ print $1 }'
+  echo "@@spaces"
+  for at in "$scratch"/[0-9]*; do
+    [ ! -d "$at" ] || du -sk "$at" | awk -v oid="\${at##*/}" '{ print oid, $1 }'
+  done
   echo "@@sums"
   wait "$hasher" && cat "$into/sums" || exit 94
 } > "$into/proved.new" || exit 94

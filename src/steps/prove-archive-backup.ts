@@ -86,7 +86,10 @@ async function readProof(node: Node, backup: ArchiveBackup): Promise<BackupMetad
     finishedAt: new Date(Number(section('taken').trim())).toISOString(),
     ...{ timeline: label.timeline, startLsn: label.startLsn, stopLsn: parseBackupStop(section('log')) },
     walSegmentSizeBytes: size,
-    tablespaces: parseTablespaceMap(section('map')),
+    tablespaces: parseTablespaceMap(section('map')).map((one) => ({
+      ...one,
+      bytes: Number(new RegExp(`^${one.oid} (\\d+)$`, 'm').exec(section('spaces'))?.[1] ?? 0) * 1024,
+    })),
     dataBytes: Number(section('bytes').trim()) * 1024,
     files: section('sums')
       .trim()

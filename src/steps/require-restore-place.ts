@@ -1,12 +1,16 @@
+import { restoreSize } from '../cluster/restore-room.ts'
+import { describeRoom, tooSmall } from '../cluster/room.ts'
 import { shellScript } from '../command.ts'
-import { refused, type Step, satisfied } from '../engine/step.ts'
+import { refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { measureRoom } from '../node/measure-room.ts'
+import { stateVariableScript } from '../node/node.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import { findBackupPrograms } from './backup-programs.ts'
 import { look } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
 import { isSame, ownRecord, type Restore, type RestoreRecord } from './restore-record.ts'
-import { lookAtTargetScript } from './restore-scripts.ts'
+import { chainPlaceScript, lookAtTargetScript } from './restore-scripts.ts'
 
 /** Where the tablespaces of a backup go: to their own places, or below a directory that stands apart. */
 export function tablespacesOf({ choice, isMember }: Restore, dataDir: string): ReadonlyMap<string, string> {
@@ -79,7 +83,10 @@ export function requireRestoreTarget(restore: Restore): Step {
       const spaces = [...tablespacesOf(restore, dataDir).values()]
       const own = restore.isMember ? spaces : []
       const found = await ctx.node.output(
-        shellScript(`look at ${dataDir}`, lookAtTargetScript, [dataDir, ...own]),
+        shellScript(`look at ${dataDir}`, lookAtTargetScript, [
+          ...[dataDir, restore.choice.chain.length > 1 ? 'yes' : 'no'],
+          ...own,
+        ]),
       )
       const wrong = found.trim().split('\n').filter(Boolean)
       return wrong.length === 0 ? satisfied(`${dataDir} is free`) : refused(notFree(restore, dataDir, wrong))
@@ -111,6 +118,7 @@ export function notFree(restore: Restore, dataDir: string, wrong: readonly strin
     instance: 'It holds a PostgreSQL instance.',
     'not-empty': `${what} is not empty.`,
     unusable: 'It is no directory that the OS user may use.',
+    root: `${what} is the root of a file system (lost+found lies in it), and pg_combinebackup, which joins the incremental backup, fills only what is empty.`,
     'not-writable': `${what} is not writable for the OS user.`,
   }
   return new ReplctlError('foreign-data-directory', `${dataDir} on ${node} is not free for a restore`, {
@@ -123,25 +131,34 @@ export function notFree(restore: Restore, dataDir: string, wrong: readonly strin
   })
 }
 
-/** The file system has room for what is restored. */
+/** Where a chain is unpacked: beside the data directory, where its disk is; where nothing can be made there, with replctl's state. */
+async function chainPlaceOf({ node }: StepContext): Promise<string> {
+  const script = `${stateVariableScript}${chainPlaceScript}chain_of "$2" "$state"; printf %s "$chain"`
+  const { stateDir, postgres } = node.settings
+  return await node.output(shellScript('look for a place', script, [stateDir, postgres.dataDir]))
+}
+
+/** Each file system has room for what is restored onto it. */
 export function requireRoomForRestore(restore: Restore): Step {
   return {
     title: 'require disk space for the restored data',
     node: restore.at,
     check: async (ctx) => {
       if ((await ownRecord(ctx)) !== null) return satisfied('it was begun already')
-      const { freeBytes } = await look(ctx)
-      const { chain } = restore.choice
-      // A chain is unpacked first, and then joined to something about as large as its full backup.
-      const joined = chain.length > 1 ? (chain[0]?.dataBytes ?? 0) : 0
-      const wanted = chain.reduce((sum, one) => sum + one.dataBytes, joined)
-      const neededMb = Math.round((wanted * 1.05) / 2 ** 20) + 64
-      const freeMb = Math.round((freeBytes ?? Number.POSITIVE_INFINITY) / 2 ** 20)
-      if (freeMb >= neededMb) return satisfied(`${neededMb} MiB needed`)
+      const { dataDir } = ctx.node.settings.postgres
+      const spaces = restore.isMember ? tablespacesOf(restore, dataDir) : new Map<string, string>()
+      const size = restoreSize(
+        restore.choice.chain,
+        (oid) => spaces.get(oid) ?? null,
+        await chainPlaceOf(ctx),
+      )
+      const rooms = await measureRoom(ctx.node, size, false)
+      const [small] = tooSmall(rooms)
+      if (small === undefined) return satisfied(rooms.map(describeRoom).join('; '))
       return refused(
         new ReplctlError('disk-full', `${restore.node.name} has no room for the restored data`, {
-          detail: `${neededMb} MiB are needed and ${freeMb} MiB are free where ${ctx.node.settings.postgres.dataDir} is to be.`,
-          hint: 'Free some space there, or name another directory.',
+          detail: `${describeRoom(small)}.`,
+          hint: `Free some space there, or restore beside: replctl restore ${restore.node.name} --data-dir DIR`,
           node: restore.node.name,
         }),
       )

@@ -1,5 +1,10 @@
 import { tellingScript } from '../node/jobs.ts'
 
+/** `chain_of DATA_DIRECTORY STATE_DIRECTORY` sets `$chain`: where a chain of backups is unpacked. */
+export const chainPlaceScript = `
+chain_of() { if [ -w "$(dirname -- "$1")" ]; then chain=$1.replctl-chain; else chain=$2/chain; fi; }
+`
+
 /**
  * Fetches a base backup straight from the archive host into a data directory, by the node's own restricted key, and has
  * PostgreSQL's own program compare the result with the manifest. Arguments: state directory (with the key), archive
@@ -14,8 +19,7 @@ case $1 in /*) state=$1 ;; *) state="$HOME/$1" ;; esac
 host=$2 port=$3 user=$4 patience=$5 system=$6 bin=$7 how=$8 data=$9
 shift 9
 work=$1; shift
-${tellingScript}
-fetched() { du -sk "$data" "$work/chain"; }
+${tellingScript}${chainPlaceScript}fetched() { du -sk "$data" "$chain"; }
 case $work in /*) ;; *) work="$HOME/$work" ;; esac
 accepted=
 for pair in gz:gzip lz4:lz4 zst:zstd; do
@@ -65,11 +69,24 @@ relink() {
   done
   rmdir "$data/pg_wal.unlinked" && mkdir -p "$data/pg_wal/archive_status"
 }
+# The root of a file system has a folder that only root reads; pg_verifybackup would call it an error.
+verify() {
+  for at in "$data" "$data"/pg_tblspc/*; do
+    if [ -d "$at/lost+found" ]; then at=\${at#"$data"}; at=\${at#/}; set -- "$@" -i "\${at:+$at/}lost+found"; fi
+  done
+  telling read_by "$bin/pg_verifybackup" -q -i replctl_tablespaces "$@" "$data"
+}
 last=0
-rm -rf "$work/chain"
+chain=
+if [ "$3" != - ]; then
+  if [ -f "$work/chain_at" ]; then rm -rf "$(cat "$work/chain_at")" || exit 70; fi
+  chain_of "$data" "$work"
+  if [ -e "$chain" ]; then echo "$chain is in the way" >&2; exit 70; fi
+  printf '%s' "$chain" > "$work/chain_at" && mkdir "$chain" || exit 70
+fi
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
   id=$1 file=$2 number=$3 target=$4; shift 4
-  if [ "$number" = - ]; then into=$data; else into=$work/chain/$number; last=$number; fi
+  if [ "$number" = - ]; then into=$data; else into=$chain/$number; last=$number; fi
   mkdir -p "$into" || exit 70
   case $target in
     /*) ;;
@@ -89,28 +106,28 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 if [ "\${1-}" = -- ]; then
   shift
-  for pair; do set -- "$@" -T "$work/chain/$last/spaces/$pair"; shift; done
+  for pair; do set -- "$@" -T "$chain/$last/spaces/$pair"; shift; done
   set -- "$@" -o "$data"
   n=$last
-  while [ "$n" -ge 0 ]; do set -- "$work/chain/$n" "$@"; n=$((n - 1)); done
+  while [ "$n" -ge 0 ]; do set -- "$chain/$n" "$@"; n=$((n - 1)); done
   # What they are joined to gets a manifest of its own, which proves nothing of what went into it.
   n=0
   while [ "$n" -le "$last" ]; do
     echo "verifying link $n of the chain"
-    telling read_by "$bin/pg_verifybackup" -q -n -i spaces "$work/chain/$n" || exit 92
+    telling read_by "$bin/pg_verifybackup" -q -n -i spaces "$chain/$n" || exit 92
     n=$((n + 1))
   done
   echo "combining"
   telling read_by "$bin/pg_combinebackup" --no-sync "$@" || exit 93
   relink || exit 70
-  rm -rf "$work/chain"
+  rm -rf "$chain" && rm -f "$work/chain_at"
 fi
 # As the server has it: for its owner alone, or its group too (initdb --allow-group-access).
 if [ -n "$(find "$data/PG_VERSION" -perm -040)" ]; then chmod 0750 "$data"; else chmod 0700 "$data"; fi
 echo "verifying"
 case $how in
-  full) telling read_by "$bin/pg_verifybackup" -q -i replctl_tablespaces "$data" || exit 92 ;;
-  no-wal) telling read_by "$bin/pg_verifybackup" -q -n -i replctl_tablespaces "$data" || exit 92 ;;
+  full) verify || exit 92 ;;
+  no-wal) verify -n || exit 92 ;;
   none) [ -f "$data/global/pg_control" ] && [ -f "$data/backup_label" ] || exit 92 ;;
 esac
 # The links are made; the server would make them again from the map, with the old paths.
@@ -165,12 +182,15 @@ if [ -d "$dir" ]; then
   find "$dir" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +
   if [ -n "$link" ]; then ln -s "$link" "$dir/pg_wal"; fi
 fi
-rm -rf "$state/chain"
+if [ -f "$state/chain_at" ]; then rm -rf -- "$(cat "$state/chain_at")" && rm -f "$state/chain_at"; fi
 `
 
 /** What stands where an instance is to be restored: one word, and a path where it helps. */
 export const lookAtTargetScript = `
-dir=$1; shift
+dir=$1 mustBeBare=$2; shift 2
+for at in "$dir" "$@"; do
+  if [ "$mustBeBare" = yes ] && [ -e "$at/lost+found" ]; then printf 'root\\t%s\\n' "$at"; fi
+done
 at=$dir
 while [ "$at" != / ] && [ -n "$at" ]; do
   at=$(dirname -- "$at")

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -10,7 +10,7 @@ import { startJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
 import { restoreJob } from '../../../src/steps/ensure-restore-directory.ts'
 import { fetchBackup } from '../../../src/steps/fetch-backup.ts'
-import { fetchBackupScript } from '../../../src/steps/restore-scripts.ts'
+import { fetchBackupScript, lookAtTargetScript } from '../../../src/steps/restore-scripts.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { someBackup } from '../some-backup.ts'
 import { inventoryOf } from '../some-cluster.ts'
@@ -47,11 +47,15 @@ esac`,
 afterEach(() => rm(home, { recursive: true, force: true }))
 
 /** Fetches a full backup A with B and C that build on it. */
-async function fetchChain() {
+function fetchChain() {
   const files = ['A', 'B', 'C'].flatMap((id, index) =>
     ['base.tar', 'backup_manifest'].flatMap((file) => [id, file, String(index), '.']),
   )
-  await mkdir(inHome('data'))
+  return fetchFiles([...files, '--'])
+}
+
+async function fetchFiles(files: readonly string[]) {
+  for (const name of ['data', 'work']) await mkdir(inHome(name), { recursive: true })
   const script = `PATH='${bin}':$PATH\n${fetchBackupScript}`
   const args = [
     home,
@@ -66,8 +70,8 @@ async function fetchChain() {
     inHome('work'),
     ...files,
   ]
-  const { status } = await node.run(shellScript('fetch', script, [...args, '--']))
-  return { status, calls: readFileSync(inHome('calls'), 'utf8') }
+  const { status } = await node.run(shellScript('fetch', script, args))
+  return { status, calls: existsSync(inHome('calls')) ? readFileSync(inHome('calls'), 'utf8') : '' }
 }
 
 test('P-36: each link of a chain is verified against its own manifest before they are joined', async () => {
@@ -75,11 +79,19 @@ test('P-36: each link of a chain is verified against its own manifest before the
   const { status, calls } = await fetchChain()
   const after = calls.split('\n').filter((line) => line.startsWith('pg_'))
   expect(after.map((line) => line.replaceAll(home, ''))).toEqual([
-    ...[0, 1, 2].map((link) => `pg_verifybackup -q -n -i spaces /work/chain/${link}`),
-    'pg_combinebackup --no-sync /work/chain/0 /work/chain/1 /work/chain/2 -o /data',
+    ...[0, 1, 2].map((link) => `pg_verifybackup -q -n -i spaces /data.replctl-chain/${link}`),
+    `pg_combinebackup --no-sync ${[0, 1, 2].map((link) => `/data.replctl-chain/${link}`).join(' ')} -o /data`,
     'pg_verifybackup -q -i replctl_tablespaces /data',
   ])
   expect(status).toBe(0)
+  expect(existsSync(inHome('data.replctl-chain'))).toBe(false)
+})
+
+test('what lies where a chain is to be unpacked, and is not known to be of an earlier try, stays', async () => {
+  await program('pg_verifybackup', ':')
+  await mkdir(inHome('data.replctl-chain/mine'), { recursive: true })
+  expect((await fetchChain()).status).toBe(70)
+  expect(existsSync(inHome('data.replctl-chain/mine'))).toBe(true)
 })
 
 test('P-36: a link that is not what was kept ends the restore, and nothing is joined', async () => {
@@ -107,4 +119,30 @@ test('a copy that came to its end while nobody looked is gone on with: what is v
   expect(JSON.parse(readFileSync(inHome('.replctl/shop/restore.json'), 'utf8'))).toMatchObject({
     ...{ backup: backup.id, phase: 'fetched' },
   })
+})
+
+test('the root of a file system will do: its lost+found is no part of the backup', async () => {
+  await program('pg_verifybackup', ':')
+  await mkdir(inHome('data/lost+found'), { recursive: true })
+  await mkdir(inHome('space/lost+found'), { recursive: true })
+  await mkdir(inHome('data/pg_tblspc'))
+  await symlink(inHome('space'), inHome('data/pg_tblspc/16384'))
+  const { status, calls } = await fetchFiles(['A', 'base.tar', '-', '.'])
+  expect([
+    status,
+    calls
+      .split('\n')
+      .find((line) => line.startsWith('pg_'))
+      ?.replaceAll(home, ''),
+  ]).toEqual([
+    0,
+    'pg_verifybackup -q -i replctl_tablespaces -i lost+found -i pg_tblspc/16384/lost+found /data',
+  ])
+})
+
+test('but not for a chain, which pg_combinebackup joins only in what is empty: that is said beforehand', async () => {
+  await mkdir(inHome('data/lost+found'), { recursive: true })
+  const look = (mustBeBare: string) =>
+    node.output(shellScript('look', lookAtTargetScript, [inHome('data'), mustBeBare]))
+  expect([await look('yes'), await look('no')]).toEqual([`root\t${inHome('data')}\n`, ''])
 })
