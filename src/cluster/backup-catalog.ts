@@ -1,8 +1,8 @@
 import {
   type BackupCheck,
   type BackupMetadata,
-  checkFile,
   isBackupId,
+  isNoteOfBackup,
   metadataFile,
   storedBytes,
 } from '../postgres/backup-metadata.ts'
@@ -119,9 +119,7 @@ function damageOf(found: FoundBackup, catalog: BackupCatalog, lines: readonly Ti
     if (size === undefined) return [`${name} is missing`]
     return size === bytes ? [] : [`${name} has ${size ?? 'no'} bytes, not ${bytes}`]
   })
-  const extra = [...files.keys()].filter(
-    (name) => !wanted.has(name) && name !== metadataFile && name !== checkFile,
-  )
+  const extra = [...files.keys()].filter((name) => !wanted.has(name) && !isNoteOfBackup(name))
   // No recovery finds its way from there, whatever else is whole.
   const lost = lines.some((line) => isBackupOn(line, metadata))
     ? []
@@ -242,6 +240,27 @@ export function byFinish(a: BackupMetadata, b: BackupMetadata): number {
 /** By the end of the backup; equal ones by name. */
 export function byStop(a: BackupMetadata, b: BackupMetadata): number {
   return compareLsn(a.stopLsn, b.stopLsn) || (a.id < b.id ? -1 : 1)
+}
+
+/**
+ * Segments of a backup's own range that the archive lacks and will need. The last one may never come under its name: where the
+ * timeline was left within it, the segment of that number on the next timeline holds all of it.
+ */
+export function missingWalOf(catalog: BackupCatalog, backup: BackupMetadata): readonly string[] {
+  const { timeline, stopLsn, walSegmentSizeBytes: size } = backup
+  const isGoneOn = (name: string) =>
+    timelinesOf(catalog).some((newer) => {
+      const line = historyOf(catalog, newer)
+      const at = line?.switches.findIndex((one) => one.timeline === timeline) ?? -1
+      const left = line?.switches[at]
+      if (line == null || left === undefined || compareLsn(left.leftAt, stopLsn) < 0) return false
+      const next = line.switches[at + 1]?.timeline ?? line.timeline
+      return (
+        walFileName(timeline, left.leftAt, size) === name &&
+        catalog.segments.has(walFileName(next, left.leftAt, size))
+      )
+    })
+  return walOf(backup).filter((name) => !catalog.segments.has(name) && !isGoneOn(name))
 }
 
 /** Segments that hold WAL from a backup's start to its end. */

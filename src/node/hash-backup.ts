@@ -1,6 +1,6 @@
 import { shellScript } from '../command.ts'
 import type { BackupFile } from '../postgres/backup-metadata.ts'
-import { checkFile, manifestFile, metadataFile } from '../postgres/backup-metadata.ts'
+import { isNoteOfBackup, manifestFile } from '../postgres/backup-metadata.ts'
 import type { Node } from './node.ts'
 
 /** Every name in the folder, or that was asked for, and the hash of every file that can be read; `-` where it cannot. */
@@ -62,7 +62,7 @@ export function compareHashes(output: string, files: readonly BackupFile[]): rea
     if (hash === '-') return [`${name} cannot be read`]
     return hash === sha256 ? [] : [`${name} is damaged: its content is not what was verified`]
   })
-  const known = new Set([...files.map(({ name }) => name), metadataFile, checkFile])
-  const extra = [...found.keys()].filter((name) => !known.has(name))
+  const known = new Set(files.map(({ name }) => name))
+  const extra = [...found.keys()].filter((name) => !known.has(name) && !isNoteOfBackup(name))
   return [...wrong, ...extra.map((name) => `${name} is not part of the backup`)]
 }

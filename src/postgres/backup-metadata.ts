@@ -59,6 +59,10 @@ export const metadataFile = 'backup.json'
 export const checkFile = 'check.json'
 export const manifestFile = 'backup_manifest'
 
+/** Whether replctl itself keeps a file beside those of a backup: what a crash left of a new check.json is none of it either. */
+export const isNoteOfBackup = (name: string): boolean =>
+  name === metadataFile || name === checkFile || name.startsWith(`${checkFile}.replctl-new.`)
+
 /** A backup's name: the moment it began, in UTC. Sorts by age. */
 export function backupId(at: Date): string {
   return at.toISOString().replaceAll(/[-:]/g, '').replace(/\.\d+/, '')

@@ -93,10 +93,10 @@ function readName(text: string): string {
 }
 
 function readXid(text: string): string {
-  if (!/^\d{1,20}$/.test(text) || BigInt(text) < 3n) {
-    throw new RangeError(`"${text}" is not a transaction number`)
-  }
-  return text
+  // pg_current_xact_id() gives it with its epoch; WAL and the server's history file know the lower 32 bits of it.
+  const xid = /^\d{1,20}$/.test(text) ? BigInt.asUintN(32, BigInt(text)) : 0n
+  if (xid < 3n) throw new RangeError(`"${text}" is not a transaction number`)
+  return String(xid)
 }
 
 /** The settings of postgresql.conf (recovery.conf in 11) that end a recovery there. It pauses, so that it can be looked at. */

@@ -24,6 +24,8 @@ const capabilityTable = {
   slotWalStatus: { since: 13 },
   /** pg_basebackup writes backup_manifest; pg_verifybackup checks it. */
   backupManifest: { since: 13 },
+  /** The manifest names the system, so that pg_verifybackup reads pg_control, which only that of the same version can. */
+  manifestNamesSystem: { since: 17 },
   basebackupProgressView: { since: 13 },
   /** `pg_rewind --no-sync`. */
   rewindNoSync: { since: 12 },

@@ -7,7 +7,7 @@ import { ReplctlError } from '../errors.ts'
 import { followJob } from '../node/follow-job.ts'
 import { type JobState, lookAtJob, startJob, stopJob } from '../node/jobs.ts'
 import type { Node } from '../node/node.ts'
-import { chooseStoredCompression, storedBackupArgs } from '../postgres/base-backup.ts'
+import { chooseStoredCompression, type StoredCompression, storedBackupArgs } from '../postgres/base-backup.ts'
 import { findBackupPrograms } from './backup-programs.ts'
 import { takeBackupScript } from './backup-scripts.ts'
 import { ask, awaitState, majorOf, sqlOf } from './look.ts'
@@ -58,6 +58,35 @@ export async function lookAtBackup(node: Node, backup: ArchiveBackup): Promise<P
   }
 }
 
+/** Free, with what an unfinished backup holds: that is this very one, or goes when this one begins. */
+export const freeForBackupScript = `
+at=$1
+while [ ! -d "$at" ]; do at=$(dirname "$at"); done
+{ df -Pk -- "$at" | awk 'NR == 2 { print $4 }'; du -sk "$1"/.incoming-* 2>/dev/null; } | awk '{ all += $1 } END { printf "%.0f\\n", all }'
+`
+
+/**
+ * Bytes that a backup needs at most, while it is proved: the packed copy and an unpacked one, which is the same again where nothing
+ * packs. How large the next incremental one gets nobody knows before it is taken.
+ */
+export function roomForBackup(databaseBytes: number, isIncremental: boolean, isPacked: boolean): number {
+  return (isIncremental ? 0 : databaseBytes * (isPacked ? 1.3 : 2.1)) + 64 * 2 ** 20
+}
+
+/** How the copy is packed, by what the server and the archive host can. */
+async function compressionOf(
+  ctx: StepContext,
+  { source, archive }: ArchiveBackup,
+): Promise<StoredCompression> {
+  const { facts, sql } = await ask(ctx, source.name)
+  const major = majorOf(facts)
+  const { packers } = await findBackupPrograms(ctx.node, major)
+  const configure = await sql
+    .value("SELECT setting FROM pg_config WHERE name = 'CONFIGURE'")
+    .catch(() => null)
+  return chooseStoredCompression(archive.compression, major, configure ?? '', packers)
+}
+
 /** The archive's disk has room for the backup and, while it is proved, for an unpacked copy of it. */
 export function requireRoomForBackup(backup: ArchiveBackup): Step {
   return {
@@ -69,11 +98,12 @@ export function requireRoomForBackup(backup: ArchiveBackup): Step {
       const bytes = Number(
         (await sql.value('SELECT sum(pg_tablespace_size(oid))::text FROM pg_tablespace')) ?? 0,
       )
-      const script =
-        'at=$1; while [ ! -d "$at" ]; do at=$(dirname "$at"); done; df -Pk -- "$at" | awk \'NR == 2 { print $4 }\''
-      const free = await ctx.node.output(shellScript('ask for free space', script, [folderOf(backup)]))
+      const free = await ctx.node.output(
+        shellScript('ask for free space', freeForBackupScript, [folderOf(backup)]),
+      )
       const freeMb = Math.round(Number(free.trim()) / 2 ** 10)
-      const neededMb = Math.round((bytes * 1.3) / 2 ** 20) + 64
+      const isPacked = backup.parent !== null || (await compressionOf(ctx, backup)) !== 'none'
+      const neededMb = Math.round(roomForBackup(bytes, backup.parent !== null, isPacked) / 2 ** 20)
       if (!(freeMb < neededMb)) return satisfied(`${freeMb} MiB free, at most ${neededMb} MiB needed`)
       return refused(
         new ReplctlError('disk-full', `the archive has no room for a backup of ${backup.source.name}`, {
@@ -147,10 +177,7 @@ async function beginBackup(ctx: StepContext, backup: ArchiveBackup): Promise<voi
   if (backup.primary !== null && backup.primary !== source.name) await awaitAllOf(ctx, backup, backup.primary)
   await stopJob(ctx.node, backupJob)
   const sql = await sqlOf(ctx, facts)
-  const configure = await sql
-    .value("SELECT setting FROM pg_config WHERE name = 'CONFIGURE'")
-    .catch(() => null)
-  const compression = chooseStoredCompression(archive.compression, major, configure ?? '', programs.packers)
+  const compression = await compressionOf(ctx, backup)
   const incoming = `${folderOf(backup)}/.incoming-${backup.id}`
   const request = {
     ...{ cluster: inventory.cluster, source: source.name, label, parent: backup.parent },

@@ -3,7 +3,7 @@ import { shellScript } from '../command.ts'
 import { refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
-import { parsePostgresVersion } from '../postgres/versions.ts'
+import { capabilitiesOf, parsePostgresVersion } from '../postgres/versions.ts'
 import { ask, majorOf } from './look.ts'
 
 /** What a host offers for base backups. */
@@ -74,6 +74,16 @@ export function readBackupPrograms(output: string, serverMajor: number): BackupP
   }
 }
 
+/** Of the programs that a backup of this server needs, those that the host lacks in a version that will do. */
+export function missingPrograms(
+  programs: BackupPrograms,
+  serverMajor: number,
+  needed: readonly string[],
+): readonly string[] {
+  const isTooNew = capabilitiesOf(serverMajor).manifestNamesSystem && programs.major !== serverMajor
+  return needed.filter((name) => isTooNew || !programs.names.includes(name))
+}
+
 /** The archive host has what a base backup of this source needs. */
 export function requireBackupPrograms(source: NodeName, needed: readonly string[]): Step {
   return {
@@ -82,7 +92,7 @@ export function requireBackupPrograms(source: NodeName, needed: readonly string[
     check: async (ctx) => {
       const major = majorOf((await ask(ctx, source)).facts)
       const programs = await findBackupPrograms(ctx.node, major)
-      const missing = needed.filter((name) => !programs.names.includes(name))
+      const missing = missingPrograms(programs, major, needed)
       if (programs.directory !== null && missing.length === 0) {
         return satisfied(`PostgreSQL ${programs.major} in ${programs.directory}`)
       }
@@ -92,7 +102,7 @@ export function requireBackupPrograms(source: NodeName, needed: readonly string[
           'binaries-missing',
           programs.directory === null
             ? `the archive host has no pg_basebackup for PostgreSQL ${major}`
-            : `the archive host lacks ${missing.join(', ')}`,
+            : `the archive host lacks ${missing.join(', ')} for PostgreSQL ${major}`,
           {
             detail: `${source} runs PostgreSQL ${major}; pg_basebackup on ${ctx.node.settings.host}: ${has}.`,
             hint: `Install the programs of PostgreSQL ${major} there, on Debian: apt-get install postgresql-client-${major}`,

@@ -66,11 +66,17 @@ export function pruneWal(plan: ExpiryPlan, tell: (pruned: PrunedArchive) => void
       isDryRun,
     })
   }
+  const folder = `${archive.dir}/${systemIdentifier}/backup`
+  const isCutOff = async (ctx: StepContext) => {
+    const script = 'for at in "$1"/.removed-*; do [ ! -e "$at" ] || echo there; done'
+    return (await ctx.node.output(shellScript('look for removed backups', script, [folder]))) !== ''
+  }
   return {
     title: 'remove WAL that no kept backup needs',
     node: archiveHost,
     check: async (ctx) => {
       try {
+        if (await isCutOff(ctx)) return pending('what is left of a removal that was cut off goes, too')
         const would = await prune(ctx, true, false)
         if (would === null || would.files === 0) return satisfied('there is none')
         if (ctx.isDryRun) tell(would)
@@ -80,6 +86,10 @@ export function pruneWal(plan: ExpiryPlan, tell: (pruned: PrunedArchive) => void
       }
     },
     apply: async (ctx) => {
+      const clear = 'cd "$1" 2>/dev/null && rm -rf .removed-*; :'
+      await ctx.node.output(shellScript('clear removed backups away', clear, [folder]), {
+        timeoutMs: 600_000,
+      })
       const pruned = await prune(ctx, false, true)
       if (pruned !== null) tell(pruned)
     },

@@ -1,4 +1,4 @@
-import { type BackupRequest, walOf } from '../cluster/backup-catalog.ts'
+import { type BackupRequest, missingWalOf, walOf } from '../cluster/backup-catalog.ts'
 import { archiveHost } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
@@ -6,6 +6,7 @@ import { ReplctlError } from '../errors.ts'
 import { followJob } from '../node/follow-job.ts'
 import { type JobState, startJob, stopJob } from '../node/jobs.ts'
 import type { Node } from '../node/node.ts'
+import { readCatalog } from '../node/read-catalog.ts'
 import { surveyNode } from '../node/survey.ts'
 import { parseBackupLabel, parseBackupStop, parseTablespaceMap } from '../postgres/backup-label.ts'
 import { type BackupMetadata, printBackupMetadata } from '../postgres/backup-metadata.ts'
@@ -135,8 +136,11 @@ for name; do [ -f "$name" ] || [ -f "$name.zst" ] || [ -f "$name.lz4" ] || [ -f 
       shellScript('look for its WAL in the archive', script, [wal, ...wanted]),
     )
     const last = lastWalFileName(metadata.timeline, metadata.stopLsn, metadata.walSegmentSizeBytes)
-    const missing = output.trim().split('\n').filter(Boolean)
-    return { missing, last }
+    const notThere = output.trim().split('\n').filter(Boolean)
+    if (notThere.length === 0) return { missing: notThere, last }
+    const catalog = await readCatalog(ctx.node, backup.archive.dir, backup.systemIdentifier)
+    const needed = missingWalOf(catalog, metadata)
+    return { missing: notThere.filter((name) => isHistoryFile(name) || needed.includes(name)), last }
   }
   return {
     title: 'have the WAL of the backup in the archive',
@@ -173,7 +177,7 @@ for name; do [ -f "$name" ] || [ -f "$name.zst" ] || [ -f "$name.lz4" ] || [ -f 
           return missing.length === 0 ? true : undefined
         },
         {
-          everyMs: 100,
+          everyMs: 250,
           last: () =>
             `${missing.join(', ')} is not in the archive. ${whys.join(' ')} "replctl verify" shows what holds archiving up.`,
         },

@@ -28,9 +28,10 @@ export async function run(call: Call): Promise<Answer> {
       Number(
         survey.find((facts) => facts.instance)?.instance?.settings.wal_segment_size?.value ?? 16 * 2 ** 20,
       )
-    const from = keepFrom(call.options.keepFrom as string | undefined, backups)
+    const folder = `${dir}/${systemIdentifier}/backup`
+    const from = keepFrom(call.options.keepFrom as string | undefined, backups, folder)
     const before = walFileName(1, from, size)
-    requireNothingNeeded(walFileStart(before, size), backups)
+    requireNothingNeeded(walFileStart(before, size), backups, folder)
     const startedAt = performance.now()
     const pruned = await pruneArchive(host, { ...place, before, isDryRun: call.flags.isDryRun })
     const ms = Math.round(performance.now() - startedAt)
@@ -53,16 +54,16 @@ export async function run(call: Call): Promise<Answer> {
 }
 
 /** The LSN that the operator means, or that the oldest backup starts at. */
-function keepFrom(wish: string | undefined, backups: readonly ArchivedBackup[]): Lsn {
+function keepFrom(wish: string | undefined, backups: readonly ArchivedBackup[], folder: string): Lsn {
   if (wish === undefined) {
-    const starts = backups.map((backup) => requireStart(backup)).toSorted(compareLsn)
+    const starts = backups.map((backup) => requireStart(backup, folder)).toSorted(compareLsn)
     if (starts[0] !== undefined) return starts[0]
     throw new ReplctlError('usage', 'there is no backup to keep WAL for: --keep-from is needed', {
       hint: 'For example: replctl archive prune --keep-from 2/A8000000 --dry-run',
     })
   }
   const backup = backups.find((one) => one.id === wish)
-  if (backup !== undefined) return requireStart(backup)
+  if (backup !== undefined) return requireStart(backup, folder)
   try {
     return parseLsn(wish)
   } catch {
@@ -73,9 +74,9 @@ function keepFrom(wish: string | undefined, backups: readonly ArchivedBackup[]):
 }
 
 /** No backup that is there loses WAL, be it the one that is kept or another. */
-function requireNothingNeeded(from: Lsn, backups: readonly ArchivedBackup[]): void {
+function requireNothingNeeded(from: Lsn, backups: readonly ArchivedBackup[], folder: string): void {
   for (const backup of backups) {
-    if (compareLsn(requireStart(backup), from) >= 0) continue
+    if (compareLsn(requireStart(backup, folder), from) >= 0) continue
     throw new ReplctlError('backup-needs-wal', `backup ${backup.id} needs WAL from ${backup.startLsn} on`, {
       detail: `What lies before ${from} was to be removed.`,
       hint: 'Remove the backup first: replctl backup expire',
@@ -83,10 +84,17 @@ function requireNothingNeeded(from: Lsn, backups: readonly ArchivedBackup[]): vo
   }
 }
 
-function requireStart({ id, startLsn }: ArchivedBackup): Lsn {
+export function requireStart({ id, startLsn }: ArchivedBackup, folder: string): Lsn {
   if (startLsn !== null) return startLsn
   throw new ReplctlError('backup-needs-wal', `cannot tell what WAL backup ${id} needs`, {
-    detail: 'It is being taken, was interrupted, or its backup.json cannot be read.',
-    hint: 'Wait until it is done, or remove it: replctl backup expire',
+    ...(id.startsWith('.incoming-')
+      ? {
+          detail: 'It is being taken, or was interrupted.',
+          hint: 'Finish it, or, where it is older than six hours, take a new one in its place: replctl backup. To give it up: replctl abort',
+        }
+      : {
+          detail: `Its backup.json cannot be read. It lies on the archive host in ${folder}/${id}.`,
+          hint: 'Remove that folder yourself if it is of no use any more.',
+        }),
   })
 }

@@ -4,6 +4,7 @@ import {
   historyOf,
   isBackupOn,
   judgeBackups,
+  missingWalOf,
   timelinesOf,
   walOf,
 } from '../../cluster/backup-catalog.ts'
@@ -105,8 +106,9 @@ async function verifyAll(
 function damagedWal(catalog: BackupCatalog, id: string, faults: readonly ArchiveFault[]): string[] {
   const metadata = catalog.backups.find((one) => one.id === id)?.metadata
   if (!metadata) return []
+  const missing = new Set(missingWalOf(catalog, metadata))
   return walOf(metadata).flatMap((segment) => {
-    if (!catalog.segments.has(segment)) return [`WAL segment ${segment} is missing in the archive`]
+    if (missing.has(segment)) return [`WAL segment ${segment} is missing in the archive`]
     const fault = faults.find(({ file }) => file.startsWith(segment) && !file.includes('.partial'))
     return fault === undefined ? [] : [`WAL segment ${fault.file} is damaged: ${fault.what}`]
   })

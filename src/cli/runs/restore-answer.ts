@@ -24,8 +24,11 @@ export const toldOf = ({ node, choice, target, isMember }: Restore): Told => ({
 export function decisionOf(told: Told, on: Node, plan: Decision['plan']): Decision {
   return {
     plan,
-    result: async () => {
-      const record = (await readRestoreRecord(on, 'restored.json')) ?? null
+    result: async (_after, outcome) => {
+      // That of an earlier restore lies there until this one is noted in its place.
+      const isOver = outcome.steps.every((step) => step.state !== 'planned')
+      const begun = await readRestoreRecord(on)
+      const record = begun ?? (isOver ? await readRestoreRecord(on, 'restored.json') : null)
       return {
         node: told.node.name,
         data_dir: on.settings.postgres.dataDir,

@@ -12,7 +12,7 @@ import { findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { operate, requireReachable } from '../operation.ts'
 import { choose } from './choose-restore.ts'
-import { openBeside } from './restore.ts'
+import { besideOf, openBeside, requireAbsolute } from './restore.ts'
 import { ofNode } from './restore-answer.ts'
 import { undoRestore } from './restore-undo.ts'
 
@@ -22,6 +22,8 @@ export async function run(call: Call): Promise<Answer> {
   try {
     const { inventory, templates } = session
     refuseTargets(call)
+    const wished = call.options.dataDir as string | undefined
+    if (wished !== undefined) requireAbsolute(wished)
     const named = call.args[0] as string | undefined
     const archive = call.options.isAbort === true ? archiveOf(session) : await openArchive(session)
     const nodes = [...session.nodes.values()]
@@ -29,7 +31,7 @@ export async function run(call: Call): Promise<Answer> {
       named === undefined
         ? chooseHost(observeTopology(inventory, await surveyNodes(nodes)), inventory.nodes)
         : findNode(inventory, named)
-    const dataDir = (call.options.dataDir as string | undefined) ?? `${node.postgres.dataDir}.replctl-drill`
+    const dataDir = besideOf(wished ?? `${node.postgres.dataDir}.replctl-drill`, node)
     const backup = call.options.backup as string | undefined
     const beside = await openBeside(session, node, dataDir, undefined)
     const notes: DrillNotes = { before: null, report: null }

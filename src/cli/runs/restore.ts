@@ -63,27 +63,35 @@ function readAsked(call: Call, { inventory }: ClusterSession): Asked {
   }
   const node = findNode(inventory, named)
   const dataDir = options.dataDir as string | undefined
-  if (dataDir !== undefined && !/^\/[^\0\r\n]+$/.test(dataDir)) {
-    throw new ReplctlError('usage', `--data-dir: "${dataDir}" is not an absolute path`)
-  }
+  if (dataDir !== undefined) requireAbsolute(dataDir)
   if (dataDir === undefined && options.port !== undefined) {
     throw new ReplctlError(
       'usage',
       '--port goes with --data-dir: the node’s own port stands in the inventory',
     )
   }
-  if (dataDir !== undefined && trimmed(dataDir) === trimmed(node.postgres.dataDir)) {
-    throw new ReplctlError('usage', `--data-dir: ${dataDir} is the node’s own data directory`, {
-      hint: `To restore the cluster there: replctl restore ${node.name}, without --data-dir.`,
-    })
-  }
   return {
-    ...{ node, dataDir: dataDir === undefined ? undefined : trimmed(dataDir), target: readTarget(options) },
+    ...{ node, dataDir: dataDir === undefined ? undefined : besideOf(dataDir, node) },
+    target: readTarget(options),
     backup: options.backup as string | undefined,
     timeline: readNumber('--timeline', options.timeline, 0xffff_ffff),
     port: readNumber('--port', options.port, 65_535),
     allowSplitBrain: options.allowSplitBrain === true,
   }
+}
+
+/** `--data-dir` as the command line gives it. @throws {ReplctlError} `usage` */
+export function requireAbsolute(dataDir: string): void {
+  if (/^\/[^\0\r\n]+$/.test(dataDir)) return
+  throw new ReplctlError('usage', `--data-dir: "${dataDir}" is not an absolute path`)
+}
+
+/** A directory beside a node's own. @throws {ReplctlError} `usage` where it is that one */
+export function besideOf(dataDir: string, node: NodeSettings): string {
+  if (trimmed(dataDir) !== trimmed(node.postgres.dataDir)) return trimmed(dataDir)
+  throw new ReplctlError('usage', `--data-dir: ${dataDir} is the node’s own data directory`, {
+    hint: `To restore the cluster there: replctl restore ${node.name}, without --data-dir.`,
+  })
 }
 
 const trimmed = (path: string): string => path.replace(/(?<=.)\/+$/, '')

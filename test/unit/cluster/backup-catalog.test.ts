@@ -6,6 +6,7 @@ import {
   historyOf,
   incomingOf,
   judgeBackups,
+  missingWalOf,
   timelinesOf,
 } from '../../../src/cluster/backup-catalog.ts'
 import { foundBackup, segments, someBackup, someCatalog } from '../some-backup.ts'
@@ -87,6 +88,11 @@ describe('the catalog of base backups', () => {
     expect(damageOf(someCatalog([second], { histories: later }))).toBe('')
   })
 
+  it('what a crash left of a new check.json is no damage', () => {
+    const files = new Map([...foundBackup(full).files, ['check.json.replctl-new.4711', 12] as const])
+    expect(damageOf(someCatalog([foundBackup(full, { files })]))).toBe('')
+  })
+
   it('P-36: a chain is whole from the full backup on', () => {
     const chain = chainOf(second.id, someCatalog([full, first, second]))
     expect(chain).toEqual({ is: 'whole', backups: [full, first, second] })
@@ -155,5 +161,28 @@ describe('a backup that was begun', () => {
 
   it('is over when it is listed, also where a crash left its folder: the next one is a new one', () => {
     expect(next([begun({ isFresh: true })], false, [someBackup('20261126T040000Z')])).toBeNull()
+  })
+})
+
+describe('the WAL of a backup that a failover came upon', () => {
+  // It ends in segment 2 of timeline 1, which was left within that segment.
+  const [own] = segments(1, 2, 2)
+  const missing = (leftAt: string, has: string[]) =>
+    missingWalOf(
+      someCatalog([], {
+        segments: new Set([...segments(1, 1, 1), ...has]),
+        histories: new Map([[2, `1\t${leftAt}\tno recovery target specified\n`]]),
+      }),
+      full,
+    )
+
+  it('is all there when the next timeline’s segment of that number is', () => {
+    expect(missing('0/2000200', segments(2, 2, 2))).toEqual([])
+    expect(missing('0/2000200', [])).toEqual([own])
+  })
+
+  it('is not where the backup ended behind the point at which the timelines parted, or in an earlier segment', () => {
+    expect(missing('0/2000080', segments(2, 2, 2))).toEqual([own])
+    expect(missing('0/3000200', segments(2, 3, 3))).toEqual([own])
   })
 })

@@ -47,6 +47,9 @@ describe('the target of a recovery', () => {
   it.each([
     [{ toLsn: '0/3000148' }, 'recovery_target_lsn', '0/3000148', 'after LSN 0/3000148', 'LSN 0/3000148'],
     [{ toXid: '744' }, 'recovery_target_xid', '744', 'after transaction 744', 'transaction 744'],
+    // As pg_current_xact_id() gives it past 4 billion transactions, and with zeros in front.
+    [{ toXid: '4294968000' }, 'recovery_target_xid', '704', 'after transaction 704', 'transaction 704'],
+    [{ toXid: '0100' }, 'recovery_target_xid', '100', 'before transaction 100', 'transaction 100'],
     [
       { toName: 'before drop' },
       'recovery_target_name',

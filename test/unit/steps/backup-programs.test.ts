@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { readBackupPrograms } from '../../../src/steps/backup-programs.ts'
+import { missingPrograms, readBackupPrograms } from '../../../src/steps/backup-programs.ts'
 
 const output = `home /var/lib/postgresql
 packer gzip
@@ -30,5 +30,17 @@ describe('the programs of the archive host', () => {
   it('P-38: never older ones', () => {
     expect(readBackupPrograms(output, 18)).toMatchObject({ directory: null, names: [] })
     expect(readBackupPrograms(output, 18).found).toHaveLength(2)
+  })
+
+  it('from 17 on prove a backup only in the server’s own version: a newer one cannot read its pg_control', () => {
+    const [of17, on18] = [readBackupPrograms(output, 17), output.replaceAll('17', '18')]
+    expect(missingPrograms(of17, 17, ['pg_verifybackup'])).toEqual([])
+    expect(missingPrograms(of17, 16, ['pg_verifybackup'])).toEqual([])
+    expect(missingPrograms(readBackupPrograms(on18, 17), 17, ['pg_verifybackup'])).toEqual([
+      'pg_verifybackup',
+    ])
+    expect(missingPrograms(readBackupPrograms(output, 15), 15, ['pg_combinebackup'])).toEqual([
+      'pg_combinebackup',
+    ])
   })
 })
