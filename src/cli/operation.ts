@@ -9,7 +9,7 @@ import type { EngineEvent, EventListener } from '../engine/events.ts'
 import { type Journal, newestJournal } from '../engine/journal.ts'
 import { type Outcome, planSteps, planUndo, runSteps, undoSteps } from '../engine/run-plan.ts'
 import type { Plan } from '../engine/step.ts'
-import { asReplctlError, ReplctlError } from '../errors.ts'
+import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
 import type { LookDepth } from '../node/guard.ts'
 import type { Node } from '../node/node.ts'
 import { preloadPg } from '../node/pg-session.ts'
@@ -43,6 +43,11 @@ export interface Decision {
   readonly problems?: readonly Problem[]
   /** The command's own part of the result, from what was observed at the end. */
   result?(after: Observation, outcome: Outcome): Promise<object> | object
+  /**
+   * Asked after `result`: what is missing from what was asked for, although every step came to its end. A run with such a
+   * shortfall ends as one that stopped part-way (exit 6).
+   */
+  shortfall?(): ReplctlError | null
   /** The answer for people. */
   text?(after: Observation, outcome: Outcome, paint: Paint, result: object): string
 }
@@ -243,10 +248,12 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
   const { call, decision, outcome, after, warnings, inventory, survey } = parts
   const own = call.options.isAbort === true ? undefined : await ownResult(decision, after, outcome)
   const result = { ...own, steps: outcome.steps }
-  const error = outcome.error === null ? [] : [problemOf(outcome.error)]
+  const isRun = call.options.isAbort !== true && !call.flags.isDryRun
+  const short = outcome.exitCode === 0 && isRun ? (decision.shortfall?.() ?? null) : null
+  const error = [outcome.error, short].flatMap((one) => (one === null ? [] : [problemOf(one)]))
   const problems = [...error, ...(decision.problems ?? []), ...warnings, ...bystanders(survey, outcome)]
   return {
-    exitCode: signalCode(outcome.exitCode, call),
+    exitCode: short === null ? signalCode(outcome.exitCode, call) : exitCodes.partial,
     changed: outcome.hasChanged && !call.flags.isDryRun,
     cluster: inventory.cluster,
     result,

@@ -45,6 +45,15 @@ export function refusalToDiscard(facts: NodeFacts, primary: NodeFacts): ReplctlE
       },
     )
   }
+  // A clone that was begun has none yet; a rewind that was begun had saved what was its own.
+  const isBegun = facts.mark?.phase === 'cloning' || facts.rejoin !== null
+  if (mayHaveWritten && facts.control === null && facts.dataDirectoryState === 'instance' && !isBegun) {
+    return new ReplctlError('node-fenced', `the pg_control of ${facts.name} cannot be read`, {
+      detail: 'It may have been a primary: what it had written, and how far, is not known.',
+      hint: wayBack(facts.name),
+      node: facts.name,
+    })
+  }
   if (mayHaveWritten && facts.control !== null && !isCleanShutdown(facts.control.state)) {
     return new ReplctlError('node-fenced', `${facts.name} was a primary and did not shut down cleanly`, {
       detail: `pg_control says "${facts.control.state}": what it had written last is not known.`,

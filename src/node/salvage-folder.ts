@@ -39,6 +39,13 @@ sync -f "$dir/wal" 2>/dev/null || sync`
     await this.#run('keep the WAL from the fork on', script, [dataDir], `${files.join('\n')}\n`)
   }
 
+  /** What is free on the file system of the folder; null where df does not tell. */
+  async freeBytes(): Promise<number | null> {
+    const line = await this.#run('look for room', 'df -Pk -- "$dir" 2>/dev/null | tail -n 1')
+    const free = / +\d+ +\d+ +(-?\d+) +\S+ +\/.*$/.exec(line.trimEnd())?.[1]
+    return free === undefined ? null : Number(free) * 1024
+  }
+
   async writer(name: string): Promise<TextWriter> {
     const command = stateScript(this.#node, `write ${name}`, 'exec cat > "$state/salvage/$2.partial/$3"', [
       this.#id,

@@ -1,4 +1,4 @@
-import type { SalvageColumn, SalvageTable } from './salvage-sql.ts'
+import { equals, type SalvageColumn, type SalvageTable } from './salvage-sql.ts'
 import { quoteLiteral } from './sql.ts'
 
 /** A table as its catalog describes it. */
@@ -25,6 +25,8 @@ export interface CatalogTable {
 
 export interface CatalogKey {
   readonly columns: readonly string[]
+  /** By what its index compares each of them, e.g. `=` or `OPERATOR(public.=)`. */
+  readonly operators: readonly string[]
   /** It is checked with each row, and cannot be deferred. */
   readonly isImmediate: boolean
 }
@@ -45,7 +47,16 @@ const tableColumns = `
     FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]') AS columns,
   (SELECT json_build_object('isImmediate', i.indimmediate, 'columns', (SELECT json_agg(a.attname ORDER BY k.n)
       FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, n)
-      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.n <= i.indnkeyatts))
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number WHERE k.n <= i.indnkeyatts),
+      'operators', (SELECT json_agg(coalesce((SELECT CASE s.nspname WHEN 'pg_catalog' THEN o.oprname
+              ELSE format('OPERATOR(%I.%s)', s.nspname, o.oprname) END
+            FROM pg_opclass p
+            JOIN pg_amop m ON m.amopfamily = p.opcfamily AND m.amopstrategy = 3
+              AND m.amoplefttype = p.opcintype AND m.amoprighttype = p.opcintype
+            JOIN pg_operator o ON o.oid = m.amopopr
+            JOIN pg_namespace s ON s.oid = o.oprnamespace
+            WHERE p.oid = i.indclass[k.n - 1]), '=') ORDER BY k.n)
+      FROM generate_series(1, i.indnkeyatts) AS k(n)))
     FROM pg_index i
     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
       AND i.indexprs IS NULL AND NOT EXISTS (
@@ -128,13 +139,28 @@ export function standingQuery(
       AND ${madeAfterFork(since.forkXid, since.straddlers)}`
 }
 
-/** JSON array of `[ctid, xmin, size]` of all that lost transactions left in a table. */
-export function allStandingQuery(
+export interface TableExtent {
+  readonly blocks: number
+  /** The server reads a range of blocks without reading the others. */
+  readonly hasRanges: boolean
+}
+
+/** How many blocks a table has, and whether they can be read range by range (TID range scans: from 14 on). */
+export const extentQuery = ({ ident }: SalvageTable): string =>
+  `SELECT json_build_object('blocks', pg_relation_size(${quoteLiteral(ident)}::regclass) / current_setting('block_size')::int,
+    'hasRanges', current_setting('server_version_num')::int >= 140000)::text`
+
+/** JSON array of `[ctid, xmin, size]` of all that lost transactions left in the blocks from `from` up to before `to`. */
+export function rangeStandingQuery(
   table: SalvageTable,
+  from: number,
+  to: number,
   since: { readonly forkXid: number; readonly straddlers: readonly number[] },
 ): string {
   return `SELECT coalesce(json_agg(json_build_array(${alias}.ctid::text, ${xmin}, ${sizeOf(table)})), '[]')::text
-    FROM ONLY ${table.ident} AS ${alias} WHERE ${madeAfterFork(since.forkXid, since.straddlers)}`
+    FROM ONLY ${table.ident} AS ${alias}
+    WHERE ${alias}.ctid >= '(${from},0)'::tid AND ${alias}.ctid < '(${to},0)'::tid
+      AND ${madeAfterFork(since.forkXid, since.straddlers)}`
 }
 
 /** JSON array of `[ctid, xmin, size]` of the rows that lie at these places. */
@@ -156,7 +182,7 @@ export function rowsByKeyQuery(table: SalvageTable, keys: readonly (readonly str
     (literals, n) => `(${[n, ...columns.map(({ type }, k) => `${literals[k]}::${type}`)].join(', ')})`,
   )
   const names = columns.map((_, k) => `k${k}`)
-  const match = columns.map(({ ident }, k) => `${alias}.${ident} = replctl_key.k${k}`)
+  const match = columns.map(({ ident }, k) => `${alias}.${ident} ${equals(table, k)} replctl_key.k${k}`)
   return `SELECT coalesce(json_agg(json_build_array(replctl_key.n, ${xmin}, ${rowValues(table)}, ${alias}.ctid::text)), '[]')::text
     FROM (VALUES ${values.join(', ')}) AS replctl_key(${['n', ...names].join(', ')})
     JOIN ONLY ${table.ident} AS ${alias} ON ${match.join(' AND ')}`

@@ -17,6 +17,8 @@ export interface SalvageTable {
   readonly columns: readonly SalvageColumn[]
   /** Positions in `columns` of its primary key, else of another key that holds no NULL; empty: none. */
   readonly key: readonly number[]
+  /** By which operator each column of the key is compared, where that is not pg_catalog's `=`, e.g. `OPERATOR(public.=)`. */
+  readonly operators?: readonly string[]
   readonly arbiter: Arbiter
 }
 
@@ -139,12 +141,16 @@ function thisVery(table: SalvageTable, old: SalvageRow): string {
 /** e.g. `replctl_row.id = '5'::integer`. */
 function keyCondition(table: SalvageTable, literals: readonly string[]): string {
   return table.key
-    .flatMap((index) => {
+    .flatMap((index, n) => {
       const column = table.columns[index]
-      return column === undefined ? [] : [`${alias}.${column.ident} = ${typed(column, literals[index])}`]
+      if (column === undefined) return []
+      return [`${alias}.${column.ident} ${equals(table, n)} ${typed(column, literals[index])}`]
     })
     .join(' AND ')
 }
+
+/** The operator of the n-th column of the key: that of an extension's type is found under its own schema only. */
+export const equals = (table: SalvageTable, n: number): string => table.operators?.[n] ?? '='
 
 const typed = (column: SalvageColumn, literal = 'NULL'): string => `${literal}::${column.type}`
 

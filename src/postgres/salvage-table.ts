@@ -17,7 +17,11 @@ export function sharedTable(table: CatalogTable, there: CatalogTable | undefined
   const { ident } = table
   if (there === undefined) {
     const key = (table.key?.columns ?? []).map((name) => positionOf(table.columns, name))
-    return { own: { ident, columns: table.columns, key, arbiter: arbiterOf(table) }, primary: null }
+    const operators = table.key?.operators ?? []
+    return {
+      own: { ident, columns: table.columns, key, operators, arbiter: arbiterOf(table) },
+      primary: null,
+    }
   }
   const pairs = table.columns.flatMap((own) => {
     const primary = there.columns.find(({ name }) => name === own.name)
@@ -28,7 +32,10 @@ export function sharedTable(table: CatalogTable, there: CatalogTable | undefined
   )
   const key = found.includes(-1) ? [] : found
   const arbiter = key.length === 0 && there.hasDeferrable ? 'nothing' : arbiterOf(there)
-  const side = (name: string, columns: readonly SalvageColumn[]) => ({ ident: name, columns, key, arbiter })
+  const operators = there.key?.operators ?? []
+  const side = (name: string, columns: readonly SalvageColumn[]) => ({
+    ...{ ident: name, columns, key, operators, arbiter },
+  })
   return {
     own: side(
       ident,

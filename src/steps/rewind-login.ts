@@ -6,6 +6,7 @@ import { Secret } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readTextFile } from '../node/files.ts'
+import { lookAtJob } from '../node/jobs.ts'
 import { stateScript } from '../node/node.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { buildConninfo } from '../postgres/conninfo.ts'
@@ -18,6 +19,7 @@ import { writeHbaLines } from './ensure-configuration.ts'
 import { removeStateFile } from './ensure-mark.ts'
 import { isVerifierOf } from './ensure-replication-role.ts'
 import { ask, look } from './look.ts'
+import { rewindJob } from './rewind-data-directory.ts'
 
 /** A cluster is rewound by one operation at a time, so one name serves. */
 const rewindRole = 'replctl_rewind'
@@ -71,6 +73,12 @@ export function ensureRewindLogin(primary: NodeSettings, node: NodeSettings, inp
       const role = await readRole(sql)
       if (role !== null && !role.isOurs) return refused(foreignRole(primary.name))
       if (role === null) return pending('there is no such role')
+      if (role.isExpiring) {
+        const on = ctx.on(node.name)
+        // The one that works with it needs no new login, and would lose what it may read.
+        if ((await lookAtJob(on, rewindJob)).isRunning) return satisfied('pg_rewind is at work with it')
+        return pending('its password is valid for some hours only')
+      }
       const password = await readRewindPassword(ctx, node.name)
       if (password === null || !isVerifierOf(role.verifier, password))
         return pending('its password is not known')
@@ -97,14 +105,16 @@ export function ensureRewindLogin(primary: NodeSettings, node: NodeSettings, inp
       const role = quoteIdentifier(rewindRole)
       // Should it ever be left over, it lets nobody in for long. A rewind under way is not cut off by that.
       const until = await sql.value(`SELECT quote_literal(now() + interval '1 day')`)
-      await sql.execute(`CREATE ROLE ${role} LOGIN PASSWORD ${verifier} VALID UNTIL ${until}`)
-      await sql.execute(`COMMENT ON ROLE ${role} IS ${quoteLiteral(roleComment)}`)
-      for (const one of rewindFunctions) {
-        await sql.execute(`GRANT EXECUTE ON FUNCTION pg_catalog.${one} TO ${role}`)
-      }
-      // Up to 13 pg_rewind makes a temporary table there.
       const database = quoteIdentifier(primary.postgres.database)
-      await sql.execute(`GRANT CONNECT, TEMPORARY ON DATABASE ${database} TO ${role}`)
+      const statements = [
+        `CREATE ROLE ${role} LOGIN PASSWORD ${verifier} VALID UNTIL ${until}`,
+        `COMMENT ON ROLE ${role} IS ${quoteLiteral(roleComment)}`,
+        ...rewindFunctions.map((one) => `GRANT EXECUTE ON FUNCTION pg_catalog.${one} TO ${role}`),
+        // Up to 13 pg_rewind makes a temporary table there.
+        `GRANT CONNECT, TEMPORARY ON DATABASE ${database} TO ${role}`,
+      ]
+      // All of it or nothing: one that was made without its comment would be a stranger's for good.
+      await sql.execute(`DO ${quoteLiteral(`BEGIN ${statements.join('; ')}; END`)}`)
       await writeHbaLines(ctx, primary.name, input, { extra: lines })
     },
     undo: (ctx) => takeRewindLoginAway(ctx, primary.name, node.name, input),
@@ -149,10 +159,17 @@ async function dropRole(sql: SqlSession): Promise<void> {
   await sql.execute(`DROP ROLE ${quoteIdentifier(rewindRole)}`)
 }
 
-async function readRole(sql: SqlSession): Promise<{ isOurs: boolean; verifier: string | null } | null> {
-  return await sql.json<{ isOurs: boolean; verifier: string | null } | null>(
+interface RewindRole {
+  readonly isOurs: boolean
+  readonly verifier: string | null
+  /** A rewind that begins now might find it expired before it has logged in for the last time. */
+  readonly isExpiring: boolean
+}
+
+async function readRole(sql: SqlSession): Promise<RewindRole | null> {
+  return await sql.json<RewindRole | null>(
     `SELECT json_build_object('isOurs', coalesce(shobj_description(oid, 'pg_authid') = ${quoteLiteral(roleComment)}, false),
-        'verifier', rolpassword) FROM pg_authid WHERE rolname = ${quoteLiteral(rewindRole)}`,
+        'isExpiring', coalesce(rolvaliduntil < now() + interval '12 hours', false), 'verifier', rolpassword) FROM pg_authid WHERE rolname = ${quoteLiteral(rewindRole)}`,
   )
 }
 

@@ -10,7 +10,7 @@ import {
   satisfied,
   unknownUntil,
 } from '../engine/step.ts'
-import { ReplctlError } from '../errors.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { isIsolated, stopIsolated } from '../node/isolated-instance.ts'
 import type { Node } from '../node/node.ts'
 import { readSalvageRecords } from '../node/salvage-folder.ts'
@@ -29,8 +29,13 @@ import { isolatedPlaceOf, makeSalvage } from './salvage/make-salvage.ts'
  * a later rewind needs is changed. Killed at any point and run again, it gets to the same end.
  * What could not be saved is no error of this step: `salvage.json` says so ({@link readSalvage}), and its reader decides.
  */
-export function salvageDiverged(node: NodeName, primary: NodeName, _input: ClusterInput): Step {
-  return {
+export function salvageDiverged(
+  node: NodeName,
+  primary: NodeName,
+  _input: ClusterInput,
+  allowDataLoss = false,
+): Step {
+  const step: Step & Required<Pick<Step, 'apply' | 'verify'>> = {
     title: `save what only ${node} has`,
     node,
     check: async (ctx) => await checkSalvage(ctx, primary),
@@ -48,6 +53,49 @@ export function salvageDiverged(node: NodeName, primary: NodeName, _input: Clust
       if (divergence !== null && (await findSalvage(ctx, divergence)) === null) throw notThere(node)
     },
   }
+  if (!allowDataLoss) return step
+  return {
+    ...step,
+    check: async (ctx) =>
+      await despite(
+        () => step.check(ctx),
+        primary,
+        ({ message }) => pending(message),
+      ),
+    apply: async (ctx) =>
+      await despite(
+        () => step.apply(ctx),
+        primary,
+        (error) => ctx.warn(nothingSaved(node, error)),
+      ),
+    verify: async (ctx) =>
+      await despite(
+        () => step.verify(ctx),
+        primary,
+        () => undefined,
+      ),
+  }
+}
+
+/** What says that the old instance cannot be read. All else (a lost link, another identity, a server that runs) is no loss to be allowed for. */
+const unreadableCodes: ReadonlySet<string> = new Set([
+  ...['binaries-missing', 'control-data-unreadable', 'disk-full', 'not-answering', 'remote-command-failed'],
+  ...['salvage-incomplete', 'sql-failed', 'start-failed', 'timeout'],
+])
+
+/** By the operator's word a salvage that fails is told, and does not stand in the way. */
+async function despite<T>(
+  work: () => Promise<T>,
+  primary: NodeName,
+  otherwise: (error: ReplctlError) => T,
+): Promise<T> {
+  try {
+    return await work()
+  } catch (thrown) {
+    const error = asReplctlError(thrown)
+    if (!unreadableCodes.has(error.code) || error.node === primary) throw error
+    return otherwise(error)
+  }
 }
 
 /**
@@ -63,15 +111,41 @@ export function requireSalvaged(node: NodeName, primary: NodeName, allowDataLoss
       if (facts.hasRewindInProgress || facts.rejoin !== null || facts.dataDirectoryState !== 'instance')
         return satisfied('it was before')
       if (facts.postmaster?.isAlive === true) return unknownUntil(`PostgreSQL on ${node} is stopped`)
-      const divergence = await findDivergence(ctx, facts, primary)
-      if (divergence === null) return satisfied(`it has no WAL that ${primary} lacks`)
-      const done = await findSalvage(ctx, divergence)
-      if (done === null) return unknownUntil(`what only ${node} has is saved`)
-      if (done.isComplete) return satisfied(`${done.rows} rows are saved in ${done.dir}`)
-      if (allowDataLoss) return satisfied(`allowed for: ${done.unsalvaged.join('; ')}`)
-      return refused(incomplete(done))
+      const judge = async () => await judgeSalvage(ctx, facts, primary, allowDataLoss)
+      return allowDataLoss
+        ? await despite(judge, primary, ({ message }) => satisfied(`allowed for: ${message}`))
+        : await judge()
     },
   }
+}
+
+async function judgeSalvage(
+  ctx: StepContext,
+  facts: NodeFacts,
+  primary: NodeName,
+  allowDataLoss: boolean,
+): Promise<Finding> {
+  const divergence = await findDivergence(ctx, facts, primary)
+  if (divergence === null) return satisfied(`it has no WAL that ${primary} lacks`)
+  const done = await findSalvage(ctx, divergence)
+  if (done === null && allowDataLoss && !ctx.isDryRun) return satisfied('allowed for: nothing of it is saved')
+  if (done === null) return unknownUntil(`what only ${facts.name} has is saved`)
+  if (done.isComplete) return satisfied(`${done.rows} rows are saved in ${done.dir}`)
+  if (allowDataLoss) return satisfied(`allowed for: ${done.unsalvaged.join('; ')}`)
+  return refused(incomplete(done))
+}
+
+/** The salvage came to no end at all, and the operator wants to go on. */
+function nothingSaved(node: NodeName, error: ReplctlError): ReplctlError {
+  return new ReplctlError(
+    'salvage-incomplete',
+    `what only ${node} has could not be saved: ${error.message}`,
+    {
+      detail: error.detail,
+      hint: 'It is gone on without, as --allow-data-loss says. Where the node is cloned anew its old data directory is kept.',
+      node,
+    },
+  )
 }
 
 function notThere(node: NodeName): ReplctlError {
@@ -82,7 +156,7 @@ function notThere(node: NodeName): ReplctlError {
   })
 }
 
-function notAllSaved({ node, dir, unsalvaged }: SalvageRecord): ReplctlError {
+export function notAllSaved({ node, dir, unsalvaged }: SalvageRecord): ReplctlError {
   return new ReplctlError('salvage-incomplete', `not all of what only ${node} has could be saved`, {
     detail: `Not saved: ${unsalvaged.join('; ')}.`,
     hint: `What was saved, and the WAL, is in ${dir} on ${node}. Nothing was discarded.`,

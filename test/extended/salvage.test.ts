@@ -367,7 +367,7 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
     await hosts.exec('pg1', `echo 'nonsense = here' >> ${dataDir}/postgresql.conf`)
     const done = await salvage('pg1')
     expect([done.exitCode, done.json.problems.map((one: { code: string }) => one.code)]).toEqual([
-      0,
+      6,
       ['salvage-incomplete'],
     ])
     expect(done.json.result.salvage).toMatchObject({ isComplete: false, transactions: 1, rows: 0 })

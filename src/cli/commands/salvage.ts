@@ -10,7 +10,8 @@ change a line), salvage.sql (to be reviewed and applied to the primary; what tha
 marked CONFLICT), transactions.jsonl, and the WAL from the fork on. Nothing is applied, and nothing is discarded.
 
 The node is read in isolation: as a standby of nobody, on a socket in a private folder, without TCP. "replctl rejoin" does
-the same by itself before it discards anything.`,
+the same by itself before it discards anything. Where not all could be saved, what is missing is named, and the exit code is 6;
+run again, it tries anew.`,
   examples: ['replctl salvage pg1', 'replctl salvage pg1 --json'],
   options: [],
   load: () => import('../runs/salvage.ts'),

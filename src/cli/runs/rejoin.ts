@@ -115,7 +115,7 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
       isToBeFenced: isToBeFenced(facts),
       salvage: isLegible
         ? [
-            salvageDiverged(node.name, primary.name, { inventory, templates }),
+            salvageDiverged(node.name, primary.name, { inventory, templates }, wish.allowDataLoss),
             requireSalvaged(node.name, primary.name, wish.allowDataLoss),
           ]
         : [],

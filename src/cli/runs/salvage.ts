@@ -5,7 +5,7 @@ import { ReplctlError } from '../../errors.ts'
 import { isIsolated } from '../../node/isolated-instance.ts'
 import { salvageText } from '../../report/salvage.ts'
 import { salvage } from '../../runbooks/salvage.ts'
-import { readSalvage } from '../../steps/salvage-diverged.ts'
+import { notAllSaved, readSalvage } from '../../steps/salvage-diverged.ts'
 import { findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { operate, requireReachable } from '../operation.ts'
@@ -39,6 +39,7 @@ export async function run(call: Call): Promise<Answer> {
             record = node === undefined ? null : await readSalvage(node)
             return { node: name, salvage: record }
           },
+          shortfall: () => (record === null || record.isComplete ? null : notAllSaved(record)),
           text: (_after, { hasChanged }, paint) => salvageText(name, record, hasChanged, paint),
           problems: [],
         }

@@ -4,8 +4,9 @@ import type { Divergence } from '../../cluster/salvage.ts'
 import type { StepContext } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
 import { readTextFile } from '../../node/files.ts'
+import { isSameBranch } from '../../node/own-wal.ts'
 import { listWalFiles, type WalView } from '../../node/wal-reader.ts'
-import { compareLsn, type TimelineId } from '../../postgres/lsn.ts'
+import { compareLsn, type Lsn, type TimelineId } from '../../postgres/lsn.ts'
 import {
   commonAncestor,
   parseTimelineHistory,
@@ -40,6 +41,7 @@ export async function findDivergence(
   const primaryHistory = parseTimelineHistory(there.instance.history ?? '', there.instance.timeline)
   const common = commonAncestor(history, primaryHistory)
   if (common === undefined) throw foreign(facts, systemIdentifier)
+  await refuseTwin(ctx, facts, there, history, common)
   if (common.lsn === null) return null
   return {
     systemIdentifier,
@@ -51,6 +53,36 @@ export async function findDivergence(
       (lsn) => lsn !== null && compareLsn(lsn, common.lsn ?? lsn) > 0,
     ),
   }
+}
+
+/**
+ * Two nodes that were promoted beside each other both begin a timeline of the same number, at the same place: by number and
+ * place one passes for the other, and what it wrote for what the primary has.
+ */
+async function refuseTwin(
+  ctx: StepContext,
+  facts: NodeFacts,
+  there: NodeFacts,
+  history: TimelineHistory,
+  common: { readonly timeline: number; readonly lsn: Lsn | null },
+): Promise<void> {
+  if (common.timeline !== history.timeline || history.timeline === 1) return
+  const sides = [
+    { node: ctx.node, facts },
+    { node: ctx.on(there.name), facts: there },
+  ]
+  const isSame = await isSameBranch(sides, history)
+  const mayHaveLed = facts.fence !== null || !facts.hasStandbySignal
+  if (isSame === true || (isSame === null && (common.lsn !== null || !mayHaveLed))) return
+  throw new ReplctlError(
+    'salvage-incomplete',
+    `what ${facts.name} wrote cannot be told from what ${there.name} wrote`,
+    {
+      detail: `Timeline ${history.timeline} was begun by either of them: its number and place are the same, ${isSame === null ? 'and the WAL that would tell is gone' : 'and its WAL is not'}.`,
+      hint: `Keep its data directory. This sets it aside, and keeps it: replctl rejoin ${facts.name}`,
+      node: facts.name,
+    },
+  )
 }
 
 async function ownHistory(ctx: StepContext, timeline: number): Promise<string> {

@@ -4,7 +4,7 @@ import type { NodeName } from '../../cluster/names.ts'
 import { type SalvageRecord, salvageId } from '../../cluster/salvage.ts'
 import { stateDirectoryOf } from '../../cluster/state-directory.ts'
 import type { StepContext } from '../../engine/step.ts'
-import { asReplctlError } from '../../errors.ts'
+import { asReplctlError, ReplctlError } from '../../errors.ts'
 import {
   awaitReplayOfAll,
   type IsolatedPlace,
@@ -50,10 +50,11 @@ export async function makeSalvage(
   setFlagsFromString('--optimize-for-size')
   const place = isolatedPlaceOf(facts, divergence.timeline)
   const wal = await findDivergedWal(ctx, divergence)
+  let folder: SalvageFolder | null = null
   try {
     const found = await findEnd(ctx, place.binDirectory, divergence, wal)
     const id = salvageId(divergence, found.end)
-    const folder = new SalvageFolder(node, id)
+    folder = new SalvageFolder(node, id)
     const segments = segmentsToKeep(
       viewFrom(wal, wal.forkSegment),
       wal.forkSegment,
@@ -63,6 +64,7 @@ export async function makeSalvage(
     const history = divergence.timeline === 1 ? [] : [historyFileName(divergence.timeline)]
     ctx.progress({ message: `keeping ${segments.length} WAL segments` })
     await folder.begin()
+    await requireRoom(folder, node.name, segments.length, wal.segmentSizeBytes)
     await folder.keepWal([...segments, ...history])
     const blank: SalvageRecord = {
       version: 1,
@@ -92,9 +94,31 @@ export async function makeSalvage(
     await folder.write('salvage.json', `${JSON.stringify(record, null, 2)}\n`)
     await folder.finish()
     return record
+  } catch (thrown) {
+    // Half a copy of the WAL must not keep a disk full on which others have to write.
+    if (asReplctlError(thrown).code === 'disk-full') await folder?.drop().catch(() => undefined)
+    throw thrown
   } finally {
     await removeWalView(node)
   }
+}
+
+/** Looked at before anything is copied: the home of the OS user may be on a small file system. */
+export async function requireRoom(
+  folder: SalvageFolder,
+  node: NodeName,
+  segments: number,
+  segmentSizeBytes: number,
+): Promise<void> {
+  const free = await folder.freeBytes()
+  // One more, for the rows.
+  const needed = (segments + 1) * segmentSizeBytes
+  if (free === null || free >= needed) return
+  throw new ReplctlError('disk-full', `${node} has no room for the WAL that only it has`, {
+    detail: `${segments} segments are to be kept below the home of the OS user; that takes ${needed} bytes, and ${free} are free there.`,
+    hint: 'Free some space on that file system, then run the command again.',
+    node,
+  })
 }
 
 interface Task {

@@ -7,6 +7,7 @@ import type { SalvageFolder, TextWriter } from '../../node/salvage-folder.ts'
 import { openSqlSession, type SqlSession } from '../../node/sql-session.ts'
 import { sqlEndpointOf } from '../../node/survey.ts'
 import type { LostChanges, LostTransactions } from '../../postgres/lost-transactions.ts'
+import { quoteLiteral } from '../../postgres/sql.ts'
 import { look } from '../look.ts'
 import { nothingSaved, type SalvagePart, saveDatabase } from './save-database.ts'
 
@@ -94,7 +95,8 @@ async function saveOne(
   } catch (thrown) {
     const error = asReplctlError(thrown)
     // Only what the old instance itself refuses is a fact about it; all else is worth another run.
-    if (error.code !== 'sql-failed') throw error
+    if (error.code !== 'sql-failed' && (error.code !== 'not-answering' || error.node === there.name))
+      throw error
     return { ...nothingSaved, unsalvaged: [`database ${name}: ${error.message}`] }
   } finally {
     await own.close()
@@ -102,20 +104,24 @@ async function saveOne(
   }
 }
 
-/** Null where the new primary has no such database. */
-async function openOnPrimary(
+/** Null where the new primary has no such database: asked for, since what the server says of it is in its own language. */
+export async function openOnPrimary(
   ctx: StepContext,
   there: NodeFacts,
   database: string,
 ): Promise<SqlSession | null> {
   const node = ctx.on(there.name)
   const settings = { ...node.settings, postgres: { ...node.settings.postgres, database } }
+  const endpoint = sqlEndpointOf(node, there)
+  const sql = await node.sql(endpoint)
+  const count = await sql.value(
+    `SELECT count(*)::text FROM pg_database WHERE datname = ${quoteLiteral(database)}`,
+  )
+  if (count === '0') return null
   try {
-    return await openSqlSession(node.transport, settings, sqlEndpointOf(node, there))
+    return await openSqlSession(node.transport, settings, endpoint)
   } catch (thrown) {
-    const error = asReplctlError(thrown)
-    if (error.code === 'sql-failed' && /does not exist/.test(error.message)) return null
-    throw error.with({ node: there.name })
+    throw asReplctlError(thrown).with({ node: there.name })
   }
 }
 

@@ -1,9 +1,15 @@
 import type { SalvagedTable } from '../../cluster/salvage.ts'
+import { asReplctlError } from '../../errors.ts'
 import type { TextWriter } from '../../node/salvage-folder.ts'
 import { ChangeList, type ListedChange } from '../../postgres/change-list.ts'
 import { parseTuple } from '../../postgres/relation-changes.ts'
 import { writeChange } from '../../postgres/salvage-change.ts'
-import { allStandingQuery, standingQuery } from '../../postgres/salvage-queries.ts'
+import {
+  extentQuery,
+  rangeStandingQuery,
+  standingQuery,
+  type TableExtent,
+} from '../../postgres/salvage-queries.ts'
 import { type ChangesTask, type FoundChange, findChanges, type LostTable } from './find-changes.ts'
 import { batchBytes, batchRows, mostRowBytes, readTimeoutMs } from './table-rows.ts'
 import { type Turn, TurnsOfKeys } from './turns-of-keys.ts'
@@ -27,8 +33,9 @@ export interface SavedRows {
 export async function saveRows(task: RowsTask): Promise<SavedRows> {
   const unsalvaged: string[] = []
   const list = new ChangeList()
+  const refused = new RefusedTables(task.database, unsalvaged)
   for (const [index, table] of task.tables.entries()) {
-    await listChanges(task, table, index, list, unsalvaged)
+    await refused.orElse(table, () => listChanges(task, table, index, list, unsalvaged))
   }
   const counts = task.tables.map(() => ({ insert: 0, update: 0, delete: 0, conflict: 0, there: 0 }))
   let done = 0
@@ -47,7 +54,7 @@ export async function saveRows(task: RowsTask): Promise<SavedRows> {
   const turns = new TurnsOfKeys<Written>()
   for (const batch of batchesOf(list)) {
     if (task.isInterrupted()) break
-    for (const one of await writeBatch(task, batch, unsalvaged)) {
+    for (const one of await writeBatch(task, batch, refused, unsalvaged)) {
       for (const due of turns.next(one)) await write(due)
     }
     done += batch.length
@@ -72,6 +79,35 @@ export async function saveRows(task: RowsTask): Promise<SavedRows> {
   return { tables, unsalvaged, rows }
 }
 
+/**
+ * A table that one of the servers refuses to read (a lock that the old primary's recovery holds for ever, a value of a type
+ * that cannot be compared) is told, and all others are saved.
+ */
+class RefusedTables {
+  readonly #database: string
+  readonly #unsalvaged: string[]
+  readonly #tables = new Set<LostTable>()
+
+  constructor(database: string, unsalvaged: string[]) {
+    this.#database = database
+    this.#unsalvaged = unsalvaged
+  }
+
+  /** Undefined where a statement is refused, now or before. */
+  async orElse<T>(table: LostTable, work: () => Promise<T>): Promise<T | undefined> {
+    if (this.#tables.has(table)) return undefined
+    try {
+      return await work()
+    } catch (thrown) {
+      const error = asReplctlError(thrown)
+      if (error.code !== 'sql-failed') throw error
+      this.#tables.add(table)
+      this.#unsalvaged.push(`rows of ${table.own.ident} in ${this.#database}: ${error.message}`)
+      return undefined
+    }
+  }
+}
+
 /** Of rows that the WAL does not place: a rewrite moved them. */
 const lastTurn = 0xffffffff
 
@@ -79,6 +115,9 @@ type Listed = readonly [ctid: string, xmin: number, bytes: number]
 
 /** Blocks whose places are asked for at a time. */
 const blocksAtATime = 128
+
+/** The same where a range of them is one scan: some hundred thousand rows at most. */
+const blocksInRange = 1024
 
 /** Finds what lost transactions left in a table, and compares its number with what the WAL says. */
 async function listChanges(
@@ -116,7 +155,13 @@ async function listChanges(
     list.add({ table: index, key, isDeletion: true, xid, bytes: 500, turn })
   }
   if (changes === null) {
-    await ask(allStandingQuery(table, since))
+    const { blocks, hasRanges } = await own.json<TableExtent>(extentQuery(table))
+    const step = hasRanges ? blocksInRange : blocksAtATime
+    for (let from = 0; from < blocks; from += step) {
+      const to = Math.min(from + step, blocks)
+      const each = Array.from({ length: hasRanges ? 0 : to - from }, (_, n) => from + n)
+      await ask(hasRanges ? rangeStandingQuery(table, from, to, since) : standingQuery(table, each, since))
+    }
     return
   }
   const { blocks } = changes
@@ -156,6 +201,7 @@ interface Written extends Turn {
 async function writeBatch(
   task: RowsTask,
   batch: readonly ListedChange[],
+  refused: RefusedTables,
   unsalvaged: string[],
 ): Promise<readonly Written[]> {
   const numbers = [...new Set(batch.map((change) => change.table))]
@@ -163,7 +209,9 @@ async function writeBatch(
   for (const number of numbers) {
     const table = task.tables[number]
     const changes = batch.filter((change) => change.table === number)
-    if (table !== undefined) known.set(number, await findChanges(task, table, changes, unsalvaged))
+    if (table === undefined) continue
+    const found = await refused.orElse(table, () => findChanges(task, table, changes, unsalvaged))
+    if (found !== undefined) known.set(number, found)
   }
   return batch.flatMap((change) => {
     const row = known.get(change.table)?.get(change)

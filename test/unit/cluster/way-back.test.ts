@@ -51,6 +51,11 @@ describe('a member may hold what nobody else has', () => {
       'node-diverged',
     ],
     [
+      'a fenced former primary whose pg_control cannot be read',
+      emptyNode('pg2', { dataDirectoryState: 'instance', hasStandbySignal: true, fence: fenceMark('pg1') }),
+      'node-fenced',
+    ],
+    [
       'a standby that received past the fork',
       standbyNode('pg2', '0/4000028', { timeline: timeline(2) }),
       'node-diverged',

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { CatalogTable } from '../../../src/postgres/salvage-queries.ts'
+import { rowsByKeyQuery } from '../../../src/postgres/salvage-queries.ts'
+import { deleteStatement } from '../../../src/postgres/salvage-sql.ts'
 import { isCreatedSince, isSameTable, sharedTable } from '../../../src/postgres/salvage-table.ts'
 
 const column = (name: string, type = 'integer', isGenerated = false) => ({
@@ -17,13 +19,13 @@ const table = (other: Partial<CatalogTable> = {}): CatalogTable => ({
   persistence: 'p',
   file: 16400,
   columns: [column('id'), column('v', 'text'), column('mail', 'text')],
-  key: { columns: ['id'], isImmediate: true },
+  key: { columns: ['id'], operators: ['='], isImmediate: true },
   hasDeferrable: false,
   triggers: [],
   createdBy: 600,
   ...other,
 })
-const key = (...columns: string[]) => ({ columns, isImmediate: true })
+const key = (...columns: string[]) => ({ columns, operators: columns.map(() => '='), isImmediate: true })
 
 describe('sharedTable', () => {
   it('knows rows by the key that the new primary has, whatever the old primary calls unique', () => {
@@ -67,7 +69,7 @@ describe('sharedTable', () => {
 
   it('knows what an INSERT may ask for a conflict: no constraint that can be deferred', () => {
     const arbiterOf = (other: Partial<CatalogTable>) => sharedTable(table(), table(other)).primary?.arbiter
-    const deferred = { columns: ['id'], isImmediate: false }
+    const deferred = { columns: ['id'], operators: ['='], isImmediate: false }
     expect(arbiterOf({})).toBe('all')
     expect(arbiterOf({ hasDeferrable: true })).toBe('key')
     expect(arbiterOf({ hasDeferrable: true, key: deferred })).toBe('nothing')
@@ -95,4 +97,20 @@ describe('isSameTable', () => {
     expect(isCreatedSince(table({ createdBy: 690 }), fork)).toBe(false)
     expect(isCreatedSince(table({ createdBy: 690 }), fork, [690])).toBe(true)
   })
+})
+
+it('a key of an extension’s type is compared by the operator of its index, which no search path finds', () => {
+  const path = { name: 'path', ident: 'path', type: 'public.ltree', isGenerated: false }
+  const keyed = { columns: ['path'], operators: ['OPERATOR(public.=)'], isImmediate: true }
+  const both = table({ columns: [path], key: keyed })
+  const { primary } = sharedTable(both, both)
+  expect(primary).not.toBeNull()
+  const row = { literals: ["'a.b'"], json: '{}', md5: 'm' }
+  expect(deleteStatement(primary!, row)).toContain(
+    "replctl_row.path OPERATOR(public.=) 'a.b'::public.ltree AND",
+  )
+  expect(rowsByKeyQuery(primary!, [["'a.b'"]])).toContain(
+    'replctl_row.path OPERATOR(public.=) replctl_key.k0',
+  )
+  expect(deleteStatement(sharedTable(both, undefined).own, row)).toContain('OPERATOR(public.=)')
 })

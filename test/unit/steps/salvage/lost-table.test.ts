@@ -26,7 +26,12 @@ const commit = (...dropped: string[]): WalAction => {
 const table = (other: Partial<CatalogTable> = {}): CatalogTable => ({
   ...{ oid: '16400', schema: 'public', name: 'item', ident: 'public.item', kind: 'r', persistence: 'p' },
   ...{ file: 16400, columns: [{ name: 'id', ident: 'id', type: 'integer', isGenerated: false }] },
-  ...{ key: { columns: ['id'], isImmediate: true }, hasDeferrable: false, triggers: [], createdBy: 600 },
+  ...{
+    key: { columns: ['id'], operators: ['='], isImmediate: true },
+    hasDeferrable: false,
+    triggers: [],
+    createdBy: 600,
+  },
   ...other,
 })
 

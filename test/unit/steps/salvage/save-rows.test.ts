@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { SqlSession } from '../../../../src/node/sql-session.ts'
+import { type SqlSession, sqlFailed } from '../../../../src/node/sql-session.ts'
 import { LostTransactions } from '../../../../src/postgres/lost-transactions.ts'
 import type { Lsn } from '../../../../src/postgres/lsn.ts'
 import { RelationChanges } from '../../../../src/postgres/relation-changes.ts'
@@ -31,6 +31,7 @@ function server(rows: readonly Row[]): SqlSession {
           .map((row) => [Number(n), row[1], ...values(row), row[0]]),
       )
     }
+    if (sql.includes('pg_relation_size')) return { blocks: 1, hasRanges: true }
     if (sql.includes('::tid[]')) {
       const there = rows.filter(([ctid]) => sql.includes(`"${ctid}"`))
       const isSizes = !sql.includes('row_to_json')
@@ -200,5 +201,56 @@ describe('saveRows', () => {
     )
     expect(done.states.map((state) => state.split(' ')[2])).toEqual(['5=a', '2=b', '1=of'])
     expect(done.unsalvaged).toEqual([])
+  })
+})
+
+describe('many rows, and a table that is refused', () => {
+  const lost = new LostTransactions('0/1000000' as Lsn)
+  lost.add({ is: 'next-xid', nextXid: fork, xid: 0, lsn: '0/F00000' as Lsn })
+  const saveTables = async (own: SqlSession, tables: readonly LostTable[]) =>
+    await saveRows({
+      ...{ database: 'shop', own, primary: server([]), lost, tables },
+      rows: { write: async () => undefined, close: async () => undefined },
+      sql: { write: async () => undefined, close: async () => undefined },
+      isInterrupted: () => false,
+      progress: () => undefined,
+    })
+  const table = (name: string, changes: RelationChanges | null): LostTable => ({
+    ...{ schema: 'public', name, own: { ...item, ident: `public.${name}` }, primary: item, isGone: false },
+    ...{ hasSamePlaces: changes !== null, changes, earlier: null, order: null },
+  })
+
+  it('a table that the server refuses to read is told, and the rows of all others are saved', async () => {
+    const some = server([['(0,1)', fork, 1, 'a']])
+    const own: SqlSession = {
+      ...some,
+      json: async <T>(sql: string) => {
+        if (sql.includes('public.locked')) throw sqlFailed('canceling statement due to lock timeout', '55P03')
+        return await some.json<T>(sql)
+      },
+    }
+    const saved = await saveTables(own, [table('locked', null), table('item', null)])
+    expect(saved.unsalvaged).toEqual([
+      'rows of public.locked in shop: the server refused a statement: canceling statement due to lock timeout',
+    ])
+    expect(saved).toMatchObject({ rows: 1, tables: [{ inserted: 0 }, { inserted: 1 }] })
+  })
+
+  it.each([
+    ['a range of blocks at a time', true, 3],
+    ['place by place, where the server would read all of it for each range', false, 20],
+  ])('of a table that was filled anew the rows are listed %s', async (_, hasRanges, queries) => {
+    const asked: string[] = []
+    const own: SqlSession = {
+      ...server([]),
+      json: async <T>(sql: string) => {
+        if (sql.includes('pg_relation_size')) return { blocks: 2500, hasRanges } as T
+        asked.push(sql)
+        return [] as T
+      },
+    }
+    await saveTables(own, [table('item', null)])
+    expect(asked).toHaveLength(queries)
+    expect(asked.every((sql) => /ctid >= '\(\d+,0\)'/.test(sql) === hasRanges)).toBe(true)
   })
 })
