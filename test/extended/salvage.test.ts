@@ -379,6 +379,33 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
     const mended = await salvage('pg1')
     expect(mended.json.result.salvage).toMatchObject({ isComplete: true, rows: 1 })
   })
+
+  it('gives up an instance whose WAL ends before it is consistent; with --allow-data-loss its node comes back, and the old directory is kept', async () => {
+    await loseAfter("INSERT INTO item (id, v) VALUES (801, 'x')")
+    const { dataDir } = cluster.server('pg1')
+    // As a base backup that never ended leaves it: recovery waits for a record that is not there.
+    await hosts.exec(
+      'pg1',
+      `PATH=/usr/lib/postgresql/15/bin:$PATH; of() { pg_controldata ${dataDir} | sed -n "s/^Latest checkpoint's $1: *//p"; }
+       printf '%s\n' "START WAL LOCATION: $(of 'REDO location') (file $(of 'REDO WAL file'))" \
+         "CHECKPOINT LOCATION: $(pg_controldata ${dataDir} | sed -n 's/^Latest checkpoint location: *//p')" \
+         'BACKUP METHOD: streamed' 'BACKUP FROM: primary' 'START TIME: 2026-01-01 00:00:00 UTC' 'LABEL: x' \
+         'START TIMELINE: 1' > ${dataDir}/backup_label`,
+      { user: 'postgres' },
+    )
+    const done = await salvage('pg1')
+    expect(done.exitCode, done.stderr).toBe(6)
+    expect(done.json.problems).toMatchObject([{ code: 'salvage-incomplete', severity: 'error' }])
+    expect(done.json.result.salvage).toMatchObject({ isComplete: false, transactions: 1, rows: 0 })
+    expect(done.json.result.salvage.unsalvaged[0]).toMatch(/ends before its data is consistent/)
+    const back = await cluster.replctl(['rejoin', 'pg1', '--reclone', '--allow-data-loss', '--json'])
+    expect(back.exitCode, back.stderr).toBe(0)
+    expect(back.json.problems.map((one: { code: string }) => one.code).toSorted()).toEqual([
+      ...['data-directory-kept', 'salvage-incomplete'],
+    ])
+    const aside = await hosts.exec('pg1', `ls -d ${dataDir}.replctl-before-*/PG_VERSION`)
+    expect(aside.stdout).toMatch(/PG_VERSION/)
+  })
 })
 
 /** Knocks at a server's port all the time. */
@@ -424,7 +451,7 @@ const tables = [
     'audit',
     'emptied',
   ],
-  ...['fresh', '"New One".kept', 'redone', 'lazy', 'ranked'],
+  ...['fresh', '"New One".kept', 'redone', 'lazy', 'ranked', 'tree'],
 ]
 
 const schema = `
@@ -469,6 +496,9 @@ CREATE TABLE head (id int PRIMARY KEY); INSERT INTO head VALUES (1), (2);
 CREATE TABLE limb (id int PRIMARY KEY, head int REFERENCES head ON UPDATE CASCADE, v text);
 INSERT INTO limb VALUES (1, 1, 'v'), (2, 2, 'v');
 CREATE SEQUENCE behind; CREATE SEQUENCE ahead;
+CREATE EXTENSION ltree; CREATE EXTENSION citext;
+CREATE TABLE tree (path ltree, name citext, v text, PRIMARY KEY (path, name));
+INSERT INTO tree VALUES ('a.b', 'X', 'v'), ('a.c', 'y', 'v');
 SELECT lo_from_bytea(4711, 'of before'), lo_from_bytea(4712, 'deleted');
 `
 
@@ -504,6 +534,7 @@ INSERT INTO item (id, v) VALUES (1005, 'gone'); DELETE FROM item WHERE id = 1005
 INSERT INTO item (id, v) VALUES (1006, 'in a place of before');
 INSERT INTO item (v) VALUES ('by the sequence');
 INSERT INTO item (id, v) VALUES (12, 'z') ON CONFLICT (id) DO UPDATE SET v = 'upsert';
+INSERT INTO tree VALUES ('a.d', 'Z', 'new'); UPDATE tree SET v = 'upd' WHERE path = 'a.b'; DELETE FROM tree WHERE path = 'a.c';
 COPY nokey FROM PROGRAM 'printf "7\\tcopied\\n8\\tcopied\\n9\\tcopied\\n"';
 DELETE FROM nokey WHERE ctid = (SELECT min(ctid) FROM nokey WHERE a = 2);
 UPDATE nokey SET b = 'y' WHERE ctid = (SELECT min(ctid) FROM nokey WHERE a = 1);
