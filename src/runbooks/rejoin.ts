@@ -89,7 +89,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     // From now on WAL is kept for it; what it needs from before is there, or in the archive.
     ...(replication.slots ? [ensureReplicationSlot(upstream.name, node.slotName, name)] : []),
     ...wayBack(input, wish),
-    ...(wish.method === 'reclone' ? [removeDirectoryAside(name)] : []),
+    removeDirectoryAside(name),
     dropRewindLogin(primary, node, input),
     together([...running, name].map((one) => dropStaleSlots(one, input.inventory, wish.roles))),
     ensureSettings(primary.name, input, confirming),

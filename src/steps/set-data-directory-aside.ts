@@ -1,16 +1,18 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { describeRoom, tooSmall } from '../cluster/room.ts'
+import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
-import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
+import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { readTextFile } from '../node/files.ts'
 import { stopJob } from '../node/jobs.ts'
 import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalFiles } from '../node/own-wal.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import { workLock } from './ensure-data-directory.ts'
-import { removeStateFile, writeMark } from './ensure-mark.ts'
+import { removeStateFile, writeMark, writeStateFile } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew } from './look.ts'
 import { keptFolder, removeKeptFiles } from './prepare-rewind.ts'
 import { isServerFileScript, requireStoppedScript } from './rejoin-scripts.ts'
@@ -271,7 +273,19 @@ export function requireRoomForSecondCopy(node: NodeName, source: NodeName): Step
   }
 }
 
-/** The old data directory goes once its successor streams, if all it held is elsewhere; else it stays and is told of. */
+/** Old directories that are to be removed, one a line: nothing but their removal is left to be done of an earlier rejoin. */
+const supersededFile = 'superseded'
+
+async function readSuperseded(ctx: StepContext): Promise<readonly string[]> {
+  const { home } = await look(ctx)
+  const path = `${stateDirectoryOf(home, ctx.node.settings)}/${supersededFile}`
+  return ((await readTextFile(ctx.node, path)) ?? '').split('\n').filter((line) => line !== '')
+}
+
+/**
+ * The old data directory goes once its successor streams, if all it held is elsewhere; else it stays and is told of. Before the
+ * removal begins, the rejoin is over: when that is interrupted, the next run finds a standby, and not a clone to go on with.
+ */
 export function removeDirectoryAside(node: NodeName): Step {
   return {
     title: 'remove the old data directory, unless it holds what is nowhere else',
@@ -280,20 +294,30 @@ export function removeDirectoryAside(node: NodeName): Step {
     pointOfNoReturn: true,
     check: async (ctx) => {
       const { rejoin } = await look(ctx)
-      if (rejoin?.method !== 'reclone') return satisfied('there is none')
-      return pending(rejoin.aside === null ? 'its mark is there' : `it is in ${rejoin.aside}`)
+      if (rejoin?.method === 'reclone')
+        return pending(rejoin.aside === null ? 'its mark is there' : `it is in ${rejoin.aside}`)
+      const left = await readSuperseded(ctx)
+      return left.length === 0 ? satisfied('there is none') : pending(`left over: ${left.join(', ')}`)
     },
     apply: async (ctx) => {
       const { rejoin } = await lookAnew(ctx)
-      if (rejoin?.method !== 'reclone') return
-      if (rejoin.aside !== null && rejoin.isRedundant) {
-        const script = stateScript(ctx.node, `remove ${rejoin.aside}`, deleteScript, [rejoin.aside])
-        await ctx.node.output(script, { timeoutMs: 3_600_000 })
-      } else if (rejoin.aside !== null) {
-        ctx.warn(keptAside(node, rejoin.aside))
+      const superseded = new Set(await readSuperseded(ctx))
+      if (rejoin?.method === 'reclone') {
+        if (rejoin.aside !== null && rejoin.isRedundant) {
+          superseded.add(rejoin.aside)
+          const list = [...superseded].map((path) => `${path}\n`).join('')
+          await writeStateFile(ctx, node, supersededFile, list)
+        } else if (rejoin.aside !== null) {
+          ctx.warn(keptAside(node, rejoin.aside))
+        }
+        await removeKeptFiles(ctx)
+        await removeStateFile(ctx, node, 'rejoin.json')
       }
-      await removeKeptFiles(ctx)
-      await removeStateFile(ctx, node, 'rejoin.json')
+      for (const path of superseded) {
+        const script = stateScript(ctx.node, `remove ${path}`, deleteScript, [path])
+        await ctx.node.output(script, { timeoutMs: 3_600_000 })
+      }
+      await removeStateFile(ctx, node, supersededFile)
     },
   }
 }

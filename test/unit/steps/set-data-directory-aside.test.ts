@@ -4,12 +4,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { StepContext } from '../../../src/engine/step.ts'
+import { ReplctlError } from '../../../src/errors.ts'
 import { lookAtJob, startJob, stopJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node, stateScript } from '../../../src/node/node.ts'
 import type { SqlSession } from '../../../src/node/sql-session.ts'
 import { rewindJob } from '../../../src/steps/rewind-data-directory.ts'
 import {
   putBackScript,
+  removeDirectoryAside,
   setAsideScript,
   setDataDirectoryAside,
 } from '../../../src/steps/set-data-directory-aside.ts'
@@ -117,7 +119,8 @@ test('a clone that stands there is not touched by putting back', async () => {
   expect(existsSync(`${data}${suffix}`)).toBe(true)
 })
 
-test('a pg_rewind that an interrupted run left at work is ended before the directory goes, and that it was begun is not forgotten', async () => {
+/** A node of this machine's files, and a primary that answers. */
+function pair() {
   const { nodes } = inventoryOf(['pg1', 'pg2'])
   const [own, leads] = nodes.map(
     (settings): Node => ({
@@ -138,6 +141,11 @@ test('a pg_rewind that an interrupted run left at work is ended before the direc
     ...{ signal: new AbortController().signal, isDryRun: false, isChecking: true, seenAt: new Map() },
     ...{ progress: () => undefined, warn: () => undefined },
   }
+  return { own, leads, ctx }
+}
+
+test('a pg_rewind that an interrupted run left at work is ended before the directory goes, and that it was begun is not forgotten', async () => {
+  const { own, leads, ctx } = pair()
   const begun = { method: 'rewind', source: 'pg2', phase: 'rewinding', forkLsn: null, aside: null }
   await writeFile(join(home, '.replctl/shop/rejoin.json'), JSON.stringify(begun))
   await startJob(own, rewindJob, 'sleep 60', [])
@@ -152,4 +160,43 @@ test('a pg_rewind that an interrupted run left at work is ended before the direc
   } finally {
     await stopJob(own, rewindJob)
   }
+})
+
+test('interrupted while the old directory is removed, a rejoin is over: only that is left to do', async () => {
+  const { own, ctx } = pair()
+  const aside = `${data}${suffix}`
+  await mkdir(join(aside, 'base'), { recursive: true })
+  const rejoin = { method: 'reclone', source: 'pg2', phase: 'recloning', aside, isRedundant: true }
+  await writeFile(join(home, '.replctl/shop/rejoin.json'), JSON.stringify(rejoin))
+  const step = removeDirectoryAside(own.name)
+  const cut: Node = {
+    ...own,
+    output: async (command, options) => {
+      if (command.title.startsWith(`remove ${aside}`)) throw new ReplctlError('connection-lost', 'cut')
+      return await own.output(command, options)
+    },
+  }
+  const over = { ...ctx, node: cut, on: () => cut }
+  expect(await step.check(over)).toMatchObject({ is: 'pending' })
+  await expect(step.apply!(over)).rejects.toMatchObject({ code: 'connection-lost' })
+  expect(existsSync(join(home, '.replctl/shop/rejoin.json'))).toBe(false)
+  own.lastSurvey = null
+  expect(await step.check(ctx)).toEqual({ is: 'pending', because: `left over: ${aside}` })
+  await step.apply!(ctx)
+  own.lastSurvey = null
+  expect([await step.check(ctx), existsSync(aside)]).toEqual([
+    { is: 'satisfied', because: 'there is none' },
+    false,
+  ])
+})
+
+test('what holds what is nowhere else is never put down for removal', async () => {
+  const { own, ctx } = pair()
+  const aside = `${data}${suffix}`
+  await mkdir(aside)
+  const rejoin = { method: 'reclone', source: 'pg2', phase: 'recloning', aside, isRedundant: false }
+  await writeFile(join(home, '.replctl/shop/rejoin.json'), JSON.stringify(rejoin))
+  await removeDirectoryAside(own.name).apply!(ctx)
+  expect(existsSync(aside)).toBe(true)
+  expect(readdirSync(join(home, '.replctl/shop'))).toEqual([])
 })
