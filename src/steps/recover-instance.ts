@@ -167,6 +167,9 @@ async function followRecovery(ctx: StepContext, restore: Restore): Promise<Reach
       ctx.progress({ message: `starts again with larger settings: ${raised}` })
       await stopInstance(ctx, restore.at)
       await startRecovery(ctx, restore)
+      // As at the beginning: its postmaster may need a moment to be seen.
+      seen = ''
+      movedAt = Date.now()
       continue
     }
     if (facts.postmaster?.isAlive !== true && seen !== '') throw recoveryEnded(restore, log.join('\n'))
