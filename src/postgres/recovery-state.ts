@@ -25,11 +25,15 @@ export function parseRecoveryState(told: string): RecoveryState {
  * each few seconds, looks for it, and does next to nothing.
  */
 export function hasGotOn(before: RecoveryState, now: RecoveryState): boolean {
-  if (now.log !== before.log) return true
+  if (lastWord(now.log) !== lastWord(before.log)) return true
   if (now.work === null || before.work === null) return false
   const { ticks, bytes, waitsForDisk } = now.work
   return waitsForDisk || ticks - before.work.ticks >= 20 || bytes - before.work.bytes >= 4 * 1024 * 1024
 }
+
+/** From 15 on a standby says that it waits for WAL as often as it looks for it. */
+const lastWord = (log: string): string =>
+  log.split('\n').findLast((line) => line.trim() !== '' && !/waiting for WAL to become/.test(line)) ?? ''
 
 /** Why it does not get on, as far as its log tells. */
 export function standstill(log: string): string {

@@ -137,7 +137,7 @@ async function newMark(
 
 async function follow(ctx: StepContext): Promise<void> {
   await followJob({
-    ...{ node: ctx.node, name: rewindJob, what: 'pg_rewind, which runs on,', signal: ctx.signal },
+    ...{ node: ctx.node, name: rewindJob, what: 'pg_rewind (which runs on)', signal: ctx.signal },
     // It says nothing while it reads the WAL after the fork, nor while it brings everything to disk.
     patienceMs: Math.max(1_800_000, ctx.timeoutMs),
     progress: ({ output }) => {

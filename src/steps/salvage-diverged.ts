@@ -159,7 +159,7 @@ function notThere(node: NodeName): ReplctlError {
 export function notAllSaved({ node, dir, unsalvaged }: SalvageRecord): ReplctlError {
   return new ReplctlError('salvage-incomplete', `not all of what only ${node} has could be saved`, {
     detail: `Not saved: ${unsalvaged.join('; ')}.`,
-    hint: `What was saved, and the WAL, is in ${dir} on ${node}. Nothing was discarded.`,
+    hint: `What was saved, and the WAL, is in ${dir} on ${node}. Mend what is named; another try gets the rest.`,
     node,
   })
 }

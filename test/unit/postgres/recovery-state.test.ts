@@ -9,6 +9,9 @@ test('a recovery that waits for WAL which is not there stands still, however oft
   expect(before).toEqual({ log, work: { ticks: 12, bytes: 163840, waitsForDisk: false } })
   expect(hasGotOn(before, state('at work 14 263840 no\n'))).toBe(false)
   expect(hasGotOn(state(''), state(''))).toBe(false)
+  const waits = 'LOG:  waiting for WAL to become available at 0/3000018\n'
+  expect(hasGotOn(state('', log), state('', `${log}${waits}`))).toBe(false)
+  expect(hasGotOn(state('', `${log}${waits}`), state('', `${log}${waits}${waits}`))).toBe(false)
 })
 
 test.each([
