@@ -51,9 +51,11 @@ async function runIn(process: NodeJS.Process, io: Surroundings): Promise<number>
 function answerUncaught(process: NodeJS.Process, io: Surroundings, words: readonly string[]): void {
   let isEnding = false
   process.on('uncaughtException', (thrown) => {
-    const end = () => process.exit(exitCodes.internal)
-    if (isEnding) return end()
+    // What breaks while the first error is being reported must not cut that report off.
+    if (isEnding) return
     isEnding = true
+    const end = () => process.exit(exitCodes.internal)
+    setTimeout(end, 5_000).unref()
     report(io, { command: commandIn(words), isJson: words.includes('--json') }, failed(thrown), 0).then(
       end,
       end,

@@ -58,12 +58,16 @@ export async function acquireClusterLock(nodes: readonly Node[], options: LockOp
   let hasTold = false
   for (;;) {
     const held = await attempt.take()
+    // A node that was given up because of the signal is no node that cannot keep a lock.
+    if (held === null && options.signal.aborted) {
+      await Promise.all(attempt.taken.map(({ guard }) => guard.release()))
+      throw interruptedEarly()
+    }
     if (held === null) return makeLock(attempt.taken)
     const waitedMs = Date.now() - startedAt
     const isSilent = held.beatAgeSeconds > liveBeatSeconds
     const limitMs = options.timeoutMs ?? (isSilent ? 60_000 : graceMs)
-    if (options.signal.aborted)
-      throw new ReplctlError('interrupted', 'interrupted while waiting for the cluster lock')
+    if (options.signal.aborted) throw interruptedEarly()
     if (waitedMs >= limitMs) throw lockedError(held)
     if (!hasTold) {
       options.listener({ type: 'waiting-for-lock', message: describeHolder(held) })
@@ -134,9 +138,9 @@ class Attempt {
   }
 
   async #lock(node: Node): Promise<Answer> {
-    const { holder, look } = this.#options
+    const { holder, look, signal } = this.#options
     if (look !== undefined) beginSql(node)
-    const answer = await tryGuard(node, holder, look)
+    const answer = await tryGuard(node, holder, look, signal)
     if (answer.is === 'held') return answer
     const facts = answer.facts === null ? null : surveyLocked(node, answer.facts)
     facts?.catch(() => undefined)
@@ -206,6 +210,12 @@ function journalUnwritable(nodes: readonly string[]): ReplctlError {
   return new ReplctlError('disk-full', 'could not write down what is about to be done', {
     detail: `The journal of an operation lies in replctl's state directory; it could not be written on ${nodes.join(', ')}.`,
     hint: 'Free some space there, then run the command again.',
+  })
+}
+
+function interruptedEarly(): ReplctlError {
+  return new ReplctlError('interrupted', 'interrupted while waiting for the cluster lock', {
+    detail: 'Nothing was changed.',
   })
 }
 

@@ -160,13 +160,19 @@ export interface Guard {
   release(): Promise<void>
 }
 
-/** Tries to take the lock on one node; comes back at once either way. */
-export async function tryGuard(node: Node, holder: Holder, depth?: LookDepth): Promise<GuardAnswer> {
+/** Tries to take the lock on one node; comes back at once either way. `beginSignal`: as long as the host has begun nothing. */
+export async function tryGuard(
+  node: Node,
+  holder: Holder,
+  depth?: LookDepth,
+  beginSignal?: AbortSignal,
+): Promise<GuardAnswer> {
   const { dataDir, binDir } = node.settings.postgres
   const running = await node.start(
     stateScript(node, 'hold the cluster lock', guardScript, [
       ...[JSON.stringify(holder), depth ?? '', dataDir, binDir ?? ''],
     ]),
+    { beginSignal },
   )
   const lines = new LineReader(running, 'the holder of the cluster lock')
   const first = await lines.next(answerMs)

@@ -7,6 +7,7 @@ import type {
   CommandResult,
   RunningCommand,
   RunOptions,
+  StartOptions,
   Transport,
   TransportObserver,
 } from '../transport/transport.ts'
@@ -64,7 +65,7 @@ export interface Node {
   read(command: Command, options?: RunOptions): Promise<CommandResult>
   /** Standard output of a command that must succeed. @throws {ReplctlError} `remote-command-failed` */
   output(command: Command, options?: RunOptions): Promise<string>
-  start(command: Command, options?: RunOptions): Promise<RunningCommand>
+  start(command: Command, options?: StartOptions): Promise<RunningCommand>
   /** The node's SQL session, opened at the first call and again after it was lost. */
   sql(endpoint: SqlEndpoint): Promise<SqlSession>
   /** The session that is open, or being opened, and where its instance answers; null where there is none. */

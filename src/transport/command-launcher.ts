@@ -84,8 +84,10 @@ async function killCommand(
 ): Promise<boolean> {
   if (!(await settlesWithin(session.begun, beginPatienceMs))) process.terminate()
   let isGone = await settlesWithin(session.ended, 0)
-  // The kill is a command like any other: what a busy host refused once is asked for again.
-  for (let attempt = 1; !isGone && attempt <= killAttempts; attempt++) {
+  // The kill is a command like any other: what a busy host refused once is asked for again. One that never began
+  // cannot be named to it.
+  const attempts = session.processIds.length > 0 ? killAttempts : 1
+  for (let attempt = 1; !isGone && attempt <= attempts; attempt++) {
     if (session.processIds.length > 0) await killGroups(pad, runAs, session.processIds)
     isGone = await settlesWithin(process.exited, killPatienceMs / killAttempts)
   }

@@ -35,6 +35,8 @@ export function createLocalLauncher(): LocalLauncher {
       const closed = defer()
       const lose = (): void => {
         child.stdin.end()
+        // This process ends without it, even where it hangs.
+        child.unref()
         exited.resolve(undefined)
         closed.resolve()
       }

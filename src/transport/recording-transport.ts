@@ -3,7 +3,14 @@ import type { Command } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import { defer } from './deferred.ts'
 import { createScriptedProcess, type ScriptedProcess } from './scripted-process.ts'
-import type { CommandResult, RunningCommand, RunOptions, Transport, TransportObserver } from './transport.ts'
+import type {
+  CommandResult,
+  RunningCommand,
+  RunOptions,
+  StartOptions,
+  Transport,
+  TransportObserver,
+} from './transport.ts'
 import { socketRefused } from './unix-socket.ts'
 
 /** Which commands an answer is for: a title, a pattern for titles, or anything else about them. */
@@ -79,7 +86,7 @@ export function createRecordingTransport(options: RecordingTransportOptions = {}
     observer?.commandFinished?.(host, command, result, 0)
     return result
   }
-  const start = async (command: Command, runOptions: RunOptions): Promise<RunningCommand> => {
+  const start = async (command: Command, runOptions: StartOptions): Promise<RunningCommand> => {
     const play = nextAnswer(startRules, command)
     if (play !== undefined) return createScriptedProcess(command, play, gone.promise)
     if (inner) return inner.start(command, runOptions)

@@ -32,11 +32,10 @@ function dialTcp(hop: SshHop, signal: AbortSignal): Promise<Duplex> {
     const onAbort = (): void => {
       socket.destroy()
     }
-    const onError = (error: Error): void => reject(hostUnreachable(hop, error))
     signal.addEventListener('abort', onAbort, { once: true })
-    socket.once('error', onError)
+    // For good: a host may hang up before anybody else listens, and an error that nobody hears ends this process.
+    socket.on('error', (error) => reject(hostUnreachable(hop, error)))
     socket.once('connect', () => {
-      socket.off('error', onError)
       signal.removeEventListener('abort', onAbort)
       resolve(socket)
     })
@@ -55,6 +54,8 @@ async function runProxy(command: string, env: NodeJS.ProcessEnv, signal: AbortSi
   })
   child.catch(() => {})
   const stream = Duplex.from({ readable: child.stdout, writable: child.stdin })
+  // A program that is missing or ends at once is seen by who logs in: the stream is destroyed then.
+  for (const one of [child.stdin, child.stdout, stream]) one.on('error', () => {})
   const end = (): void => {
     child.kill()
   }

@@ -2,20 +2,24 @@ import type { Command } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import { keepWithin, throwIfGivenUp } from './bounds.ts'
 import { type LaunchPad, launchCommand } from './command-launcher.ts'
-import { settlesWithin } from './deferred.ts'
+import { defer, settlesWithin } from './deferred.ts'
 import { createOutlet } from './outlet.ts'
 import { stopLaunch } from './run-command.ts'
-import type { RunningCommand, RunOptions, TransportObserver } from './transport.ts'
+import type { RunningCommand, StartOptions, TransportObserver } from './transport.ts'
+
+/** A login shell or sudo may need seconds on a busy host; where it needs longer than this, no command of ours ends in time. */
+const longestBeginMs = 20_000
 
 /** Starts a long-lived command; resolves when it has begun. */
 export async function startCommand(
   pad: LaunchPad,
   command: Command,
-  options: RunOptions,
+  options: StartOptions,
   observer: TransportObserver | undefined,
 ): Promise<RunningCommand> {
   const { host } = pad
   throwIfGivenUp(host, command, options.signal)
+  throwIfGivenUp(host, command, options.beginSignal)
   const startedAt = performance.now()
   observer?.commandStarted?.(host, command)
   const out = createOutlet()
@@ -32,8 +36,18 @@ export async function startCommand(
       observer?.commandFinished?.(host, command, result, performance.now() - startedAt)
     })
     .catch(() => {})
-  const { process, session, kill } = await Promise.race([launching, finished.then(neverBegan)])
-  await Promise.race([session.begun, finished])
+  const { beginSignal: signal, beginWithinMs = longestBeginMs } = options
+  const late = defer<never>()
+  let clock: NodeJS.Timeout | undefined
+  const beginning = async () => {
+    const launched = await Promise.race([launching, finished.then(neverBegan)])
+    // Its login, and its wait for a free session, have bounds of their own.
+    clock = setTimeout(() => late.reject(begunTooLate(host, command, beginWithinMs)), beginWithinMs)
+    await Promise.race([launched.session.begun, finished])
+    return launched
+  }
+  const bounds = { host, command, signal, trouble: late.promise, stop }
+  const { process, kill } = await keepWithin(beginning(), bounds).finally(() => clearTimeout(clock))
   return {
     finished,
     onStdout: out.listen,
@@ -57,6 +71,14 @@ export async function startCommand(
 
 function neverBegan(): never {
   throw new Error('a command ended before it was launched')
+}
+
+function begunTooLate(host: string, command: Command, ms: number): ReplctlError {
+  return new ReplctlError('timeout', `command on ${host} does not begin: ${command.title}`, {
+    detail: `The login works, but its shell, sudo or runuser have started nothing for ${ms / 1000} s; it was stopped.`,
+    hint: 'Look there for a home directory on a dead disk or NFS, and for a directory service (LDAP, sssd) that is silent.',
+    retryable: true,
+  })
 }
 
 function writeFailed(host: string, command: Command, cause: unknown): ReplctlError {

@@ -16,6 +16,14 @@ export interface RunOptions {
   readonly signal?: AbortSignal | undefined
 }
 
+/** Bounds of a long-lived command: `timeoutMs` and `signal` are about its whole life. */
+export interface StartOptions extends RunOptions {
+  /** How long it may take to begin once it was launched; 20 s where nothing is said. Then it is stopped: `timeout`. */
+  readonly beginWithinMs?: number | undefined
+  /** Aborted before the command has begun: it is stopped. Afterwards it means nothing. */
+  readonly beginSignal?: AbortSignal | undefined
+}
+
 /**
  * A long-lived command with its pipes: the lock's holder, a psql session.
  * Closing ends its standard input; a well-behaved remote script then exits.
@@ -52,7 +60,7 @@ export interface Transport {
   /** Whether SQL through `openUnixSocket` is seen by the server as the PostgreSQL OS user (peer authentication). */
   readonly socketPeerIsOsUser: boolean
   run(command: Command, options?: RunOptions): Promise<CommandResult>
-  start(command: Command, options?: RunOptions): Promise<RunningCommand>
+  start(command: Command, options?: StartOptions): Promise<RunningCommand>
   /**
    * Connects to a unix socket on the host, e.g. `/var/run/postgresql/.s.PGSQL.5432`.
    * The stream emits `connect` and has the methods that `pg` calls on a net.Socket.

@@ -51,9 +51,11 @@ describe.skipIf(!canTest)('whatever the login shell is', () => {
     }
     users.add('os')
     users.add('no', { shell: '/usr/sbin/nologin' })
+    users.add('hangs')
+    writeFileSync(join(users.home('hangs'), '.bashrc'), 'sleep 600\n')
     users.add('exits')
     writeFileSync(join(users.home('exits'), '.bashrc'), 'echo "go away" >&2; exit 0\n')
-    const names = [...shells, 'no', 'exits'].map(users.name)
+    const names = [...shells, 'no', 'exits', 'hangs'].map(users.name)
     sshd = await startSshd({ users: names, config: [`Banner ${bannerFile()}`, 'PrintMotd yes'] })
   })
   afterAll(async () => {
@@ -130,6 +132,16 @@ describe.skipIf(!canTest)('whatever the login shell is', () => {
       message: expect.stringContaining(users.name('no')),
       detail: expect.stringMatching(/not available/),
     })
+    await transport.close()
+  })
+
+  test('a start-up file that hangs does not hold a long-lived command for ever', async () => {
+    const transport = open('hangs')
+    await transport.connect()
+    const startedAt = performance.now()
+    const starting = transport.start(shellScript('a test', 'cat'), { beginWithinMs: 500 })
+    await expect(starting).rejects.toMatchObject({ code: 'timeout', detail: expect.stringMatching(/0.5 s/) })
+    expect(performance.now() - startedAt).toBeLessThan(20_000)
     await transport.close()
   })
 

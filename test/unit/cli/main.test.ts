@@ -151,6 +151,8 @@ test('an error that nobody waited for is told with the name of the command, with
   await running
   written.out = ''
   fake.emit('uncaughtException', new Error('from nowhere'))
+  // A second one does not cut the answer off.
+  fake.emit('uncaughtException', new Error('from nowhere as well'))
   expect(await exit).toBe(1)
   expect(JSON.parse(written.out)).toMatchObject({ command: 'backup list', ok: false, exit_code: 1 })
 })

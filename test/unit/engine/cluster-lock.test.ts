@@ -248,6 +248,19 @@ describe('a lock that is held', () => {
     controller.abort()
     expect((await taking).error.code).toBe('interrupted')
   })
+
+  test('interrupted while a host is slow to begin, it is given back where it was taken', async () => {
+    const controller = new AbortController()
+    const { nodes, options, log } = scene(
+      { pg1: [free()], pg2: [(process) => void setTimeout(() => free()(process), 5_000)] },
+      { signal: controller.signal },
+    )
+    const taking = failure(acquireClusterLock(nodes, options))
+    await vi.advanceTimersByTimeAsync(1_000)
+    controller.abort()
+    expect((await taking).error.code).toBe('interrupted')
+    expect(log.filter((line) => line.endsWith('release'))).toEqual(['pg1 release', 'pg2 release'])
+  })
 })
 
 describe('the lock while it is held', () => {

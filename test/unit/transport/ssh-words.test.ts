@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest'
 import { createOutlet } from '../../../src/transport/outlet.ts'
 import { parseConfigLine } from '../../../src/transport/ssh-config-files.ts'
 import { authRefused, connectTimedOut, hostUnreachable } from '../../../src/transport/ssh-errors.ts'
-import { parseJump, type SshHop } from '../../../src/transport/ssh-route.ts'
+import { parseJump } from '../../../src/transport/ssh-route.ts'
 import { expandSshTokens } from '../../../src/transport/ssh-tokens.ts'
+import { someHop } from './some-hop.ts'
 
 describe('words of ssh_config', () => {
   test.each([
@@ -38,24 +39,7 @@ describe('words of ssh_config', () => {
   // biome-ignore-end lint/suspicious/noTemplateCurlyInString: ssh_config's own
 })
 
-const hop: SshHop = {
-  host: 'pg1',
-  address: '10.0.0.11',
-  port: 2222,
-  user: 'postgres',
-  identityFiles: [],
-  identitiesOnly: false,
-  agent: undefined,
-  hostKeyAlias: undefined,
-  knownHostsFiles: [],
-  learnInto: undefined,
-  hashKnownHosts: false,
-  revokedKeysFile: undefined,
-  certificateFiles: [],
-  addressFamily: 0,
-  silenceMs: 12_000,
-  proxyCommand: undefined,
-}
+const hop = someHop
 const errno = (code: string): Error => Object.assign(new Error(`connect ${code}`), { code })
 
 describe('a host that cannot be reached', () => {
