@@ -1,6 +1,9 @@
 import { ReplctlError } from '../errors.ts'
+import { lsnDistance } from '../postgres/lsn.ts'
+import { settingNumber } from '../postgres/setting-value.ts'
 import { judgeSettings, type SettingVerdict } from '../postgres/settings.ts'
 import type { NodeFacts } from './facts.ts'
+import type { ReplicationSettings } from './inventory.ts'
 import { ownedConfigFile } from './node-configuration.ts'
 
 /** One setting as an instance has it; as `readLiveConfiguration` reads it. */
@@ -69,13 +72,54 @@ function refusalOf(
   return null
 }
 
+const namesSetting = 'synchronous_standby_names'
+
+/**
+ * Names whose written value counts, not one as good. Whom commits wait for stays where the cluster is to be synchronous, until
+ * standbys of ours take their place; asynchronous, nobody is waited for.
+ */
+export function wishedSettings(
+  parameters: Readonly<Record<string, string>>,
+  mode: ReplicationSettings['mode'],
+): readonly string[] {
+  return [...Object.keys(parameters), ...(mode === 'async' ? [namesSetting] : [])]
+}
+
+/** Whom commits wait for now and would not any more; null where that does not change. */
+export function namesGivenUp(changes: readonly SettingVerdict[]): string | null {
+  const change = changes.find((one) => one.name === namesSetting)
+  return change?.needed === '' && change.live !== undefined && change.live !== '' ? change.live : null
+}
+
+/** A slot that keeps more than it may is invalidated by the next checkpoint, for good; whoever made it. */
+export function slotsAtRisk(facts: NodeFacts, changes: readonly SettingVerdict[]): ReplctlError | null {
+  const change = changes.find((one) => one.name === 'max_slot_wal_keep_size')
+  const limit = change === undefined ? undefined : settingNumber(change.needed, 'MB')
+  const end = facts.instance?.currentLsn ?? null
+  if (change === undefined || limit === undefined || limit < 0 || end === null) return null
+  const kept = (facts.instance?.slots ?? []).flatMap(({ name, restartLsn, walStatus }) => {
+    const bytes = restartLsn === null || walStatus === 'lost' ? 0 : lsnDistance(restartLsn, end)
+    return bytes > limit ? [`"${name}" keeps ${bytes} bytes`] : []
+  })
+  if (kept.length === 0) return null
+  return new ReplctlError(
+    'settings-too-low',
+    `a replication slot on ${facts.name} keeps more WAL than it may`,
+    {
+      detail: `${kept.join(', ')}; max_slot_wal_keep_size is to be ${change.needed} (it is ${change.live ?? 'unknown'}). The next checkpoint would invalidate it.`,
+      hint: 'Raise replication.max_slot_wal_keep_size in the inventory, have the slot’s subscriber catch up, or drop the slot if nobody needs it.',
+      node: facts.name,
+    },
+  )
+}
+
 /** What ALTER SYSTEM wrote counts, now or after the next restart, whatever replctl.conf says. */
 function judgeAutoConf({ autoConf, needed, settings, wished }: AdoptionInput): readonly SettingVerdict[] {
   const written = new Map([...needed].filter(([name]) => autoConf.has(name)))
   const units = Object.fromEntries(Object.entries(settings).map(([name, { unit }]) => [name, unit]))
   const data_checksums = settings.data_checksums?.value ?? 'off'
   return judgeSettings({ ...Object.fromEntries(autoConf), data_checksums }, written, {
-    wished: wished.map((name) => name.toLowerCase()),
+    wished: [...wished.map((name) => name.toLowerCase()), namesSetting],
     units,
   })
 }

@@ -6,6 +6,8 @@ import { type SqlSession, sqlStateOf } from './sql-session.ts'
 /** The row that `verify` writes, and where its commit stands in WAL. */
 export interface TestRow {
   readonly token: string
+  /** Where it can be read: the test table, or a view of its own. */
+  readonly relation: string
   /** WAL position right after the commit. */
   readonly lsn: Lsn
   /** End of what was flushed right after the commit: whoever has received this has the commit. */
@@ -16,21 +18,23 @@ const table = 'replctl.verification'
 /** Undefined schema or table, and the races of two sessions that make them: try again. */
 const makeAgain = new Set(['3F000', '42P01', '23505', '42P06', '42P07', 'XX000', '40P01', '55P03'])
 
+/** A publication FOR ALL TABLES takes a new table's rows along at once, to subscribers that have no such table. */
+const isEverythingPublished = 'SELECT 1 FROM pg_publication WHERE puballtables LIMIT 1'
+
 /**
  * Writes a row with this token into the test table, which is made where it is missing. Several verifies at once share
- * the table; rows that a killed one left go after an hour.
+ * the table; rows that a killed one left go after an hour. Where every table is published the row is that of a view: it
+ * lies in the catalog, which standbys get like everything else and no logical subscriber ever sees.
  */
 export async function writeTestRow(sql: SqlSession, token: string): Promise<TestRow> {
   for (let attempt = 1; ; attempt++) {
     try {
+      const isView = (await sql.value(isEverythingPublished)) !== null
       await sql.execute('CREATE SCHEMA IF NOT EXISTS replctl')
-      await sql.execute(
-        `CREATE TABLE IF NOT EXISTS ${table} (token text PRIMARY KEY, written_at timestamptz NOT NULL DEFAULT now())`,
-      )
-      await sql.execute(`INSERT INTO ${table} (token) VALUES (${quoteLiteral(token)})`)
+      const relation = isView ? await makeView(sql, token) : await insertRow(sql, token)
       const lsn = (await sql.value('SELECT pg_current_wal_insert_lsn()::text')) as Lsn
       const flushedLsn = parseLsn((await sql.value('SELECT pg_current_wal_flush_lsn()::text')) ?? '0/0')
-      return { token, lsn, flushedLsn }
+      return { token, relation, lsn, flushedLsn }
     } catch (thrown) {
       if (attempt >= 20 || !makeAgain.has(sqlStateOf(thrown) ?? '')) throw thrown
       await wait(10 * attempt)
@@ -38,10 +42,29 @@ export async function writeTestRow(sql: SqlSession, token: string): Promise<Test
   }
 }
 
+async function insertRow(sql: SqlSession, token: string): Promise<string> {
+  await sql.execute(
+    `CREATE TABLE IF NOT EXISTS ${table} (token text PRIMARY KEY, written_at timestamptz NOT NULL DEFAULT now())`,
+  )
+  await sql.execute(`INSERT INTO ${table} (token) VALUES (${quoteLiteral(token)})`)
+  return table
+}
+
+/** Its name says when it was made: one that a killed verify left can be told from one that is in use. */
+async function makeView(sql: SqlSession, token: string): Promise<string> {
+  const madeAt = await sql.value('SELECT extract(epoch FROM now())::bigint::text')
+  const view = `${table}_${madeAt}_${token.replaceAll('-', '')}`
+  await sql.execute(`CREATE OR REPLACE VIEW ${view} AS SELECT ${quoteLiteral(token)}::text AS token`)
+  return view
+}
+
 /** Whether the row can be read here; false while the table itself has not arrived. */
-export async function canReadTestRow(sql: SqlSession, token: string): Promise<boolean> {
+export async function canReadTestRow(
+  sql: SqlSession,
+  { token, relation }: Pick<TestRow, 'token' | 'relation'>,
+): Promise<boolean> {
   try {
-    return (await sql.value(`SELECT 1 FROM ${table} WHERE token = ${quoteLiteral(token)}`)) !== null
+    return (await sql.value(`SELECT 1 FROM ${relation} WHERE token = ${quoteLiteral(token)}`)) !== null
   } catch (thrown) {
     const state = sqlStateOf(thrown)
     // 40001: the query met the replay of another verify's clean-up.
@@ -51,7 +74,14 @@ export async function canReadTestRow(sql: SqlSession, token: string): Promise<bo
 }
 
 /** Takes the row away again, and the table and the schema with the last one. */
-export async function removeTestRow(sql: SqlSession, token: string): Promise<void> {
+export async function removeTestRow(
+  sql: SqlSession,
+  { token, relation }: Pick<TestRow, 'token' | 'relation'>,
+): Promise<void> {
+  if (relation !== table) {
+    await removeView(sql, relation)
+    return
+  }
   const old = "written_at < now() - interval '1 hour'"
   await sql.execute(`DELETE FROM ${table} WHERE token = ${quoteLiteral(token)} OR ${old}`)
   await sql.execute(`DO $$ BEGIN
@@ -62,6 +92,22 @@ export async function removeTestRow(sql: SqlSession, token: string): Promise<voi
     END IF;
   EXCEPTION WHEN lock_not_available OR undefined_table OR invalid_schema_name OR dependent_objects_still_exist THEN
     NULL;
+  END $$`)
+}
+
+async function removeView(sql: SqlSession, view: string): Promise<void> {
+  await sql.execute(`DROP VIEW IF EXISTS ${view}`)
+  await sql.execute(`DO $$ DECLARE old name; BEGIN
+    FOR old IN SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'replctl' AND c.relkind = 'v' AND c.relname ~ '^verification_[0-9]+_'
+          AND split_part(c.relname, '_', 2)::bigint < extract(epoch FROM now()) - 3600 LOOP
+      EXECUTE format('DROP VIEW IF EXISTS replctl.%I', old);
+    END LOOP;
+    BEGIN
+      DROP SCHEMA IF EXISTS replctl;
+    EXCEPTION WHEN lock_not_available OR invalid_schema_name OR dependent_objects_still_exist OR internal_error THEN
+      NULL;
+    END;
   END $$`)
 }
 
@@ -91,12 +137,12 @@ export async function awaitReceipt(
 /** Polls a standby until the row is there. Null: not within the deadline. */
 export async function awaitTestRow(
   sql: SqlSession,
-  token: string,
+  row: Pick<TestRow, 'token' | 'relation'>,
   writtenAtMs: number,
   until: Until,
 ): Promise<number | null> {
   for (;;) {
-    if (await canReadTestRow(sql, token)) return Math.round((performance.now() - writtenAtMs) * 10) / 10
+    if (await canReadTestRow(sql, row)) return Math.round((performance.now() - writtenAtMs) * 10) / 10
     if (performance.now() > until.deadlineMs || until.signal.aborted) return null
     await wait(3)
   }

@@ -85,7 +85,14 @@ export const settings: readonly Setting[] = [
   { name: 'hot_standby', change: 'restart', since: 11, group: 'replication' },
   { name: 'max_wal_senders', change: 'restart', since: 11, group: 'replication', sufficient: atLeast },
   { name: 'max_replication_slots', change: 'restart', since: 11, group: 'replication', sufficient: atLeast },
-  { name: 'synchronous_standby_names', change: 'reload', since: 11, group: 'replication' },
+  {
+    name: 'synchronous_standby_names',
+    change: 'reload',
+    since: 11,
+    group: 'replication',
+    // Whom commits wait for by somebody else's choice, until there are standbys of ours for it.
+    sufficient: (_live, needed) => needed === '',
+  },
   { name: 'sync_replication_slots', change: 'reload', since: 17, group: 'replication' },
   { name: 'synchronized_standby_slots', change: 'reload', since: 17, group: 'replication' },
   { name: 'primary_conninfo', change: 'restart', since: 12, reloadsSince: 13, group: 'replication' },

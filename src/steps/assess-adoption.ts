@@ -1,5 +1,10 @@
 import type { NodeFacts } from '../cluster/facts.ts'
-import { type AdoptionVerdict, judgeAdoption } from '../cluster/judge-adoption.ts'
+import {
+  type AdoptionVerdict,
+  judgeAdoption,
+  slotsAtRisk,
+  wishedSettings,
+} from '../cluster/judge-adoption.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { neededSettings, nodeHbaLines, ownedConfigFile } from '../cluster/node-configuration.ts'
 import { readTextFile } from '../node/files.ts'
@@ -51,6 +56,7 @@ export async function assessAdoption(
   })
   const live = await readLiveConfiguration(node, facts, [...needed.keys(), 'data_checksums'])
   const settings = { ...live.settings, ...checksumsOf(facts) }
+  const wished = wishedSettings(parameters, inventory.replication.mode)
   const verdict = judgeAdoption({
     node: node.name,
     isRunning: facts.instance !== null,
@@ -58,7 +64,7 @@ export async function assessAdoption(
     autoConf: live.autoConf,
     commandLine: live.commandLine,
     needed,
-    wished: Object.keys(parameters),
+    wished,
     restartLosesOptions: serviceOf(node, facts, binDirectoryOf(facts)).name === 'pg_ctl',
   })
   const values = Object.fromEntries(Object.entries(settings).map(([name, one]) => [name, one.value]))
@@ -71,7 +77,8 @@ export async function assessAdoption(
   const hasBlock = ensureManagedBlock(hbaText ?? '', hbaLines, inventory.cluster) === hbaText
   return {
     ...verdict,
-    kept: sufficientSettings(values, needed, Object.keys(parameters)),
+    refusal: verdict.refusal ?? slotsAtRisk(facts, verdict.changes),
+    kept: sufficientSettings(values, needed, wished),
     configFile: live.configFile,
     hbaFile: live.hbaFile,
     added: [

@@ -1,4 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
+import type { ReplicationSettings } from '../cluster/inventory.ts'
+import { wishedSettings } from '../cluster/judge-adoption.ts'
 import type { NodeName } from '../cluster/names.ts'
 import {
   neededSettings,
@@ -67,7 +69,10 @@ export function ensureSettings(
     }
     const kept = options.isAdopting
       ? (await assessAdoption(ctx.node, facts, { ...input, standbys })).kept
-      : await settingsToKeep(ctx, facts, ownText ?? '', neededSettings(wish), options.like)
+      : await settingsToKeep(ctx, facts, ownText ?? '', neededSettings(wish), {
+          like: options.like,
+          mode: inventory.replication.mode,
+        })
     const wanted = nodeConfigText({ ...wish, kept })
     return [
       { path: own, live: ownText, wanted },
@@ -155,19 +160,30 @@ function wantedNames(files: readonly FileChange[]): string {
   return lastValues(parseConfigFile(own?.wanted ?? '')).get(namesSetting) ?? ''
 }
 
+/** What replctl.conf keeps of an adopted instance. A clone has the file of its source: not all in it is the clone's own. */
+export function keptOfItsOwn(
+  ownText: string,
+  { mark, hasStandbySignal }: Pick<NodeFacts, 'mark' | 'hasStandbySignal'>,
+): Record<string, string> {
+  const earlier = readKeptSettings(ownText)
+  const isClone = mark?.phase !== 'done'
+  if (isClone) delete earlier.listen_addresses
+  // For whom commits waited when the source was taken over is nothing that a standby may ever lead with.
+  if (isClone || hasStandbySignal) delete earlier[namesSetting]
+  return earlier
+}
+
 /** What replctl.conf already keeps of an adopted instance, and what a standby needs to have nothing lower than its primary. */
 async function settingsToKeep(
   ctx: StepContext,
   facts: NodeFacts,
   ownText: string,
   needed: ReadonlyMap<string, string>,
-  like: NodeName | undefined,
+  { like, mode }: { readonly like: NodeName | undefined; readonly mode: ReplicationSettings['mode'] },
 ): Promise<ReadonlyMap<string, string>> {
-  const earlier = readKeptSettings(ownText)
-  // A clone has the file of its source, whose addresses are not its own.
-  if (facts.mark?.phase !== 'done') delete earlier.listen_addresses
+  const earlier = keptOfItsOwn(ownText, facts)
   const data_checksums = facts.control?.dataChecksums === true ? 'on' : 'off'
-  const wished = Object.keys(ctx.node.settings.postgres.parameters)
+  const wished = wishedSettings(ctx.node.settings.postgres.parameters, mode)
   const kept = sufficientSettings({ ...earlier, data_checksums }, needed, wished)
   const others = Object.entries(earlier).filter(([name]) => !needed.has(name))
   if (like === undefined) return new Map([...others, ...kept])

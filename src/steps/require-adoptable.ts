@@ -49,11 +49,13 @@ export async function adoptionRefusal(node: Node, facts: NodeFacts): Promise<Rep
 /** Nothing that wins over replctl's own file says something else. */
 export function requireSettingsNotOverridden({ name }: NodeSettings, wish: AdoptionWish): Step {
   return {
-    title: "require that nothing overrides replctl's settings",
+    title: "require that nothing overrides replctl's settings, and that no slot is lost by them",
     node: name,
     check: async (ctx) => {
       const { refusal } = await assessAdoption(ctx.node, await look(ctx), wish)
-      return refusal === null ? satisfied('neither ALTER SYSTEM nor the command line does') : refused(refusal)
+      return refusal === null
+        ? satisfied('neither ALTER SYSTEM nor the command line does, and no slot keeps too much')
+        : refused(refusal)
     },
   }
 }

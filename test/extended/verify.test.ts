@@ -71,6 +71,28 @@ describeOnHosts('verify', () => {
     expect((await cluster.replctl(['verify', 'pg4', '--json'])).exitCode).toBe(2)
   })
 
+  it('shows logical subscribers nothing where a publication is for all tables, and proves the standbys all the same', async () => {
+    const server = cluster.server('pg1')
+    await server.sql('ALTER SYSTEM SET wal_level = logical')
+    await server.restart()
+    for (const name of ['pg2', 'pg3']) await streams(name)
+    await server.sql('CREATE TABLE orders (id int PRIMARY KEY)')
+    await server.sql('CREATE PUBLICATION everything FOR ALL TABLES')
+    await server.sql("SELECT pg_create_logical_replication_slot('reports', 'pgoutput')")
+    const before = await schemas()
+    const [done, beside] = await Promise.all([verify(), verify('pg3')])
+    told(done).toMatchObject({ exit: 0, ok: { pg2: true, pg3: true } })
+    told(beside).toMatchObject({ exit: 0, ok: { pg3: true } })
+    expect([await schemas(), await litter()]).toEqual([before, '0'])
+    await server.sql('INSERT INTO orders VALUES (7)')
+    // The first byte of a message of pgoutput: R(elation), I(nsert), U(pdate), D(elete), T(runcate).
+    const sent = await server.sqlValue(
+      `SELECT string_agg(chr(get_byte(data, 0)), '') FROM pg_logical_slot_get_binary_changes('reports', NULL, NULL,
+         'proto_version', '1', 'publication_names', 'everything')`,
+    )
+    expect(sent?.replace(/[BC]/g, '')).toBe('RI')
+  })
+
   it('a dry run tells what would be done, and no standby that failed', async () => {
     const planned = await verify('--dry-run')
     expect(planned.json).toMatchObject({ ok: true, exit_code: 0, changed: false, problems: [] })

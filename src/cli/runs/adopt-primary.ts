@@ -1,5 +1,6 @@
 import type { NodeFacts } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
+import { namesGivenUp } from '../../cluster/judge-adoption.ts'
 import { factsOf } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
 import type { Node } from '../../node/node.ts'
@@ -49,7 +50,10 @@ async function decide(
   const report = reportOf(assessment)
   showDiff(call, facts, report)
   // A run that stopped part-way had its yes.
-  if (observation.resumed === null) await confirmRestart(call, facts, assessment)
+  if (observation.resumed === null) {
+    await confirmRestart(call, facts, assessment)
+    await confirmAsynchronous(call, facts, assessment)
+  }
   return {
     plan,
     result: (after) => {
@@ -104,6 +108,25 @@ async function confirmRestart(
   throw new ReplctlError('confirmation-needed', `adopting ${name} needs a restart of PostgreSQL`, {
     detail: `It is needed for ${list}. ${isAsked ? 'You did not say yes.' : 'There is no terminal to ask at.'} Nothing was changed.`,
     hint: `Say yes beforehand, when a restart suits: replctl init primary ${name} --adopt --yes`,
+    node: name,
+  })
+}
+
+/** Commits that wait for a standby go on waiting unless that is given up knowingly. */
+async function confirmAsynchronous(
+  call: Call,
+  { name }: NodeFacts,
+  { changes }: AdoptionAssessment,
+): Promise<void> {
+  const names = namesGivenUp(changes)
+  if (names === null || call.flags.isYes || call.flags.isDryRun) return
+  const isAsked = canAsk(call)
+  const question = `Commits on ${name} wait for '${names}'. With replication.mode async they will not any more. Go on?`
+  if (isAsked && (await askYes(call, question))) return
+  if (call.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal', { node: name })
+  throw new ReplctlError('confirmation-needed', `adopting ${name} would have no commit wait for a standby`, {
+    detail: `synchronous_standby_names is '${names}', and replication.mode of the inventory is async. ${isAsked ? 'You did not say yes.' : 'There is no terminal to ask at.'} Nothing was changed.`,
+    hint: `Set replication.mode to sync or quorum: then it stays until standbys are added. Or give it up: replctl init primary ${name} --adopt --yes`,
     node: name,
   })
 }

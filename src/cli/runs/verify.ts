@@ -159,7 +159,7 @@ async function prove(wish: ToProve): Promise<VerifyResult> {
       if (call.signal.aborted) throw interrupted(takenAway)
       return { token, lsn: row.lsn, nodes, archive }
     } finally {
-      await removeTestRow(sql, token)
+      await removeTestRow(sql, row)
     }
   } catch (thrown) {
     if (call.signal.aborted) throw interrupted(takenAway)
@@ -207,7 +207,7 @@ async function readOn(
       if (received !== null)
         return { ...nothing, ok: !known, proof: 'received' as const, received_ms: received }
     } else {
-      const latency = await awaitTestRow(sql, row.token, writtenAt, until)
+      const latency = await awaitTestRow(sql, row, writtenAt, until)
       if (latency !== null) return { ...nothing, ok: !known, proof: 'read' as const, latency_ms: latency }
     }
     if (!known) problems.push(problemOf(rowMissing(name, limitMs)))

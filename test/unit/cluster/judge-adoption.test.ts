@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest'
-import { type AdoptionInput, judgeAdoption, refusalToAdopt } from '../../../src/cluster/judge-adoption.ts'
-import { emptyNode } from '../some-cluster.ts'
+import {
+  type AdoptionInput,
+  judgeAdoption,
+  namesGivenUp,
+  refusalToAdopt,
+  slotsAtRisk,
+  wishedSettings,
+} from '../../../src/cluster/judge-adoption.ts'
+import { emptyNode, lsn, runningNode, slot } from '../some-cluster.ts'
 
 const setting = (
   value: string,
@@ -57,6 +64,62 @@ describe('taking an instance over', () => {
     expect(judgeAdoption({ ...debian, needed, wished: ['pg_stat_statements.max'] }).changes[0]?.change).toBe(
       'reload',
     )
+  })
+
+  describe('an instance whose commits wait for a standby', () => {
+    const name = 'synchronous_standby_names'
+    const judge = (mode: 'async' | 'sync', needed: string, autoConf = new Map<string, string>()) =>
+      judgeAdoption({
+        ...debian,
+        settings: { [name]: setting('FIRST 1 (old2)', 'sighup') },
+        needed: new Map([[name, needed]]),
+        wished: wishedSettings({}, mode),
+        autoConf,
+      })
+
+    it('goes on so where the cluster is to be synchronous, until it has standbys of ours', () => {
+      expect(judge('sync', '').changes).toEqual([])
+      expect(judge('sync', 'FIRST 1 (shop_pg2)').changes).toMatchObject([
+        { name, needed: 'FIRST 1 (shop_pg2)' },
+      ])
+    })
+
+    it('gives that up only where the cluster is to be asynchronous, which is told', () => {
+      const { changes } = judge('async', '')
+      expect(namesGivenUp(changes)).toBe('FIRST 1 (old2)')
+      expect(namesGivenUp(judge('sync', '').changes)).toBeNull()
+      expect(namesGivenUp(judge('sync', 'FIRST 1 (shop_pg2)').changes)).toBeNull()
+    })
+
+    it('has them in a file that replctl’s own comes after', () => {
+      const { refusal } = judge('sync', '', new Map([[name, 'old2']]))
+      expect(refusal?.hint).toContain(`ALTER SYSTEM RESET ${name};`)
+    })
+  })
+
+  it('a slot that keeps more WAL than it may afterwards is not lost: that is refused', () => {
+    const limit = (live: string, needed: string) =>
+      judgeAdoption({
+        ...debian,
+        settings: { max_slot_wal_keep_size: setting(live, 'sighup', 'default', 'MB') },
+        needed: new Map([['max_slot_wal_keep_size', needed]]),
+      }).changes
+    const facts = runningNode('pg1', {
+      currentLsn: lsn('C/80000000'),
+      slots: [slot('reports', '0/1', { type: 'logical' }), slot('near', 'C/7F000000')],
+    })
+    const refusal = slotsAtRisk(facts, limit('-1', '10GB'))
+    expect(refusal?.code).toBe('settings-too-low')
+    expect(refusal?.detail).toContain('"reports" keeps 53687091199 bytes')
+    expect(refusal?.detail).not.toContain('near')
+    expect(slotsAtRisk(facts, limit('-1', '60GB'))).toBeNull()
+    expect(slotsAtRisk(facts, limit('10GB', '-1'))).toBeNull()
+    // As it was before: nothing is made worse.
+    expect(slotsAtRisk(facts, limit('10GB', '10GB'))).toBeNull()
+    const lost = slot('reports', '0/1', { walStatus: 'lost' })
+    expect(
+      slotsAtRisk(runningNode('pg1', { currentLsn: lsn('C/80000000'), slots: [lost] }), limit('-1', '10GB')),
+    ).toBeNull()
   })
 
   it('ALTER SYSTEM in the way is refused with the exact statements', () => {

@@ -2,9 +2,10 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { NodeMark } from '../../../src/cluster/facts.ts'
 import type { StepContext } from '../../../src/engine/step.ts'
 import { createNode } from '../../../src/node/node.ts'
-import { ensureConfigurationFiles } from '../../../src/steps/ensure-configuration.ts'
+import { ensureConfigurationFiles, keptOfItsOwn } from '../../../src/steps/ensure-configuration.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { inventoryOf, runningNode } from '../some-cluster.ts'
 
@@ -42,4 +43,15 @@ test('a clone of a Debian cluster is not told to use folders that only pg_ctlclu
   await ensureConfigurationFiles(pg2!.name, pg1!.name).apply!(ctx)
   const text = await readFile(join(home, 'data/postgresql.conf'), 'utf8')
   expect(text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))).toEqual([lines[3]])
+})
+
+test('for whom an adopted primary waits is kept for it alone, not for a clone or a standby of it', () => {
+  const text = "# Kept as the instance had it\nsynchronous_standby_names = 'old2'\nmax_wal_senders = 40\n"
+  const mark = (phase: NodeMark['phase']) => ({ phase }) as NodeMark
+  const kept = (phase: NodeMark['phase'], hasStandbySignal: boolean) =>
+    Object.keys(keptOfItsOwn(text, { mark: mark(phase), hasStandbySignal }))
+  expect(kept('done', false)).toEqual(['synchronous_standby_names', 'max_wal_senders'])
+  expect(kept('done', true)).toEqual(['max_wal_senders'])
+  expect(kept('cloned', true)).toEqual(['max_wal_senders'])
+  expect(kept('cloned', false)).toEqual(['max_wal_senders'])
 })
