@@ -12,6 +12,8 @@ export interface AdoptedSetting {
   readonly unit: string | null
   readonly context: string | null
   readonly source: string
+  readonly isEnum?: boolean
+  readonly isFromOwnFile?: boolean
 }
 
 export interface AdoptionInput {
@@ -21,6 +23,8 @@ export interface AdoptionInput {
   readonly autoConf: ReadonlyMap<string, string>
   readonly commandLine: readonly string[]
   readonly needed: ReadonlyMap<string, string>
+  /** What stands in replctl.conf; the server may spell it otherwise: `wal_compression = on` is `pglz` from 15 on. */
+  readonly written?: ReadonlyMap<string, string>
   /** Names in postgres.parameters. */
   readonly wished: readonly string[]
   /** Its service starts it without the options it has on its command line now. */
@@ -42,7 +46,11 @@ export function judgeAdoption(input: AdoptionInput): AdoptionVerdict {
   const entries = Object.entries(settings)
   const live = Object.fromEntries(entries.map(([name, setting]) => [name, setting.value]))
   const units = Object.fromEntries(entries.map(([name, setting]) => [name, setting.unit]))
-  const changes = judgeSettings(live, needed, { wished, units, contexts: contextsOf(input) })
+  const enums = entries.flatMap(([name, { isEnum }]) => (isEnum === true ? [name] : []))
+  const isInForce = ({ name, needed }: SettingVerdict) =>
+    settings[name]?.isFromOwnFile === true && input.written?.get(name) === needed
+  const judged = judgeSettings(live, needed, { wished, units, enums, contexts: contextsOf(input) })
+  const changes = judged.filter((one) => !isInForce(one))
   const isRestartNeeded = isRunning && changes.some((one) => one.change === 'restart' && !one.canWait)
   return { changes, isRestartNeeded, refusal: refusalOf(input, changes, isRestartNeeded) }
 }

@@ -1,4 +1,5 @@
 import type { NodeFacts } from '../cluster/facts.ts'
+import { ownedConfigFile } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
 import { lastValues, parseConfigFile } from '../postgres/config-file.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
@@ -15,6 +16,10 @@ export interface LiveSetting {
   readonly context: string | null
   /** e.g. `configuration file`, `command line`. */
   readonly source: string
+  /** It takes one of a list of words, in capitals or not. */
+  readonly isEnum?: boolean
+  /** It is what stands in replctl.conf now, however the server spells that. */
+  readonly isFromOwnFile?: boolean
 }
 
 export interface LiveConfiguration {
@@ -41,7 +46,7 @@ export async function readLiveConfiguration(
 }
 
 type Read = Omit<LiveConfiguration, 'autoConf'>
-type Row = readonly [string | null, string | null, string | null, string | null]
+type Row = readonly [string | null, string | null, string | null, string | null, boolean, boolean]
 
 const placeSettings = ['config_file', 'data_directory', 'hba_file', 'ident_file', 'external_pid_file']
 
@@ -52,12 +57,17 @@ async function readRunning(node: Node, facts: NodeFacts, names: readonly string[
   const { rows, options } = await sql.json<{ rows: Record<string, Row>; options: string[] }>(
     `SELECT json_build_object('rows', (SELECT json_object_agg(w.name, json_build_array(
          CASE WHEN s.source = 'session' THEN s.reset_val ELSE current_setting(w.name, true) END,
-         s.unit, s.context, s.source))
+         s.unit, s.context, s.source, coalesce(s.vartype = 'enum', false),
+         coalesce(s.sourcefile LIKE '%/${ownedConfigFile}' AND NOT s.pending_restart
+           AND pg_conf_load_time() > (pg_stat_file(s.sourcefile, true)).modification, false)))
        FROM unnest(ARRAY[${wanted}]) w(name) LEFT JOIN pg_settings s ON lower(s.name) = w.name),
      'options', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE source = 'command line'))`,
   )
-  const known = Object.entries(rows).flatMap(([name, [value, unit, context, source]]) =>
-    value === null ? [] : [[name, { value, unit, context, source: source ?? 'default' }] as const],
+  const known = Object.entries(rows).flatMap(
+    ([name, [value, unit, context, source, isEnum, isFromOwnFile]]) =>
+      value === null
+        ? []
+        : [[name, { value, unit, context, source: source ?? 'default', isEnum, isFromOwnFile }] as const],
   )
   const value = (name: string) => rows[name]?.[0] ?? ''
   return {

@@ -178,6 +178,8 @@ export interface JudgeOptions {
   readonly wished?: Iterable<string>
   /** `pg_settings.context` by name, for settings without a row; without it they are taken to need a restart. */
   readonly contexts?: Readonly<Record<string, string>>
+  /** Names of settings that take one of a list of words: for them capitals are the same. */
+  readonly enums?: Iterable<string>
   /** `pg_settings.unit` by name, to compare numbers written without one. */
   readonly units?: Readonly<Record<string, string | null>>
 }
@@ -217,6 +219,8 @@ function isSufficient(name: string, live: LiveSettings, needed: string, options:
   const value = live[name]
   if (value === undefined) return false
   if (isSameSettingValue(value, needed, options.units?.[name])) return true
+  const isSameWord = value.toLowerCase() === needed.trim().toLowerCase()
+  if (isSameWord && new Set(options.enums).has(name)) return true
   if (new Set(options.wished).has(name)) return false
   return rowOf(name)?.sufficient?.(withUnit(value, options.units?.[name]), needed, live) ?? false
 }

@@ -11,7 +11,7 @@ import { readTextFile } from '../node/files.ts'
 import { readLiveConfiguration } from '../node/live-settings.ts'
 import type { Node } from '../node/node.ts'
 import { serviceOf } from '../node/service.ts'
-import { ensureLastInclude, includeMarker } from '../postgres/config-file.ts'
+import { ensureLastInclude, includeMarker, lastValues, parseConfigFile } from '../postgres/config-file.ts'
 import { ensureManagedBlock } from '../postgres/hba.ts'
 import { sufficientSettings } from '../postgres/kept-settings.ts'
 import { archiveCommandOf } from './archive-wish.ts'
@@ -57,6 +57,7 @@ export async function assessAdoption(
   const live = await readLiveConfiguration(node, facts, [...needed.keys(), 'data_checksums'])
   const settings = { ...live.settings, ...checksumsOf(facts) }
   const wished = wishedSettings(parameters, inventory.replication.mode)
+  const ownText = await readTextFile(node, `${facts.configDirectory}/${ownedConfigFile}`)
   const verdict = judgeAdoption({
     node: node.name,
     isRunning: facts.instance !== null,
@@ -65,6 +66,7 @@ export async function assessAdoption(
     commandLine: live.commandLine,
     needed,
     wished,
+    written: lastValues(parseConfigFile(ownText ?? '')),
     restartLosesOptions: serviceOf(node, facts, binDirectoryOf(facts)).name === 'pg_ctl',
   })
   const values = Object.fromEntries(Object.entries(settings).map(([name, one]) => [name, one.value]))

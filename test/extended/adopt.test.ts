@@ -7,6 +7,8 @@ import { awaitCondition, PostgresServer, TestCluster, TestHosts } from '../kit/i
 
 const dataDir = '/var/lib/postgresql/15/main'
 const configDir = '/etc/postgresql/15/main'
+/** The server says `pglz`, `warning` and `ISO, DMY`. */
+const spelled = { wal_compression: 'on', log_min_messages: 'WARNING', DateStyle: 'iso, dmy' }
 const ownConf = `# memory, by the DBA\nmax_connections = 137\nwork_mem = '5MB'\n`
 
 describeOnHosts('init primary --adopt on Debian’s layout', () => {
@@ -35,7 +37,9 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     await hosts.exec('pg1', 'cp -a /data/data /var/lib/postgresql/15 && cp -a /data/etc /etc/postgresql/15')
     await hosts.exec('pg1', 'pg_ctlcluster 15 main start')
     cluster = await TestCluster.create(hosts, {
-      inventory: { postgres: { data_dir: dataDir, parameters: { log_min_duration_statement: '1500ms' } } },
+      inventory: {
+        postgres: { data_dir: dataDir, parameters: { log_min_duration_statement: '1500ms', ...spelled } },
+      },
     })
   })
 
@@ -93,6 +97,8 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     expect(await show('max_connections')).toBe('137')
     expect(await show('cluster_name')).toBe('shop')
     expect(await show('log_min_duration_statement')).toBe('1500ms')
+    expect(await show('wal_compression')).toBe('pglz')
+    expect(await show('DateStyle')).toBe('ISO, DMY')
     expect(await pg1.sqlValue('SELECT count(*)::int FROM precious')).toBe(1000)
     expect(await pg1.sqlValue('SELECT count(*)::int FROM pg_hba_file_rules WHERE error IS NOT NULL')).toBe(0)
     expect(await pg1.sqlValue('SELECT count(*)::int FROM pg_settings WHERE pending_restart')).toBe(0)

@@ -97,6 +97,35 @@ describe('taking an instance over', () => {
     })
   })
 
+  it('what the server spells otherwise is in force where it comes from replctl.conf as that stands', () => {
+    const own = { ...setting('pglz', 'superuser'), isFromOwnFile: true }
+    const judge = (live: object, written: string, needed = 'on') =>
+      judgeAdoption({
+        ...debian,
+        settings: { wal_compression: { ...own, ...live } },
+        needed: new Map([['wal_compression', needed]]),
+        written: new Map([['wal_compression', written]]),
+        wished: ['wal_compression'],
+      }).changes.map((change) => change.name)
+    expect(judge({}, 'on')).toEqual([])
+    expect(judge({ isFromOwnFile: false }, 'on')).toEqual(['wal_compression'])
+    // The inventory says something else by now, or the file does not say it yet.
+    expect(judge({}, 'on', 'lz4')).toEqual(['wal_compression'])
+  })
+
+  it('a word in capitals is the same word: no restart for it', () => {
+    const judge = (isEnum: boolean) =>
+      judgeAdoption({
+        ...debian,
+        settings: { huge_pages: { ...setting('try'), isEnum } },
+        needed: new Map([['huge_pages', 'TRY']]),
+        wished: ['huge_pages'],
+      })
+    expect(judge(true)).toMatchObject({ changes: [], isRestartNeeded: false })
+    // A path, say: capitals matter.
+    expect(judge(false).isRestartNeeded).toBe(true)
+  })
+
   it('a slot that keeps more WAL than it may afterwards is not lost: that is refused', () => {
     const limit = (live: string, needed: string) =>
       judgeAdoption({
