@@ -48,6 +48,8 @@ export interface NewStandby {
   /** Whom it is cloned from. */
   readonly source: NodeSettings
   readonly isReclone: boolean
+  /** An earlier run of the same had begun: a whole clone that stands there is what it made. */
+  readonly isResumed?: boolean
 }
 
 export interface AddStandbyWish {
@@ -148,11 +150,15 @@ function wavesOf(standbys: readonly NewStandby[]): readonly (readonly NewStandby
   return wave.length === 0 ? [standbys] : [wave, ...wavesOf(standbys.filter(waits))]
 }
 
-function preconditions({ node, isReclone }: NewStandby, source: NodeSettings, primary: NodeSettings): Step[] {
+function preconditions(
+  { node, isReclone, isResumed }: NewStandby,
+  source: NodeSettings,
+  primary: NodeSettings,
+): Step[] {
   return [
     requireSameMajorVersion(node.name, source.name),
     isReclone
-      ? requireReplaceableDataDirectory(node.name, primary.name)
+      ? requireReplaceableDataDirectory(node.name, primary.name, { isResumed })
       : requireClonableDataDirectory(node.name, source.name),
     requireFreePort(node.name),
     ...(isReclone ? [] : [requireDiskSpace(node.name, source.name)]),
@@ -180,7 +186,7 @@ function cloneSteps(
   { primary, members, confirming }: AddStandbyWish,
   standby: NewStandby,
 ): Plan[] {
-  const { node, upstream, source, isReclone } = standby
+  const { node, upstream, source, isReclone, isResumed } = standby
   const { name } = node
   const { replication } = input.inventory
   const slot = replication.slots ? node.slotName : undefined
@@ -190,7 +196,7 @@ function cloneSteps(
     requireReplicationLogin(name, upstream, input.inventory),
     ...(source.name === upstream.name ? [] : [requireReplicationLogin(name, source, input.inventory)]),
     ...(isFromStandby ? [awaitReplayOf(source.name, upstream.name, slot)] : []),
-    ...(isReclone ? [moveDataDirectoryAside(name, primary.name)] : []),
+    ...(isReclone ? [moveDataDirectoryAside(name, primary.name, { isResumed })] : []),
     ...copySteps(input, standby),
     ensureConfigurationFiles(name, source.name),
     asOne([

@@ -224,8 +224,12 @@ function holdsMore(facts: NodeFacts, primary: NodeFacts): ReplctlError {
 }
 
 /** What is to be replaced is nothing, a clone that was begun, or a standby of this cluster: looked at before anything is done. */
-export function requireReplaceableDataDirectory(node: NodeName, primary: NodeName): Step {
-  const move = moveDataDirectoryAside(node, primary)
+export function requireReplaceableDataDirectory(
+  node: NodeName,
+  primary: NodeName,
+  options: { readonly isResumed?: boolean | undefined } = {},
+): Step {
+  const move = moveDataDirectoryAside(node, primary, options)
   return {
     title: `require a data directory that may be replaced: a standby of ${primary}'s cluster`,
     node,
@@ -240,8 +244,15 @@ export function requireReplaceableDataDirectory(node: NodeName, primary: NodeNam
   }
 }
 
-/** Puts a data directory that is to be replaced aside, under a name that says why; restores it if the clone fails. */
-export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step {
+/**
+ * Puts a data directory that is to be replaced aside, under a name that says why; restores it if the clone fails. A whole clone
+ * that never came to stream is the one to be replaced, unless it is what this very operation made.
+ */
+export function moveDataDirectoryAside(
+  node: NodeName,
+  primary: NodeName,
+  { isResumed = false }: { readonly isResumed?: boolean | undefined } = {},
+): Step {
   const purge = purgeDataDirectory(node, primary)
   return {
     title: 'stop the old standby and move its data directory aside',
@@ -252,10 +263,9 @@ export function moveDataDirectoryAside(node: NodeName, primary: NodeName): Step 
       if (facts.dataDirectoryState === 'missing' || facts.dataDirectoryState === 'empty') {
         return satisfied(`${dataDir} is ${facts.dataDirectoryState}`)
       }
-      const phase = facts.mark?.phase
-      const isNew = phase === 'cloning' || phase === 'cloned'
-      if (isNew && facts.mark?.inode === facts.dataDirectoryInode)
-        return satisfied(`${dataDir} is the new clone`)
+      const phase = facts.mark?.inode === facts.dataDirectoryInode ? facts.mark?.phase : undefined
+      const isNew = phase === 'cloning' || (phase === 'cloned' && (isResumed || (await isAside(ctx))))
+      if (isNew) return satisfied(`${dataDir} is the new clone`)
       return await purge.check(ctx)
     },
     apply: async (ctx) => {
@@ -286,16 +296,20 @@ export function deleteDataDirectoryAside(node: NodeName): Step {
     node,
     check: async (ctx) => {
       const path = `${ctx.node.settings.postgres.dataDir}${asideSuffix}`
-      const command = shellScript(`look for ${path}`, '[ -e "$1" ] && echo there; :', [path])
-      return (await ctx.node.output(command)).trim() === ''
-        ? satisfied('there is none')
-        : pending(`${path} is there`)
+      return (await isAside(ctx)) ? pending(`${path} is there`) : satisfied('there is none')
     },
     apply: async (ctx) => {
       const path = `${ctx.node.settings.postgres.dataDir}${asideSuffix}`
       await ctx.node.output(shellScript(`delete ${path}`, deleteAsideScript, [path]), { timeoutMs: 600_000 })
     },
   }
+}
+
+/** Whether an old data directory waits for its successor to stream. */
+async function isAside(ctx: StepContext): Promise<boolean> {
+  const path = `${ctx.node.settings.postgres.dataDir}${asideSuffix}`
+  const command = shellScript(`look for ${path}`, '[ -e "$1" ] && echo there; :', [path])
+  return (await ctx.node.output(command)).trim() !== ''
 }
 
 function isPrimary(node: NodeName): ReplctlError {

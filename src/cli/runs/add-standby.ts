@@ -70,7 +70,7 @@ export function decide(
     const upstreamName = upstreamOf(inventory, node, primary.name, topology, targets)
     const upstream = inventory.nodes.find((one) => one.name === upstreamName) ?? primary
     const source = from ?? upstream
-    return { node, upstream, source, isReclone }
+    return { node, upstream, source, isReclone, isResumed: observation.resumed !== null }
   })
   const places = new Map(standbys.map(({ node, upstream }) => [node.name, upstream.name]))
   for (const [name, upstream] of places) refuseCircle(topology, name, upstream, places)
