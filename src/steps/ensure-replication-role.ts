@@ -39,18 +39,50 @@ export function ensurePassfile(node: NodeName, replication: ReplicationSettings,
         ...{ host: '*', port: '*', database: '*', user: replication.user },
         password: password.reveal(),
       })
-      const script =
-        'cat > "$state/pgpass.new" && chmod 0600 "$state/pgpass.new" && mv -f "$state/pgpass.new" "$state/pgpass"'
-      await ctx.node.output(stateScript(ctx.node, 'write the passfile', script, [], new Secret(`${line}\n`)))
+      await ctx.node.output(
+        stateScript(ctx.node, 'write the passfile', writeScript, [earlierFile], new Secret(`${line}\n`)),
+      )
     },
     // A node that is complete goes on using it.
     undo: async (ctx) => {
-      const { dataDirectoryState, mark } = await look(ctx)
+      const { dataDirectoryState, mark, home } = await look(ctx)
       const isUnfinished = mark !== null && mark.phase !== 'done'
-      if (dataDirectoryState === 'instance' && !isUnfinished) return
+      if (dataDirectoryState === 'instance' && !isUnfinished) {
+        await putEarlierBack(ctx, home, replication, from)
+        return
+      }
       await removeStateFile(ctx, node, 'pgpass')
     },
   }
+}
+
+/** The passfile as it was before a change of the password, until it is known that this one is in force. */
+const earlierFile = 'pgpass.earlier'
+
+const writeScript = `
+umask 077
+cat > "$state/pgpass.new" && chmod 0600 "$state/pgpass.new" || exit 74
+rm -f "$state/$2"
+if [ -f "$state/pgpass" ]; then cp -p "$state/pgpass" "$state/$2" || exit 74; fi
+mv -f "$state/pgpass.new" "$state/pgpass"
+`
+
+/** Where the role still has the password from before, everybody who logs in with another one is refused. */
+async function putEarlierBack(
+  ctx: StepContext,
+  home: string,
+  { user }: ReplicationSettings,
+  primary: NodeName,
+): Promise<void> {
+  const path = passfileOf(home, ctx.node.settings).replace(/pgpass$/, earlierFile)
+  const entry = parsePassfile((await readTextFile(ctx.node, path)) ?? '').find((one) => one.user === user)
+  if (entry === undefined) return
+  const { sql } = await ask(ctx, primary)
+  const verifier = await sql.value(`SELECT rolpassword FROM pg_authid WHERE rolname = ${quoteLiteral(user)}`)
+  if (!isVerifierOf(verifier, new Secret(entry.password))) return
+  await ctx.node.output(
+    stateScript(ctx.node, 'put the passfile back', 'mv -f "$state/$2" "$state/pgpass"', [earlierFile]),
+  )
 }
 
 /** The replication role may log in and replicate, and nothing else; its password is the passfile's. */
@@ -81,6 +113,8 @@ export function ensureReplicationRole(primary: NodeName, replication: Replicatio
       const verifier = quoteLiteral(scramVerifier(password.reveal(), randomBytes(16)))
       const exists = await sql.value(`SELECT 1 FROM pg_authid WHERE rolname = ${quoteLiteral(user)}`)
       const verb = exists === null ? 'CREATE' : 'ALTER'
+      // A default of the operator's for applications; a standby would still refuse.
+      await sql.execute('SET default_transaction_read_only = off')
       await sql.execute(`${verb} ROLE ${quoteIdentifier(user)} LOGIN REPLICATION PASSWORD ${verifier}`)
     },
   }

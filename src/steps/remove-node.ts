@@ -80,6 +80,7 @@ export function forgetNode(node: NodeName): Step {
       const fence = isStillFenced(facts) ? [] : ['fenced.json']
       const files = [
         'pgpass',
+        'pgpass.earlier',
         'node.json',
         'cluster.json',
         'archive_key',
