@@ -83,7 +83,7 @@ describeOnHosts('verify', () => {
     const [done, beside] = await Promise.all([verify(), verify('pg3')])
     told(done).toMatchObject({ exit: 0, ok: { pg2: true, pg3: true } })
     told(beside).toMatchObject({ exit: 0, ok: { pg3: true } })
-    expect([await schemas(), await litter()]).toEqual([before, '0'])
+    expect([await schemas(), await litter()]).toEqual([before, 0])
     await server.sql('INSERT INTO orders VALUES (7)')
     // The first byte of a message of pgoutput: R(elation), I(nsert), U(pdate), D(elete), T(runcate).
     const sent = await server.sqlValue(
