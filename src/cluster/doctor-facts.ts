@@ -1,3 +1,4 @@
+import type { ReplctlError } from '../errors.ts'
 import type { NodeFacts } from './facts.ts'
 import type { NodeSettings } from './inventory.ts'
 import type { CopySize, Room } from './room.ts'
@@ -63,4 +64,6 @@ export interface ExaminedNode {
   readonly settings: NodeSettings
   readonly facts: NodeFacts
   readonly probe: HostProbe | null
+  /** Why a host that answers could not be tried: it is too busy. */
+  readonly probeError?: ReplctlError | undefined
 }

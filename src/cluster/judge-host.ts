@@ -15,7 +15,7 @@ export function judgeHost(node: ExaminedNode, clusterIdentifier: string | null):
     const check = facts.unreachable.code === 'sudo-refused' ? 'sudo' : 'ssh'
     return [bad(check, facts.unreachable)]
   }
-  if (probe === null) return []
+  if (probe === null) return node.probeError === undefined ? [] : judgeBusy(node, node.probeError)
   return [
     ...judgeLogin(node, probe),
     judgePrograms(node, probe),
@@ -25,6 +25,21 @@ export function judgeHost(node: ExaminedNode, clusterIdentifier: string | null):
     judgeDisk(node),
     ...judgeForwarding(node, probe),
     ...judgeService(node, probe),
+  ]
+}
+
+/** It let us in and was looked at: it is not unreachable, only slow. */
+function judgeBusy({ facts, settings }: ExaminedNode, error: ReplctlError): DoctorCheck[] {
+  const { fine, bad } = checksOf(facts.name)
+  return [
+    fine('ssh', `logged in to ${settings.host}`),
+    bad(
+      'host',
+      error.with({
+        hint: 'The host is busy, its disks above all: look again when it is less so.',
+        node: facts.name,
+      }),
+    ),
   ]
 }
 

@@ -298,14 +298,22 @@ function findUpstream(
 
 /** Where a standby's settings tell it to receive from. */
 export function configuredUpstream(facts: NodeFacts): { host: string; port: number } | null {
+  const { host, hostaddr, port } = configuredConninfo(facts)
+  const at = host ?? hostaddr
+  return at === undefined ? null : { host: at, port: Number(port ?? 5432) }
+}
+
+/** As which role a standby logs in to its upstream. */
+export function configuredUser(facts: NodeFacts): string | undefined {
+  return configuredConninfo(facts).user
+}
+
+function configuredConninfo(facts: NodeFacts): Record<string, string> {
   const fromRecoveryConf = /^\s*primary_conninfo\s*=?\s*'((?:[^']|'')*)'/m.exec(facts.recoveryConf)?.[1]
   const fromFile = /^\s*primary_conninfo\s*=?\s*'((?:[^']|'')*)'/m.exec(facts.standbyConf)?.[1]
   const text =
     facts.instance?.settings.primary_conninfo?.value ?? (fromRecoveryConf ?? fromFile)?.replaceAll("''", "'")
-  if (text === undefined || text === '') return null
-  const { host, hostaddr, port } = readConninfo(text)
-  const at = host ?? hostaddr
-  return at === undefined ? null : { host: at, port: Number(port ?? 5432) }
+  return readConninfo(text ?? '')
 }
 
 /** PostgreSQL takes any text for the setting; what libpq would not understand names nobody. */

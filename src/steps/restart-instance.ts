@@ -3,7 +3,6 @@ import type { StepContext } from '../engine/step.ts'
 import { asReplctlError } from '../errors.ts'
 import { type Service, serviceOf, startFailed } from '../node/service.ts'
 import { runUnasked } from '../node/start-guard.ts'
-import type { CommandResult } from '../transport/transport.ts'
 import { awaitInstance } from './await-instance.ts'
 import { awaitState, binDirectoryOf, look, sqlNow } from './look.ts'
 
@@ -32,7 +31,7 @@ async function goOnAfterStop(
   { name }: NodeFacts,
   service: Service,
   thrown: unknown,
-): Promise<CommandResult> {
+): ReturnType<typeof runUnasked> {
   if (asReplctlError(thrown).code !== 'timeout') throw thrown
   const facts = await awaitState(
     ctx,

@@ -2,6 +2,7 @@ import type { NodeSettings } from '../../cluster/inventory.ts'
 import { refuseCircle } from '../../cluster/judge-follow.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
 import { noPrimaryToFollow } from '../../cluster/judge-rejoin.ts'
+import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { problemOf } from '../../cluster/problem.ts'
@@ -59,6 +60,12 @@ export function decide(
   const lastPrimary = led === undefined ? record?.primary : undefined
   const isTarget = targets.find((node) => node.name === primary.name)
   if (isTarget !== undefined) throw isThePrimary(primary)
+  const roleChange = refusalOfRoleChange(
+    inventory,
+    topology,
+    targets.map((node) => node.name),
+  )
+  if (roleChange !== null) throw roleChange
   const primaryFacts = survey.find((facts) => facts.name === primary.name)
   for (const facts of survey) {
     if (primaryFacts === undefined || targets.every((node) => node.name !== facts.name)) continue

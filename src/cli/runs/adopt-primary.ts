@@ -1,6 +1,7 @@
 import type { NodeFacts } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { namesGivenUp } from '../../cluster/judge-adoption.ts'
+import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
 import { factsOf } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
 import type { Node } from '../../node/node.ts'
@@ -40,6 +41,8 @@ async function decide(
   if (call.options.isAbort === true) return { plan }
   refuseSecondPrimary(observation, settings.name)
   refuseFormerMember(observation, settings.name)
+  const roleChange = refusalOfRoleChange(inventory, observation.topology, [])
+  if (roleChange !== null) throw roleChange
   const facts = factsOf(observation.survey, settings.name)
   const refusal = await adoptionRefusal(node, facts)
   if (refusal !== null) throw refusal

@@ -61,7 +61,10 @@ async function examine(node: Node): Promise<ExaminedNode> {
   try {
     return { settings, facts, probe: await probeHost(node, facts) }
   } catch (thrown) {
-    return { settings, facts: { ...facts, unreachable: asReplctlError(thrown) }, probe: null }
+    const error = asReplctlError(thrown)
+    return error.code === 'timeout'
+      ? { settings, facts, probe: null, probeError: error }
+      : { settings, facts: { ...facts, unreachable: error }, probe: null }
   }
 }
 

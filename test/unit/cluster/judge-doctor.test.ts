@@ -33,6 +33,14 @@ const healthy: HostProbe = {
   guard: null,
 }
 
+it('a host that answers and takes too long to be tried is busy, not unreachable', () => {
+  const [settings] = inventoryOf(['pg1']).nodes
+  const probeError = new ReplctlError('timeout', 'command on pg1 took too long')
+  const checks = judgeHost({ settings: settings!, facts: emptyNode('pg1'), probe: null, probeError }, null)
+  expect(checks.map((one) => `${one.check} ${hasFailed(one)}`)).toEqual(['ssh false', 'host true'])
+  expect(checks[1]?.problem).toMatchObject({ code: 'timeout', node: 'pg1' })
+})
+
 const built: Partial<NodeFacts> = {
   mark: {
     ...{ cluster: 'shop', node: 'pg1', dataDirectory: '/d', systemIdentifier: '1', inode: '1' },

@@ -1,0 +1,34 @@
+import { ReplctlError } from '../errors.ts'
+import type { Inventory } from './inventory.ts'
+import type { NodeName } from './names.ts'
+import { configuredUser, isRunningStandby, type Topology } from './topology.ts'
+
+/**
+ * Why another `replication.user` cannot be rendered now: standbys that were built log in as the one from before. Their passfiles and
+ * the lines of pg_hba.conf would be the new one's alone, and each would be refused when it connects the next time. `rendered` get
+ * the new one in their own settings.
+ */
+export function refusalOfRoleChange(
+  { replication }: Inventory,
+  { nodes }: Topology,
+  rendered: readonly NodeName[],
+): ReplctlError | null {
+  const others = nodes.filter(
+    ({ facts }) =>
+      isRunningStandby(facts) &&
+      facts.mark?.phase === 'done' &&
+      (configuredUser(facts) ?? replication.user) !== replication.user,
+  )
+  const [left] = others.filter(({ facts }) => !rendered.includes(facts.name))
+  if (left === undefined) return null
+  const was = configuredUser(left.facts)
+  return new ReplctlError(
+    'replication-login-failed',
+    `${left.facts.name} would not be let in any more by its upstream`,
+    {
+      detail: `It logs in as "${was}", and replication.user is "${replication.user}" now.`,
+      hint: `Render all of them at once: replctl add-standby ${others.map(({ facts }) => facts.name).join(' ')}. Or set replication.user back to "${was}".`,
+      node: left.facts.name,
+    },
+  )
+}
