@@ -12,6 +12,23 @@ export function defaultStateDir(cluster: string, node: Location, earlier: readon
   return `.replctl/${cluster}${isShared ? `.${node.name}` : ''}`
 }
 
+/**
+ * Nodes whose default state directory would be another one if this node were no longer in the inventory: what replctl keeps about
+ * them (mark, record, passfile, fence mark) would not be found any more.
+ */
+export function movedWithout<Node extends Location & Pick<NodeSettings, 'stateDir'>>(
+  cluster: string,
+  nodes: readonly Node[],
+  removed: NodeSettings['name'],
+): readonly Node[] {
+  return nodes.filter((node, index) => {
+    const earlier = nodes.slice(0, index)
+    const left = earlier.filter((one) => one.name !== removed)
+    const isDefault = node.name !== removed && node.stateDir === defaultStateDir(cluster, node, earlier)
+    return isDefault && defaultStateDir(cluster, node, left) !== node.stateDir
+  })
+}
+
 /** Absolute path of a node's state directory. */
 export function stateDirectoryOf(home: string, { stateDir }: Pick<NodeSettings, 'stateDir'>): string {
   return stateDir.startsWith('/') ? stateDir : `${home}/${stateDir}`

@@ -1,10 +1,12 @@
 import type { Survey } from '../../cluster/facts.ts'
-import type { NodeSettings } from '../../cluster/inventory.ts'
+import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
+import type { NodeName } from '../../cluster/names.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
+import { movedWithout, stateDirectoryOf } from '../../cluster/state-directory.ts'
 import { ReplctlError } from '../../errors.ts'
 import { removeStandby } from '../../runbooks/remove-standby.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
@@ -83,7 +85,7 @@ export function decide(
     problems: isReachable || facts?.unreachable == null ? [] : [problemOf(facts.unreachable, 'warning')],
     result: () => ({ node: node.name, purged: isPurge }),
     text: (_after, _outcome, paint) =>
-      `${paint.strong(node.name)} is out of cluster ${inventory.cluster}. Take it out of ${inventory.path} too, or add it again with "replctl add-standby ${node.name}".\n`,
+      `${paint.strong(node.name)} is out of cluster ${inventory.cluster}. Take it out of ${inventory.path} too, or add it again with "replctl add-standby ${node.name}".\n${keepStateDirectories(inventory, survey, node.name)}`,
   }
 }
 
@@ -113,4 +115,15 @@ function hasFollowers(node: string, followers: readonly string[], primary: strin
       node,
     },
   )
+}
+
+/** Neighbours on its host that have to be told where their state directory is before it leaves the inventory. */
+function keepStateDirectories({ cluster, nodes }: Inventory, survey: Survey, removed: NodeName): string {
+  const lines = movedWithout(cluster, nodes, removed).map((node) => {
+    const home = survey.find((facts) => facts.name === node.name)?.home || '~'
+    return `  ${node.name}: { state_dir: ${stateDirectoryOf(home, node)} }\n`
+  })
+  return lines.length === 0
+    ? ''
+    : `Before you do, write down there what else would be looked for in another place:\n${lines.join('')}`
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { defaultStateDir, stateDirectoryOf } from '../../../src/cluster/state-directory.ts'
+import { defaultStateDir, movedWithout, stateDirectoryOf } from '../../../src/cluster/state-directory.ts'
 import { inventoryOf } from '../some-cluster.ts'
 
 const { nodes } = inventoryOf(['pg1', 'pg2', 'pg3'])
@@ -28,4 +28,20 @@ test('another OS user, or another port of sshd, is another home', () => {
 test('it lies below the home unless it is absolute', () => {
   expect(stateDirectoryOf('/var/lib/postgresql', pg1)).toBe('/var/lib/postgresql/.replctl/shop')
   expect(stateDirectoryOf('/var/lib/postgresql', { stateDir: '/srv/state' })).toBe('/srv/state')
+})
+
+test('whose state directory would be another one when a neighbour leaves the inventory is known', () => {
+  const [first, second, third] = [pg1, { ...pg2, host: pg1.host }, { ...pg3, host: pg1.host }]
+  const nodes = [
+    { ...first, stateDir: '.replctl/shop' },
+    { ...second, stateDir: '.replctl/shop.pg2' },
+    { ...third, stateDir: '.replctl/shop.pg3' },
+  ]
+  const moved = (removed: typeof pg1, all = nodes) =>
+    movedWithout('shop', all, removed.name).map((node) => node.name)
+  // pg2 would be the first; pg3 still comes after it.
+  expect(moved(pg1)).toEqual(['pg2'])
+  expect(moved(pg2)).toEqual([])
+  const named = nodes.map((node) => (node.name === 'pg2' ? { ...node, stateDir: '/srv/state' } : node))
+  expect(moved(pg1, named)).toEqual([])
 })
