@@ -14,7 +14,8 @@ export function refusalOfRoleChange(
   rendered: readonly NodeName[],
 ): ReplctlError | null {
   const others = nodes.filter(
-    ({ facts }) =>
+    ({ facts, role }) =>
+      role === 'standby' &&
       isRunningStandby(facts) &&
       facts.mark?.phase === 'done' &&
       (configuredUser(facts) ?? replication.user) !== replication.user,

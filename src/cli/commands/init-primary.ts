@@ -9,7 +9,9 @@ replctl.conf and its block in pg_hba.conf, starts PostgreSQL and makes the repli
 run that was killed is finished by the same command or by "replctl resume", or taken back by "replctl abort".
 
 With --adopt a running or stopped instance that replctl did not make is taken over. Its data and its own configuration
-stay; what has to change is shown first, and a restart, where one is needed, happens only after a yes or --yes.`,
+stay; what has to change is shown first, and a restart, where one is needed, happens only after a yes or --yes. Whom its commits
+wait for stays until standbys are added (with replication.mode async it is given up, after a yes or --yes). It is refused where a
+replication slot keeps more WAL than replication.max_slot_wal_keep_size would allow.`,
   examples: [
     'replctl init primary',
     'replctl init primary pg1 --dry-run',

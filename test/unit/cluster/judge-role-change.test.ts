@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { NodeFacts, NodeMark } from '../../../src/cluster/facts.ts'
 import { refusalOfRoleChange } from '../../../src/cluster/judge-role-change.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
-import { observed, runningNode, setting, standbyNode } from '../some-cluster.ts'
+import { foreign, observed, runningNode, setting, standbyNode } from '../some-cluster.ts'
 
 const standby = (name: string, user: string, phase: NodeMark['phase'] = 'done'): NodeFacts =>
   standbyNode(
@@ -30,4 +30,7 @@ test('who logs in as it already, or was never ours, is in nobody’s way', () =>
   const foreign = { ...standby('pg2', 'their_own'), mark: null }
   expect(judge([foreign])).toBeNull()
   expect(judge([standbyNode('pg2', '0/1')])).toBeNull()
+  const another = standby('pg2', 'their_own')
+  const instance = { ...another.instance!, systemIdentifier: foreign }
+  expect(judge([{ ...another, instance }])).toBeNull()
 })
