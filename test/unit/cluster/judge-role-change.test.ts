@@ -27,8 +27,8 @@ test('another replication.user is refused while standbys that were built would b
 test('who logs in as it already, or was never ours, is in nobody’s way', () => {
   expect(judge([standby('pg2', 'repl2')])).toBeNull()
   // A standby of an adopted primary, not yet taken in.
-  const foreign = { ...standby('pg2', 'their_own'), mark: null }
-  expect(judge([foreign])).toBeNull()
+  const untaken = { ...standby('pg2', 'their_own'), mark: null }
+  expect(judge([untaken])).toBeNull()
   expect(judge([standbyNode('pg2', '0/1')])).toBeNull()
   const another = standby('pg2', 'their_own')
   const instance = { ...another.instance!, systemIdentifier: foreign }
