@@ -68,7 +68,7 @@ while [ $n -lt "\${6:-100}" ]; do
   fi
   sleep 0.05 2>/dev/null || sleep 1
 done
-if alive; then
+if alive && [ -r "/proc/$pid/stat" ]; then
   ticks=0 bytes=0 disk=no
   for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null || pgrep -P "$pid" 2>/dev/null); do
     stat=$(cat "/proc/$child/stat" 2>/dev/null) || continue
@@ -238,7 +238,9 @@ async function awaitReady(
       seen = now
       seenAt = Date.now()
     }
-    if (Date.now() - seenAt > patienceMs) return `${now.log.trimEnd()}\n${standstill(now.log)}`
+    // Where the host does not tell what they do, a long silence may be work.
+    if (Date.now() - seenAt > patienceMs * (now.work === null ? 20 : 1))
+      return `${now.log.trimEnd()}\n${standstill(now.log)}`
   }
 }
 

@@ -1,7 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
-import { ReplctlError } from '../errors.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { awaitReplayOfAll, isIsolated, startIsolated, stopIsolated } from '../node/isolated-instance.ts'
 import { readWalEnd } from '../node/own-wal.ts'
 import { isCleanShutdown } from '../postgres/control-data.ts'
@@ -39,9 +39,12 @@ export function recoverInIsolation(node: NodeName): Step {
       const facts = await look(ctx)
       const place = placeOf(facts)
       if (facts.postmaster?.isAlive === true && !isIsolated(ctx.node, facts)) throw runs(node)
-      await startIsolated(ctx.node, place, { signal: ctx.signal })
       try {
+        await startIsolated(ctx.node, place, { signal: ctx.signal })
         await awaitReplayOfAll(ctx.node, place, replayed(ctx))
+      } catch (thrown) {
+        const error = asReplctlError(thrown)
+        throw error.code === 'start-failed' ? recoveryFailed(node, error.detail ?? error.message) : error
       } finally {
         await stopIsolated(ctx.node, place)
       }
