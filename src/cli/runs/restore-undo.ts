@@ -26,7 +26,9 @@ export async function undoRestore(
     // No step that is taken back reads more of the choice.
     choice: { backup: { id: record?.backup ?? '' }, timeline: record?.timeline ?? 0 },
   } as Restore
-  return { plan: takeBackRestore({ inventory, templates }, restore, fencedFor(resumed, begun.node.name)) }
+  const isKnown = (name: NodeName) => inventory.nodes.some((node) => node.name === name)
+  const fenced = fencedFor(resumed, begun.node.name).filter(isKnown)
+  return { plan: takeBackRestore({ inventory, templates }, restore, fenced) }
 }
 
 /** Nodes that it had begun to fence, by its journal. */

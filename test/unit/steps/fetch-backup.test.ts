@@ -4,12 +4,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { shellScript } from '../../../src/command.ts'
+import type { StepContext } from '../../../src/engine/step.ts'
 import { ReplctlError } from '../../../src/errors.ts'
 import { followJob } from '../../../src/node/follow-job.ts'
-import { startJob } from '../../../src/node/jobs.ts'
+import { lookAtJob, startJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
-import { restoreJob } from '../../../src/steps/ensure-restore-directory.ts'
+import { ensureRestoreDirectory, restoreJob } from '../../../src/steps/ensure-restore-directory.ts'
 import { fetchBackup } from '../../../src/steps/fetch-backup.ts'
+import type { Restore } from '../../../src/steps/restore-record.ts'
 import { fetchBackupScript, lookAtTargetScript } from '../../../src/steps/restore-scripts.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { someBackup } from '../some-backup.ts'
@@ -102,23 +104,45 @@ test('P-36: a link that is not what was kept ends the restore, and nothing is jo
   expect(existsSync(inHome('data/PG_VERSION'))).toBe(false)
 })
 
-test('a copy that came to its end while nobody looked is gone on with: what is verified is never emptied', async () => {
-  const signal = new AbortController().signal
-  const [progress, failed] = [() => undefined, () => new ReplctlError('restore-failed', 'it failed')]
+const [signal, progress] = [new AbortController().signal, () => undefined]
+const context = () =>
+  ({ node, on: () => node, signal, timeoutMs: 20_000, progress, seenAt: new Map() }) as unknown as StepContext
+const backup = someBackup('20261126T061500Z')
+function restoreTo(dataDir: string): Restore {
+  const settings = node.settings
+  const choice = { systemIdentifier: '7', backup, chain: [backup], timeline: 1, lastSegment: null }
+  return {
+    ...{ node: { ...settings, postgres: { ...settings.postgres, dataDir } }, at: node.name, choice },
+    ...{ target: { kind: 'latest' }, isMember: true, archive: {} as never },
+  }
+}
+
+/** A copy that ended well while no replctl looked. */
+async function copyThatEnded(): Promise<void> {
   await startJob(node, restoreJob, 'echo fetching; echo verifying', [])
   await followJob({
-    ...{ node, name: restoreJob, what: 'the copy', patienceMs: 20_000, signal, failed },
-    ...{ progress: () => ({ message: '' }), tell: progress },
+    ...{ node, name: restoreJob, what: 'the copy', patienceMs: 20_000, signal, tell: progress },
+    progress: () => ({ message: '' }),
+    failed: () => new ReplctlError('restore-failed', 'it failed'),
   })
-  const backup = someBackup('20261126T061500Z')
-  const choice = { systemIdentifier: '7', backup, chain: [backup], timeline: 1, lastSegment: null }
-  const { nodes } = inventoryOf(['pg1'])
-  const restore = { node: nodes[0]!, at: node.name, choice, target: { kind: 'latest' }, isMember: true }
-  const step = fetchBackup(restore as never)
-  await step.apply!({ node, on: () => node, signal, timeoutMs: 20_000, progress } as never)
+}
+
+test('a copy that came to its end while nobody looked is gone on with: what is verified is never emptied', async () => {
+  await copyThatEnded()
+  await fetchBackup(restoreTo('/nowhere')).apply!(context())
   expect(JSON.parse(readFileSync(inHome('.replctl/shop/restore.json'), 'utf8'))).toMatchObject({
     ...{ backup: backup.id, phase: 'fetched' },
   })
+})
+
+test('but a restore that begins anew is not taken for fetched because an earlier one had come to that', async () => {
+  const settings = inventoryOf(['pg1']).nodes[0]!
+  const postgres = { ...settings.postgres, dataDir: inHome('new') }
+  node = createNode({ ...settings, postgres }, 'shop', createShellTransport(home))
+  await copyThatEnded()
+  await ensureRestoreDirectory(restoreTo(inHome('new'))).apply!(context())
+  expect(existsSync(inHome('new'))).toBe(true)
+  expect(await lookAtJob(node, restoreJob)).toMatchObject({ isRunning: false, status: null })
 })
 
 test('the root of a file system will do: its lost+found is no part of the backup', async () => {
