@@ -147,6 +147,9 @@ async function startRecovery(ctx: StepContext, restore: Restore): Promise<void> 
   )
 }
 
+/** A postmaster that was just started may not be there yet, on a host that is busy. */
+const appearMs = 15_000
+
 /** Waits as long as the recovery gets on, and has it open where it is to. */
 async function followRecovery(ctx: StepContext, restore: Restore): Promise<Reached> {
   const patienceMs = Math.max(ctx.timeoutMs, 30_000)
@@ -155,6 +158,7 @@ async function followRecovery(ctx: StepContext, restore: Restore): Promise<Reach
   let movedAt = Date.now()
   let pausedAt: { lsn: Lsn; time: string | null } | null = null
   let raised = ''
+  let isSeen = false
   for (;;) {
     const facts = await look(ctx)
     const [count = '0', lower = '', ...log] = (
@@ -167,12 +171,13 @@ async function followRecovery(ctx: StepContext, restore: Restore): Promise<Reach
       ctx.progress({ message: `starts again with larger settings: ${raised}` })
       await stopInstance(ctx, restore.at)
       await startRecovery(ctx, restore)
-      // As at the beginning: its postmaster may need a moment to be seen.
-      seen = ''
+      isSeen = false
       movedAt = Date.now()
       continue
     }
-    if (facts.postmaster?.isAlive !== true && seen !== '') throw recoveryEnded(restore, log.join('\n'))
+    isSeen ||= facts.postmaster?.isAlive === true
+    const hasEnded = isSeen || /(FATAL|PANIC): /.test(log.join('\n')) || Date.now() - movedAt > appearMs
+    if (facts.postmaster?.isAlive !== true && hasEnded) throw recoveryEnded(restore, log.join('\n'))
     if (facts.instance !== null) {
       const sql = await sqlOf(ctx, facts)
       if (!facts.instance.isInRecovery) return await requireReached(ctx, restore, pausedAt)
