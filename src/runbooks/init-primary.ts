@@ -63,7 +63,7 @@ export function initPrimary(
     together(running.map((one) => ensurePassfile(one, replication, name))),
     ensureReplicationRole(name, replication),
     ...ensureStartGuard(name, input, members),
-    ensureMarkedAsBuilt(name, { isNewPrimary: true }),
+    ensureMarkedAsBuilt(name, { isNewPrimary: true, mustLead: true }),
     ensureClusterRecord(name, { primary: name, members, generation }),
     ...ensureArchiveStream(input, node, members),
     ...ensureHistoryArchived(input, node),

@@ -77,7 +77,10 @@ export function ensureNoFenceMark(node: NodeName): Step {
  * The mark says that the node is complete. A standby may be taken back after that: its primary has all it has. A new
  * primary may not: from now on applications may write to it.
  */
-export function ensureMarkedAsBuilt(node: NodeName, options: { readonly isNewPrimary?: true } = {}): Step {
+export function ensureMarkedAsBuilt(
+  node: NodeName,
+  options: { readonly isNewPrimary?: true; readonly mustLead?: true } = {},
+): Step {
   return {
     title: 'mark the node as built',
     node,
@@ -85,7 +88,7 @@ export function ensureMarkedAsBuilt(node: NodeName, options: { readonly isNewPri
     check: async (ctx) => {
       const { mark, instance, dataDirectoryInode } = await look(ctx)
       // Whatever made it one, a standby is made a primary by a promotion only.
-      if (options.isNewPrimary === true && instance?.isInRecovery === true) return refused(isStandby(node))
+      if (options.mustLead === true && instance?.isInRecovery === true) return refused(isStandby(node))
       const isRight =
         mark?.phase === 'done' &&
         mark.systemIdentifier === instance?.systemIdentifier &&

@@ -63,7 +63,7 @@ test('a record that is right but older than one elsewhere is written anew, and t
 })
 
 test('an instance in recovery is never marked as the new primary', async () => {
-  const step = ensureMarkedAsBuilt(node.name, { isNewPrimary: true })
+  const step = ensureMarkedAsBuilt(node.name, { isNewPrimary: true, mustLead: true })
   const standby = standbyNode('pg1', '0/1', {}, { mark: { ...mark, phase: 'cloned' } })
   expect(await step.check(contextWith(standby))).toMatchObject({
     is: 'refused',
