@@ -1,12 +1,13 @@
 import net from 'node:net'
 import { Duplex } from 'node:stream'
 import type { Client } from 'ssh2'
+import { answerWith, resolveName } from './resolve-name.ts'
 import { hostUnreachable } from './ssh-errors.ts'
 import type { SshHop } from './ssh-route.ts'
 
 /** Opens the way to the first host: TCP, or what its ProxyCommand gives. */
 export async function dial(hop: SshHop, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Duplex> {
-  return hop.proxyCommand === undefined ? dialTcp(hop, signal) : runProxy(hop.proxyCommand, env, signal)
+  return hop.proxyCommand === undefined ? dialTcp(hop, env, signal) : runProxy(hop.proxyCommand, env, signal)
 }
 
 /** Opens the way to a host through the one before it. */
@@ -20,14 +21,16 @@ export function dialThrough(client: Client, hop: SshHop): Promise<Duplex> {
   })
 }
 
-function dialTcp(hop: SshHop, signal: AbortSignal): Promise<Duplex> {
-  return new Promise((resolve, reject) => {
+async function dialTcp(hop: SshHop, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Duplex> {
+  const lookup = net.isIP(hop.address) === 0 ? await lookUp(hop, env, signal) : undefined
+  return await new Promise((resolve, reject) => {
     // Without noDelay each command and each query waits 40 ms for the other side's delayed acknowledgement.
     const socket = net.connect({
       host: hop.address,
       port: hop.port,
       family: hop.addressFamily,
       noDelay: true,
+      ...(lookup && { lookup }),
     })
     const onAbort = (): void => {
       socket.destroy()
@@ -40,6 +43,20 @@ function dialTcp(hop: SshHop, signal: AbortSignal): Promise<Duplex> {
       resolve(socket)
     })
   })
+}
+
+async function lookUp(
+  { address: name, ...hop }: SshHop,
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+): Promise<net.LookupFunction | undefined> {
+  try {
+    const found = await resolveName({ name, family: hop.addressFamily, env, signal })
+    signal.throwIfAborted()
+    return found && answerWith(found)
+  } catch (error) {
+    throw hostUnreachable({ ...hop, address: name }, error)
+  }
 }
 
 async function runProxy(command: string, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<Duplex> {

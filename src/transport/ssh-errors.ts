@@ -10,6 +10,7 @@ const causes: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'it does not answer',
   ECONNRESET: 'it closed the connection at once',
   ENOTFOUND: 'its name is not found',
+  ENONAME: 'its name is not found, or no name service answers',
   EAI_AGAIN: 'the name service does not answer',
   EACCES: 'a firewall on this machine forbids it',
   EPERM: 'a firewall on this machine forbids it',
