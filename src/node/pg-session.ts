@@ -14,7 +14,8 @@ export function preloadPg(): void {
 
 /**
  * What pg would else take from this process's PG* variables, which are about other servers. It takes them wherever a value
- * is empty, so none is: a blank is no option, and `false` asks for an ordinary session.
+ * is empty, so none is: a blank is no option, and `false` asks for an ordinary session. Nor is there a password for the
+ * local socket: PGPASSWORD and ~/.pgpass are for others.
  */
 const ownStartup = {
   ssl: false,
@@ -24,6 +25,9 @@ const ownStartup = {
   application_name: 'replctl',
   client_encoding: 'utf8',
   connectionTimeoutMillis: 0,
+  password: () => {
+    throw sqlFailed('the server asks for a password on its local socket', '28P01')
+  },
 } as const
 
 /** A session by the `pg` client over a stream that leads to the server's socket. Values stay text. */

@@ -171,6 +171,8 @@ function psqlEnded(complaints: string): ReplctlError {
   const said = complaints.trim()
   const refusal = /FATAL:\s*(.*)/.exec(said)?.[1]
   if (refusal !== undefined) return sqlFailed(refusal, loginStateOf(refusal))
+  if (/no password supplied/.test(said))
+    return sqlFailed('the server asks for a password on its local socket', '28P01')
   return new ReplctlError('not-answering', 'the instance closed the session', {
     detail: said === '' ? undefined : `psql said: ${said}`,
     hint: 'It may have been stopped or restarted meanwhile. Look again with "replctl status".',

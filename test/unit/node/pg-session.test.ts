@@ -1,6 +1,7 @@
 import { Duplex } from 'node:stream'
 import { afterEach, expect, test, vi } from 'vitest'
 import { openPgSession } from '../../../src/node/pg-session.ts'
+import { sqlStateOf } from '../../../src/node/sql-session.ts'
 import { asConnectedSocket } from '../../../src/transport/unix-socket.ts'
 
 const target = {
@@ -16,13 +17,13 @@ const target = {
 const welcome = Buffer.from('520000000800000000' + '5a0000000549', 'hex')
 
 /** A server that welcomes everybody, and the first packet that it got. */
-function server() {
+function server(answer = welcome) {
   const packets: Buffer[] = []
   const inner = new Duplex({
     read: () => {},
     write: (chunk: Buffer, _encoding, done) => {
       packets.push(chunk)
-      if (packets.length === 1) inner.push(welcome)
+      if (packets.length === 1) inner.push(answer)
       done()
     },
     final: (done) => done(),
@@ -69,4 +70,17 @@ test('a session begins the same whatever the PG* variables of the control host s
   })
   expect([options?.trim(), replication]).toEqual(['', 'false'])
   await session.close()
+})
+
+/** AuthenticationSASL with SCRAM-SHA-256, AuthenticationMD5Password and AuthenticationCleartextPassword. */
+test.each([
+  `52000000170000000a${Buffer.from('SCRAM-SHA-256\0\0').toString('hex')}`,
+  '520000000c0000000501020304',
+  '520000000800000003',
+])('a password asked for on the local socket is a refused login (%s)', async (request) => {
+  vi.stubEnv('PGPASSWORD', 'of another server')
+  const { socket } = server(Buffer.from(request, 'hex'))
+  const refusal = await openPgSession(socket, target).catch((error: unknown) => error)
+  expect(refusal).toMatchObject({ code: 'sql-failed', exitCode: 3 })
+  expect(sqlStateOf(refusal)).toBe('28P01')
 })

@@ -165,6 +165,18 @@ describe('failures', () => {
     expect(sqlStateOf(error)).toBe(sqlState)
   })
 
+  test('a password that is asked for on the local socket is a refused login', async () => {
+    const { session, process } = psql(() => undefined)
+    const asked = (await session).execute('SELECT 1')
+    process().printError(
+      'psql: error: connection to server on socket failed: fe_sendauth: no password supplied\n',
+    )
+    process().exit(2)
+    const error = await asked.catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject({ code: 'sql-failed' })
+    expect(sqlStateOf(error)).toBe('28P01')
+  })
+
   test('a lost connection is not answered', async () => {
     const { session, transport } = psql(() => undefined)
     const opened = await session
