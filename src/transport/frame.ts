@@ -6,6 +6,8 @@ const searchPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const cleanShell = `/usr/bin/env -i PATH=${searchPath} LC_ALL=C /bin/sh -c`
 /** Linux takes no single argument over 128 KiB; a longer script travels on standard input. */
 const longestLine = 90_000
+/** csh as Debian's package of that name has it takes no word of 8 kB. */
+const longestWord = 4_000
 
 /** A command ready to be given to a login shell, and what is needed to read its output. */
 export interface FramedCommand {
@@ -75,13 +77,17 @@ function isPlainName(user: string): boolean {
   return /^[A-Za-z_][\w.-]*$/.test(user)
 }
 
+/** The encoded script follows in words, which are put together there. */
 function elevate(encoded: string, { by, user }: Elevation): string {
-  if (by === 'none') return `exec ${cleanShell} 'eval "$(printf %b "${encoded}")"' sh`
+  const pieces = encoded.match(new RegExp(`.{1,${longestWord}}`, 'g')) ?? []
+  const words = ['sh', ...pieces.map((piece) => `'${piece}'`)].join(' ')
+  const decode = 'script=$(IFS=; printf %b "$*")'
+  if (by === 'none') return `exec ${cleanShell} '${decode}; set --; eval "$script"' ${words}`
   const target = isPlainName(user) ? user : `"$(printf %b "${encode(user)}")"`
   const shell = `-- ${cleanShell} "$script" sh $$`
   const sudo = `exec sudo -n -H -u ${target} ${shell}`
   const runuser = `command -v runuser >/dev/null && exec runuser -u ${target} ${shell}; `
-  return `exec ${cleanShell} 'script=$(printf %b "${encoded}"); ${by === 'runuser' ? runuser : ''}${sudo}'`
+  return `exec ${cleanShell} '${decode}; ${by === 'runuser' ? runuser : ''}${sudo}' ${words}`
 }
 
 /** Octal escapes for `printf %b`, which is a builtin everywhere: no program such as base64 is needed. */

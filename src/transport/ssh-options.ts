@@ -1,6 +1,3 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { ReplctlError } from '../errors.ts'
 import { localUser } from './local-user.ts'
 import { parseConfigLine, readSshConfig, type SshConfigText, systemConfigFile } from './ssh-config-files.ts'
@@ -90,29 +87,26 @@ async function askSsh(
   config: SshConfigText,
 ): Promise<Map<string, string[]> | undefined> {
   const { execa } = await import('execa')
-  const folder = await mkdtemp(join(tmpdir(), 'replctl-ssh-'))
-  try {
-    const file = join(folder, 'config')
-    const system = config.hasSystem ? `Match all\nInclude ${systemConfigFile}\n` : ''
-    await writeFile(file, `${config.user}\n${system}Match all\nUser ${noUser}\n`, { mode: 0o600 })
-    const user = query.user === undefined ? [] : ['-l', query.user]
-    const port = query.port === undefined ? [] : ['-p', String(query.port)]
-    const result = await execa('ssh', ['-G', '-F', file, ...user, ...port, '--', query.host], {
-      reject: false,
-      stdin: 'ignore',
-      timeout: query.timeoutMs,
-      env: { ...query.env, LC_ALL: 'C' },
-      extendEnv: false,
-      maxBuffer: 1_000_000,
-    })
-    if (result.exitCode === 0) return collect(result.stdout)
-    // The last one: a container's user without an entry in /etc/passwd, whom ssh does not serve at all.
-    const isUseless = /unknown option|illegal option|No user exists for uid/.test(result.stderr)
-    if (result.exitCode === undefined || isUseless) return undefined
-    throw configUnreadable(result.stderr.trim().replaceAll(file, query.configFile ?? '~/.ssh/config'))
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
+  // No file: a failover must not need room in the temporary folder of the control host.
+  const file = '/dev/stdin'
+  const system = config.hasSystem ? `Match all\nInclude ${systemConfigFile}\n` : ''
+  const user = query.user === undefined ? [] : ['-l', query.user]
+  const port = query.port === undefined ? [] : ['-p', String(query.port)]
+  const asked = ['ssh', '-G', '-F', file, ...user, ...port, '--', query.host]
+  // A pipe of the shell's own: what this process would make is a socket, which cannot be opened by its name.
+  const result = await execa('/bin/sh', ['-c', 'cat | exec "$@"', 'sh', ...asked], {
+    reject: false,
+    input: `${config.user}\n${system}Match all\nUser ${noUser}\n`,
+    timeout: query.timeoutMs,
+    env: { ...query.env, LC_ALL: 'C' },
+    extendEnv: false,
+    maxBuffer: 1_000_000,
+  })
+  if (result.exitCode === 0) return collect(result.stdout)
+  // No ssh is 127. The last one: a container's user without an entry in /etc/passwd, whom ssh does not serve at all.
+  const isUseless = /unknown option|illegal option|No user exists for uid/.test(result.stderr)
+  if (result.exitCode === undefined || result.exitCode === 127 || isUseless) return undefined
+  throw configUnreadable(result.stderr.trim().replaceAll(file, query.configFile ?? '~/.ssh/config'))
 }
 
 function collect(text: string): Map<string, string[]> {

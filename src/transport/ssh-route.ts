@@ -68,7 +68,8 @@ async function routeTo(request: RouteRequest, wanted: Wanted): Promise<readonly 
   const hop = hopTo(request, wanted, options)
   const jump = options.get('proxyjump')?.[0]
   if (jump === undefined || jump.toLowerCase() === 'none') return [hop]
-  const jumps = jump.split(',').map((text) => parseJump(text.trim()))
+  const tokens = { h: hop.address, n: hop.host, p: String(hop.port), r: hop.user }
+  const jumps = jump.split(',').map((text) => parseJump(expandSshTokens(text.trim(), tokens)))
   const before: SshHop[] = []
   for (const [index, { host, user, port }] of jumps.entries()) {
     const next = { host, user, port, defaultUser: localUser(env).name, depth: wanted.depth + 1 }
@@ -100,7 +101,7 @@ function hopTo({ settings, home, env }: RouteRequest, wanted: Wanted, options: S
   const files = (value: string | undefined, usual: readonly string[]): readonly string[] =>
     value === undefined
       ? usual
-      : splitWords(value)
+      : splitFiles(value)
           .filter((file) => file !== 'none')
           .map(path)
   const ownFiles = files(first('userknownhostsfile'), usualKnownHosts(home))
@@ -200,8 +201,10 @@ function setUnlessNone(value: string | undefined): string | undefined {
   return value === undefined || value.toLowerCase() === 'none' ? undefined : value
 }
 
-function splitWords(value: string): readonly string[] {
-  return value.match(/"[^"]*"|\S+/g) ?? []
+/** `ssh -G` takes the quotes off: a blank in front of what cannot begin a path belongs to the path before it. */
+export function splitFiles(value: string): readonly string[] {
+  if (value.includes('"')) return value.match(/"[^"]*"|\S+/g) ?? []
+  return value.trim().split(/\s+(?=[/~%$]|none(?:\s|$))/)
 }
 
 /** Reads one jump: `user@host:port`, `[::1]:22`, `ssh://user@host:port`. */

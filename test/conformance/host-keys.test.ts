@@ -179,6 +179,27 @@ describe.skipIf(!hasSshd)("the host's key", () => {
     expect(await logIn(settings, 'pg1')).toBe('in\n')
   })
 
+  test('changed is refused also where ssh_config names its file with a blank in it', async () => {
+    const folder = join(sshd.folder, 'known hosts')
+    mkdirSync(folder)
+    const file = join(folder, 'known')
+    writeFileSync(file, `shop-db ${keyOf('ed25519', other)}\n`)
+    const config = join(sshd.folder, 'config-blank')
+    writeFileSync(
+      config,
+      `Host pg1\n HostName 127.0.0.1\n HostKeyAlias shop-db\n UserKnownHostsFile "${file}" ${fileWith('')}\n GlobalKnownHostsFile none\n`,
+    )
+    const settings = {
+      configFile: config,
+      knownHosts: undefined,
+      connectTimeoutMs: 30_000,
+      hostKeyPolicy: 'accept-new',
+    } as const
+    await expect(logIn(settings, 'pg1')).rejects.toMatchObject({ code: 'host-key-changed' })
+    writeFileSync(file, `shop-db ${keyOf('ed25519')}\n`)
+    expect(await logIn({ ...settings, hostKeyPolicy: 'strict' }, 'pg1')).toBe('in\n')
+  })
+
   test('is looked up in ~/.ssh/known_hosts where nothing else is said', async () => {
     mkdirSync(join(sshd.folder, '.ssh'), { recursive: true })
     writeFileSync(join(sshd.folder, '.ssh', 'known_hosts2'), sshd.knownHostLines())

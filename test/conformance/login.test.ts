@@ -265,7 +265,7 @@ Host *\n  User ${user}\n  Port ${sshd.port}\n`,
         jump.authorize(user, readFileSync(`${key}.pub`, 'utf8'))
         const config = `Host bastion\n HostName 127.0.0.1\n Port ${jump.port}\n User ${user}\n IdentityFile ${key}
 Host pg1\n HostName 127.0.0.1\n Port ${sshd.port}\n ProxyJump bastion\n IdentityFile ${key}
-Host pg2\n HostName 127.0.0.1\n Port ${sshd.port}\n ProxyJump bastion,${user}@127.0.0.1:${jump.port}\n IdentityFile ${key}
+Host pg2\n HostName 127.0.0.1\n Port ${sshd.port}\n User ${user}\n ProxyJump bastion,%r@127.0.0.1:${jump.port}\n IdentityFile ${key}
 Match all\n IdentityFile ${key}\n`
         configured(home, config)
         expect(await logIn({ settings: plain, host: 'pg1', home, env })).toBe(user)
@@ -358,6 +358,17 @@ Match user someone\n User nobody\n Port 1\n`,
           `Host pg1\n Port ${sshd.port}\n IdentityFile ${newKey()}\n HostKeyAlias [127.0.0.1]:${sshd.port}\n ProxyCommand ${process.execPath} ${relay} %p\n`,
         )
         expect(await logIn({ settings: plain, host: 'pg1', home, env })).toBe(user)
+      })
+
+      test('without room for temporary files on the control host', async () => {
+        const home = newFolder()
+        configured(home, `Host pg1\n HostName 127.0.0.1\n Port ${sshd.port}\n IdentityFile ${newKey()}\n`)
+        process.env.TMPDIR = '/nonexistent'
+        try {
+          expect(await logIn({ settings: plain, host: 'pg1', home, env })).toBe(user)
+        } finally {
+          delete process.env.TMPDIR
+        }
       })
 
       test('a mistake in it is reported', async () => {

@@ -8,7 +8,9 @@ const awkward = `it's "x" $HOME \`id\` \\ ! \n é`
 
 /** Undoes the octal escapes, as printf does on the host. */
 function decode(line: string): string {
-  const [, encoded = ''] = /printf %b "([^"]*)"/.exec(line) ?? []
+  const encoded = [...line.slice(line.indexOf("' sh")).matchAll(/ '([^']*)'/g)]
+    .map(([, word]) => word)
+    .join('')
   return Buffer.from(
     encoded.replaceAll(/\\0([0-7]{3})/g, (_whole, octal: string) =>
       String.fromCharCode(Number.parseInt(octal, 8)),
@@ -20,7 +22,9 @@ function decode(line: string): string {
 describe('a framed command', () => {
   test('is one line of characters that every login shell reads alike', () => {
     const { line } = frameCommand(shellScript('x', `echo ${awkward}`, [awkward]), { elevation: direct })
-    expect(line).toMatch(/^exec \/usr\/bin\/env -i PATH=[\w/:]+ LC_ALL=C \/bin\/sh -c '[^'!\n]*' sh$/)
+    expect(line).toMatch(
+      /^exec \/usr\/bin\/env -i PATH=[\w/:]+ LC_ALL=C \/bin\/sh -c '[^'!\n]*' sh( '[^'!\n]*')+$/,
+    )
     expect(line).toMatch(/^[ -~]+$/)
     // Inside single quotes fish reads \\ and \' as escapes.
     expect(line).not.toMatch(/\\[\\']/)
@@ -68,7 +72,8 @@ describe('a framed command', () => {
       elevation: { by: 'runuser', user: 'postgres', isOsUser: true },
     }).line
     expect(root).toMatch(/command -v runuser >\/dev\/null && exec runuser -u postgres -- .*; exec sudo -n -H/)
-    for (const line of [sudo, root]) expect(line).toMatch(/^exec \/usr\/bin\/env -i [^']*'[^']*'$/)
+    for (const line of [sudo, root])
+      expect(line).toMatch(/^exec \/usr\/bin\/env -i [^']*'[^']*' sh( '[^']*')+$/)
   })
 
   test('finds the home of a user whose name a tilde cannot take', () => {
@@ -76,6 +81,17 @@ describe('a framed command', () => {
     const { line } = frameCommand(program('id'), { elevation })
     expect(line).not.toContain("o'brien")
     expect(decode(line)).toContain(`HOME="$(getent passwd 'CORP\\o'\\''brien' | cut -d: -f6)"`)
+  })
+
+  test('comes in words that the csh of Debian’s package takes, and is put together unharmed', () => {
+    const text = `echo ${awkward.repeat(500)}`
+    for (const by of ['none', 'sudo', 'runuser'] as const) {
+      const { line } = frameCommand(shellScript('x', text), { elevation: { ...direct, by } })
+      expect(line.length).toBeGreaterThan(30_000)
+      expect(Math.max(...line.split(/[' ]/).map((word) => word.length))).toBeLessThan(8_000)
+      expect(Math.max(...line.match(/'[^']*'/g)!.map((word) => word.length))).toBeLessThan(8_000)
+      expect(decode(line).endsWith(`\n${text}`)).toBe(true)
+    }
   })
 
   test('travels on standard input when it is too long for a command line', () => {

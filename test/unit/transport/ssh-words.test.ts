@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { createOutlet } from '../../../src/transport/outlet.ts'
 import { parseConfigLine } from '../../../src/transport/ssh-config-files.ts'
 import { authRefused, connectTimedOut, hostUnreachable } from '../../../src/transport/ssh-errors.ts'
-import { parseJump } from '../../../src/transport/ssh-route.ts'
+import { parseJump, splitFiles } from '../../../src/transport/ssh-route.ts'
 import { expandSshTokens } from '../../../src/transport/ssh-tokens.ts'
 import { someHop } from './some-hop.ts'
 
@@ -26,6 +26,16 @@ describe('words of ssh_config', () => {
     ['', ['', '']],
   ])('line %j', (line, expected) => {
     expect(parseConfigLine(line)).toEqual(expected)
+  })
+
+  test.each([
+    ['/a/known /b/kh2', ['/a/known', '/b/kh2']],
+    ['/tmp/a b/known /root/.ssh/kh2', ['/tmp/a b/known', '/root/.ssh/kh2']],
+    ['~/.ssh/known %d/kh "/c d/kh"', ['~/.ssh/known', '%d/kh', '"/c d/kh"']],
+    ['/tmp/a b/known none', ['/tmp/a b/known', 'none']],
+    ['none', ['none']],
+  ])('files %s', (text, expected) => {
+    expect(splitFiles(text)).toEqual(expected)
   })
 
   // biome-ignore-start lint/suspicious/noTemplateCurlyInString: ssh_config's own
