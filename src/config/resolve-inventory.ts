@@ -124,7 +124,7 @@ function resolveArchive(
   toPath: PathResolver,
 ): ArchiveSettings {
   const node = nodes.find(({ name }) => name === archive.host)
-  const login: Partial<SshFile> = node ? { port: archive.port } : { user: archive.user, port: archive.port }
+  const login: Partial<SshFile> = node ? {} : { user: archive.user, port: archive.port }
   const ssh = resolveSsh([file.ssh, node && file.nodes[node.name]?.ssh, login, archive.ssh], toPath)
   return {
     node: node?.name,

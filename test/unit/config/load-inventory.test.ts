@@ -305,6 +305,19 @@ archive: { host: pg1, dir: /archive/ }
     })
   })
 
+  test('on a node: its port is for the nodes, replctl logs in as it does into that node', async () => {
+    const { archive } = await loadText(`
+cluster: shop
+postgres: { data_dir: /data }
+nodes: { pg1: { host: gw.example.com, address: 10.0.0.11, ssh: { port: 2201 } } }
+archive: { host: pg1, port: 22, dir: /archive }
+`)
+    expect(archive).toMatchObject({
+      ...{ host: 'gw.example.com', address: '10.0.0.11', port: 22 },
+      ssh: { port: 2201 },
+    })
+  })
+
   test('on a host of its own is logged into as its user, unless its ssh says otherwise', async () => {
     const block =
       'ssh: { user: admin }\narchive: { host: backup.example.com, user: keeper, port: 2200, dir: /archive'
