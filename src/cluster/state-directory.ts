@@ -44,7 +44,7 @@ export function isSameMachine(
 
 /** The same name behind another port of sshd is another machine. */
 function wayTo({ host, ssh }: Pick<Location, 'host' | 'ssh'>): readonly unknown[] {
-  return [host.toLowerCase(), ...(host === 'local' ? [] : [ssh.port, ssh.configFile])]
+  return [host.toLowerCase(), ...(host === 'local' ? [] : [ssh.port ?? 22, ssh.configFile])]
 }
 
 function homeIdentity({ postgres, ...location }: Location): string {

@@ -60,7 +60,7 @@ function sharedResource(raw: RawInventory, node: RawNode, other: RawNode): strin
 
 /** The same name behind another port of sshd is another machine: forwarded ports, containers. */
 function hostIdentity(raw: RawInventory, node: RawNode): string {
-  const way = ['port', 'config_file'].map((key) => sshSettingOf(raw, node, key))
+  const way = [sshSettingOf(raw, node, 'port') ?? 22, sshSettingOf(raw, node, 'config_file')]
   return JSON.stringify(node.host === 'local' ? [node.host] : [node.host?.toLowerCase(), ...way])
 }
 

@@ -108,7 +108,9 @@ class Attempt {
       held = (await this.#tryOn(rest, [])).find((answer) => answer.is === 'held')
     }
     if (held !== undefined) {
+      const own = this.taken.map(({ guard }) => guard.node)
       await Promise.all(this.taken.map(({ guard }) => guard.release()))
+      if (isSame(held.holder, this.#options.holder)) throw sharedState(held.node, own)
       return held
     }
     // A node that cannot keep a lock (a read-only disk, say) must not stop a failover away from it.
@@ -216,6 +218,19 @@ function journalUnwritable(nodes: readonly string[]): ReplctlError {
 function interruptedEarly(): ReplctlError {
   return new ReplctlError('interrupted', 'interrupted while waiting for the cluster lock', {
     detail: 'Nothing was changed.',
+  })
+}
+
+function isSame(one: Holder | null, other: Holder): boolean {
+  return one?.pid === other.pid && one.host === other.host && one.since === other.since
+}
+
+/** Two nodes of this inventory are one machine in two spellings: this very operation holds the lock there. */
+function sharedState(node: string, own: readonly string[]): ReplctlError {
+  return new ReplctlError('inventory-invalid', `${node} shares its state directory with another node`, {
+    detail: `The lock that was seen on ${node} is this operation's own, taken for ${own.length === 1 ? '' : 'one of '}${own.join(', ')}: both are the same machine, under different names.`,
+    hint: `Give one of them a "state_dir" of its own in the inventory, e.g. .replctl/${node}.`,
+    node,
   })
 }
 

@@ -14,6 +14,10 @@ test('of nodes that share a home the first keeps the short name', () => {
   const onPg1 = { ...pg2, host: pg1.host }
   expect(defaultStateDir('shop', onPg1, [pg1])).toBe('.replctl/shop.pg2')
   expect(defaultStateDir('shop', { ...onPg1, host: pg1.host.toUpperCase() }, [pg1])).toBe('.replctl/shop.pg2')
+  const spelled = { ...onPg1, ssh: { ...pg2.ssh, port: 22 } }
+  expect(defaultStateDir('shop', spelled, [{ ...pg1, ssh: { ...pg1.ssh, port: undefined } }])).toBe(
+    '.replctl/shop.pg2',
+  )
   const local = { ...pg1, host: 'local' }
   expect(defaultStateDir('shop', { ...pg2, host: 'local' }, [local])).toBe('.replctl/shop.pg2')
 })

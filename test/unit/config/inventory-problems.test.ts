@@ -362,6 +362,12 @@ test('nodes behind forwarded SSH ports are different hosts', async () => {
   expect((await loadText(text)).nodes).toHaveLength(2)
 })
 
+test('port 22 of SSH is the same host, said or not', async () => {
+  expect(await problemsOf(withNodes('  pg1: { host: a }\n  pg2: { host: a, ssh: { port: 22 } }'))).toEqual([
+    expect.stringContaining('the same port and data directory as node "pg1" on the same host'),
+  ])
+})
+
 describeCases('an upstream', [
   [
     'that is no node, but nearly',

@@ -249,6 +249,15 @@ describe('a lock that is held', () => {
     expect((await taking).error.code).toBe('interrupted')
   })
 
+  test('two nodes with one state directory are told, not waited for', async () => {
+    const { nodes, options, log } = scene({ pg1: [free()], pg2: [held(holder)] })
+    const { error } = await failure(acquireClusterLock(nodes, options))
+    expect(error).toMatchObject({ code: 'inventory-invalid', exitCode: 2, node: 'pg2' })
+    expect(error.detail).toContain('taken for pg1')
+    expect(error.hint).toContain('state_dir')
+    expect(log).toContain('pg1 release')
+  })
+
   test('interrupted while a host is slow to begin, it is given back where it was taken', async () => {
     const controller = new AbortController()
     const { nodes, options, log } = scene(
