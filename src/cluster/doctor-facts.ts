@@ -41,7 +41,7 @@ export interface Reach {
   readonly port: number
   /** A replication login with the node's own passfile, or only whether something answers. */
   readonly isLogin: boolean
-  readonly outcome: 'logged-in' | 'answers' | 'refused' | 'silent' | 'unresolved' | 'rejected'
+  readonly outcome: 'logged-in' | 'answers' | 'refused' | 'silent' | 'unresolved' | 'rejected' | 'no-psql'
   /** What psql said. */
   readonly said: string
 }

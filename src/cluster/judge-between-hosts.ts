@@ -165,7 +165,7 @@ export function judgeReach(reach: Reach, isRunning: boolean): DoctorCheck {
   const at = `${address}:${port}`
   const check = isLogin ? `login to ${to}` : `reach ${to}`
   if (outcome === 'logged-in' && isLogin) return fine(check, `a replication login to ${at} works`)
-  const isFine = outcome === 'answers' || outcome === 'logged-in' || outcome === 'rejected'
+  const isFine = outcome === 'logged-in' || outcome === 'rejected'
   if (!isLogin && isFine) return fine(check, `PostgreSQL answers at ${at}`)
   if (outcome === 'refused' && !isRunning) {
     return fine(
@@ -179,6 +179,7 @@ export function judgeReach(reach: Reach, isRunning: boolean): DoctorCheck {
     refused: `Nothing listens there: look at listen_addresses and the port of ${to}.`,
     rejected: `Look at pg_hba.conf of ${to} and at the replication role.`,
     answers: `What answers at ${at} may not be PostgreSQL: correct the address or the port of ${to}.`,
+    'no-psql': `It could not be tried: there is no psql on ${from} where bin_dir says.`,
     'logged-in': '',
   }
   const error = new ReplctlError(

@@ -172,7 +172,8 @@ export async function tryGuard(
     stateScript(node, 'hold the cluster lock', guardScript, [
       ...[JSON.stringify(holder), depth ?? '', dataDir, binDir ?? ''],
     ]),
-    { beginSignal },
+    // Other nodes are locked meanwhile, and without a beat their locks die after 40 s.
+    { beginSignal, beginWithinMs: answerMs },
   )
   const lines = new LineReader(running, 'the holder of the cluster lock')
   const first = await lines.next(answerMs)

@@ -36,14 +36,15 @@ export async function tryReach({ inventory, from, facts, to, isRunning }: ReachW
     const command = shellScript(`reach ${to.name}`, script, [facts.binaries?.directory ?? '', conninfo, sql])
     const result = await from.run(command, { timeoutMs: 4_000 })
     const said = result.stderr.trim().replaceAll(/\s*\n\s*/g, ' ')
-    return { ...reach, said, outcome: result.status === 0 ? 'logged-in' : readOutcome(said) }
+    return { ...reach, said, outcome: result.status === 0 ? 'logged-in' : readOutcome(said, result.status) }
   } catch {
     return { ...reach, said: 'Nothing came back within 4 s.', outcome: 'silent' }
   }
 }
 
 /** What psql says under LC_ALL=C when it cannot log in. */
-export function readOutcome(said: string): Reach['outcome'] {
+export function readOutcome(said: string, status: number | null): Reach['outcome'] {
+  if (status === 126 || status === 127) return 'no-psql'
   if (/could not translate host name/.test(said)) return 'unresolved'
   if (/FATAL:|no password supplied|password authentication|authentication method|no pg_hba\.conf/.test(said))
     return 'rejected'

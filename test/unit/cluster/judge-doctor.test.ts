@@ -256,6 +256,8 @@ describe('who reaches whom', () => {
     ['a login works', { isLogin: true, outcome: 'logged-in' }, true, true],
     ['a login is rejected', { isLogin: true, outcome: 'rejected' }, true, false],
     ['without a password it answers all the same', { outcome: 'rejected' }, true, true],
+    ['something else than PostgreSQL answers', { outcome: 'answers' }, true, false],
+    ['there is no psql to try it with', { outcome: 'no-psql' }, true, false],
     ['nothing listens yet', { outcome: 'refused' }, false, true],
     ['nothing listens although it runs', { outcome: 'refused' }, true, false],
     ['a firewall', { outcome: 'silent' }, false, false],

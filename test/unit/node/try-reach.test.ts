@@ -22,5 +22,9 @@ it.each([
     'answers',
   ],
 ])('%s: %s', (said, outcome) => {
-  expect(readOutcome(said)).toBe(outcome)
+  expect(readOutcome(said, 2)).toBe(outcome)
+})
+
+it('a psql that is not there says nothing about the other node', () => {
+  expect(readOutcome('sh: 1: /usr/lib/postgresql/15/bin/psql: not found', 127)).toBe('no-psql')
 })
