@@ -116,7 +116,12 @@ export function ledUntilNow(
   const led = new Set<string>(told === undefined || told === candidate ? [] : [told])
   const known = commonRecord(topology.nodes.map((node) => node.facts))
   for (const { facts } of topology.nodes) {
-    const isNews = facts.fence !== null && (known === null || known.timeline <= facts.fence.timeline)
+    // Of a node that accepts writes, or would, it is left over from what never came to pass.
+    const isStandby = facts.instance === null ? facts.hasStandbySignal : facts.instance.isInRecovery
+    const isNews =
+      facts.fence !== null &&
+      (isStandby || facts.dataDirectoryState !== 'instance') &&
+      (known === null || known.timeline <= facts.fence.timeline)
     if (isNews && facts.fence?.newPrimary !== candidate) led.add(facts.fence?.newPrimary ?? '')
   }
   const record = topology.nodes

@@ -9,6 +9,7 @@ import {
   whyItCannotLead,
   whyItWouldLose,
 } from './choose-candidate.ts'
+import type { NodeFacts } from './facts.ts'
 import { formerPrimaries, ledUntilNow, type OldPrimary } from './former-primaries.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
@@ -292,7 +293,9 @@ function knownGap(topology: Topology, candidate: NodeName, reserves: readonly No
         : [facts.instance?.receiver.latestEndLsn].filter((lsn) => lsn !== undefined)
     }
     const stopped =
-      facts.instance === null && !facts.hasStandbySignal ? facts.control?.checkpointLsn : undefined
+      facts.instance === null && (!facts.hasStandbySignal || hasLed(facts))
+        ? facts.control?.checkpointLsn
+        : undefined
     const { currentLsn = null, receiver = null } = facts.instance ?? {}
     return [stopped, currentLsn, receivedLsn(facts), receiver?.latestEndLsn].filter(
       (lsn) => lsn !== undefined && lsn !== null,
@@ -300,6 +303,11 @@ function knownGap(topology: Topology, candidate: NodeName, reserves: readonly No
   })
   const furthest = known.toSorted(compareLsn).at(-1)
   return furthest === undefined ? null : Math.max(0, lsnDistance(own, furthest))
+}
+
+/** A standby signal beside a primary's last checkpoint: it was told to be a standby, and has not been one since. */
+function hasLed({ fence, control }: NodeFacts): boolean {
+  return fence !== null || (control !== null && !/recovery/.test(control.state))
 }
 
 /** One line for each node: why it was chosen, or not. */

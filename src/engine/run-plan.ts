@@ -344,9 +344,14 @@ class Run {
         }
         this.#begun.splice(this.#begun.indexOf(step), 1)
       } catch (thrown) {
-        this.#remains = true
         const error = asReplctlError(thrown).with({ step: step.title, node: step.node })
         this.#options.listener({ type: 'warning', error })
+        // Where it is the lock that is lost everywhere, the next one that is to be taken back ends it.
+        if (step.mayBeLeftBehind === true && isOutOfReach(error)) {
+          this.#begun.splice(this.#begun.indexOf(step), 1)
+          continue
+        }
+        this.#remains = true
         return error
       }
     }
@@ -413,6 +418,9 @@ class Run {
 
 /** Not taken back: what only takes longer may still get there, and without the lock somebody else may be at work. */
 const mayStillStand = (error: ReplctlError): boolean => error.code === 'timeout' || error.code === 'lock-lost'
+
+const isOutOfReach = ({ code }: ReplctlError): boolean =>
+  code === 'host-unreachable' || code === 'connection-lost' || code === 'lock-lost'
 
 function reasonOf(finding: Finding): string {
   if (finding.is === 'unknown') return `known after: ${finding.until}`

@@ -73,6 +73,8 @@ export interface Step {
   readonly mustNotStandAlone?: true
   /** Its apply acts outside of the cluster (a fence command), or only waits: a failure leaves the cluster unchanged. */
   readonly leavesClusterAlone?: true
+  /** Where its node is out of reach what it made may stay there: it is told, and what was done before is taken back all the same. */
+  readonly mayBeLeftBehind?: true
   /** What its apply changes shows in no look at another node. */
   readonly showsOnlyOnItsNode?: true
   /** Its apply only waits for what is on its way: in a run that changed nothing it is told as satisfied. */
@@ -99,6 +101,9 @@ export function asOne(parts: readonly Plan[]): Plan {
 export function inOrder(parts: readonly Plan[]): Plan {
   return { inOrder: parts }
 }
+
+/** See {@link Step.mayBeLeftBehind}. */
+export const mayBeLeftBehind = (step: Step): Step => ({ ...step, mayBeLeftBehind: true })
 
 /** All steps of a plan, in the order of their numbers. */
 export function stepsOf(plan: Plan): readonly Step[] {

@@ -26,13 +26,17 @@ export interface SqlOptions {
 }
 
 /**
- * First statements of every session. Our own statements never hang behind a missing synchronous standby or a lock,
+ * First statements of every session. Our own statements never hang behind a missing synchronous standby or a lock, are not
+ * refused by what the cluster sets for its applications (a standby serves no serializable transaction, not even a look),
  * and what holds a secret's verifier reaches neither the server's log nor pg_stat_statements.
  */
 export const sessionPreamble = [
   "SET application_name = 'replctl'",
   'SET synchronous_commit = local',
   'SET statement_timeout = 0',
+  "SET default_transaction_isolation = 'read committed'",
+  'SET default_transaction_read_only = off',
+  'SET default_transaction_deferrable = off',
   "SET lock_timeout = '10s'",
   "SET client_encoding = 'UTF8'",
   'SET standard_conforming_strings = on',

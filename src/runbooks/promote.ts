@@ -9,6 +9,7 @@ import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureHbaLines, ensureSettings, requireNamesToCome } from '../steps/ensure-configuration.ts'
+import { ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { type FoundInstance, fenceInstance } from '../steps/fence-instance.ts'
@@ -113,6 +114,10 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     ]),
     together(witnesses.map((node) => dropStaleSlots(node, input.inventory, wish.roles))),
     together(witnesses.flatMap((node) => ensureStartGuard(node, input, wish.members))),
-    together(witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members }))),
+    together([
+      ...witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members })),
+      // One from an earlier life: a node that leads is fenced for nobody.
+      ensureNoFenceMark(name),
+    ]),
   ])
 }

@@ -1,6 +1,6 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import { inWaves, type NewOrder, type Placement } from '../cluster/judge-switchover.ts'
-import { asOne, inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import { asOne, inOrder, mayBeLeftBehind, type Plan, type Step, together } from '../engine/step.ts'
 import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
 import { awaitBystander, awaitStreaming } from '../steps/await-streaming.ts'
 import { ensureCheckpointOnTimeline, ensureRecentCheckpoint } from '../steps/checkpoint.ts'
@@ -13,7 +13,12 @@ import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import type { Handover } from '../steps/hand-over.ts'
 import { prepareDemotion } from '../steps/prepare-demotion.ts'
-import { dropCopiedSlots, dropStaleSlots, ensureWantedSlots } from '../steps/replication-slots.ts'
+import {
+  dropCopiedSlots,
+  dropStaleSlots,
+  ensureWantedSlots,
+  whileItRuns,
+} from '../steps/replication-slots.ts'
 import {
   reportOpenWork,
   requireArchiveKeepsUp,
@@ -53,6 +58,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
   const exchange = { oldPrimary: oldPrimary.name, candidate: candidate.name }
   const placements = [order.returning, ...order.following]
   const holders = [candidate, ...placements.map(({ node }) => node)].map((node) => node.name)
+  const others = holders.filter((name) => name !== oldPrimary.name)
   const followers = [...placements, ...order.away].filter(({ upstream }) => upstream.name === candidate.name)
   const moved = order.following.filter(({ upstream }) => upstream.name === candidate.name)
   return inOrder([
@@ -82,10 +88,14 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
     prepareDemotion(exchange, order.returning.upstream, input),
     // Slots before the restartpoint: it would remove WAL that a standby which lags needs.
     asOne([
-      ...holders.flatMap((name) => ensureWantedSlots(name, input.inventory, order.roles)),
-      // With the names of its new standbys before it accepts writes: a commit right after is as safe as one before.
-      ensureSettings(candidate.name, input, order.confirming),
-      ensureHbaLines(candidate.name, input),
+      ...ensureWantedSlots(oldPrimary.name, input.inventory, order.roles).map(whileItRuns),
+      // A candidate that dies now must not keep the old primary from its post.
+      ...[
+        ...others.flatMap((name) => ensureWantedSlots(name, input.inventory, order.roles)),
+        // With the names of its new standbys before it accepts writes: a commit right after is as safe as one before.
+        ensureSettings(candidate.name, input, order.confirming),
+        ensureHbaLines(candidate.name, input),
+      ].map(mayBeLeftBehind),
     ]),
     ensureRecentCheckpoint(oldPrimary.name),
     ensureRecentCheckpoint(candidate.name),
@@ -98,7 +108,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       together(
         inWaves(moved, [candidate.name]).flatMap((wave) => wave.map((one) => inOrder(follow(input, one)))),
       ),
-      comeBack(input, order.returning),
+      comeBack(input, order),
       // A checkpoint removes what the archive may not have yet.
       inOrder([...archiveTimelineEnd(input, candidate.name), ensureCheckpointOnTimeline(candidate.name)]),
       ...followWithArchive(input.inventory, candidate.name),
@@ -114,9 +124,14 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
         ensureClusterRecord(name, { primary: candidate.name, members: order.members }),
       ),
       ensureNoFenceMark(oldPrimary.name),
+      // One from an earlier life: a node that leads is fenced for nobody.
+      ensureNoFenceMark(candidate.name),
     ]),
   ])
 }
+
+/** The same once more: steps are known by their titles. */
+const again = (step: Step): Step => ({ ...step, title: `still ${step.title}` })
 
 /** Another standby, told to receive from its new upstream: by reload from 13 on, by restart before. */
 function follow(input: ClusterInput, { node, upstream }: Placement): Step[] {
@@ -124,11 +139,12 @@ function follow(input: ClusterInput, { node, upstream }: Placement): Step[] {
 }
 
 /** A primary that has handed over, back as a standby: it holds nothing of its own, so it only has to follow. */
-function comeBack(input: ClusterInput, { node, upstream }: Placement): Plan {
+function comeBack(input: ClusterInput, { returning: { node, upstream }, roles }: NewOrder): Plan {
   return inOrder([
     awaitPostmasterEnd(node.name),
     ensureStandbySettings(node.name, upstream, input),
     startInstance(node.name),
+    ...ensureWantedSlots(node.name, input.inventory, roles).map(again),
     awaitStreaming(node.name, upstream.name),
     dropCopiedSlots(node.name, upstream.name),
   ])

@@ -149,9 +149,8 @@ done
 printf '%s\\n' "$oldest"
 `
 
-/** All that is here was archived, so it is noted as done. Status 1: the archive does not have segment `$2`. */
+/** All that is here was archived; where the archive has what comes before it, too, that is noted. Status 1: it lacks segment `$2`. */
 const finishScript = `
-printf '%s\\n' "$3" > "$state/archived_timeline.new" && mv -f "$state/archived_timeline.new" "$state/archived_timeline"
-[ -n "$2" ] || exit 0
-exec "$state/archive-fetch" --has "$2"
+if [ -n "$2" ]; then "$state/archive-fetch" --has "$2" || exit; fi
+printf '%s\\n' "$3" > "$state/archived_timeline.new" && mv -f "$state/archived_timeline.new" "$state/archived_timeline" || exit 74
 `

@@ -44,7 +44,7 @@ export async function endPostmaster(
   const on = ctx.on(node)
   const args = [on.settings.postgres.dataDir, String(pid), String(Math.ceil(graceMs / 10))]
   const command = shellScript('wait for the end of the postmaster', endScript, args)
-  const said = (await on.output(command, { timeoutMs: graceMs * 2 + 60_000 })).trim()
+  const said = (await on.output(command, { timeoutMs: graceMs * 4 + 60_000 })).trim()
   if (said === 'gone' || said === 'quit' || said === 'killed') return said
   throw new ReplctlError('stop-failed', `could not end the postmaster on ${node}`, {
     detail: `Its process ${pid} is still there.`,

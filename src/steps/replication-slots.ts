@@ -83,6 +83,15 @@ export function ensureWantedSlots(node: NodeName, inventory: Inventory, roles: R
   ]
 }
 
+/** Slots that a run which goes on behind a stop cannot make yet: it makes them once the node is back. */
+export const whileItRuns = (step: Step): Step => ({
+  ...step,
+  check: async (ctx) => {
+    const finding = await step.check(ctx)
+    return finding.is === 'unknown' ? satisfied('it is stopped: they are made once it is back') : finding
+  },
+})
+
 /** With `mode: stream` the node that is to lead keeps WAL for the archive from before it leads: nothing of it is missing there. */
 export function ensureArchiveSlot(node: NodeName, inventory: Inventory): Step[] {
   const slot = archiveSlot(inventory)

@@ -15,6 +15,7 @@ import { openToControlHost, traceOf, WriterWatch, writersNow } from '../kit/obse
 const dataDir = '/var/lib/postgresql/15/shop'
 
 describeOnHosts('switchover, interrupted', () => {
+  const inventory = { ...openToControlHost, ssh: { connect_timeout: '10s' } }
   let hosts: TestHosts
   let cluster: TestCluster
 
@@ -22,9 +23,7 @@ describeOnHosts('switchover, interrupted', () => {
     hosts = await TestHosts.create({
       hosts: [{ name: 'pg1' }, { name: 'pg2' }, { name: 'pg3', login: 'root' }],
     })
-    cluster = await TestCluster.create(hosts, {
-      inventory: { ...openToControlHost, ssh: { connect_timeout: '10s' } },
-    })
+    cluster = await TestCluster.create(hosts, { inventory })
     await cluster.init()
     await cluster.addStandbys()
     await cluster.server('pg1').sql('CREATE TABLE ledger (id bigint)')
@@ -136,6 +135,33 @@ describeOnHosts('switchover, interrupted', () => {
     expect(await watch.stop()).toEqual([])
     await expectGoodCluster('pg2')
     expect(await cluster.server('pg2').sqlValue('SELECT timeline_id FROM pg_control_checkpoint()')).toBe(2)
+  })
+
+  it('killed behind the promotion, with a standby that the old primary is to keep, resume finishes', async () => {
+    await cluster.writeInventory({ ...inventory, nodes: { pg3: { upstream: 'pg1' } } })
+    try {
+      await killAfter(/promote it to primary/)
+      told(await elsewhere('resume')).toMatchObject({ exit: 0, errors: [] })
+      expect(await writersNow(hosts)).toEqual(['pg2'])
+      await cluster.server('pg2').awaitStreaming('shop_pg1')
+      await cluster.server('pg1').awaitStreaming('shop_pg3')
+      told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
+    } finally {
+      await cluster.writeInventory(inventory)
+    }
+  })
+
+  it('the host of the candidate loses its power before the promotion: the old primary serves, and nothing is left to finish', async () => {
+    const { started } = await holdAfterStop()
+    await hosts.powerOff('pg2')
+    told(await ended(started)).toMatchObject({ exit: 5 })
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+    const left = await hosts.exec('pg1', `ls ${dataDir} ~postgres/.replctl/shop`, { user: 'postgres' })
+    expect(left.stdout).not.toMatch(/standby\.signal|fenced\.json|journal/)
+    const codes = (await cluster.replctl(['status', '--json'])).json.problems.map(
+      ({ code }: { code: string }) => code,
+    )
+    expect(codes).not.toContain('operation-unfinished')
   })
 
   it('killed while everything is being prepared, abort leaves no trace', async () => {

@@ -75,6 +75,20 @@ describeOnHosts('status', () => {
     for (const word of ['pg1', 'primary', 'pg2', 'pg3', 'streaming']) expect(human.stdout).toContain(word)
   })
 
+  it('is asked, proved and failed over whatever transactions are like by default', async () => {
+    const setting = "default_transaction_isolation = 'serializable'\ndefault_transaction_read_only = on\n"
+    for (const name of ['pg1', 'pg2', 'pg3']) {
+      const dir = '/var/lib/postgresql/15/shop'
+      await hosts.exec(name, `printf "${setting}" >> ${dir}/postgresql.auto.conf`, { user: 'postgres' })
+      await hosts.exec(name, `/usr/lib/postgresql/15/bin/pg_ctl -D ${dir} reload`, { user: 'postgres' })
+    }
+    expect((await status()).json.problems).toEqual([])
+    expect((await cluster.replctl(['verify', '--json'])).json.problems).toEqual([])
+    await cluster.server('pg1').kill9()
+    expect((await cluster.replctl(['promote', 'pg2', '--json'])).exitCode).toBe(0)
+    expect(await writersNow(hosts)).toEqual(['pg2'])
+  })
+
   it('has a role and a state for each situation', async () => {
     await cluster.server('pg2').sql('SELECT pg_wal_replay_pause()')
     await cluster.server('pg2').awaitSql('SELECT pg_is_wal_replay_paused()')

@@ -116,7 +116,8 @@ export function refuseFormerMember({ survey }: Observation, node: NodeName): voi
   if (own === undefined || own.dataDirectoryState !== 'instance' || own.mark?.phase !== 'done') return
   const leader = commonRecord(survey)?.primary ?? node
   const isStandby = own.hasStandbySignal || own.instance?.isInRecovery === true
-  if (isStandby || own.fence !== null || leader !== node) {
+  const isFenced = own.fence !== null && own.instance?.isInRecovery !== false
+  if (isStandby || isFenced || leader !== node) {
     throw new ReplctlError('foreign-cluster', `refused to begin the cluster anew on ${node}`, {
       detail: `${whatItIs(own, leader)} Making it the primary is a promotion.`,
       hint: `Bring ${leader === node ? 'the primary' : leader} back, or, if it is lost: replctl promote`,

@@ -698,8 +698,20 @@ describe('the known gap', () => {
     ],
     [
       'the checkpoint of a stopped standby is not counted',
-      [unreachableNode('pg1'), pg2, stoppedNode('pg3', '0/9000000', { hasStandbySignal: true })],
+      [
+        unreachableNode('pg1'),
+        pg2,
+        stoppedNode('pg3', '0/9000000', {
+          hasStandbySignal: true,
+          control: control({ checkpointLsn: lsn('0/9000000'), state: 'shut down in recovery' }),
+        }),
+      ],
       null,
+    ],
+    [
+      'that of a former primary which was told to be a standby, and has not been one since, is',
+      [unreachableNode('pg1'), pg2, stoppedNode('pg3', '0/9000000', { hasStandbySignal: true })],
+      0x4000000,
     ],
     [
       'what another cluster has is not counted',

@@ -293,6 +293,21 @@ describe('a failure before the point of no return', () => {
     expect(ran).toMatchObject({ exitCode: 3, hasChanged: false, states: ['a failed'] })
   })
 
+  test('what may stay on a node that is out of reach keeps nothing before it from being taken back', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'prepare'),
+        fake(log, 'slot', { undoFails: true, mayBeLeftBehind: true }),
+        fake(log, 'stop', { fails: 'start-failed' }),
+      ]),
+    )
+    expect(changes(ran).slice(-3)).toEqual(['undo stop', 'undo slot', 'undo prepare'])
+    expect(ran).toMatchObject({ exitCode: 5, error: { code: 'start-failed' } })
+    expect(ran.events.find((event) => event.type === 'warning')).toMatchObject({
+      error: { code: 'connection-lost', step: 'slot' },
+    })
+  })
+
   test('what cannot be taken back leaves the cluster part-way, and what it rests on alone', async () => {
     const ran = await run((log) =>
       inOrder([
