@@ -123,7 +123,11 @@ export function requireFlowingWal(exchange: Exchange): Step {
       ])
       if (hasHandedOver(primary, candidate)) return satisfied('the hand-over is under way already')
       const { sql } = await ask(ctx, exchange.oldPrimary)
-      wanted = await sql.value('SELECT pg_current_wal_flush_lsn()::text')
+      // A primary that is at rest has nothing on its way: what was replayed long ago proves nothing.
+      if (!ctx.isDryRun && wanted === null) {
+        await sql.value("SELECT pg_logical_emit_message(true, 'replctl', 'flow')::text")
+      }
+      wanted ??= await sql.value('SELECT pg_current_wal_flush_lsn()::text')
       return (await hasReplayed(ctx, candidate))
         ? satisfied(`it has replayed ${wanted}`)
         : pending(`not yet ${wanted}`)
