@@ -3,7 +3,7 @@ import { compareLsn } from '../postgres/lsn.ts'
 import type { NodeFacts } from './facts.ts'
 import { primaryWaitsForStandbys } from './failover-slots.ts'
 import type { Inventory } from './inventory.ts'
-import { nodeOf, twoWriters } from './judge-promotion.ts'
+import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf, isForeign } from './record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming, type Roles } from './roles.ts'
@@ -12,6 +12,7 @@ import {
   isReceivingFrom,
   isRunningStandby,
   isSupplied,
+  nodeOf,
   type ObservedNode,
   placeFor,
   receivedLsn,

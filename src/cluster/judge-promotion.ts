@@ -1,5 +1,4 @@
 import { ReplctlError } from '../errors.ts'
-import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
 import { choosePromotionMethod, type PromotionMethod } from '../postgres/versions.ts'
 import {
   type CandidateChoice,
@@ -9,17 +8,17 @@ import {
   whyItCannotLead,
   whyItWouldLose,
 } from './choose-candidate.ts'
-import type { NodeFacts } from './facts.ts'
 import { formerPrimaries, ledUntilNow, type OldPrimary } from './former-primaries.ts'
 import type { Inventory } from './inventory.ts'
+import { knownGap } from './known-gap.ts'
 import type { NodeName } from './names.ts'
-import { clusterIdentifier, commonRecord, isForeign } from './record.ts'
+import { clusterIdentifier, commonRecord } from './record.ts'
 import { confirmingArchive } from './roles.ts'
 import {
   configuredUpstream,
-  isAstray,
   isReceiving,
   nodeAt,
+  nodeOf,
   type ObservedNode,
   receivedLsn,
   type Topology,
@@ -275,50 +274,9 @@ function isMember(topology: Topology, node: ObservedNode): boolean {
   return record === undefined || record.members.includes(node.settings.name)
 }
 
-/**
- * Bytes that somebody is known to have had beyond the candidate: where a former primary writes or last checkpointed, a
- * sender's last word.
- */
-function knownGap(topology: Topology, candidate: NodeName, reserves: readonly NodeName[]): number | null {
-  const own = receivedLsn(nodeOf(topology, candidate).facts)
-  if (own === null) return null
-  const survey = topology.nodes.map((node) => node.facts)
-  const known: Lsn[] = topology.nodes.flatMap((node) => {
-    const { facts } = node
-    if (isForeign(facts, survey) || reserves.includes(node.settings.name)) return []
-    if (isAstray(facts, survey)) return []
-    if (node.settings.name === candidate) {
-      return facts.instance?.receiver?.latestEndLsn === null || facts.instance?.receiver === null
-        ? []
-        : [facts.instance?.receiver.latestEndLsn].filter((lsn) => lsn !== undefined)
-    }
-    const stopped =
-      facts.instance === null && (!facts.hasStandbySignal || hasLed(facts))
-        ? facts.control?.checkpointLsn
-        : undefined
-    const { currentLsn = null, receiver = null } = facts.instance ?? {}
-    return [stopped, currentLsn, receivedLsn(facts), receiver?.latestEndLsn].filter(
-      (lsn) => lsn !== undefined && lsn !== null,
-    )
-  })
-  const furthest = known.toSorted(compareLsn).at(-1)
-  return furthest === undefined ? null : Math.max(0, lsnDistance(own, furthest))
-}
-
-/** A standby signal beside a primary's last checkpoint: it was told to be a standby, and has not been one since. */
-function hasLed({ fence, control }: NodeFacts): boolean {
-  return fence !== null || (control !== null && !/recovery/.test(control.state))
-}
-
 /** One line for each node: why it was chosen, or not. */
 export function tellChoice(choice: CandidateChoice): string {
   return choice.verdicts.map((verdict) => `${verdict.node}: ${verdict.reason}.`).join(' ')
-}
-
-export function nodeOf(topology: Topology, name: NodeName): ObservedNode {
-  const node = topology.nodes.find((one) => one.settings.name === name)
-  if (node === undefined) throw new RangeError(`the topology lacks node ${name}`)
-  return node
 }
 
 export function twoWriters(topology: Topology): ReplctlError {

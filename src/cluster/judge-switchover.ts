@@ -3,12 +3,12 @@ import { lsnDistance } from '../postgres/lsn.ts'
 import { type CandidateChoice, chooseCandidate, whyItCannotLead, whyItWouldLose } from './choose-candidate.ts'
 import type { NodeFacts } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
-import { nodeOf, tellChoice, twoWriters } from './judge-promotion.ts'
+import { tellChoice, twoWriters } from './judge-promotion.ts'
 import { judgeSuccessor, notMeantToLead } from './judge-successor.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf } from './record.ts'
 import { confirmingStandbys, meantRoles, neverConfirming, type Roles } from './roles.ts'
-import { hasDiverged, isRunningStandby, type ObservedNode, type Topology } from './topology.ts'
+import { hasDiverged, isRunningStandby, nodeOf, type ObservedNode, type Topology } from './topology.ts'
 
 /** Who hands over to whom. */
 export interface Exchange {

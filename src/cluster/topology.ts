@@ -89,6 +89,12 @@ export function factsOf(survey: Survey, name: NodeName): NodeFacts {
   return facts
 }
 
+export function nodeOf(topology: Topology, name: NodeName): ObservedNode {
+  const node = topology.nodes.find((one) => one.settings.name === name)
+  if (node === undefined) throw new RangeError(`the topology lacks node ${name}`)
+  return node
+}
+
 /** Whether this instance accepts writes now. */
 export function isWriter(facts: NodeFacts): boolean {
   return facts.instance !== null && !facts.instance.isInRecovery

@@ -31,7 +31,15 @@ export async function run(call: Call): Promise<Answer> {
       // A node that is cloned anew need not be brought back any more.
       replaces: (found) =>
         isReclone && found.command === 'rejoin' && targets.some((node) => node.name === found.wish.node),
-      decide: (observation) => decide(session, observation, targets, from, isReclone),
+      decide: (observation) => {
+        const { inventory } = session
+        const names = targets.map((node) => node.name)
+        // What was begun can be taken back whatever the inventory says by now.
+        const isForward = call.options.isAbort !== true
+        const roleChange = isForward ? refusalOfRoleChange(inventory, observation.topology, names) : null
+        if (roleChange !== null) throw roleChange
+        return decide(session, observation, targets, from, isReclone)
+      },
     })
   } finally {
     await session.close()
@@ -60,12 +68,6 @@ export function decide(
   const lastPrimary = led === undefined ? record?.primary : undefined
   const isTarget = targets.find((node) => node.name === primary.name)
   if (isTarget !== undefined) throw isThePrimary(primary)
-  const roleChange = refusalOfRoleChange(
-    inventory,
-    topology,
-    targets.map((node) => node.name),
-  )
-  if (roleChange !== null) throw roleChange
   const primaryFacts = survey.find((facts) => facts.name === primary.name)
   for (const facts of survey) {
     if (primaryFacts === undefined || targets.every((node) => node.name !== facts.name)) continue

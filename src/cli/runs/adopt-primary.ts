@@ -2,6 +2,7 @@ import type { NodeFacts } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { namesGivenUp } from '../../cluster/judge-adoption.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
+import type { NodeName } from '../../cluster/names.ts'
 import { factsOf } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
 import type { Node } from '../../node/node.ts'
@@ -102,16 +103,15 @@ async function confirmRestart(
   { name }: NodeFacts,
   assessment: AdoptionAssessment,
 ): Promise<void> {
-  if (!assessment.isRestartNeeded || call.flags.isYes || call.flags.isDryRun) return
+  if (!assessment.isRestartNeeded) return
   const needing = assessment.changes.filter((one) => one.change === 'restart' && !one.canWait)
   const list = needing.map((one) => `${one.name} (${one.live ?? 'unknown'} -> ${one.needed})`).join(', ')
-  const isAsked = canAsk(call)
-  if (isAsked && (await askYes(call, `Restart PostgreSQL on ${name} now? Its sessions are ended.`))) return
-  if (call.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal', { node: name })
-  throw new ReplctlError('confirmation-needed', `adopting ${name} needs a restart of PostgreSQL`, {
-    detail: `It is needed for ${list}. ${isAsked ? 'You did not say yes.' : 'There is no terminal to ask at.'} Nothing was changed.`,
-    hint: `Say yes beforehand, when a restart suits: replctl init primary ${name} --adopt --yes`,
+  await confirm(call, {
     node: name,
+    question: `Restart PostgreSQL on ${name} now? Its sessions are ended.`,
+    message: `adopting ${name} needs a restart of PostgreSQL`,
+    detail: `It is needed for ${list}.`,
+    hint: `Say yes beforehand, when a restart suits: replctl init primary ${name} --adopt --yes`,
   })
 }
 
@@ -122,14 +122,33 @@ async function confirmAsynchronous(
   { changes }: AdoptionAssessment,
 ): Promise<void> {
   const names = namesGivenUp(changes)
-  if (names === null || call.flags.isYes || call.flags.isDryRun) return
-  const isAsked = canAsk(call)
-  const question = `Commits on ${name} wait for '${names}'. With replication.mode async they will not any more. Go on?`
-  if (isAsked && (await askYes(call, question))) return
-  if (call.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal', { node: name })
-  throw new ReplctlError('confirmation-needed', `adopting ${name} would have no commit wait for a standby`, {
-    detail: `synchronous_standby_names is '${names}', and replication.mode of the inventory is async. ${isAsked ? 'You did not say yes.' : 'There is no terminal to ask at.'} Nothing was changed.`,
-    hint: `Set replication.mode to sync or quorum: then it stays until standbys are added. Or give it up: replctl init primary ${name} --adopt --yes`,
+  if (names === null) return
+  await confirm(call, {
     node: name,
+    question: `Commits on ${name} wait for '${names}'. With replication.mode async they will not any more. Go on?`,
+    message: `adopting ${name} would have no commit wait for a standby`,
+    detail: `synchronous_standby_names is '${names}', and replication.mode of the inventory is async.`,
+    hint: `Set replication.mode to sync or quorum: then it stays until standbys are added. Or give it up: replctl init primary ${name} --adopt --yes`,
+  })
+}
+
+interface Question {
+  readonly node: NodeName
+  readonly question: string
+  readonly message: string
+  readonly detail: string
+  readonly hint: string
+}
+
+/** @throws {ReplctlError} `confirmation-needed` without a yes, at the terminal or beforehand */
+async function confirm(call: Call, { node, question, message, detail, hint }: Question): Promise<void> {
+  if (call.flags.isYes || call.flags.isDryRun) return
+  const isAsked = canAsk(call)
+  if (isAsked && (await askYes(call, question))) return
+  if (call.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal', { node })
+  throw new ReplctlError('confirmation-needed', message, {
+    detail: `${detail} ${isAsked ? 'You did not say yes.' : 'There is no terminal to ask at.'} Nothing was changed.`,
+    hint,
+    node,
   })
 }

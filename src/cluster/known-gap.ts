@@ -1,0 +1,44 @@
+import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
+import type { NodeFacts } from './facts.ts'
+import type { NodeName } from './names.ts'
+import { isForeign } from './record.ts'
+import { isAstray, nodeOf, receivedLsn, type Topology } from './topology.ts'
+
+/**
+ * Bytes that somebody is known to have had beyond the candidate: where a former primary writes or last checkpointed, a
+ * sender's last word.
+ */
+export function knownGap(
+  topology: Topology,
+  candidate: NodeName,
+  reserves: readonly NodeName[],
+): number | null {
+  const own = receivedLsn(nodeOf(topology, candidate).facts)
+  if (own === null) return null
+  const survey = topology.nodes.map((node) => node.facts)
+  const known: Lsn[] = topology.nodes.flatMap((node) => {
+    const { facts } = node
+    if (isForeign(facts, survey) || reserves.includes(node.settings.name)) return []
+    if (isAstray(facts, survey)) return []
+    if (node.settings.name === candidate) {
+      return facts.instance?.receiver?.latestEndLsn === null || facts.instance?.receiver === null
+        ? []
+        : [facts.instance?.receiver.latestEndLsn].filter((lsn) => lsn !== undefined)
+    }
+    const stopped =
+      facts.instance === null && (!facts.hasStandbySignal || hasLed(facts))
+        ? facts.control?.checkpointLsn
+        : undefined
+    const { currentLsn = null, receiver = null } = facts.instance ?? {}
+    return [stopped, currentLsn, receivedLsn(facts), receiver?.latestEndLsn].filter(
+      (lsn) => lsn !== undefined && lsn !== null,
+    )
+  })
+  const furthest = known.toSorted(compareLsn).at(-1)
+  return furthest === undefined ? null : Math.max(0, lsnDistance(own, furthest))
+}
+
+/** A standby signal beside a primary's last checkpoint: it was told to be a standby, and has not been one since. */
+function hasLed({ fence, control }: NodeFacts): boolean {
+  return fence !== null || (control !== null && !/recovery/.test(control.state))
+}
