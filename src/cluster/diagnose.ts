@@ -57,6 +57,7 @@ function diagnoseNode(
   if (facts.postmaster?.isAlive === true && facts.instance === null) return [[notAnswering(node)]]
   if (role === 'fenced') {
     return [
+      ...journalFinding(node),
       [
         new ReplctlError(
           'node-fenced',
@@ -71,7 +72,11 @@ function diagnoseNode(
   }
   if (role === 'stopped') {
     const lost = node.slot?.walStatus === 'lost' ? slotFinding(inventory, node, topology) : null
-    return [[stopped(node, primaryOf(topology, survey))], ...(lost === null ? [] : [[lost] as const])]
+    return [
+      ...journalFinding(node),
+      [stopped(node, primaryOf(topology, survey))],
+      ...(lost === null ? [] : [[lost] as const]),
+    ]
   }
   const findings: Finding[] = [...journalFinding(node)]
   if (role === 'diverged') findings.push([diverged(node, topology)])

@@ -57,7 +57,11 @@ function goesOn(topology: Topology, begun: Exchange): Exchange {
   throw new ReplctlError(
     'operation-unfinished',
     `the switchover from ${begun.oldPrimary} to ${begun.candidate} cannot go on: ${primary} leads`,
-    { hint: 'Look at the cluster with "replctl status".', node: primary },
+    {
+      detail: `It was promoted meanwhile, by hand or by another tool.`,
+      hint: `To have the others follow ${primary}, and the switchover ended: replctl promote ${primary}`,
+      node: primary,
+    },
   )
 }
 

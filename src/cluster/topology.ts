@@ -95,6 +95,17 @@ export function nodeOf(topology: Topology, name: NodeName): ObservedNode {
   return node
 }
 
+/**
+ * Those of these nodes that follow somebody, by the sender's word. One that holds a transaction back on purpose connects after
+ * that.
+ */
+export function thoseThatFollow(topology: Topology, names: readonly NodeName[]): readonly NodeName[] {
+  return names.filter((name) => {
+    const { role, connection, facts } = nodeOf(topology, name)
+    return role === 'standby' && (connection !== null || facts.instance?.isAwaitingDelay === true)
+  })
+}
+
 /** Whether this instance accepts writes now. */
 export function isWriter(facts: NodeFacts): boolean {
   return facts.instance !== null && !facts.instance.isInRecovery

@@ -30,7 +30,7 @@ export interface SqlOptions {
  * refused by what the cluster sets for its applications (a standby serves no serializable transaction, not even a look),
  * and what holds a secret's verifier reaches neither the server's log nor pg_stat_statements.
  */
-export const sessionPreamble = [
+const settings = [
   "SET application_name = 'replctl'",
   'SET synchronous_commit = local',
   'SET statement_timeout = 0',
@@ -45,7 +45,14 @@ export const sessionPreamble = [
   'SET log_min_duration_statement = -1',
   "SET log_min_error_statement = 'panic'",
   "SET pg_stat_statements.track_utility = 'off'",
-].join('; ')
+  'SET idle_in_transaction_session_timeout = 0',
+]
+/** Limits that only newer versions know: a CHECKPOINT takes its time, and a session waits as long as its command does. */
+const limits = ['transaction_timeout', 'idle_session_timeout'].map(
+  (name) => `CASE WHEN current_setting('${name}', true) <> '0' THEN set_config('${name}', '0', false) END`,
+)
+/** A transaction of its own for the settings: what follows is read under them. */
+export const sessionPreamble = `BEGIN; ${settings.join('; ')}; COMMIT; SELECT ${limits.join(', ')}`
 
 /**
  * Opens SQL on a node. Logged in as the PostgreSQL OS user: `pg` over a forwarded channel to the unix socket, where

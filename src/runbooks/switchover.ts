@@ -12,7 +12,7 @@ import { ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import type { Handover } from '../steps/hand-over.ts'
-import { prepareDemotion } from '../steps/prepare-demotion.ts'
+import { onceStopped, prepareDemotion } from '../steps/prepare-demotion.ts'
 import {
   dropCopiedSlots,
   dropStaleSlots,
@@ -118,12 +118,17 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       order.following.filter((one) => !moved.includes(one)),
       [candidate.name, oldPrimary.name, ...moved.map(({ node }) => node.name)],
     ).map((wave) => together(wave.map((one) => inOrder(follow(input, one))))),
-    together(holders.map((name) => dropStaleSlots(name, input.inventory, order.roles))),
+    together(
+      holders.map((name) => {
+        const step = dropStaleSlots(name, input.inventory, order.roles)
+        return name === oldPrimary.name && replication.slots ? onceStopped(step) : step
+      }),
+    ),
     together([
       ...holders.map((name) =>
         ensureClusterRecord(name, { primary: candidate.name, members: order.members }),
       ),
-      ensureNoFenceMark(oldPrimary.name),
+      onceStopped(ensureNoFenceMark(oldPrimary.name)),
       // One from an earlier life: a node that leads is fenced for nobody.
       ensureNoFenceMark(candidate.name),
     ]),
@@ -143,7 +148,7 @@ function comeBack(input: ClusterInput, { returning: { node, upstream }, roles }:
   return inOrder([
     awaitPostmasterEnd(node.name),
     ensureStandbySettings(node.name, upstream, input),
-    startInstance(node.name),
+    onceStopped(startInstance(node.name)),
     ...ensureWantedSlots(node.name, input.inventory, roles).map(again),
     awaitStreaming(node.name, upstream.name),
     dropCopiedSlots(node.name, upstream.name),

@@ -6,15 +6,17 @@ import { triggerFileOf } from '../cluster/node-configuration.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { holdPrimary } from '../node/primary-stop.ts'
+import { type HeldPrimary, holdPrimary } from '../node/primary-stop.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { compareLsn, type Lsn, parseLsn } from '../postgres/lsn.ts'
 import { capabilitiesOf, choosePromotionMethod } from '../postgres/versions.ts'
+import { killAllScript } from './fence-instance.ts'
 import { keepWalForArchive } from './keep-wal.ts'
 import { binDirectoryOf, look, lookAnew, majorOf, sqlOf } from './look.ts'
 import { preparedRecoveryFile } from './prepare-demotion.ts'
 import { promotionTitle } from './promote-instance.ts'
 import { putPrimaryBack } from './put-primary-back.ts'
+import { awaitFlow } from './require-successor.ts'
 
 /** How long the candidate may take to get the last record of a primary that it was streaming from. */
 const lastRecordMs = 10_000
@@ -76,19 +78,26 @@ export class Handover {
   async #stop(ctx: StepContext): Promise<void> {
     // Identity and role right before the stop: the one that was seen leads still, with the same system identifier.
     const [facts, candidate] = await Promise.all([look(ctx), look(ctx, this.#exchange.candidate)])
-    const { control, postmaster } = facts
+    const { postmaster } = facts
     this.#candidate = candidate
     if (candidate.instance?.isInRecovery !== true || postmaster?.isAlive !== true) throw changed(facts)
     if (facts.instance?.isInRecovery === true) throw changed(facts)
     const has = capabilitiesOf(majorOf(facts))
-    const [held] = await Promise.all([
-      holdPrimary(ctx.node, {
-        pid: postmaster.pid,
-        binDirectory: binDirectoryOf(facts),
-        preparedFile: has.recoveryConf ? preparedRecoveryFile : '',
-      }),
-      this.#awaken(ctx),
-    ])
+    const holding = holdPrimary(ctx.node, {
+      pid: postmaster.pid,
+      binDirectory: binDirectoryOf(facts),
+      preparedFile: has.recoveryConf ? preparedRecoveryFile : '',
+    })
+    const [held, awake] = await Promise.allSettled([holding, this.#awaken(ctx, facts)])
+    if (held.status === 'rejected') throw held.reason
+    if (awake.status === 'rejected') {
+      held.value.release()
+      throw awake.reason
+    }
+    await this.#tellToStop(ctx, facts, held.value)
+  }
+
+  async #tellToStop(ctx: StepContext, facts: NodeFacts, held: HeldPrimary): Promise<void> {
     try {
       await ctx.node.closeSql()
       if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
@@ -98,7 +107,7 @@ export class Handover {
         signal: ctx.signal,
         onWait: () => ctx.progress({ message: 'waiting for the shutdown checkpoint' }),
       })
-      if (stopped.is === 'ended' || stopped.control.systemIdentifier !== control?.systemIdentifier) {
+      if (stopped.is === 'ended' || stopped.control.systemIdentifier !== facts.control?.systemIdentifier) {
         throw noCleanStop({ ...facts, control: stopped.control })
       }
       this.#checkpoint = stopped.control.checkpointLsn
@@ -107,11 +116,15 @@ export class Handover {
     }
   }
 
-  /** The session on the candidate answers, and from now on the candidate keeps what it may owe to the archive. */
-  async #awaken(ctx: StepContext): Promise<void> {
+  /**
+   * From now on the candidate keeps what it may owe to the archive; and it replays what the old primary has right now, unless
+   * that one was told to stop before and says nothing any more.
+   */
+  async #awaken(ctx: StepContext, primary: NodeFacts): Promise<void> {
     const sql = await this.#sql(ctx)
-    await sql.value('SELECT 1', { timeoutMs: silenceMs })
     await keepWalForArchive(this.#inventory, sql, { timeoutMs: silenceMs })
+    if (primary.instance === null) await sql.value('SELECT 1', { timeoutMs: silenceMs })
+    else await awaitFlow(ctx, this.#exchange, await sqlOf(ctx, primary), sql)
   }
 
   /** The candidate has replayed the old primary's shutdown checkpoint: nothing that was ever confirmed is missing there. */
@@ -243,12 +256,16 @@ export class Handover {
 }
 
 /**
- * Its processes are gone and it would come up as a standby: the signal goes before the first write is accepted. A trigger file
- * that it did not notice any more would still promote it when it is started; pg_promote() leaves nothing that a start minds.
+ * Its processes are gone and it would come up as a standby: the signal goes before the first write is accepted. What outlived
+ * its postmaster may still end recovery, and confirm commits: it is ended before anything is believed. A trigger file that was
+ * not noticed any more would still promote it when it is started; pg_promote() leaves nothing that a start minds.
  */
 async function hasCrossed(ctx: StepContext): Promise<boolean> {
-  const facts = await look(ctx)
-  if (mayLead(facts)) return true
+  if (mayLead(await look(ctx))) return true
+  const { dataDir } = ctx.node.settings.postgres
+  const ended = await ctx.node.run(shellScript('end what is left of PostgreSQL', killAllScript, [dataDir]))
+  const facts = await lookAnew(ctx)
+  if (ended.status !== 0 || mayLead(facts)) return true
   if (choosePromotionMethod(majorOf(facts), 'auto') === 'pg_promote') return false
   const path = triggerFileOf(facts.home, ctx.node.settings)
   const remove = `rm -f -- "$1" || exit 74; sync "\${1%/*}" 2>/dev/null || sync`

@@ -5,7 +5,7 @@ import { hasHandedOver } from '../cluster/judge-switchover.ts'
 import { nodeName } from '../cluster/names.ts'
 import { ownedStandbyFile } from '../cluster/node-configuration.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
-import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { stateScript } from '../node/node.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { ClusterInput } from './cluster-input.ts'
@@ -93,3 +93,12 @@ export function prepareDemotion(exchange: Exchange, upstream: NodeSettings, inpu
     },
   }
 }
+
+/** A step of the primary's way back: as long as it leads, a plan cannot find done what its stop will undo. */
+export const onceStopped = (step: Step): Step => ({
+  ...step,
+  check: async (ctx) => {
+    const isLeading = ctx.isDryRun && (await look(ctx)).instance?.isInRecovery === false
+    return isLeading ? unknownUntil('the primary is stopped') : await step.check(ctx)
+  },
+})

@@ -7,7 +7,8 @@ import { ensureStandbySettings } from './ensure-standby-settings.ts'
 
 /**
  * Points a running standby at another upstream; taken back by pointing it at the former one. Where that is not known
- * (somebody emptied its settings, say) there is no way back.
+ * (somebody emptied its settings, or its upstream has left the inventory) it stays where it was pointed at: who leads does
+ * not change by it, so that nothing else has to wait for its end.
  */
 export function repointStandby(
   node: NodeName,
@@ -16,7 +17,7 @@ export function repointStandby(
   input: ClusterInput,
 ): Step {
   const step = ensureStandbySettings(node, upstream, input)
-  if (former === null) return { ...step, pointOfNoReturn: true }
+  if (former === null) return step
   return takenBackBy(step, ensureStandbySettings(node, former, input))
 }
 

@@ -5,6 +5,7 @@ import { type Exchange, hasHandedOver } from '../cluster/judge-switchover.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import type { SqlSession } from '../node/sql-session.ts'
 import { ask, look, sqlOf } from './look.ts'
 
 type Both = { readonly primary: NodeFacts; readonly candidate: NodeFacts }
@@ -108,10 +109,6 @@ const catchUpMs = 10_000
  */
 export function requireFlowingWal(exchange: Exchange): Step {
   let wanted: string | null = null
-  const hasReplayed = async (ctx: StepContext, candidate: NodeFacts) => {
-    const sql = await sqlOf(ctx, candidate)
-    return (await sql.value(`SELECT (pg_last_wal_replay_lsn() >= '${wanted}')::text`)) !== 'false'
-  }
   return {
     title: `require that it replays what ${exchange.oldPrimary} has now`,
     node: exchange.candidate,
@@ -124,25 +121,56 @@ export function requireFlowingWal(exchange: Exchange): Step {
       if (hasHandedOver(primary, candidate)) return satisfied('the hand-over is under way already')
       const { sql } = await ask(ctx, exchange.oldPrimary)
       // A primary that is at rest has nothing on its way: what was replayed long ago proves nothing.
-      if (!ctx.isDryRun && wanted === null) {
-        await sql.value("SELECT pg_logical_emit_message(true, 'replctl', 'flow')::text")
-      }
-      wanted ??= await sql.value('SELECT pg_current_wal_flush_lsn()::text')
-      return (await hasReplayed(ctx, candidate))
+      wanted ??= ctx.isDryRun ? await sql.value(flushedSql) : await writeMarker(sql)
+      return (await hasReplayed(await sqlOf(ctx, candidate), wanted))
         ? satisfied(`it has replayed ${wanted}`)
         : pending(`not yet ${wanted}`)
     },
     apply: async (ctx) => {
-      const { facts } = await ask(ctx)
-      const deadline = Date.now() + Math.min(ctx.timeoutMs, catchUpMs)
-      while (!(await hasReplayed(ctx, facts))) {
-        if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
-        if (Date.now() > deadline) throw notFlowing(exchange, wanted)
-        await new Promise((resolve) => setTimeout(resolve, 5))
-      }
+      const { sql } = await ask(ctx)
+      await untilReplayed(ctx, exchange, sql, wanted)
     },
     verify: async () => undefined,
   }
+}
+
+/** The same once more, on two that are about to exchange roles: much may have happened since it was required. */
+export async function awaitFlow(
+  ctx: StepContext,
+  exchange: Exchange,
+  primary: SqlSession,
+  candidate: SqlSession,
+): Promise<void> {
+  await untilReplayed(ctx, exchange, candidate, await writeMarker(primary))
+}
+
+/** Writes something of no consequence, and gives the end of WAL after it. */
+async function writeMarker(primary: SqlSession): Promise<string | null> {
+  await primary.value("SELECT pg_logical_emit_message(true, 'replctl', 'flow')::text")
+  return await primary.value(flushedSql)
+}
+
+async function untilReplayed(
+  ctx: StepContext,
+  exchange: Exchange,
+  candidate: SqlSession,
+  wanted: string | null,
+): Promise<void> {
+  const deadline = Date.now() + Math.min(ctx.timeoutMs, catchUpMs)
+  while (!(await hasReplayed(candidate, wanted))) {
+    if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
+    if (Date.now() > deadline) throw notFlowing(exchange, wanted)
+    await new Promise((resolve) => setTimeout(resolve, 2))
+  }
+}
+
+const flushedSql = 'SELECT pg_current_wal_flush_lsn()::text'
+
+async function hasReplayed(candidate: SqlSession, wanted: string | null): Promise<boolean> {
+  const answer = await candidate.value(`SELECT (pg_last_wal_replay_lsn() >= '${wanted}')::text`, {
+    timeoutMs: catchUpMs,
+  })
+  return answer === 'true'
 }
 
 function notFlowing({ candidate, oldPrimary }: Exchange, wanted: string | null): ReplctlError {

@@ -67,4 +67,20 @@ await describeOnPostgres17('logical failover slots of PostgreSQL 17', () => {
     const status = await cluster.succeed(['status', '--json'], patience)
     expect(status.json.problems).toEqual([])
   })
+
+  it('limits on transactions and idle sessions, meant for applications, end nothing of a switchover', async () => {
+    const limits = [
+      ['transaction_timeout', '100ms'],
+      ['idle_session_timeout', '1s'],
+    ]
+    await server('pg1').sql('CREATE TABLE pages AS SELECT * FROM generate_series(1, 3000000) AS id')
+    for (const host of hosts.names) {
+      for (const [name, limit] of limits) await server(host).sql(`ALTER SYSTEM SET ${name} = '${limit}'`)
+      await server(host).sql('SELECT pg_reload_conf()')
+    }
+    const done = await cluster.succeed(['switchover', 'pg2', '--json'], patience)
+    expect(done.json.problems).toEqual([])
+    expect(await server('pg2').sqlValue('SELECT pg_is_in_recovery()')).toBe(false)
+    expect(await server('pg2').sqlValue('SHOW transaction_timeout')).toBe('100ms')
+  })
 })

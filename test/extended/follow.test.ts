@@ -151,6 +151,20 @@ describeOnHosts('follow, and cascades', () => {
     told(await follow('pg3', 'pg1')).toMatchObject({ exit: 0, changed: true })
   })
 
+  it('one whose former upstream is unknown, and that does not come, keeps nobody from anything', async () => {
+    const pg3 = cluster.server('pg3')
+    await pg3.sql("ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()")
+    await pg3.awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+    const [startup] = await hosts.pids('pg3', 'postgres:.*startup')
+    await hosts.kill('pg3', startup!, 'SIGSTOP')
+    told(await follow('pg3', 'pg2', '--timeout', '3s')).toMatchObject({ exit: 7, changed: true })
+    await hosts.kill('pg3', startup!, 'SIGCONT')
+    told(await follow('pg3', 'pg1')).toMatchObject({ exit: 0, changed: true })
+    expect([await senders('pg1'), await senders('pg2')]).toEqual([['shop_pg2', 'shop_pg3'], []])
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg2', 'shop_pg3'], []])
+    told(await status()).toMatchObject({ exit: 0, found: [] })
+  })
+
   it('WAL that the new upstream no longer has is found out before anything is changed', async () => {
     const [pg1, pg3] = [cluster.server('pg1'), cluster.server('pg3')]
     await pg3.sql("ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()")

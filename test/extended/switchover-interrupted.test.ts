@@ -240,6 +240,83 @@ describeOnHosts('switchover, interrupted', () => {
     await expectGoodCluster('pg2')
   })
 
+  it('WAL that ceases to flow while everything is prepared stops it before anybody loses a primary', async () => {
+    const startedAt = () => cluster.server('pg1').sqlValue('SELECT pg_postmaster_start_time()::text')
+    const before = await startedAt()
+    const started = cluster.startReplctl(['switchover', 'pg2', '--json'])
+    await awaitCondition('it is prepared', async () =>
+      (await hosts.exec('pg1', 'ls ~postgres/.replctl/shop', { user: 'postgres' })).stdout.includes('fenced'),
+    )
+    const receivers = await hosts.pids('pg2', 'postgres:.*walreceiver')
+    for (const pid of receivers) await hosts.kill('pg2', pid, 'SIGSTOP')
+    told(await ended(started)).toMatchObject({ exit: 5, changed: false, errors: ['lag-too-high'] })
+    for (const pid of receivers) await hosts.kill('pg2', pid, 'SIGCONT')
+    expect(await startedAt()).toBe(before)
+    await expectGoodCluster('pg1')
+  })
+
+  it('what outlives the postmaster of a candidate that was just told to promote is ended before the old primary is back', async () => {
+    const pg2 = cluster.server('pg2')
+    await pg2.sql(
+      "ALTER SYSTEM SET restore_command = 'if [ -e /tmp/hold ]; then : > /tmp/told; sleep 1; fi; false'",
+    )
+    await pg2.sql('SELECT pg_reload_conf()')
+    await hosts.exec('pg2', ': > /tmp/hold', { user: 'postgres' })
+    const started = cluster.startReplctl(['switchover', 'pg2', '--json'])
+    await awaitCondition(
+      'it ends its recovery',
+      async () => (await hosts.exec('pg2', 'test -e /tmp/told', { check: false })).exitCode === 0,
+    )
+    // Frozen, it neither goes on nor notices that its postmaster is gone.
+    const [startup] = await hosts.pids('pg2', 'postgres:.*startup')
+    await hosts.kill('pg2', startup!, 'SIGSTOP')
+    await hosts.exec('pg2', `kill -KILL $(head -n 1 ${dataDir}/postmaster.pid)`)
+    told(await ended(started)).toMatchObject({ exit: 5, changed: false })
+    expect(await hosts.pids('pg2', 'postgres:')).toEqual([])
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+  })
+
+  it('the candidate is lost while nobody leads: abort and resume say what to do, and that gets the old primary back', async () => {
+    const { started } = await holdAfterStop()
+    started.kill()
+    await started.finished
+    await hosts.powerOff('pg2')
+    for (const command of ['abort', 'resume']) {
+      const refused = await elsewhere(command)
+      told(refused).toMatchObject({ exit: 4, changed: false })
+      expect(refused.json.problems[0].hint).toContain(
+        'replctl promote pg1 --allow-data-loss --allow-split-brain',
+      )
+    }
+    const found = (await cluster.replctl(['status', '--json'])).json.problems
+    expect(found.map(({ code }: { code: string }) => code)).toContain('operation-unfinished')
+    await cluster.server('pg1').start()
+    const args = ['promote', 'pg1', '--allow-data-loss', '--allow-split-brain']
+    told(await elsewhere(...args)).toMatchObject({ exit: 0, changed: true, errors: [] })
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+    await cluster.server('pg1').awaitStreaming('shop_pg3')
+    const after = (await cluster.replctl(['status', '--json'])).json.problems
+    expect(after.map(({ code, node }: Record<string, string>) => `${node} ${code}`)).toEqual([
+      'pg2 host-unreachable',
+    ])
+  })
+
+  it('beside a third one that was promoted by hand, it says what to do, and that makes a cluster again', async () => {
+    const { started, release } = await holdAfterStop()
+    started.kill()
+    await started.finished
+    await release()
+    await cluster.server('pg3').sql('SELECT pg_promote()')
+    for (const command of ['abort', 'resume']) {
+      const refused = await elsewhere(command)
+      told(refused).toMatchObject({ exit: 3, changed: false, errors: ['operation-unfinished'] })
+      expect(refused.json.problems[0].hint).toContain('replctl promote pg3')
+    }
+    told(await elsewhere('promote', 'pg3')).toMatchObject({ exit: 0, errors: [] })
+    told(await elsewhere('rejoin', 'pg1')).toMatchObject({ exit: 0, errors: [] })
+    await expectGoodCluster('pg3')
+  })
+
   it('cut off from the old primary right after it was told to stop, nothing is guessed: exit 6, and resume finishes', async () => {
     const watch = new WriterWatch(hosts)
     const held = await holdInStop()

@@ -115,6 +115,11 @@ describeOnHosts('switchover', () => {
     const titles = (result: ReplctlResult) =>
       result.json.result.steps.map(({ n, node, title }: Record<string, string>) => ({ n, node, title }))
     expect(titles(planned)).toEqual(titles(done))
+    const those = (result: ReplctlResult, state: string): string[] =>
+      result.json.result.steps.flatMap((step: Record<string, string>) =>
+        step.state === state ? [`${step.node}: ${step.title}`] : [],
+      )
+    expect(those(planned, 'planned')).toEqual(expect.arrayContaining(those(done, 'applied')))
     const kept = `SELECT count(DISTINCT id) FROM ledger WHERE id = ANY ('{${confirmed}}')`
     expect(await value('pg2', kept)).toBe(confirmed.length)
     // Another standby goes on without a restart.

@@ -8,7 +8,14 @@ import { problemOf } from '../../cluster/problem.ts'
 import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, meantRoles, neverConfirming } from '../../cluster/roles.ts'
 import { startsUnfenced } from '../../cluster/starts-unfenced.ts'
-import { factsOf, hasDiverged, isAstray, isReceiving, isRunningStandby } from '../../cluster/topology.ts'
+import {
+  factsOf,
+  hasDiverged,
+  isAstray,
+  isReceiving,
+  isRunningStandby,
+  thoseThatFollow,
+} from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
@@ -159,7 +166,10 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       promotionResult(after, judged, {
         oldPrimary: oldPrimary === candidate.name ? null : oldPrimary,
         candidate: candidate.name,
-        repointed: following.map((one) => one.name),
+        repointed: thoseThatFollow(
+          after.topology,
+          following.map((one) => one.name),
+        ),
         isFenced: outcome.error === null && isFenced(judged, oldPrimary, fencedFromOutside),
       }),
     text: (_after, _outcome, paint, result) => promotionText(result as never, judged.choice.verdicts, paint),

@@ -7,6 +7,7 @@ import {
 } from '../../cluster/judge-switchover.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
+import { type Topology, thoseThatFollow } from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import { inOrder } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
@@ -47,7 +48,7 @@ function decide(
   const begun = resumed === null ? null : rolesBegun(resumed.begun)
   const toAct =
     begun === null ? [node].filter((one) => one !== undefined) : [begun.oldPrimary, begun.candidate]
-  if (begun !== null && topology.primary === begun.candidate) requireForResume(survey, begun)
+  if (begun !== null) requireForResume(survey, topology, begun)
   requireReachable(survey, toAct)
   if (survey.every((facts) => facts.unreachable !== null)) {
     requireReachable(
@@ -75,7 +76,10 @@ function decide(
     problems: bystanderProblems(observation, order),
     result: (after) =>
       resultOf(after, judged, {
-        repointed: [order.returning, ...order.following].map((one) => one.node.name),
+        repointed: thoseThatFollow(
+          after.topology,
+          [order.returning, ...order.following].map((one) => one.node.name),
+        ),
         writeOutageMs: handover.writeOutageMs,
       }),
     text: (_after, _outcome, paint, result) =>
@@ -87,13 +91,35 @@ function decide(
   }
 }
 
-/** Promoted, and only the old primary's way back is left: where that one is lost for good, there is another end to it. */
-function requireForResume(survey: Observation['survey'], { oldPrimary, candidate }: Exchange): void {
-  const lost = survey.find((facts) => facts.name === oldPrimary)?.unreachable
-  if (!lost) return
-  throw lost.with({
-    hint: `${candidate} leads. Go on when ${oldPrimary} is back; if it is lost for good, finish without it: replctl promote ${candidate}`,
-  })
+/** Of one that was begun both have to answer: where one of them is lost for good, there is another end to it. */
+function requireForResume(
+  survey: Observation['survey'],
+  { primary }: Topology,
+  { oldPrimary, candidate }: Exchange,
+): void {
+  const lostOf = (name: NodeName) => survey.find((facts) => facts.name === name)?.unreachable
+  if (primary === candidate) {
+    throwWith(
+      lostOf(oldPrimary),
+      `${candidate} leads. Go on when ${oldPrimary} is back; if it is lost for good, finish without it: replctl promote ${candidate}`,
+    )
+  }
+  if (primary === oldPrimary) {
+    throwWith(
+      lostOf(candidate),
+      `${oldPrimary} leads. Go on, or take it back, when ${candidate} is back; if it is lost for good: replctl remove-standby ${candidate}`,
+    )
+  }
+  if (primary === null) {
+    throwWith(
+      lostOf(candidate),
+      `${oldPrimary} is stopped, and ${candidate} may have been promoted meanwhile. Go on, or take it back, when ${candidate} is back. If it is lost for good, promote another standby (replctl promote), or start PostgreSQL on ${oldPrimary}, where it comes up as a standby, and give it its post back: replctl promote ${oldPrimary} --allow-data-loss --allow-split-brain`,
+    )
+  }
+}
+
+function throwWith(lost: ReplctlError | null | undefined, hint: string): void {
+  if (lost) throw lost.with({ hint })
 }
 
 /** Members that are down, or went astray, stop nothing: what becomes of them is said. */

@@ -8,6 +8,7 @@ import {
   hasDiverged,
   nodeAt,
   receivedLsn,
+  thoseThatFollow,
 } from '../../../src/cluster/topology.ts'
 import {
   connection,
@@ -395,4 +396,24 @@ test('what a standby holds is the greater of received and replayed', () => {
 
 test('a node that was not surveyed is a fault of ours', () => {
   expect(() => factsOf([], nodeName('pg9'))).toThrow(RangeError)
+})
+
+describe('those that follow somebody', () => {
+  const names = ['pg2', 'pg3', 'pg4'].map(nodeName)
+  test('by the word of the sender, not by their own settings', () => {
+    const survey = [
+      primary('pg1', ['pg2']),
+      standbyNode('pg2', '0/5000148'),
+      standbyNode('pg3', '0/5000148'),
+      stoppedNode('pg4', '0/4000000'),
+    ]
+    const { topology } = observed(survey)
+    expect(thoseThatFollow(topology, names)).toEqual(['pg2'])
+  })
+
+  test('one that replays late connects after that', () => {
+    const late = standbyNode('pg3', '0/5000148', { isAwaitingDelay: true, receiver: null })
+    const { topology } = observed([primary('pg1'), standbyNode('pg2', '0/5000148'), late])
+    expect(thoseThatFollow(topology, names.slice(0, 2))).toEqual(['pg3'])
+  })
 })
