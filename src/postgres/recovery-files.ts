@@ -181,6 +181,18 @@ export function findRaisedSetting(log: string): string | null {
   return /\w+ = \d+ is a lower setting than on the (?:primary|master) server.*/.exec(log)?.[0] ?? null
 }
 
+/**
+ * The last line by which the server tells that a recovery gets on: null where there is none. What is told of clients that knock
+ * (we do, to see whether it answers yet), or by the program that waits for the archive, is none.
+ */
+export function lastProgressOf(log: string): string | null {
+  const words = 'restored|redo|recover|checkpoint|restartpoint|timeline|syncing'
+  return (
+    log.match(new RegExp(`^.*\\bLOG: {2}(?!connection|statement|duration).*(?:${words}).*$`, 'gm'))?.at(-1) ??
+    null
+  )
+}
+
 /** A postgresql.conf for a copy that came without one, as one whose configuration lies elsewhere does. */
 export function leastPostgresqlConf(control: ControlData): string {
   return lines([...leastSettings(control), ['wal_level', control.walLevel]])

@@ -10,6 +10,7 @@ import { commentOutSettings } from '../postgres/config-file.ts'
 import { compareLsn, type Lsn } from '../postgres/lsn.ts'
 import {
   findRaisedSetting,
+  lastProgressOf,
   leastPostgresqlConf,
   type RecoveryWish,
   recoveryAutoConf,
@@ -49,7 +50,8 @@ const logScript = `
 [ -f "$state/recovery.log" ] || exit 0
 grep -c 'restored log file' "$state/recovery.log"
 grep 'is a lower setting than on' "$state/recovery.log" | tail -n 1 | grep . || echo
-tail -c 6000 "$state/recovery.log"
+# Of clients that knock before it can answer, ourselves among them, there may be many lines.
+tail -c 100000 "$state/recovery.log" | grep -v -e 'FATAL:  the database system is ' -e 'DETAIL:  Consistent recovery state' | tail -c 6000
 `
 
 /** Folder of the socket while it recovers. Short, for a socket's path has room for some hundred characters. */
@@ -193,9 +195,9 @@ async function followRecovery(ctx: StepContext, restore: Restore): Promise<Reach
       }
     }
     if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted during the recovery')
-    // What archive-fetch repeats while it waits is no movement.
-    const told = log.filter((line) => line !== '' && !line.startsWith('archive-fetch:')).at(-1) ?? ''
-    const now = `${count} ${facts.instance?.replayLsn ?? ''} ${facts.postmaster?.status ?? ''} ${told}`
+    const { instance, postmaster, control } = facts
+    const reached = `${instance?.replayLsn ?? ''} ${control?.minRecoveryEndLsn ?? ''} ${control?.checkpointLsn ?? ''}`
+    const now = `${count} ${reached} ${postmaster?.status ?? ''} ${lastProgressOf(log.join('\n')) ?? ''}`
     if (now !== seen) {
       seen = now
       movedAt = Date.now()

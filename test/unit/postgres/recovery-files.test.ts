@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { lastValues, parseConfigFile } from '../../../src/postgres/config-file.ts'
 import {
   findRaisedSetting,
+  lastProgressOf,
   leastPostgresqlConf,
   memberAutoConf,
   recoveryAutoConf,
@@ -177,5 +178,28 @@ max_logical_replication_workers = '8'
       ...{ max_connections: '200', max_worker_processes: '8', max_prepared_transactions: '5' },
       ...{ max_locks_per_transaction: '64', wal_level: 'logical' },
     })
+  })
+})
+
+describe('the progress that the log of a recovery tells', () => {
+  const restored =
+    '2026-01-01 10:00:00 UTC [7] LOG:  restored log file "000000010000000000000003" from archive'
+  it('is the last of its own lines', () => {
+    const log = `2026-01-01 10:00:00 UTC [7] LOG:  starting archive recovery\n${restored}\n`
+    expect(lastProgressOf(log)).toBe(restored)
+  })
+
+  it('is not what clients are told, or what waits for the archive', () => {
+    const log = [
+      restored,
+      '2026-01-01 10:00:01 UTC [8] FATAL:  the database system is not yet accepting connections',
+      '2026-01-01 10:00:01 UTC [8] DETAIL:  Consistent recovery state has not been yet reached.',
+      '2026-01-01 10:00:02 UTC [9] LOG:  connection received: host=[local]',
+      '2026-01-01 10:00:02 UTC [9] LOG:  statement: SELECT pg_is_in_recovery(), 1 AS recovery',
+      'ssh: connect to host 192.0.2.1 port 22: Connection timed out',
+      'archive-fetch: shop: recovery waits for 000000010000000000000004, trying again in 5 s',
+    ]
+    expect(lastProgressOf(log.join('\n'))).toBe(restored)
+    expect(lastProgressOf(log.slice(1).join('\n'))).toBeNull()
   })
 })
