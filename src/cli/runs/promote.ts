@@ -3,6 +3,7 @@ import type { ClusterRecord } from '../../cluster/facts.ts'
 import { formerUpstream, foundAs } from '../../cluster/former-primaries.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
+import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
@@ -70,6 +71,9 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
   const judged = judgePromotion(inventory, topology, { ...wish, node, told })
   const candidate = findNode(inventory, judged.candidate)
   const toFence = judged.oldPrimaries.filter((one) => one.state === 'stopped' || one.state === 'to-stop')
+  // All others would be left without a primary that lets them in; the candidate itself logs in nowhere any more.
+  const roleChange = refusalOfRoleChange(inventory, topology, [candidate.name], { isFailover: true })
+  if (roleChange !== null && !isAbort) throw roleChange
   if (isAbort) {
     refuseToLeaveFenced(
       observation,

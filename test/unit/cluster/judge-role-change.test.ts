@@ -24,6 +24,17 @@ test('another replication.user is refused while standbys that were built would b
   expect(judge(both, ['pg2', 'pg3'])).toBeNull()
 })
 
+test('in a failover the hint is the way that there is without a primary', () => {
+  const { inventory, topology } = observed(
+    [standby('pg2', 'replicator'), standby('pg3', 'replicator')],
+    {},
+    { user: 'repl2' },
+  )
+  const refusal = refusalOfRoleChange(inventory, topology, [nodeName('pg2')], { isFailover: true })
+  expect(refusal).toMatchObject({ code: 'replication-login-failed', node: 'pg3' })
+  expect(refusal?.hint).toContain('Set replication.user back to "replicator" and run promote again')
+})
+
 test('who logs in as it already, or was never ours, is in nobody’s way', () => {
   expect(judge([standby('pg2', 'repl2')])).toBeNull()
   // A standby of an adopted primary, not yet taken in.
