@@ -3,9 +3,10 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { type Problem, problemOf } from '../cluster/problem.ts'
 import { observeTopology, type Topology } from '../cluster/topology.ts'
-import { forgetEnded, isOver, operationId } from '../cluster/unfinished.ts'
+import { forgetEnded, isOver } from '../cluster/unfinished.ts'
 import { acquireClusterLock, type ClusterLock } from '../engine/cluster-lock.ts'
 import type { EngineEvent, EventListener } from '../engine/events.ts'
+import { givingWay, judgeFoundJournal } from '../engine/found-journal.ts'
 import { type Journal, newestJournal } from '../engine/journal.ts'
 import { type Outcome, planSteps, planUndo, runSteps, undoSteps } from '../engine/run-plan.ts'
 import type { Plan } from '../engine/step.ts'
@@ -101,7 +102,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     )
     if (call.signal.aborted) throw interruptedEarly()
     const found = unfinishedOf(survey, lock?.foundJournals)
-    const resumed = judgeFoundJournal(found, call.command, operation)
+    const resumed = judgeFoundJournal(found, { command: call.command, ...operation })
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
     if (call.options.isAbort === true && resumed?.isPastPointOfNoReturn === true) throw onlyForward(resumed)
     const observation = { survey, topology: observeTopology(inventory, survey), resumed, unfinished: found }
@@ -170,20 +171,6 @@ async function lockCluster(
   })
 }
 
-/** The same operation goes on; another one is in the way only where it crossed its point of no return. */
-function judgeFoundJournal(found: Journal | null, name: string, operation: Operation): Journal | null {
-  if (found === null) return null
-  if (found.command === name && JSON.stringify(found.wish) === JSON.stringify(operation.wish)) return found
-  if (found.command === name && operation.goesOnWith?.(found) === true)
-    return { ...found, wish: operation.wish }
-  if (!found.isPastPointOfNoReturn || operation.overridesUnfinished === true) return null
-  if (operation.replaces?.(found) === true) return null
-  throw new ReplctlError('operation-unfinished', `"${found.command}" stopped part-way`, {
-    detail: `${found.by} began it at ${found.since}, and it crossed its point of no return.`,
-    hint: 'Finish it first: replctl resume. Where a node that it needs is lost for good: replctl promote, with the node that leads or shall lead.',
-  })
-}
-
 function interruptedEarly(): ReplctlError {
   return new ReplctlError('interrupted', 'interrupted by a signal', { detail: 'Nothing was changed.' })
 }
@@ -226,12 +213,6 @@ function newJournal(call: Call, operation: Operation, superseded: Journal | null
     isPastPointOfNoReturn: false,
     begun: [],
   }
-}
-
-function givingWay(before: Journal, isAside: boolean): Partial<Journal> {
-  return isAside
-    ? { before, isAside }
-    : { before, superseded: [operationId(before), ...(before.superseded ?? [])] }
 }
 
 interface AnswerParts {

@@ -33,6 +33,8 @@ export interface ClusterLock {
   writeJournal(text: string, provenOn?: readonly NodeName[]): Promise<void>
   /** Removes it; `ended` names the operations that are over, so that no journal of theirs counts any more. */
   clearJournal(ended?: readonly string[]): Promise<void>
+  /** The journal of what counts again takes its place, at every moment one or the other; then `ended` are over. */
+  replaceJournal(text: string, ended: readonly string[]): Promise<void>
   release(): Promise<void>
 }
 
@@ -197,6 +199,10 @@ function makeLock(taken: readonly Taken[]): ClusterLock {
     },
     clearJournal: async (ended) => {
       await Promise.allSettled(guards.map((guard) => guard.clearJournal(ended)))
+    },
+    replaceJournal: async (text, ended) => {
+      await Promise.allSettled(guards.map((guard) => guard.writeJournal(text)))
+      await Promise.allSettled(guards.map((guard) => guard.noteEnded(ended)))
     },
     release: async () => {
       clearInterval(beats)

@@ -77,9 +77,12 @@ export class RunJournal {
    */
   async end({ hasFailed }: { readonly hasFailed: boolean }): Promise<void> {
     const { before, superseded = [], isAside } = this.#journal
-    const gaveUp = (hasFailed || isAside === true) && before !== undefined
-    await this.#lock.clearJournal([operationId(this.#journal), ...(gaveUp ? [] : superseded)])
-    if (gaveUp) await this.#lock.writeJournal(JSON.stringify(before)).catch(() => undefined)
+    const own = operationId(this.#journal)
+    if ((hasFailed || isAside === true) && before !== undefined) {
+      await this.#lock.replaceJournal(JSON.stringify(before), [own])
+    } else {
+      await this.#lock.clearJournal([own, ...superseded])
+    }
   }
 
   /** The run had nothing to do: what had crossed its point of no return before it only waited for what is so already. */
@@ -106,7 +109,9 @@ export class RunJournal {
       await this.#inTurn(() => this.#lock.writeJournal(JSON.stringify(this.#journal), provenOn))
     } catch (thrown) {
       this.#journal = before
-      this.#lock.writeJournal(JSON.stringify(before)).catch(() => undefined)
+      // Nothing was begun: no journal is left, nor one on a node that had it before another one failed.
+      if (before.begun.length === 0) await this.end({ hasFailed: true }).catch(() => undefined)
+      else this.#lock.writeJournal(JSON.stringify(before)).catch(() => undefined)
       throw thrown
     }
   }

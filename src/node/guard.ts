@@ -84,6 +84,10 @@ look_around() {
   say '@@@'
 }
 ${carryOutScript}
+note_ended() {
+  { tail -n ${endedKept - 1} "$state/ended" 2>/dev/null; printf '%s\\n' "$1"; } 2>/dev/null > "$state/ended.new" &&
+    mv -f "$state/ended.new" "$state/ended"
+}
 again=quick
 case $3 in room|brief) again=quickest ;; esac
 say "locked $journal"
@@ -100,11 +104,9 @@ while IFS= read -r line; do
         sync "$state/journal.new" 2>/dev/null
         mv -f "$state/journal.new" "$state/journal" && say ok || say failed
       else say failed; fi ;;
+    ended*) note_ended "\${line#ended }"; say ok ;;
     clear*)
-      if [ "$line" != clear ]; then
-        { tail -n ${endedKept - 1} "$state/ended" 2>/dev/null; printf '%s\\n' "\${line#clear }"; } 2>/dev/null > "$state/ended.new" &&
-          mv -f "$state/ended.new" "$state/ended"
-      fi
+      [ "$line" = clear ] || note_ended "\${line#clear }"
       rm -f "$state/journal" && say ok || say failed ;;
     release) break ;;
   esac
@@ -151,12 +153,16 @@ export interface Guard {
   ping(): Promise<void>
   /** What `factsScript` says of what changes within one command. @throws {ReplctlError} `lock-lost` */
   look(): Promise<string>
+  /** As `ping`, where it did not answer just now. @throws {ReplctlError} `lock-lost` */
+  proveRecent(): Promise<void>
   /** Runs a quick command in its own shell. @throws {ReplctlError} `lock-lost`: then it may have run or not */
   run(command: Command): Promise<CommandResult>
   /** Gives whether it could be written: not on a full disk, say. Any answer proves as much as a beat. */
   writeJournal(text: string): Promise<boolean>
   /** Removes it, and writes down which operations are over. */
   clearJournal(ended?: readonly string[]): Promise<void>
+  /** Writes that down alone: another journal lies there by now. */
+  noteEnded(ended: readonly string[]): Promise<void>
   release(): Promise<void>
 }
 
@@ -201,6 +207,9 @@ const answerMs = 15_000
 /** A quick command may meet a disk that is slow to sync; no beat is heard meanwhile, and without one the lock dies after 40 s. */
 const longestRunMs = 30_000
 
+/** Without a beat the lock dies after 40 s: whoever was heard of later than this still has it. */
+const recentMs = 30_000
+
 async function readFacts(lines: LineReader): Promise<string> {
   const deadline = Date.now() + answerMs
   const said: string[] = []
@@ -219,6 +228,7 @@ function makeGuard(
   ready: Promise<void>,
 ): Guard {
   let isHeld = true
+  let answeredAt = Date.now()
   const isGone = () => {
     isHeld = false
   }
@@ -236,7 +246,9 @@ function makeGuard(
       if (!isHeld) throw lockLost(node.name)
       try {
         await running.write(`${line}\n`)
-        return await read()
+        const answer = await read()
+        answeredAt = Date.now()
+        return answer
       } catch (thrown) {
         loseStep()
         throw lockLost(node.name, asReplctlError(thrown).message)
@@ -245,6 +257,7 @@ function makeGuard(
     turn = work.catch(() => undefined)
     return work
   }
+  const ping = async () => void (await tell('ping', 'pong'))
   const nextLine = () => lines.next(answerMs)
   const tell = (line: string, ...expected: readonly string[]): Promise<string> =>
     ask(line, async () => {
@@ -261,7 +274,11 @@ function makeGuard(
       return isHeld
     },
     beat: async () => void (await tell('beat', 'beat')),
-    ping: async () => void (await tell('ping', 'pong')),
+    ping,
+    proveRecent: async () => {
+      if (!isHeld) throw lockLost(node.name)
+      if (Date.now() - answeredAt > recentMs) await ping()
+    },
     look: () => ask('look', () => readFacts(lines)),
     run: (command) => {
       const { text, token } = requestOf(command)
@@ -271,6 +288,9 @@ function makeGuard(
     clearJournal: async (ended = []) => {
       for (const id of ended) await tell(`clear ${id}`, 'ok')
       if (ended.length === 0) await tell('clear', 'ok')
+    },
+    noteEnded: async (ended) => {
+      for (const id of ended) await tell(`ended ${id}`, 'ok')
     },
     release: async () => {
       if (isHeld) await running.write('release\n').catch(() => undefined)

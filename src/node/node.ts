@@ -43,6 +43,11 @@ export interface RunningShell {
   look(): Promise<string>
   /** @throws {ReplctlError} `lock-lost` */
   run(command: Command): Promise<CommandResult>
+  /**
+   * Proves that what is about to be changed is still ours to change: at no cost where it answered a moment ago by the clock on
+   * the wall, which goes on while a laptop sleeps. @throws {ReplctlError} `lock-lost`
+   */
+  proveRecent(): Promise<void>
 }
 
 /** One node that can be touched: its host through a transport, its instance by SQL. */
@@ -126,6 +131,9 @@ export function createNode(
     observer?.commandFinished?.(transport.host, command, result, performance.now() - startedAt)
     return result
   }
+  /** A step may have slept between two of its commands, and somebody else have taken over meanwhile. */
+  const whileOurs = <T>(begin: () => Promise<T>): Promise<T> =>
+    node.shell === null ? begin() : node.shell.proveRecent().then(begin)
   const counted = (sql: SqlSession) => countStatements(sql, activity)
   const node: Node = {
     name: settings.name,
@@ -137,7 +145,7 @@ export function createNode(
     shell: null,
     activity,
     run: (command, options) =>
-      acting(activity, named(runInShell(command) ?? runByTransport(command, options))),
+      acting(activity, named(runInShell(command) ?? whileOurs(() => runByTransport(command, options)))),
     // Without the lock nothing is written, but it can still be read.
     read: (command, options) =>
       named(
@@ -149,7 +157,7 @@ export function createNode(
       if (result.status !== 0) throw commandFailed(settings.name, command, result)
       return result.stdout
     },
-    start: (command, options) => acting(activity, named(transport.start(command, options))),
+    start: (command, options) => acting(activity, named(whileOurs(() => transport.start(command, options)))),
     sql: async (endpoint) => {
       if (session !== undefined && isSameEndpoint(session.endpoint, endpoint)) {
         const existing = await session.opened.catch(() => undefined)

@@ -24,6 +24,7 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { keepFull: keepFull ?? null, keepDays: keepDays ?? null },
+      isAside: true,
       decide: async ({ survey, topology }) => {
         const [catalog, ...others] = await catalogsOf(session, archive, survey)
         if (catalog === undefined || others.length > 0) throw unknownCluster(others.length)

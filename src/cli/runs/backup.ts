@@ -49,6 +49,7 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { ...wish },
+      isAside: true,
       decide: async (observation) =>
         isAbort
           ? undoBackup(

@@ -39,6 +39,7 @@ export async function run(call: Call): Promise<Answer> {
       const answer = await operate(call, {
         session: { ...session, hosts: new Map([...session.hosts, [beside.name, beside]]) },
         wish: { node: node.name, isDrill: true, target: { kind: 'latest' }, backup: backup ?? null, dataDir },
+        isAside: true,
         decide: async (observation) => {
           const { survey, topology } = observation
           requireReachable(survey, [node.name])

@@ -203,6 +203,7 @@ async function restoreAside(
     const answer = await operate(call, {
       session: { ...session, hosts: new Map([...session.hosts, [beside.name, beside]]) },
       wish: wishOf(asked),
+      isAside: true,
       decide: async (observation) => {
         requireReachable(observation.survey, [asked.node.name])
         if (call.options.isAbort === true) {

@@ -87,6 +87,7 @@ function fakeLock(log: Log, changes: Partial<ClusterLock> = {}): ClusterLock {
       log.push(`journal ${titles.join(' ')}${isPastPointOfNoReturn ? ' !' : ''}`)
     },
     clearJournal: async () => void log.push('clear'),
+    replaceJournal: async (text) => void log.push(`replace ${text}`),
     release: async () => undefined,
     ...changes,
   }
@@ -954,6 +955,20 @@ describe('a failure without the lock', () => {
   })
 })
 
+describe('a crossing that not everybody could be told of', () => {
+  test('leaves no journal of a run that had begun nothing', async () => {
+    const told: unknown[] = []
+    const ran = await run((log) => fake(log, 'a', { pointOfNoReturn: true }), {
+      lock: {
+        writeJournal: () => Promise.reject(new ReplctlError('lock-lost', 'the cluster lock on pg1 was lost')),
+        clearJournal: async (ended) => void told.push(ended),
+      },
+    })
+    expect(ran).toMatchObject({ hasChanged: false, hasCrossed: false, error: { code: 'lock-lost' } })
+    expect(told).toEqual([['2026-03-01T12:00:00.000Z dba@control']])
+  })
+})
+
 describe('an operation that another one gave way to', () => {
   const before: Journal = {
     ...journal,
@@ -965,6 +980,7 @@ describe('an operation that another one gave way to', () => {
   const lockThatTells = (told: unknown[]): Partial<ClusterLock> => ({
     clearJournal: async (ended) => void told.push(ended),
     writeJournal: async (text) => void told.push((JSON.parse(text) as Journal).command),
+    replaceJournal: async (text, ended) => void told.push((JSON.parse(text) as Journal).command, ended),
   })
 
   test('ends with it', async () => {
@@ -992,7 +1008,7 @@ describe('an operation that another one gave way to', () => {
         lock: lockThatTells(told),
       })
       expect(told).toEqual(
-        isDone ? [] : ['add-standby', ['2026-03-01T12:00:00.000Z dba@control'], 'switchover'],
+        isDone ? [] : ['add-standby', 'switchover', ['2026-03-01T12:00:00.000Z dba@control']],
       )
     }
   })
@@ -1004,7 +1020,7 @@ describe('an operation that another one gave way to', () => {
       journal: { ...gaveWay, begun: ['pg1: a'] },
       lock: lockThatTells(told),
     })
-    expect(told).toEqual(['add-standby', ['2026-03-01T12:00:00.000Z dba@control'], 'switchover'])
+    expect(told).toEqual(['add-standby', 'switchover', ['2026-03-01T12:00:00.000Z dba@control']])
   })
 
   test('is unfinished again where it failed and was taken back', async () => {
@@ -1013,7 +1029,7 @@ describe('an operation that another one gave way to', () => {
       journal: gaveWay,
       lock: lockThatTells(told),
     })
-    expect(told).toEqual(['add-standby', ['2026-03-01T12:00:00.000Z dba@control'], 'switchover'])
+    expect(told).toEqual(['add-standby', 'switchover', ['2026-03-01T12:00:00.000Z dba@control']])
   })
 })
 

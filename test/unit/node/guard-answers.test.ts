@@ -84,3 +84,36 @@ test('a quick command that meets a slow disk costs no lock within half a minute'
   expect(await running).toMatchObject({ status: 0 })
   expect(guard.isHeld).toBe(true)
 })
+
+describe('what takes a way of its own to the host', () => {
+  const command = shellScript('read on and on', 'kill -INT 1')
+
+  test('is begun without a question while the lock was heard of just now', async () => {
+    const { node, asked } = await scripted()
+    expect((await node.run(command)).stdout).toBe('from the disk\n')
+    expect(asked).toEqual([])
+  })
+
+  test('is not begun without the lock', async () => {
+    const { guard, node, shell } = await scripted()
+    const asking = expect(guard.beat()).rejects.toMatchObject({ code: 'lock-lost' })
+    shell.print('what?\n')
+    await asking
+    await expect(node.run(command)).rejects.toMatchObject({ code: 'lock-lost', node: 'pg1' })
+    await expect(node.start(command)).rejects.toMatchObject({ code: 'lock-lost', node: 'pg1' })
+  })
+
+  test('asks first where the control host slept meanwhile: somebody else may have the lock by now', async () => {
+    for (const answer of ['pong\n', null]) {
+      const { node, shell, asked } = await scripted()
+      vi.setSystemTime(Date.now() + 45_000)
+      const running = node.run(command)
+      await vi.advanceTimersByTimeAsync(1)
+      expect(asked).toEqual(['ping'])
+      if (answer === null) shell.exit(1)
+      else shell.print(answer)
+      if (answer === null) await expect(running).rejects.toMatchObject({ code: 'lock-lost' })
+      else expect((await running).stdout).toBe('from the disk\n')
+    }
+  })
+})

@@ -150,6 +150,11 @@ test('which operations are over is kept, the newest thirty', async () => {
   await guard.clearJournal(Array.from({ length: 40 }, (_, index) => `number ${index}`))
   const kept = (await readFile(stateFile('ended'), 'utf8')).trim().split('\n')
   expect([kept.length, kept[0], kept[29]]).toEqual([30, 'number 10', 'number 39'])
+  // Noted alone, the journal that lies there stays.
+  await guard.writeJournal('two')
+  await guard.noteEnded(['number 40'])
+  expect(await readFile(stateFile('journal'), 'utf8')).toBe('two\n')
+  expect((await readFile(stateFile('ended'), 'utf8')).trim().split('\n').at(-1)).toBe('number 40')
 })
 
 test('where nothing can be written the lock is held all the same, and only the journal is missing', async () => {

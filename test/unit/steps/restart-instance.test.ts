@@ -54,6 +54,7 @@ function instance(ending: () => void, looksUntilDown = 0) {
         .join('')
     },
     run: async () => Promise.reject(new RangeError('nothing is to be run')),
+    proveRecent: async () => undefined,
   }
   const lists = { replication: [], slots: [], settings: {}, tablespaces: [], receiver: null, archiver: null }
   const document = { version: 150018, system_identifier: '7412', in_recovery: false, ...lists }

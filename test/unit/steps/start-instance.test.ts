@@ -29,6 +29,7 @@ function refusing(message: string, sqlState: string, signal = ''): { node: Node;
   node.shell = {
     look: async () => text.join(''),
     run: async () => Promise.reject(new RangeError('nothing is to be run')),
+    proveRecent: async () => undefined,
   }
   node.sql = async () => Promise.reject(sqlFailed(message, sqlState))
   const ctx: StepContext = {
