@@ -67,6 +67,8 @@ export interface Operation {
   replaces?(found: Journal): boolean
   /** Whether it is the same operation, asked for again with other flags: it goes on with these. */
   goesOnWith?(found: Journal): boolean
+  /** Another attempt follows this answer at once: it is no event yet. */
+  isFirstTry?(answer: Answer): boolean
   /** What had stopped part-way before stays as it is: this operation has nothing to do with who leads. */
   readonly isAside?: true
 }
@@ -104,7 +106,8 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     const found = unfinishedOf(survey, lock?.foundJournals)
     const resumed = judgeFoundJournal(found, { command: call.command, ...operation })
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
-    if (call.options.isAbort === true && resumed?.isPastPointOfNoReturn === true) throw onlyForward(resumed)
+    if (call.options.isAbort === true && resumed !== null && isOnlyForward(resumed))
+      throw onlyForward(resumed)
     const observation = { survey, topology: observeTopology(inventory, survey), resumed, unfinished: found }
     const decision = await operation.decide(observation)
     if (found !== null && resumed === null) warnings.push(problemOf(supersedes(found), 'warning'))
@@ -132,7 +135,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
       topology: observeTopology(inventory, afterSurvey),
     }
     const answer = await makeAnswer({ call, decision, outcome, after, warnings, inventory, survey })
-    const unheard = await reportEvent(call, session, answer)
+    const unheard = operation.isFirstTry?.(answer) === true ? [] : await reportEvent(call, session, answer)
     return { ...answer, problems: [...answer.problems, ...unheard] }
   } finally {
     reporter.finish()
@@ -182,10 +185,18 @@ function endedMeanwhile(): ReplctlError {
   })
 }
 
+/** Whether an operation can be finished, and not be taken back any more. */
+export const isOnlyForward = ({ isPastPointOfNoReturn, isFinal }: Journal): boolean =>
+  isPastPointOfNoReturn || isFinal === true
+
 /** It crossed its point of no return: by itself, or between the look for its journal and the lock. */
 export function onlyForward(journal: Journal): ReplctlError {
   return new ReplctlError('cannot-abort', `"${journal.command}" cannot be taken back`, {
-    detail: `${journal.by} began it at ${journal.since}, and it crossed its point of no return.`,
+    detail: `${journal.by} began it at ${journal.since}, and ${
+      journal.isPastPointOfNoReturn
+        ? 'it crossed its point of no return'
+        : 'something that it has done cannot be taken back'
+    }.`,
     hint: 'It only goes forward: replctl resume',
   })
 }
@@ -227,42 +238,63 @@ interface AnswerParts {
 
 async function makeAnswer(parts: AnswerParts): Promise<Answer> {
   const { call, decision, outcome, after, warnings, inventory, survey } = parts
-  const own = call.options.isAbort === true ? undefined : await ownResult(decision, after, outcome)
+  const { own, unread } =
+    call.options.isAbort === true
+      ? { own: undefined, unread: null }
+      : await ownResult(decision, after, outcome)
   const result = { ...own, steps: outcome.steps }
   const isRun = call.options.isAbort !== true && !call.flags.isDryRun
   const short = outcome.exitCode === 0 && isRun ? (decision.shortfall?.() ?? null) : null
   const error = [outcome.error, short].flatMap((one) => (one === null ? [] : [problemOf(one)]))
+  if (unread !== null) error.push(problemOf(unread, isOutOfReach(unread) ? 'warning' : 'error'))
   const problems = [...error, ...(decision.problems ?? []), ...warnings, ...bystanders(survey, outcome)]
   return {
-    exitCode: short === null ? signalCode(outcome.exitCode, call) : exitCodes.partial,
+    exitCode:
+      unread !== null && !isOutOfReach(unread)
+        ? unread.exitCode
+        : short === null
+          ? signalCode(outcome.exitCode, call)
+          : exitCodes.partial,
     changed: outcome.hasChanged && !call.flags.isDryRun,
     cluster: inventory.cluster,
     result,
     problems: problems.filter(
       (problem, index) =>
-        problems.findIndex((one) => one.code === problem.code && one.node === problem.node) === index,
+        problems.findIndex(
+          ({ code, node, message }) =>
+            code === problem.code && node === problem.node && message === problem.message,
+        ) === index,
     ),
     text: textOf(parts, result),
   }
 }
 
 /** Of a command that did its work, or got so far that the cluster is another one: who leads now is told also then. */
-async function ownResult(decision: Decision, after: Observation, outcome: Outcome) {
-  if (outcome.error === null) return await decision.result?.(after, outcome)
-  if (!outcome.hasCrossed) return undefined
+async function ownResult(
+  decision: Decision,
+  after: Observation,
+  outcome: Outcome,
+): Promise<{ readonly own: object | undefined; readonly unread: ReplctlError | null }> {
+  if (outcome.error !== null && !outcome.hasCrossed) return { own: undefined, unread: null }
   try {
-    return await decision.result?.(after, outcome)
-  } catch {
-    return undefined
+    return { own: await decision.result?.(after, outcome), unread: null }
+  } catch (thrown) {
+    // What was done is done, whether or not it can be told.
+    return { own: undefined, unread: outcome.error === null ? asReplctlError(thrown) : null }
   }
 }
+
+/** The host went away after all was done and proved: then only what there is to tell of it is missing. */
+const isOutOfReach = ({ code }: ReplctlError): boolean =>
+  code === 'host-unreachable' || code === 'connection-lost' || code === 'timeout'
 
 function textOf({ call, decision, outcome, after }: AnswerParts, result: object): string {
   const paint = paintOf(call, 'out')
   if (call.flags.isDryRun) return planText(outcome.steps, paint)
   if (call.options.isAbort === true)
     return outcome.error === null ? `"${call.command}" was taken back.\n` : ''
-  return outcome.error === null ? (decision.text?.(after, outcome, paint, result) ?? '') : ''
+  const isTold = outcome.error === null && Object.keys(result).length > 1
+  return isTold ? (decision.text?.(after, outcome, paint, result) ?? '') : ''
 }
 
 /** Hosts that could not be reached and did not have to be: a warning each. */

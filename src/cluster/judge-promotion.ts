@@ -104,6 +104,28 @@ export function judgePromotion(
 }
 
 /**
+ * One that was begun, as it is taken back: nothing that speaks against going on with it keeps its old primary from its post.
+ * @throws {ReplctlError} `two-writers`
+ */
+export function judgePromotionBack(
+  inventory: Inventory,
+  topology: Topology,
+  candidate: NodeName,
+  told: NodeName | undefined,
+): PromotionDecision {
+  if (topology.writers.length > 1) throw twoWriters(topology)
+  return {
+    candidate,
+    choice: chooseCandidate(topology),
+    isAlreadyPrimary: topology.primary === candidate,
+    oldPrimaries: formerPrimaries(inventory, topology, candidate, told),
+    reserves: reservesOf(topology, candidate),
+    archivedEnd: 'wanted',
+    lostBytes: null,
+  }
+}
+
+/**
  * Whoever answers in an old primary's place as a primary of this cluster is one, wherever its data lies.
  * @throws {ReplctlError} `primary-alive`
  */

@@ -17,6 +17,8 @@ export interface Journal {
   readonly begun: readonly string[]
   /** Those of them that leave something which only their own undo takes back. */
   readonly owed?: readonly string[]
+  /** One of them cannot be taken back at all: it can only be finished. */
+  readonly isFinal?: true
   /** Operations that stopped part-way before and gave way to this one: they end with it. */
   readonly superseded?: readonly string[]
   /** The newest of those: it counts again where this one fails and is taken back. */

@@ -9,6 +9,8 @@ export interface Beginning {
   readonly key: string
   /** It can be taken back, and has to be by whoever takes the operation back. */
   readonly isOwed?: boolean
+  /** It cannot be taken back by anybody. */
+  readonly isFinal?: boolean
   readonly isCrossing: boolean
   /** Nodes whose answers prove the lock, and that they have the journal; empty: any node will do. */
   readonly tells: readonly NodeName[]
@@ -33,17 +35,23 @@ export class RunJournal {
     return this.#journal.isPastPointOfNoReturn
   }
 
+  /** Something was begun that cannot be taken back. */
+  get isFinal(): boolean {
+    return this.#journal.isFinal === true
+  }
+
   /** Whether this run, or an earlier one that it goes on with, began anything; with a key: began that step. */
   hasBegun(key?: string): boolean {
     return key === undefined ? this.#journal.begun.length > 0 : this.#journal.begun.includes(key)
   }
 
   /** Resolves when the nodes know; rejects where the lock is not ours any more, or nobody can keep the journal. */
-  async begin({ key, isOwed = false, isCrossing, tells }: Beginning): Promise<void> {
+  async begin({ tells, ...begun }: Beginning): Promise<void> {
+    const { isCrossing } = begun
     if (tells.length > 0) {
       const before = this.#journal
       await this.#tell(
-        { ...withStep(before, key, isOwed), isPastPointOfNoReturn: isCrossing || this.isPastPointOfNoReturn },
+        { ...withStep(before, begun), isPastPointOfNoReturn: isCrossing || this.isPastPointOfNoReturn },
         tells,
       )
     } else if (this.#hasToldCrossing) {
@@ -51,7 +59,7 @@ export class RunJournal {
       await this.#lock.prove()
       return
     } else {
-      await this.#write(key, isOwed)
+      await this.#write(begun)
     }
     this.#hasToldCrossing = this.isPastPointOfNoReturn
   }
@@ -92,8 +100,8 @@ export class RunJournal {
   }
 
   /** Steps that run side by side write one after the other, and those that wait meanwhile all at once. */
-  async #write(key: string, isOwed: boolean): Promise<void> {
-    this.#journal = withStep(this.#journal, key, isOwed)
+  async #write(begun: Omit<Beginning, 'tells'>): Promise<void> {
+    this.#journal = withStep(this.#journal, begun)
     this.#next ??= this.#inTurn(() => {
       this.#next = null
       return this.#lock.writeJournal(JSON.stringify(this.#journal))
@@ -123,8 +131,9 @@ export class RunJournal {
   }
 }
 
-const withStep = (journal: Journal, key: string, isOwed: boolean): Journal => ({
+const withStep = (journal: Journal, { key, isOwed, isFinal }: Omit<Beginning, 'tells'>): Journal => ({
   ...journal,
   begun: [...new Set([...journal.begun, key])],
-  ...(isOwed ? { owed: [...new Set([...(journal.owed ?? []), key])] } : {}),
+  ...(isOwed === true ? { owed: [...new Set([...(journal.owed ?? []), key])] } : {}),
+  ...(isFinal === true ? { isFinal } : {}),
 })

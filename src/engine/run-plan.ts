@@ -133,6 +133,10 @@ class Run {
   async #settle(error: ReplctlError): Promise<void> {
     if (this.#isPastPointOfNoReturn && (await this.#hasCrossed())) return
     if (this.#remains) return
+    if (this.#journal?.isFinal === true) {
+      this.#remains = true
+      return
+    }
     const begun = this.#steps.filter((step) => this.#journal?.hasBegun(stepKey(step)))
     if (begun.some((step) => step.mustNotStandAlone)) {
       await this.#takeAllBack(begun)
@@ -226,6 +230,9 @@ class Run {
     if (this.#isPastPointOfNoReturn) {
       return `${detail}The point of no return is crossed: "replctl resume" goes on from here.`
     }
+    if (this.#remains && this.#journal?.isFinal === true) {
+      return `${detail}Part of it stands and cannot be taken back: "replctl resume" goes on.`
+    }
     if (this.#remains)
       return `${detail}Part of it stands: "replctl resume" goes on, "replctl abort" takes it back.`
     if (this.#isTakenBack) return `${detail}Everything was taken back: the cluster is as before.`
@@ -314,6 +321,7 @@ class Run {
     await this.#journal?.begin({
       key: stepKey(step),
       isOwed: step.undo !== undefined,
+      isFinal: step.cannotBeUndone === true,
       isCrossing,
       tells: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : (step.beginsWith ?? []),
     })

@@ -71,6 +71,11 @@ export interface Step {
    * failure takes everything back, also what an earlier run began, and also where only a deadline passed.
    */
   readonly mustNotStandAlone?: true
+  /**
+   * What it does cannot be taken back, and is nobody else's concern: what fails after it stays part-way and is gone on with, but
+   * other operations may begin meanwhile.
+   */
+  readonly cannotBeUndone?: true
   /** Its apply acts outside of the cluster (a fence command), or only waits: a failure leaves the cluster unchanged. */
   readonly leavesClusterAlone?: true
   /** Where its node is out of reach what it made may stay there: it is told, and what was done before is taken back all the same. */
@@ -104,6 +109,9 @@ export function inOrder(parts: readonly Plan[]): Plan {
 
 /** See {@link Step.mayBeLeftBehind}. */
 export const mayBeLeftBehind = (step: Step): Step => ({ ...step, mayBeLeftBehind: true })
+
+/** See {@link Step.cannotBeUndone}. */
+export const cannotBeUndone = (step: Step): Step => ({ ...step, cannotBeUndone: true })
 
 /** All steps of a plan, in the order of their numbers. */
 export function stepsOf(plan: Plan): readonly Step[] {

@@ -1,7 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { Inventory } from '../cluster/inventory.ts'
 import { type Problem, problemOf } from '../cluster/problem.ts'
-import { ReplctlError } from '../errors.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { archiveStatus } from '../postgres/archive.ts'
 import type { Node } from './node.ts'
 import { stateScript } from './node.ts'
@@ -10,7 +10,8 @@ import { switchWal } from './switch-wal.ts'
 
 export interface ArchiveProof {
   readonly ok: boolean
-  readonly segment: string
+  /** Null where it came to none. */
+  readonly segment: string | null
   readonly latency_ms: number | null
 }
 
@@ -63,13 +64,22 @@ if [ -f "$3/pg_wal/$2" ]; then cmp "$copy" "$3/pg_wal/$2"; else [ -s "$copy" ]; 
       timeoutMs: Math.max(Math.min(10_000, timeoutMs), until.deadline - performance.now()),
       signal,
     })
-  let fetched = await fetch()
-  // What is streamed is there a moment after the switch.
-  while (fetched.status === archiveStatus.missing && performance.now() < until.deadline && !signal.aborted) {
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    fetched = await fetch()
+  try {
+    let fetched = await fetch()
+    // What is streamed is there a moment after the switch.
+    while (
+      fetched.status === archiveStatus.missing &&
+      performance.now() < until.deadline &&
+      !signal.aborted
+    ) {
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      fetched = await fetch()
+    }
+    if (fetched.status !== 0) return failed(`It could not be read back: ${fetched.stderr.trim()}`)
+  } catch (thrown) {
+    const { message, detail = '' } = asReplctlError(thrown)
+    return failed(`It could not be read back: ${message}. ${detail}`)
   }
-  if (fetched.status !== 0) return failed(`It could not be read back: ${fetched.stderr.trim()}`)
   return { ok: true, segment, latency_ms: Math.round(performance.now() - startedAt) }
 }
 

@@ -1,4 +1,4 @@
-import { inOrder, type Plan } from '../engine/step.ts'
+import { cannotBeUndone, inOrder, type Plan } from '../engine/step.ts'
 import { type ExpiryPlan, pruneWal, removeBackup } from '../steps/expire-backups.ts'
 
 /**
@@ -10,5 +10,8 @@ export function expireBackups(
   remove: readonly string[],
   tell: Parameters<typeof pruneWal>[1],
 ): Plan {
-  return inOrder([...remove.map((id) => removeBackup(plan, id)), pruneWal(plan, tell)])
+  return inOrder([
+    ...remove.map((id) => cannotBeUndone(removeBackup(plan, id))),
+    cannotBeUndone(pruneWal(plan, tell)),
+  ])
 }

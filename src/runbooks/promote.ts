@@ -1,7 +1,7 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { Roles } from '../cluster/roles.ts'
-import { inOrder, type Plan, together } from '../engine/step.ts'
+import { inOrder, mayBeLeftBehind, type Plan, together } from '../engine/step.ts'
 import type { PromotionMethod } from '../postgres/versions.ts'
 import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
 import { awaitBystander } from '../steps/await-streaming.ts'
@@ -79,12 +79,14 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       }),
     ),
     ...wish.toFence.map(({ node, found }) => fenceInstance(node.name, candidate, input, found)),
-    ...(wish.reserves.length === 0 ? [] : [fetchMissingWal(candidate, wish.reserves, wish.former, input)]),
+    ...(wish.reserves.length === 0
+      ? []
+      : [mayBeLeftBehind(fetchMissingWal(candidate, wish.reserves, wish.former, input))]),
     ...(wish.rivals.length === 0 ? [] : [requireMostAdvanced(name, wish.rivals)]),
     ...fetchArchivedEnd(name, input.inventory, wish.archivedEnd),
     // A commit confirmed right after the promotion must be as safe as one before it.
     ...(replication.mode === 'async' ? [] : [ensureSettings(name, input, wish.confirming)]),
-    ...ensureArchiveSlot(name, input.inventory),
+    ...ensureArchiveSlot(name, input.inventory).map(mayBeLeftBehind),
     promoteInstance(name, wish.method, input.inventory),
     together([
       inOrder([

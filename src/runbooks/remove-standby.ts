@@ -1,5 +1,5 @@
 import type { NodeName } from '../cluster/names.ts'
-import { inOrder, type Plan, together } from '../engine/step.ts'
+import { cannotBeUndone, inOrder, type Plan, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { forgetArchiveKey } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
@@ -33,9 +33,9 @@ export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Pla
     ...(wish.isReachable && wish.isPurge ? [requirePurgeable(standby, primary)] : []),
     // First of all that changes anything: whoever waits for a dead synchronous standby is set free.
     ensureSettings(primary, input, confirming),
-    ...(wish.isReachable ? [stopStandby(standby, primary)] : []),
-    together(staying.map((name) => dropReplicationSlot(name, slot))),
-    ...(wish.isReachable && wish.isPurge ? [purgeDataDirectory(standby, primary)] : []),
+    ...(wish.isReachable ? [cannotBeUndone(stopStandby(standby, primary))] : []),
+    together(staying.map((name) => cannotBeUndone(dropReplicationSlot(name, slot)))),
+    ...(wish.isReachable && wish.isPurge ? [cannotBeUndone(purgeDataDirectory(standby, primary))] : []),
     together(staying.flatMap((name) => ensureStartGuard(name, input, members))),
     together(staying.map((name) => ensureClusterRecord(name, { primary, members }))),
     ...(wish.isReachable ? [forgetNode(standby)] : []),

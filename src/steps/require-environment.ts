@@ -8,7 +8,7 @@ import { ReplctlError } from '../errors.ts'
 import { listenScript } from '../node/listen-script.ts'
 import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateVariableScript } from '../node/node.ts'
-import { ask, look } from './look.ts'
+import { ask, awaitState, look } from './look.ts'
 import { isOwn } from './require-data-directory.ts'
 
 /** Nothing else listens on the port, unless it is the node's own instance. */
@@ -149,13 +149,17 @@ export function awaitReplayOf(source: NodeName, upstream: NodeName, slot: string
       return isReached ? satisfied(because) : { is: 'pending', because }
     },
     apply: async (ctx) => {
-      const deadline = Date.now() + ctx.timeoutMs
-      while (!(await state(ctx)).isReached) {
-        if (Date.now() > deadline) {
-          throw new ReplctlError('timeout', `${source} did not replay in time`, { node: source })
-        }
-        await new Promise((resolve) => setTimeout(resolve, 50))
-      }
+      let last = ''
+      await awaitState(
+        ctx,
+        `${source} replays what the slot keeps`,
+        async () => {
+          const { isReached, because } = await state(ctx)
+          last = because
+          return isReached ? true : undefined
+        },
+        { last: () => `Last seen: ${last}.` },
+      )
     },
   }
 }

@@ -88,6 +88,23 @@ describeOnHosts('promote, interrupted', () => {
     told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
   })
 
+  it('what speaks against going on does not keep abort from giving the old primary its post back', async () => {
+    expect((await killAt(cluster, promote('--allow-split-brain'), { kind: 'step', n: 2 })).wasEarlier).toBe(
+      false,
+    )
+    await cluster.server('pg2').kill9()
+    const onward = await cluster.replctl(['resume', '--json'])
+    told(onward).toMatchObject({ exit: 3, errors: ['not-a-standby'] })
+    await hosts.powerOff('pg2')
+    const refused = await cluster.replctl(['abort', '--json'])
+    told(refused).toMatchObject({ exit: 4 })
+    expect(refused.json.problems[0].hint).toContain('replctl promote pg1 --allow-data-loss')
+    await hosts.powerOn('pg2')
+    told(await cluster.replctl(['abort', '--json'])).toMatchObject({ exit: 0, errors: [] })
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+    await streams('pg3')
+  })
+
   it('a dead old primary that was fenced is unfenced by abort, not before its host answers, and stays stopped', async () => {
     await cluster.server('pg1').kill9()
     expect((await killAt(cluster, promote(), { kind: 'step', n: 2 })).wasEarlier).toBe(false)

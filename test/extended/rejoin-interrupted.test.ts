@@ -48,6 +48,31 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
     expect(saved.stdout).toContain('"new":{"id":1}')
   })
 
+  it('with the primary lost for good, abort puts the old directory of a clone that was begun back', async () => {
+    await divergePg1()
+    await scene.cluster.server('pg1').kill9()
+    await scene.hosts.restoreLink('pg1')
+    const started = scene.cluster.startReplctl(['rejoin', 'pg1', '--reclone'])
+    await awaitCondition('the clone is begun', async () => {
+      const script = `ls -d ${data()}.replctl-before-* && ls ${data()}/backup_label`
+      return (await scene.hosts.exec('pg1', script, { check: false })).exitCode === 0
+    })
+    started.kill()
+    await started.finished
+    await scene.hosts.powerOff('pg2')
+    const aborted = await scene.cluster.replctl(['abort', '--json'])
+    // What is left to be taken back is on the host that is lost.
+    expect([aborted.exitCode, aborted.json.problems[0].node]).toEqual([6, 'pg2'])
+    const found = await scene.hosts.exec(
+      'pg1',
+      `ls -d ${data()}.replctl-before-*; cat ${data()}/PG_VERSION`,
+      {
+        check: false,
+      },
+    )
+    expect(found.stdout).toBe('15\n')
+  })
+
   /** pg1 goes its own way, and replctl is killed while it brings it back: after a step, or (null) while pg_rewind writes. */
   async function killRejoin(step: RegExp | null): Promise<void> {
     await divergePg1()

@@ -38,7 +38,7 @@ export async function run(call: Call): Promise<Answer> {
         const isForward = call.options.isAbort !== true
         const roleChange = isForward ? refusalOfRoleChange(inventory, observation.topology, names) : null
         if (roleChange !== null) throw roleChange
-        return decide(session, observation, targets, from, isReclone)
+        return decide(session, observation, targets, from, isReclone, { isAbort: !isForward })
       },
     })
   } finally {
@@ -53,6 +53,7 @@ export function decide(
   targets: readonly NodeSettings[],
   from: NodeSettings | undefined,
   isReclone: boolean,
+  { isAbort = false }: { readonly isAbort?: boolean } = {},
 ): Decision {
   const { inventory, templates } = session
   const { survey, topology } = observation
@@ -63,7 +64,12 @@ export function decide(
   if (topology.writers.length > 1) throw twoWriters(topology)
   const record = commonRecord(survey)
   const led = inventory.nodes.find((node) => node.name === topology.primary)
-  const primary = led ?? standbyToCloneFrom(observation, inventory, { targets, from, isReclone })
+  // What was begun on a target is taken back there, whatever has become of the primary.
+  const recorded = inventory.nodes.find((node) => node.name === record?.primary && !targets.includes(node))
+  const primary =
+    led ??
+    standbyToCloneFrom(observation, inventory, { targets, from, isReclone }) ??
+    (isAbort ? recorded : undefined)
   if (primary === undefined) throw noPrimaryToFollow(observation.survey)
   const lastPrimary = led === undefined ? record?.primary : undefined
   const isTarget = targets.find((node) => node.name === primary.name)
@@ -72,7 +78,7 @@ export function decide(
   for (const facts of survey) {
     if (primaryFacts === undefined || targets.every((node) => node.name !== facts.name)) continue
     const isOurs = facts.dataDirectoryState === 'instance' && facts.mark?.phase !== 'cloning'
-    const refusal = isOurs ? refusalToDiscard(facts, primaryFacts) : null
+    const refusal = isOurs && !isAbort ? refusalToDiscard(facts, primaryFacts) : null
     if (refusal !== null) throw refusal
   }
   const standbys: NewStandby[] = targets.map((node) => {

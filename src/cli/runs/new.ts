@@ -23,7 +23,15 @@ export async function run(call: Call): Promise<Answer> {
     exitCode: exitCodes.ok,
     changed: !call.flags.isDryRun,
     cluster,
-    result: { path },
+    result: {
+      path,
+      steps: [
+        {
+          ...{ n: 1, node: call.io.hostName, title: `write ${path}`, ms: 0 },
+          state: call.flags.isDryRun ? 'planned' : 'applied',
+        },
+      ],
+    },
     problems: [],
     text: call.flags.isDryRun ? text : `wrote ${path}\nNext: look it through, then replctl doctor\n`,
   }

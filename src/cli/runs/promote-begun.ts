@@ -1,3 +1,4 @@
+import type { Survey } from '../../cluster/facts.ts'
 import type { Inventory } from '../../cluster/inventory.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { ReplctlError } from '../../errors.ts'
@@ -44,6 +45,23 @@ export function refuseToLeaveFenced(
       node: left.name,
     },
   )
+}
+
+/**
+ * Whether it had been told to promote only its own journal says for sure.
+ * @throws the reason why it cannot be reached (exit 4), with the ways out
+ */
+export function requireForAbort(survey: Survey, candidate: NodeName): void {
+  const lost = survey.find((facts) => facts.name === candidate)?.unreachable
+  if (!lost) return
+  const fenced = survey.filter(({ fence }) => fence?.newPrimary === candidate).map(({ name }) => name)
+  const back =
+    fenced[0] === undefined
+      ? ''
+      : `, or start PostgreSQL on ${fenced[0]}, where it comes up as a standby, and give it its post back: replctl promote ${fenced[0]} --allow-data-loss --allow-split-brain`
+  throw lost.with({
+    hint: `${candidate} may have been promoted meanwhile: take it back, or go on, when ${candidate} is back. If it is lost for good, promote another standby (replctl promote)${back}`,
+  })
 }
 
 /**

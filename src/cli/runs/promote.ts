@@ -2,7 +2,7 @@ import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidat
 import type { ClusterRecord } from '../../cluster/facts.ts'
 import { formerUpstream, foundAs } from '../../cluster/former-primaries.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
-import { judgePromotion, type PromotionDecision } from '../../cluster/judge-promotion.ts'
+import { judgePromotion, judgePromotionBack, type PromotionDecision } from '../../cluster/judge-promotion.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
@@ -27,7 +27,7 @@ import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
-import { choiceBegun, refuseToLeaveFenced, toldToPromote } from './promote-begun.ts'
+import { choiceBegun, refuseToLeaveFenced, requireForAbort, toldToPromote } from './promote-begun.ts'
 
 /** `replctl promote [NODE] [--method M] [--allow-data-loss] [--allow-split-brain]`. */
 export async function promoteIn(session: ClusterSession, call: Call): Promise<Answer> {
@@ -58,17 +58,21 @@ interface Wish {
 function decide(call: Call, session: ClusterSession, observation: Observation, wish: Wish): Decision {
   const { inventory, templates } = session
   const { survey, topology } = observation
-  if (wish.node !== undefined) requireReachable(survey, [wish.node])
+  const isAbort = call.options.isAbort === true
+  if (wish.node !== undefined && !isAbort) requireReachable(survey, [wish.node])
   if (survey.every((facts) => facts.unreachable !== null))
     requireReachable(
       survey,
       survey.map((one) => one.name),
     )
   const told = toldToPromote(observation, inventory)
-  const isAbort = call.options.isAbort === true
   const chosen = told ?? (isAbort ? choiceBegun(observation) : undefined)
   const node = wish.node ?? (observation.resumed === null ? undefined : chosen)
-  const judged = judgePromotion(inventory, topology, { ...wish, node, told })
+  if (isAbort && node !== undefined) requireForAbort(survey, node)
+  const judged =
+    isAbort && node !== undefined
+      ? judgePromotionBack(inventory, topology, node, told)
+      : judgePromotion(inventory, topology, { ...wish, node, told })
   const candidate = findNode(inventory, judged.candidate)
   const toFence = judged.oldPrimaries.filter((one) => one.state === 'stopped' || one.state === 'to-stop')
   // All others would be left without a primary that lets them in; the candidate itself logs in nowhere any more.

@@ -2,7 +2,12 @@ import type { NodeFacts, Survey } from '../../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { type Divergence, judgeDivergence } from '../../cluster/judge-divergence.ts'
 import { refuseCircle } from '../../cluster/judge-follow.ts'
-import { judgeRejoin, judgeRejoinPrimary, type RejoinDecision } from '../../cluster/judge-rejoin.ts'
+import {
+  judgeRejoin,
+  judgeRejoinPrimary,
+  noPrimaryToFollow,
+  type RejoinDecision,
+} from '../../cluster/judge-rejoin.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
@@ -18,7 +23,7 @@ import {
   receivedLsn,
 } from '../../cluster/topology.ts'
 import type { Outcome } from '../../engine/run-plan.ts'
-import { exitCodes, ReplctlError } from '../../errors.ts'
+import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
 import {
   isSameBranch,
   ownHistory,
@@ -56,19 +61,27 @@ export async function run(call: Call): Promise<Answer> {
       isReclone: call.options.reclone === true,
       allowDataLoss: call.options.allowDataLoss === true,
     }
+    // Tried without changing anything, pg_rewind said that it cannot: the data is as it was, and the next rung is a clone.
+    const refusalIn = (answer: Answer) => {
+      const mayGoOn = answer.exitCode === exitCodes.undone || answer.exitCode === exitCodes.partial
+      const refusal = answer.problems.find((problem) => problem.code === 'rewind-unavailable')
+      return mayGoOn && !wish.isReclone && !call.signal.aborted ? refusal : undefined
+    }
     const climb = (on: Call, as: Wish) =>
       operate(on, {
         session,
+        isFirstTry: (answer) => !as.isReclone && refusalIn(answer) !== undefined,
         wish: { ...as, node: as.node.name },
         // The flags that a refusal names are of use only if they are taken, also behind the point of no return.
         goesOnWith: (found) => found.wish.node === as.node.name,
-        decide: (observation) => decide(session, observation, as),
+        decide: (observation) =>
+          call.options.isAbort === true && isPrimaryLost(observation, as)
+            ? decideBack(session, observation, as)
+            : decide(session, observation, as),
       })
     const answer = await climb(call, wish)
-    // Tried without changing anything, pg_rewind said that it cannot: the data is as it was, and the next rung is a clone.
-    const refusal = answer.problems.find((problem) => problem.code === 'rewind-unavailable')
-    const mayGoOn = answer.exitCode === exitCodes.undone || answer.exitCode === exitCodes.partial
-    if (!mayGoOn || refusal === undefined || wish.isReclone || call.signal.aborted) return answer
+    const refusal = refusalIn(answer)
+    if (refusal === undefined) return refusedToDiscard(answer)
     call.io.writeError(`${refusal.message}: ${refusal.detail ?? ''} It is cloned anew.\n`)
     const cloned = await climb(
       { ...call, options: { ...call.options, reclone: true } },
@@ -78,6 +91,40 @@ export async function run(call: Call): Promise<Answer> {
   } finally {
     await session.close()
   }
+}
+
+/** Whom it was to follow neither leads nor can be asked. */
+function isPrimaryLost({ survey, topology }: Observation, { node }: Wish): boolean {
+  try {
+    const primary = judgeRejoinPrimary(topology, node.name)
+    return factsOf(survey, primary).unreachable !== null
+  } catch (thrown) {
+    return asReplctlError(thrown).code === 'no-primary' || asReplctlError(thrown).exitCode === 4
+  }
+}
+
+/**
+ * Taken back without a primary: what was begun on the node itself. Its old data directory, which may be the last whole copy of
+ * all, comes back to its place.
+ */
+function decideBack(session: ClusterSession, { survey, topology }: Observation, { node }: Wish): Decision {
+  const { inventory, templates } = session
+  requireReachable(survey, [node.name])
+  const recorded = commonRecord(survey)?.primary
+  const other = inventory.nodes.find(({ name }) => name !== node.name)
+  const primary = inventory.nodes.find(({ name }) => name === recorded && name !== node.name) ?? other
+  if (primary === undefined) throw noPrimaryToFollow(survey)
+  const facts = factsOf(survey, node.name)
+  const plan = rejoin(
+    { inventory, templates },
+    {
+      ...{ node, primary, upstream: primary, method: 'reclone', reasons: [], forkLsn: null },
+      ...{ runsAs: runsAs(facts), isToBeFenced: false, salvage: [], isContinued: true, isRedundant: false },
+      roles: liveRoles(inventory, topology, primary.name, new Map()),
+      ...{ members: membersWith(inventory, survey, node.name), confirming: [], running: [] },
+    },
+  )
+  return { plan }
 }
 
 async function decide(session: ClusterSession, observation: Observation, wish: Wish): Promise<Decision> {
@@ -148,6 +195,17 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
     }),
     text: (_after, _outcome, paint, result) => rejoinText(result as RejoinResult, paint),
   }
+}
+
+/**
+ * What only the node has is discarded by nobody who was not allowed to: a refusal. That it stays stopped and fenced, and what
+ * could be written out, is on the safe side of that.
+ */
+function refusedToDiscard(answer: Answer): Answer {
+  const isRefused = answer.problems[0]?.code === 'salvage-incomplete'
+  return isRefused && answer.exitCode === exitCodes.undone
+    ? { ...answer, exitCode: exitCodes.refused }
+    : answer
 }
 
 /** Nothing was left to do: it is what it should be. */

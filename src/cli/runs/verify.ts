@@ -6,7 +6,7 @@ import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { isRunningStandby, observeTopology, type Topology } from '../../cluster/topology.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
 import type { Node } from '../../node/node.ts'
-import { proveArchive } from '../../node/prove-archive.ts'
+import { type ArchiveProof, proveArchive } from '../../node/prove-archive.ts'
 import { sqlEndpointOf, surveyNodes } from '../../node/survey.ts'
 import {
   awaitReceipt,
@@ -42,7 +42,7 @@ interface VerifyResult {
   readonly nodes: readonly VerifiedNode[]
   readonly archive: {
     readonly ok: boolean
-    readonly segment: string
+    readonly segment: string | null
     readonly latency_ms: number | null
   } | null
 }
@@ -133,39 +133,34 @@ async function prove(wish: ToProve): Promise<VerifyResult> {
   if (node === undefined) return nothing
   const sql = await node.sql(sqlEndpointOf(node, primary.facts))
   const timeoutMs = boundOf(call, topology, begunAt)
+  let row: TestRow
   try {
-    const row = await writeTestRow(sql, token)
-    const writtenAt = performance.now()
-    try {
-      const [nodes, archive] = await Promise.all([
-        Promise.all(
-          standbys.map((facts) =>
-            readOn(
-              session.nodes,
-              facts,
-              row,
-              writtenAt,
-              { timeoutMs, signal: call.signal },
-              topology,
-              problems,
-            ),
-          ),
-        ),
-        proveArchive({
-          ...{ node, sql, inventory: session.inventory, facts: primary.facts },
-          ...{ timeoutMs, problems, signal: call.signal },
-        }),
-      ])
-      if (call.signal.aborted) throw interrupted(takenAway)
-      return { token, lsn: row.lsn, nodes, archive }
-    } finally {
-      await removeTestRow(sql, row)
-    }
+    row = await writeTestRow(sql, token)
   } catch (thrown) {
     if (call.signal.aborted) throw interrupted(takenAway)
     problems.push(problemOf(cannotWrite(node.name, asReplctlError(thrown))))
     return nothing
   }
+  const writtenAt = performance.now()
+  const limits = { timeoutMs, signal: call.signal }
+  // What one of them cannot tell takes nothing from what the others have proved.
+  const [nodes, archive] = await Promise.all([
+    Promise.all(
+      standbys.map((facts) => readOn(session.nodes, facts, row, writtenAt, limits, topology, problems)),
+    ),
+    proveArchive({
+      ...{ node, sql, inventory: session.inventory, facts: primary.facts },
+      ...{ timeoutMs, problems, signal: call.signal },
+    }).catch((thrown: unknown): ArchiveProof => {
+      problems.push(problemOf(archiveUnproved(node.name, asReplctlError(thrown))))
+      return { ok: false, segment: null, latency_ms: null }
+    }),
+  ])
+  await removeTestRow(sql, row).catch((thrown: unknown) => {
+    problems.push(problemOf(rowStays(node.name, asReplctlError(thrown))))
+  })
+  if (call.signal.aborted) throw interrupted(takenAway)
+  return { token, lsn: row.lsn, nodes, archive }
 }
 
 /** What is left of the time: hosts that do not answer must not hold up what is said of the others. */
@@ -241,6 +236,23 @@ function withTheOthers(
 
 function interrupted(detail: string): ReplctlError {
   return new ReplctlError('interrupted', 'interrupted by a signal', { detail })
+}
+
+function archiveUnproved(node: string, cause: ReplctlError): ReplctlError {
+  return new ReplctlError('archive-failing', `the archive could not be proved from ${node}`, {
+    detail: `${cause.message}. ${cause.detail ?? ''}`.trim(),
+    hint: cause.hint ?? 'Look at it with "replctl archive status".',
+    node,
+  })
+}
+
+/** It is one row of replctl's own table. */
+function rowStays(node: string, cause: ReplctlError): ReplctlError {
+  return new ReplctlError(cause.code, `the test row on ${node} could not be taken away again`, {
+    detail: `${cause.message}. ${cause.detail ?? ''}`.trim(),
+    hint: 'The next "replctl verify" takes old ones away.',
+    node,
+  })
 }
 
 const takenAway = 'The test row is taken away again; nothing else was changed.'

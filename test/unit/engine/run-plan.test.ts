@@ -943,6 +943,38 @@ describe('a run that goes on where an earlier one stopped', () => {
   })
 })
 
+describe('what cannot be taken back', () => {
+  test('stays part-way after a failure: nothing is taken back, and nothing else is kept from beginning', async () => {
+    const told: Journal[] = []
+    const ran = await run(
+      (log) =>
+        inOrder([
+          fake(log, 'a'),
+          fake(log, 'b', { cannotBeUndone: true, hasUndo: false }),
+          fake(log, 'c', { fails: 'disk-full' }),
+        ]),
+      { lock: { writeJournal: async (text) => void told.push(JSON.parse(text) as Journal) } },
+    )
+    expect(changes(ran)).toEqual(['apply a', 'apply b', 'apply c'])
+    expect(ran).toMatchObject({ exitCode: 6, hasChanged: true, hasCrossed: false })
+    expect(ran.error?.detail).toContain('cannot be taken back: "replctl resume" goes on')
+    expect(told.map(({ isFinal, isPastPointOfNoReturn }) => [isFinal, isPastPointOfNoReturn])).toEqual([
+      [undefined, false],
+      [true, false],
+      [true, false],
+    ])
+    expect(ran.log).not.toContain('clear')
+  })
+
+  test('so does one that an earlier run had begun', async () => {
+    const ran = await run((log) => inOrder([fake(log, 'a'), fake(log, 'b', { fails: 'disk-full' })]), {
+      journal: { begun: ['pg1: x'], isFinal: true },
+    })
+    expect(changes(ran)).toEqual(['apply a', 'apply b'])
+    expect(ran.exitCode).toBe(6)
+  })
+})
+
 describe('a failure without the lock', () => {
   test('takes nothing back: somebody else may have gone on from there', async () => {
     const lost = () => Promise.reject(new ReplctlError('lock-lost', 'the cluster lock on pg1 was lost'))
