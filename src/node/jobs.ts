@@ -114,7 +114,9 @@ export async function startJob(
  */
 export async function lookAtJob(node: Node, name: string, waitMs = 0): Promise<JobState> {
   const args = [name, String(waitMs / 1000)]
-  const output = await node.output(stateScript(node, `look at ${name}`, lookScript, args))
+  const output = await node.output(
+    stateScript(node, `look at ${name}`, lookScript, args, undefined, { onlyLooks: true }),
+  )
   const [running = '', status = '', pulse = '', ...rest] = output.split('\n')
   return {
     isRunning: running === 'running',

@@ -238,17 +238,18 @@ export const stateDirectoryScript = `
 umask 077${stateVariableScript}[ -d "$state" ] || mkdir -p "$state" || exit 70
 `
 
-/** A script in the state directory; `$1` names that directory, its own arguments begin at `$2`. */
+/** A script in the state directory; `$1` names that directory, its own arguments begin at `$2`. One that only looks makes none. */
 export function stateScript(
   node: Node,
   title: string,
   script: string,
   args: readonly string[] = [],
   stdin?: string | Secret,
-  options: { readonly isQuick?: true } = {},
+  { onlyLooks, ...options }: { readonly isQuick?: true; readonly onlyLooks?: true } = {},
 ): Command {
   const argv = [node.settings.stateDir, ...args]
-  return shellScript(title, `${stateDirectoryScript}${script}`, argv, { stdin, ...options })
+  const begin = onlyLooks === true ? stateVariableScript : stateDirectoryScript
+  return shellScript(title, `${begin}${script}`, argv, { stdin, ...options })
 }
 
 /** A PostgreSQL program of the node, e.g. `pgProgram(binaries, 'pg_ctl', ['-D', dir, 'status'])`. */

@@ -201,7 +201,7 @@ function cloneSteps(
     ensureConfigurationFiles(name, source.name),
     asOne([
       ...ensureStartGuard(name, input, members),
-      inOrder(standbyConfiguration(input, primary, standby, confirming)),
+      inOrder(standbyConfiguration(input, primary, standby, confirming, source.name)),
     ]),
     ...startSteps(primary, standby),
     ...(isReclone ? [deleteDataDirectoryAside(name)] : []),
@@ -255,17 +255,19 @@ export function standbyConfiguration(
   primary: NodeSettings,
   { node, upstream }: Pick<NewStandby, 'node' | 'upstream'>,
   confirming: readonly NodeName[],
+  copiedFrom?: NodeName,
 ): Step[] {
   const { name } = node
+  const copy = copiedFrom === undefined ? {} : { copiedFrom }
   return [
     ...ensureArchiving(input, node),
     ensureSettings(
       name,
       input,
       confirming.filter((member) => member !== name),
-      { like: primary.name },
+      { like: primary.name, ...copy },
     ),
-    ensureHbaLines(name, input),
+    ensureHbaLines(name, input, copy),
     ensureStandbySettings(name, upstream, input),
   ]
 }

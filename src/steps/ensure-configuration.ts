@@ -14,6 +14,7 @@ import { ReplctlError } from '../errors.ts'
 import { readWithIncludes } from '../node/config-includes.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { checkConfiguration } from '../node/live-settings.ts'
+import type { Node } from '../node/node.ts'
 import {
   commentOutSettings,
   ensureLastInclude,
@@ -40,6 +41,23 @@ export interface SettingsOptions {
   readonly isAdopting?: true
   /** The primary whose WAL this standby is going to replay: nothing that this depends on may be lower. */
   readonly like?: NodeName
+  /** Whose files it will have: a plan for a copy that is yet to be made looks at those. */
+  readonly copiedFrom?: NodeName
+}
+
+/** Where the files of a node are read: in a plan for a clone at the source, as far as they come with the data directory. */
+async function placeOfFiles(
+  ctx: StepContext,
+  facts: NodeFacts,
+  copiedFrom: NodeName | undefined,
+): Promise<{ readonly on: Node; readonly directory: string } | null> {
+  const own = { on: ctx.on(facts.name), directory: facts.configDirectory }
+  if (copiedFrom === undefined || !ctx.isDryRun || facts.dataDirectoryState === 'instance') return own
+  const there = await look(ctx, copiedFrom)
+  const on = ctx.on(copiedFrom)
+  return there.configDirectory === on.settings.postgres.dataDir
+    ? { on, directory: there.configDirectory }
+    : null
 }
 
 /**
@@ -56,7 +74,14 @@ export function ensureSettings(
   const files = async (ctx: StepContext, facts: NodeFacts): Promise<FileChange[]> => {
     const main = `${facts.configDirectory}/postgresql.conf`
     const own = `${facts.configDirectory}/${ownedConfigFile}`
-    const [mainText, ownText] = await Promise.all([readTextFile(ctx.node, main), readTextFile(ctx.node, own)])
+    const from = await placeOfFiles(ctx, facts, options.copiedFrom)
+    const [mainText = null, ownText = null] = await Promise.all(
+      from === null
+        ? []
+        : ['postgresql.conf', ownedConfigFile].map((name) =>
+            readTextFile(from.on, `${from.directory}/${name}`),
+          ),
+    )
     const wish = {
       inventory,
       node: ctx.node.settings,
@@ -202,12 +227,18 @@ async function settingsToKeep(
 }
 
 /** Keeps replctl's marked block at the top of pg_hba.conf: replication by password from the cluster's nodes. */
-export function ensureHbaLines(node: NodeName, input: ClusterInput): Step {
+export function ensureHbaLines(
+  node: NodeName,
+  input: ClusterInput,
+  { copiedFrom }: Pick<SettingsOptions, 'copiedFrom'> = {},
+): Step {
   return {
     title: 'allow replication from the nodes of the cluster in pg_hba.conf',
     node,
     check: async (ctx) => {
-      const { path, live, wanted } = await writeHbaLines(ctx, node, input, { isOnlyLook: true })
+      const { path, live, wanted } = await writeHbaLines(ctx, node, input, {
+        ...{ isOnlyLook: true, copiedFrom },
+      })
       return live === wanted ? satisfied(`${path} has the lines`) : pending(`${path} lacks the lines`)
     },
     apply: async (ctx) => {
@@ -224,12 +255,20 @@ export async function writeHbaLines(
   ctx: StepContext,
   name: NodeName,
   { inventory, templates }: ClusterInput,
-  options: { readonly extra?: readonly string[]; readonly isOnlyLook?: true },
+  options: {
+    readonly extra?: readonly string[]
+    readonly isOnlyLook?: true
+    readonly copiedFrom?: NodeName | undefined
+  },
 ): Promise<FileChange> {
   const node = ctx.on(name)
   const facts = await look(ctx, name)
   const path = facts.instance?.settings.hba_file?.value ?? `${facts.configDirectory}/pg_hba.conf`
-  const live = await readTextFile(node, path)
+  const from = await placeOfFiles(ctx, facts, options.copiedFrom)
+  const live =
+    from === null
+      ? null
+      : await readTextFile(from.on, from.on === node ? path : `${from.directory}/pg_hba.conf`)
   const wish = { inventory, node: node.settings, templates, major: majorOf(facts) }
   const lines = [...nodeHbaLines(wish), ...(options.extra ?? [])]
   const change = { path, live, wanted: ensureManagedBlock(live ?? '', lines, inventory.cluster) }
@@ -279,8 +318,9 @@ export function ensureConfigurationFiles(node: NodeName, source: NodeName): Step
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
-      const text = await readTextFile(ctx.node, `${facts.configDirectory}/postgresql.conf`)
-      if (text !== null) return satisfied(`they are in ${facts.configDirectory}`)
+      const from = await placeOfFiles(ctx, facts, source)
+      const text = from === null ? null : await readTextFile(from.on, `${from.directory}/postgresql.conf`)
+      if (text !== null) return satisfied(`they are in ${from?.directory}`)
       return facts.dataDirectoryState === 'instance'
         ? pending(`there is no postgresql.conf in ${facts.configDirectory}`)
         : { is: 'unknown', until: 'the base backup' }

@@ -141,7 +141,9 @@ export function takesBackRole(step: Step, replication: ReplicationSettings): Ste
     },
     undo: async (ctx) => {
       const script = 'if [ -f "$state/adopt/made-role" ]; then echo made; fi'
-      const noted = await ctx.node.output(stateScript(ctx.node, 'look whether a role was made', script))
+      const noted = await ctx.node.output(
+        stateScript(ctx.node, 'look whether a role was made', script, [], undefined, { onlyLooks: true }),
+      )
       if (noted.trim() === '' || (await look(ctx)).instance === null) return
       const { sql } = await ask(ctx)
       await sql.execute(`DROP ROLE IF EXISTS ${quoteIdentifier(user)}`)
@@ -160,7 +162,9 @@ function describeInstance(facts: NodeFacts): Before {
 
 async function readBefore(ctx: StepContext): Promise<Before | null> {
   const script = 'if [ -f "$state/adopt/before.json" ]; then cat "$state/adopt/before.json"; fi'
-  const text = await ctx.node.output(stateScript(ctx.node, 'look for copies of files', script))
+  const text = await ctx.node.output(
+    stateScript(ctx.node, 'look for copies of files', script, [], undefined, { onlyLooks: true }),
+  )
   return text === '' ? null : (JSON.parse(text) as Before)
 }
 

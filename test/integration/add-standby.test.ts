@@ -72,6 +72,11 @@ describeOnHosts('add-standby', () => {
     expect(await fingerprint(cluster.server('pg1'))).toEqual(before)
     const run = await cluster.addStandbys(['pg2', 'pg3'])
     expect(linesOf(run.json)).toEqual(linesOf(plan.json))
+    const those = ({ json }: typeof run, state: string): string[] =>
+      json.result.steps.flatMap((step: Record<string, string>) =>
+        step.state === state ? [`${step.node}: ${step.title}`] : [],
+      )
+    expect(those(plan, 'planned')).toEqual(those(run, 'applied'))
     for (const node of ['pg2', 'pg3']) {
       const standby = cluster.server(node)
       await awaitCondition(

@@ -1,64 +1,101 @@
+import type { Survey } from '../../cluster/facts.ts'
 import { archiveHost } from '../../cluster/names.ts'
-import { exitCodes, ReplctlError } from '../../errors.ts'
-import { pruneArchive } from '../../node/prune-archive.ts'
+import { inOrder, pending, type Step, satisfied } from '../../engine/step.ts'
+import { ReplctlError } from '../../errors.ts'
+import { type PrunedArchive, type PruneWish, pruneArchive } from '../../node/prune-archive.ts'
 import { type ArchivedBackup, readArchive, readBackupStarts } from '../../node/read-archive.ts'
-import { surveyNodes } from '../../node/survey.ts'
 import { compareLsn, type Lsn, parseLsn } from '../../postgres/lsn.ts'
 import { walFileName, walFileStart } from '../../postgres/wal-file.ts'
 import { formatBytes } from '../../report/bytes.ts'
 import { archivedIdentifier } from '../archive-access.ts'
-import { openArchive, unreachableNodes } from '../archive-session.ts'
+import { type ArchiveAccess, openArchive } from '../archive-session.ts'
 import { openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
+import { type Decision, operate } from '../operation.ts'
 
 /** `replctl archive prune [--keep-from LSN|BACKUP]`. */
 export async function run(call: Call): Promise<Answer> {
   const session = await openCluster(call)
   try {
-    const [{ settings, host }, survey] = await Promise.all([
-      openArchive(session),
-      surveyNodes([...session.nodes.values()], 'brief'),
-    ])
-    const { dir } = settings
-    const systemIdentifier = await archivedIdentifier(survey, host, dir)
-    const place = { dir, systemIdentifier }
-    const [content, backups] = await Promise.all([readArchive(host, place), readBackupStarts(host, place)])
-    const size =
-      content.segmentSizeBytes ??
-      Number(
-        survey.find((facts) => facts.instance)?.instance?.settings.wal_segment_size?.value ?? 16 * 2 ** 20,
-      )
-    const folder = `${dir}/${systemIdentifier}/backup`
-    const from = keepFrom(call.options.keepFrom as string | undefined, backups, folder)
-    const before = walFileName(1, from, size)
-    requireNothingNeeded(walFileStart(before, size), backups, folder)
-    const startedAt = performance.now()
-    const pruned = await pruneArchive(host, { ...place, before, isDryRun: call.flags.isDryRun })
-    const ms = Math.round(performance.now() - startedAt)
-    const state = pruned.files === 0 ? 'satisfied' : call.flags.isDryRun ? 'planned' : 'applied'
-    const what = `${pruned.files} ${pruned.files === 1 ? 'file' : 'files'}, ${formatBytes(pruned.bytes)}`
-    return {
-      exitCode: exitCodes.ok,
-      changed: pruned.files > 0 && !call.flags.isDryRun,
-      cluster: session.inventory.cluster,
-      result: {
-        ...{ keep_from: from, before: before.slice(8), ...pruned, dry_run: call.flags.isDryRun },
-        steps: [{ n: 1, node: archiveHost, title: 'remove WAL that no backup needs', state, ms }],
-      },
-      problems: unreachableNodes(survey),
-      text: `${call.flags.isDryRun ? 'Would remove' : 'Removed'} ${what}: WAL before ${from}.\n`,
-    }
+    const archive = await openArchive(session)
+    const wish = (call.options.keepFrom as string | undefined) ?? null
+    return await operate(call, {
+      session,
+      wish: { keepFrom: wish },
+      isAside: true,
+      decide: async ({ survey }) => await decide(call, archive, survey, wish),
+    })
   } finally {
     await session.close()
   }
 }
 
+async function decide(
+  call: Call,
+  { settings, host }: ArchiveAccess,
+  survey: Survey,
+  wish: string | null,
+): Promise<Decision> {
+  const { dir } = settings
+  const systemIdentifier = await archivedIdentifier(survey, host, dir)
+  const place = { dir, systemIdentifier }
+  const [content, backups] = await Promise.all([readArchive(host, place), readBackupStarts(host, place)])
+  const size =
+    content.segmentSizeBytes ??
+    Number(survey.find((facts) => facts.instance)?.instance?.settings.wal_segment_size?.value ?? 16 * 2 ** 20)
+  const folder = `${dir}/${systemIdentifier}/backup`
+  const from = keepFrom(wish, backups, folder)
+  const before = walFileName(1, from, size)
+  const requireUnneeded = (starts: readonly ArchivedBackup[]) =>
+    requireNothingNeeded(walFileStart(before, size), starts, folder)
+  requireUnneeded(backups)
+  let pruned: PrunedArchive = { files: 0, bytes: 0, first: null, last: null }
+  const step = removeWalBefore({ ...place, before }, requireUnneeded, (found) => {
+    pruned = found
+  })
+  return {
+    plan: inOrder([step]),
+    result: () => ({
+      ...{ keep_from: from, before: before.slice(8), ...pruned, dry_run: call.flags.isDryRun },
+    }),
+    text: () => {
+      const what = `${pruned.files} ${pruned.files === 1 ? 'file' : 'files'}, ${formatBytes(pruned.bytes)}`
+      return `Removed ${what}: WAL before ${from}.\n`
+    },
+  }
+}
+
+/** The oldest goes first: what is cut off in the middle of it leaves no gap. `isNeeded` throws where a backup came meanwhile. */
+function removeWalBefore(
+  wish: PruneWish,
+  requireUnneeded: (backups: readonly ArchivedBackup[]) => void,
+  tell: (pruned: PrunedArchive) => void,
+): Step {
+  return {
+    title: 'remove WAL that no backup needs',
+    node: archiveHost,
+    cannotBeUndone: true,
+    check: async (ctx) => {
+      const would = await pruneArchive(ctx.node, { ...wish, isDryRun: true })
+      tell(would)
+      return would.files === 0
+        ? satisfied('there is none')
+        : pending(`${would.files} files, from ${would.first} to ${would.last}`)
+    },
+    apply: async (ctx) => {
+      requireUnneeded(await readBackupStarts(ctx.node, wish))
+      tell(await pruneArchive(ctx.node, wish))
+    },
+    verify: async () => undefined,
+  }
+}
+
 /** The LSN that the operator means, or that the oldest backup starts at. */
-function keepFrom(wish: string | undefined, backups: readonly ArchivedBackup[], folder: string): Lsn {
-  if (wish === undefined) {
+function keepFrom(wish: string | null, backups: readonly ArchivedBackup[], folder: string): Lsn {
+  if (wish === null) {
     const starts = backups.map((backup) => requireStart(backup, folder)).toSorted(compareLsn)
     if (starts[0] !== undefined) return starts[0]
-    throw new ReplctlError('usage', 'there is no backup to keep WAL for: --keep-from is needed', {
+    throw new ReplctlError('no-backup', 'there is no backup to keep WAL for: --keep-from is needed', {
       hint: 'For example: replctl archive prune --keep-from 2/A8000000 --dry-run',
     })
   }
@@ -67,7 +104,7 @@ function keepFrom(wish: string | undefined, backups: readonly ArchivedBackup[], 
   try {
     return parseLsn(wish)
   } catch {
-    throw new ReplctlError('usage', `--keep-from: "${wish}" is neither an LSN nor a backup`, {
+    throw new ReplctlError('no-backup', `--keep-from: "${wish}" is neither an LSN nor a backup`, {
       detail: `Backups: ${backups.map((one) => one.id).join(', ') || 'none'}.`,
     })
   }

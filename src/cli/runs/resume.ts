@@ -55,6 +55,7 @@ const calls: Readonly<Record<string, (wish: Journal['wish']) => Pick<Call, 'args
       drill: wish.isDrill === true,
     },
   }),
+  'archive prune': (wish) => ({ args: [], options: { keepFrom: wish.keepFrom ?? undefined } }),
   follow: (wish) => ({ args: [wish.node as string], options: { upstream: wish.upstream } }),
   'remove-standby': (wish) => ({ args: [wish.node as string], options: { purge: wish.isPurge === true } }),
 }
