@@ -5,7 +5,7 @@ import { isSegmentFile, parseWalFileName } from '../postgres/wal-file.ts'
 import type { BackupCatalog } from './backup-catalog.ts'
 import type { NodeFacts } from './facts.ts'
 import type { Inventory } from './inventory.ts'
-import { archiveConnection } from './judge-archiving.ts'
+import { archiveConnection, judgeArchiving } from './judge-archiving.ts'
 import { archiveHost } from './names.ts'
 import { type BackupState, observeBackups } from './observe-backups.ts'
 import { type Problem, problemOf } from './problem.ts'
@@ -102,6 +102,7 @@ export function observeArchive(seen: ArchiveObservation): {
     parseWalFileName(last).timeline === instance.timeline
       ? Math.max(0, lsnDistance(segmentEnd(last, segmentSize), instance.currentLsn))
       : null
+  const onPrimary = seen.primary === undefined ? [] : judgeArchiving(seen.inventory, seen.primary)
   const lagBytes = isStream ? lagOfStream : lagOfPush
   const perDay = measure?.bytesPerDay ?? null
   const free = measure?.freeBytes ?? null
@@ -113,7 +114,7 @@ export function observeArchive(seen: ArchiveObservation): {
     mode: archive.mode,
     ok:
       !problems.some((one) => one.severity === 'error') &&
-      archiver?.isFailing !== true &&
+      !onPrimary.some(([, severity]) => severity === 'error') &&
       (!isStream || stream !== undefined),
     reachable: measure !== null,
     system_identifier: seen.systemIdentifier,

@@ -1,5 +1,6 @@
 import { ReplctlError } from '../errors.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
+import { archivingFault } from './archiving-fault.ts'
 import { chooseCandidate } from './choose-candidate.ts'
 import { leftOverSlots, slotFinding } from './diagnose-slots.ts'
 import { diagnoseSynchronous } from './diagnose-synchronous.ts'
@@ -142,6 +143,8 @@ function diagnoseStandby(
     ])
   }
   findings.push(...parityFindings(topology, node, survey))
+  const fault = archivingFault(inventory, facts)
+  if (fault !== null) findings.push(fault)
   return findings
 }
 
@@ -177,7 +180,7 @@ function diagnosePrimary(inventory: Inventory, topology: Topology): Finding[] {
   const name = primary.settings.name
   const synchronous = diagnoseSynchronous(inventory, topology)
   if (synchronous !== null) findings.push([synchronous])
-  if (inventory.archive !== undefined) findings.push(...judgeArchiving(inventory, primary.facts))
+  findings.push(...judgeArchiving(inventory, primary.facts))
   const rewindable =
     instance.settings.data_checksums?.value === 'on' || instance.settings.wal_log_hints?.value === 'on'
   if (!rewindable) {

@@ -190,6 +190,12 @@ export interface InstanceFacts {
   readonly waitingForSyncSeconds: number | null
 }
 
+/** Which archive each script speaks to, as `archiveConnectionName` names it; null: there is none that may be run. */
+export interface ArchiveScripts {
+  readonly push: string | null
+  readonly fetch: string | null
+}
+
 /** Everything that was observed of one node, in one survey. */
 export interface NodeFacts {
   readonly name: NodeName
@@ -239,6 +245,8 @@ export interface NodeFacts {
   readonly instanceError: ReplctlError | null
   /** Why archive-push failed there last; null since a push succeeded. */
   readonly archiveError?: ArchiveError | null
+  /** The scripts that push WAL and fetch it, where the node has them and may run them; absent where nobody looked. */
+  readonly archiveScripts?: ArchiveScripts
   /** Public: whether the replication password is in replctl's passfile there. */
   readonly hasPassfile: boolean
   /** replctl's start guard lies in the state directory. */

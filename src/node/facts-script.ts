@@ -135,6 +135,19 @@ show mark "$state/node.json"
 show record "$state/cluster.json"
 show fence "$state/fenced.json"
 show archive-error "$state/archive_error"
+section archive-scripts
+# Which archive they speak to stands at their head.
+for name in archive-push archive-fetch; do
+  { [ -x "$state/$name" ] && [ -r "$state/$name" ]; } || continue
+  connection=
+  while IFS= read -r line; do
+    case $line in
+      connection=*) connection=\${line#connection=}; break ;;
+    esac
+  done < "$state/$name"
+  printf '%s %s\\n' "$name" "$connection"
+done
+done_
 show rejoin "$state/rejoin.json"
 show journal "$state/journal"
 show ended "$state/ended"

@@ -16,6 +16,7 @@ const surveyedSettings = [
     'full_page_writes',
     'archive_mode',
     'archive_command',
+    'archive_library',
     'synchronous_standby_names',
     'synchronous_commit',
   ],

@@ -1,4 +1,5 @@
 import type {
+  ArchiveScripts,
   ClusterRecord,
   FenceMark,
   InstanceFacts,
@@ -10,7 +11,7 @@ import type {
 import { forgetEnded } from '../cluster/unfinished.ts'
 import { type Command, shellScript } from '../command.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
-import { parseArchiveError } from '../postgres/archive.ts'
+import { archiveFiles, parseArchiveError } from '../postgres/archive.ts'
 import { parseControlData } from '../postgres/control-data.ts'
 import { parsePostmasterPid } from '../postgres/postmaster-pid.ts'
 import { guardFiles } from '../postgres/start-guard.ts'
@@ -244,6 +245,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     mark: readJson<NodeMark>(get('mark')),
     record: readJson<ClusterRecord>(get('record')),
     fence: readJson<FenceMark>(get('fence')),
+    archiveScripts: readArchiveScripts(lines('archive-scripts')),
     archiveError: parseArchiveError(`${get('archive-error')}\n`) ?? null,
     journal: get('journal') === '' ? null : get('journal'),
     ended: lines('ended'),
@@ -260,6 +262,14 @@ function isGuarded({ settings }: Node, text: string): boolean {
   return [guardFiles.guard, guardFiles.server].some((name) =>
     started.includes(`${settings.stateDir}/${name}`),
   )
+}
+
+function readArchiveScripts(lines: readonly string[]): ArchiveScripts {
+  const connectionOf = (script: string) => {
+    const line = lines.find((one) => one.startsWith(`${script} `))
+    return line === undefined ? null : line.slice(script.length + 1).replaceAll("'", '')
+  }
+  return { push: connectionOf(archiveFiles.push), fetch: connectionOf(archiveFiles.fetch) }
 }
 
 /** pg_control as far as this host's pg_controldata can read it (one of another major version cannot). */

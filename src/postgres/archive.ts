@@ -20,6 +20,8 @@ export const archiveStatus = {
   unreachable: 7,
   /** Empty, of the wrong size, or of another cluster, as the file's own header says. */
   wrongFile: 8,
+  /** There is no such script: said by the command that would run it. */
+  scriptMissing: 9,
 } as const
 
 /** Names in the state directory that the scripts and replctl share. */
@@ -132,16 +134,35 @@ export interface ArchiveAddress {
 }
 
 /**
- * The value of archive_command.
+ * The value of archive_command. Where the script is gone, sh would end with 127, which PostgreSQL takes for a crash: its archiver
+ * would end, begin anew, and count no failure that anybody could see.
  * @param scriptPath where archive-push is on the node; a `%` in it is doubled, as PostgreSQL wants it
  */
 export function archiveCommandLine(scriptPath: string): string {
-  return `${quoteForPlaceholders(scriptPath)} '%p' '%f'`
+  return ifThere(scriptPath, "'%p' '%f'")
 }
 
-/** The value of restore_command. */
+/** The value of restore_command on a standby: with 127 for a script that is gone it would shut down, and not start again. */
+export function standbyRestoreCommandLine(scriptPath: string): string {
+  return ifThere(scriptPath, "'%f' '%p'")
+}
+
+/** The value of restore_command in a recovery that ends: without the script it must not go on, for it would open the server too early. */
 export function restoreCommandLine(scriptPath: string): string {
   return `${quoteForPlaceholders(scriptPath)} '%f' '%p'`
+}
+
+/** Whether a setting's value runs this script. */
+export function runsScript(command: string, scriptPath: string): boolean {
+  return command.includes(`${quoteForPlaceholders(scriptPath)} `)
+}
+
+/** In place of the shell, as without the condition: PostgreSQL's signals reach the script alone. */
+function ifThere(scriptPath: string, words: string): string {
+  const script = quoteForPlaceholders(scriptPath)
+  const name = scriptPath.slice(scriptPath.lastIndexOf('/') + 1)
+  const complaint = quoteForPlaceholders(`${name} is missing, or may not be run: see replctl status`)
+  return `if [ -x ${script} ]; then exec ${script} ${words}; fi; echo ${complaint} >&2; exit ${archiveStatus.scriptMissing}`
 }
 
 const quoteForPlaceholders = (path: string): string => quoteForShell(path).replaceAll('%', '%%')

@@ -74,7 +74,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       replication.slots,
     ),
     requireRoomForWal(exchange),
-    requireArchiveKeepsUp(oldPrimary.name, wish.allowUnarchived),
+    requireArchiveKeepsUp(oldPrimary.name, candidate.name, input.inventory, wish.allowUnarchived),
     requireNobodyAwaited(oldPrimary.name),
     together([
       ...[order.returning, ...moved].map(({ node, upstream }) =>

@@ -1,4 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
+import type { Inventory } from '../cluster/inventory.ts'
+import { standingFaults } from '../cluster/judge-archiving.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
@@ -22,10 +24,10 @@ import { look } from './look.ts'
  * the cluster works without its archive. Nothing where WAL is streamed to the archive.
  */
 export function archiveTimelineEnd({ inventory }: ClusterInput, node: NodeName): readonly Step[] {
-  return inventory.archive?.mode === 'push' ? [archiveFrom(node)] : []
+  return inventory.archive?.mode === 'push' ? [archiveFrom(node, inventory)] : []
 }
 
-function archiveFrom(node: NodeName): Step {
+function archiveFrom(node: NodeName, inventory: Inventory): Step {
   return {
     title: 'archive the end of the old timeline and the new history file',
     node,
@@ -44,7 +46,9 @@ function archiveFrom(node: NodeName): Step {
         : pending('they may be missing')
     },
     apply: async (ctx) => {
-      const wish = wishOf(await look(ctx))
+      const facts = await look(ctx)
+      for (const [error] of standingFaults(inventory, facts)) ctx.warn(error)
+      const wish = wishOf(facts)
       if (wish === null) return
       const missing = await archiveEnd(ctx, wish).catch((thrown) => asReplctlError(thrown).message)
       if (missing === null) return

@@ -1,6 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
+import { archiveCommandLine, archiveFiles, standbyRestoreCommandLine } from '../postgres/archive.ts'
 
 /** The value of archive_command on a node; undefined where the inventory has no archive, or WAL is streamed to it. */
 export function archiveCommandOf(
@@ -9,7 +10,7 @@ export function archiveCommandOf(
   facts: NodeFacts,
 ): string | undefined {
   if (inventory.archive?.mode !== 'push') return undefined
-  return `'${stateDirectoryOf(facts.home, node)}/archive-push' '%p' '%f'`
+  return archiveCommandLine(`${stateDirectoryOf(facts.home, node)}/${archiveFiles.push}`)
 }
 
 /** The value of restore_command on a standby; undefined where the inventory has no archive. */
@@ -19,5 +20,5 @@ export function restoreCommandOf(
   facts: NodeFacts,
 ): string | undefined {
   if (inventory.archive === undefined) return undefined
-  return `'${stateDirectoryOf(facts.home, node)}/archive-fetch' '%f' '%p'`
+  return standbyRestoreCommandLine(`${stateDirectoryOf(facts.home, node)}/${archiveFiles.fetch}`)
 }

@@ -1,6 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { ReplicationSettings } from '../cluster/inventory.ts'
 import { wishedSettings } from '../cluster/judge-adoption.ts'
+import { standingFaults } from '../cluster/judge-archiving.ts'
 import type { NodeName } from '../cluster/names.ts'
 import {
   neededSettings,
@@ -133,8 +134,19 @@ export function ensureSettings(
       }
       await reloadConfiguration(ctx, node)
       await requireNamesInForce(ctx, node, found)
+      if (facts.mark?.phase === 'done' && made.some(changesArchiving)) {
+        for (const [error] of standingFaults(inventory, await look(ctx))) ctx.warn(error)
+      }
     },
   }
+}
+
+/** Turned on or off: a running server takes that over at a restart only, and nobody restarts a member of the cluster for it. */
+function changesArchiving({ live, wanted }: FileChange): boolean {
+  const [before, after] = [live ?? '', wanted].map((text) =>
+    lastValues(parseConfigFile(text)).get('archive_mode'),
+  )
+  return before !== after
 }
 
 /**

@@ -1,4 +1,6 @@
 import { awaitedAndAway, isCopied } from '../cluster/failover-slots.ts'
+import type { Inventory } from '../cluster/inventory.ts'
+import { standingFaults } from '../cluster/judge-archiving.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -11,14 +13,20 @@ const longSeconds = 60
 
 /**
  * The archive keeps up. A primary that cannot archive would leave a gap in it: what it has not archived when it is
- * stopped nobody else will, for its standbys take their copies for archived.
+ * stopped nobody else will, for its standbys take their copies for archived. What would end archiving with the exchange is told.
  */
-export function requireArchiveKeepsUp(primary: NodeName, isAllowed: boolean): Step {
+export function requireArchiveKeepsUp(
+  primary: NodeName,
+  candidate: NodeName,
+  inventory: Inventory,
+  isAllowed: boolean,
+): Step {
   return {
     title: 'require that the archive keeps up',
     node: primary,
     check: async (ctx) => {
       const { instance } = await look(ctx)
+      for (const [error] of standingFaults(inventory, await look(ctx, candidate))) ctx.warn(error)
       if (instance === null || instance.isInRecovery) return satisfied('it is stopped already')
       const mode = instance.settings.archive_mode?.value ?? 'off'
       if (mode === 'off') return satisfied('archive_mode is off')

@@ -18,6 +18,7 @@ import {
   archiveStatus,
   parseArchiveCheck,
   restoreCommandLine,
+  standbyRestoreCommandLine,
 } from '../../src/postgres/archive.ts'
 import {
   ArchiveKit,
@@ -1007,7 +1008,7 @@ describe('with a server', () => {
     const node = await freshNode({ name: 'served-node', systemIdentifier: identifier, place: odd })
     const archiving = { archive_mode: 'on', archive_command: archiveCommandLine(node.pushPath) }
     const restoring = {
-      restore_command: restoreCommandLine(node.fetchPath),
+      restore_command: standbyRestoreCommandLine(node.fetchPath),
       wal_retrieve_retry_interval: '200ms',
     }
     await primary.start(archiving)
@@ -1038,7 +1039,8 @@ describe('with a server', () => {
       await kit.stopSshd()
       await node.disconnect()
       kit.write(join(restore.dataDir, 'recovery.signal'), '')
-      await restore.start({ ...restoring, archive_mode: 'off' }, false)
+      const restore_command = restoreCommandLine(node.fetchPath)
+      await restore.start({ ...restoring, restore_command, archive_mode: 'off' }, false)
       const log = () => readFileSync(restore.logFile, 'utf8')
       await awaitCondition('the restore waits', () => log().split('recovery waits for').length > 2)
       expect(log()).not.toContain('archive recovery complete')

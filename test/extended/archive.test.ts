@@ -465,3 +465,105 @@ describeOnHosts('a cluster with a WAL archive', () => {
 
 const problemsOf = (result: ReplctlResult): (readonly [string, string])[] =>
   result.json.problems.map((one: { code: string; node: string }) => [one.code, one.node] as const)
+
+describeOnHosts('an archive that is written into the inventory of a running cluster', () => {
+  let hosts: TestHosts
+  let cluster: TestCluster
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({ hosts: ['pg1', 'pg2', 'pg3', 'backup1'].map((name) => ({ name })) })
+    await hosts.exec('backup1', `install -d -o postgres ${archiveDisk}`)
+    cluster = await TestCluster.create(hosts, { nodes: ['pg1', 'pg2', 'pg3'], inventory: inventoryWith() })
+    await cluster.succeed(['init', 'primary', 'pg1'], { timeoutMs: 280_000 })
+    await cluster.succeed(['add-standby', 'pg2', 'pg3'], { timeoutMs: 280_000 })
+  })
+  afterAll(() => hosts?.destroy())
+
+  const inventoryWith = (archive?: object) => ({
+    cluster: 'shop',
+    ssh: { connect_timeout: '10s' },
+    ...(archive && {
+      archive: { host: hosts.addressOf('backup1'), user: 'postgres', dir: archiveDir, ...archive },
+    }),
+  })
+  const onArchiving = ({ json }: ReplctlResult) =>
+    json.problems
+      .filter((one: { code: string }) => one.code === 'archive-failing')
+      .map((one: { severity: string; node: string; message: string }) => [
+        one.severity,
+        one.node,
+        one.message,
+      ])
+  const status = () => cluster.replctl(['status', '--json'])
+  const finishSegment = async (node: string) => {
+    const server = cluster.server(node)
+    await server.sql('CREATE TABLE IF NOT EXISTS finished (n int)')
+    await server.sql('INSERT INTO finished VALUES (1)')
+    return String(await server.sqlValue('SELECT pg_walfile_name(pg_switch_wal())'))
+  }
+
+  it('is told to be without effect until the servers have been restarted', async () => {
+    await cluster.writeInventory(inventoryWith({}))
+    const lacks = ['error', 'pg1', 'pg1 does not archive its WAL']
+    const begun = await cluster.succeed(['init', 'primary', 'pg1'], slow)
+    expect(onArchiving(begun)).toEqual([['warning', ...lacks.slice(1)]])
+    await finishSegment('pg1')
+    const seen = await status()
+    expect(seen.exitCode).toBe(9)
+    expect(onArchiving(seen)).toEqual([
+      ['warning', 'pg2', 'pg2 would not archive its WAL if it led'],
+      ['warning', 'pg3', 'pg3 would not archive its WAL if it led'],
+      lacks,
+    ])
+    expect(seen.json.result.archive.ok).toBe(false)
+    expect((await cluster.replctl(['archive', 'status', '--json'])).exitCode).toBe(9)
+    expect((await cluster.succeed(['init', 'primary', 'pg1'])).json.changed).toBe(false)
+  })
+
+  it('takes no standby along into a failover that has not got its scripts yet', async () => {
+    const pg3 = cluster.server('pg3')
+    const pid = () => pg3.sqlValue('SELECT pg_postmaster_start_time()::text')
+    const before = await pid()
+    await cluster.server('pg1').kill9()
+    const promoted = await cluster.succeed(['promote', 'pg2'], slow)
+    expect(onArchiving(promoted)).toContainEqual(['warning', 'pg2', 'pg2 does not archive its WAL'])
+    await cluster.server('pg2').awaitStreaming('shop_pg3')
+    await cluster.server('pg2').sql('CREATE TABLE afterwards AS SELECT 1 AS n')
+    await pg3.awaitSql('SELECT n FROM afterwards')
+    expect(await pid()).toBe(before)
+    // It asked its archive, and was told that there is nothing.
+    const log = await hosts.exec('pg3', 'cat /var/log/postgresql/* ~/.replctl/shop/*.log; :', { user: 'postgres' })
+    expect(log.stdout).toContain('archive-fetch is missing, or may not be run: see replctl status')
+  })
+
+  it('archives once it is set up and the server was restarted; with its script gone status says so', async () => {
+    await cluster.succeed(['init', 'primary', 'pg2'], slow)
+    await cluster.server('pg2').restart()
+    await cluster.succeed(['add-standby', 'pg3'], slow)
+    const segment = await finishSegment('pg2')
+    const isArchived = `SELECT last_archived_wal >= '${segment}' FROM pg_stat_archiver`
+    await awaitCondition('it is archived', () => cluster.server('pg2').sqlValue(isArchived), slow)
+    expect(onArchiving(await status())).toEqual([
+      ['warning', 'pg3', 'pg3 would not archive its WAL if it led'],
+    ])
+    await hosts.exec('pg2', 'mv ~/.replctl/shop/archive-push ~/', { user: 'postgres' })
+    await finishSegment('pg2')
+    const failed = 'SELECT failed_count > 0 FROM pg_stat_archiver'
+    await awaitCondition('it fails', () => cluster.server('pg2').sqlValue(failed), slow)
+    expect(onArchiving(await status())).toContainEqual(['error', 'pg2', 'pg2 does not archive its WAL'])
+    await cluster.succeed(['init', 'primary', 'pg2'], slow)
+    expect(onArchiving(await status())).not.toContainEqual(['error', 'pg2', 'pg2 does not archive its WAL'])
+  })
+
+  it('keeps every segment for nobody once it is taken out again: that is told at once, and is an error from then on', async () => {
+    await cluster.writeInventory(inventoryWith())
+    const taken = await cluster.succeed(['init', 'primary', 'pg2'], slow)
+    expect(onArchiving(taken)).toEqual([['warning', 'pg2', expect.stringContaining('pile')]])
+    await finishSegment('pg2')
+    const seen = await status()
+    expect(seen.exitCode).toBe(9)
+    expect(onArchiving(seen)).toEqual([['error', 'pg2', 'WAL piles up on pg2']])
+    await cluster.server('pg2').restart()
+    expect(onArchiving(await status())).toEqual([])
+  })
+})

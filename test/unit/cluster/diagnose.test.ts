@@ -521,7 +521,19 @@ describe('the cluster as a whole', () => {
     const late = (seconds: number) =>
       problemsOf([primary({ archiver: archiver(false, seconds) }), pg2, pg3], archive)
     expect(late(599)).toEqual([])
-    expectOnly(late(601), warning('archive-failing', 'pg1', 'archiving is behind on pg1', /watch its disk/))
+    const hangs = 'nothing is archived any more on pg1'
+    expectOnly(late(601), error('archive-failing', 'pg1', hangs, /watch its disk/))
+  })
+
+  test('a standby that would end archiving with a failover is told of, and changes no exit code', () => {
+    const push = { archive: { mode: 'push' } as NonNullable<Inventory['archive']> }
+    const off = standbyNode('pg2', '0/5000148', {
+      settings: { ...pg2.instance?.settings, archive_mode: setting('off') },
+    })
+    expectOnly(
+      problemsOf([primary(), off, pg3], push),
+      warning('archive-failing', 'pg2', 'pg2 would not archive its WAL if it led', /replctl add-standby pg2/),
+    )
   })
 })
 

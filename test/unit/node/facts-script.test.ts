@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -7,7 +8,12 @@ import { shellScript } from '../../../src/command.ts'
 import { factsScript } from '../../../src/node/facts-script.ts'
 import { createNode } from '../../../src/node/node.ts'
 import { readHostFacts } from '../../../src/node/survey.ts'
-import { inventoryOf } from '../some-cluster.ts'
+import {
+  archiveConnectionName,
+  renderArchiveFetch,
+  renderArchivePush,
+} from '../../../src/postgres/archive.ts'
+import { inventoryOf, ours } from '../some-cluster.ts'
 import { createShellTransport } from './shell-transport.ts'
 
 let home: string
@@ -40,3 +46,29 @@ test.each([
     expect(configuredUpstream(readHostFacts(node, said, 0))).toEqual({ host: '10.0.0.11', port: 5433 })
   },
 )
+
+test('the scripts of the archive are found where they may be run, with the archive that they speak to', async () => {
+  const state = join(home, '.replctl/shop')
+  await mkdir(state, { recursive: true })
+  const [settings] = inventoryOf(['pg1']).nodes
+  const postgres = { ...settings!.postgres, dataDir: data }
+  const node = createNode({ ...settings!, postgres }, 'shop', createShellTransport(home))
+  const look = async () => {
+    const said = await node.output(shellScript('look', factsScript, ['.replctl/shop', data, '', 'quick']))
+    return readHostFacts(node, said, 0).archiveScripts
+  }
+  expect(await look()).toEqual({ push: null, fetch: null })
+  const template = (name: string) =>
+    readFileSync(new URL(`../../../templates/archive/archive-${name}.sh`, import.meta.url), 'utf8')
+  const archive = { host: 'backup1', port: 22, user: 'postgres', dir: '/a', systemIdentifier: ours }
+  const values = { ...archive, cluster: 'shop', stateDirectory: state, connectTimeoutMs: 1000 }
+  const push = renderArchivePush(template('push'), { ...values, compression: 'auto' })
+  await writeFile(join(state, 'archive-push'), push, { mode: 0o700 })
+  await writeFile(join(state, 'archive-fetch'), renderArchiveFetch(template('fetch'), values), {
+    mode: 0o600,
+  })
+  const connection = archiveConnectionName(archive)
+  expect(await look()).toEqual({ push: connection, fetch: null })
+  await chmod(join(state, 'archive-fetch'), 0o700)
+  expect(await look()).toEqual({ push: connection, fetch: connection })
+})

@@ -1,4 +1,7 @@
-import { readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import {
   archiveCommandLine,
@@ -13,6 +16,8 @@ import {
   renderArchiveReceive,
   renderArchiveStream,
   restoreCommandLine,
+  runsScript,
+  standbyRestoreCommandLine,
 } from '../../../src/postgres/archive.ts'
 
 const template = (name: string): string =>
@@ -96,13 +101,53 @@ connection='${archiveConnectionName(client)}'
 
 describe('the commands', () => {
   test('PostgreSQL fills in path and name; a per cent sign of the path stays one', () => {
-    expect(archiveCommandLine('/home/pg/.replctl/shop/archive-push')).toBe(
-      `'/home/pg/.replctl/shop/archive-push' '%p' '%f'`,
+    const push = `'/100%%/o'\\''neil/archive-push'`
+    expect(archiveCommandLine(`/100%/o'neil/archive-push`)).toBe(
+      `if [ -x ${push} ]; then exec ${push} '%p' '%f'; fi; echo 'archive-push is missing, or may not be run: see replctl status' >&2; exit 9`,
     )
     expect(restoreCommandLine(`/100%/o'neil/archive-fetch`)).toBe(
       `'/100%%/o'\\''neil/archive-fetch' '%f' '%p'`,
     )
   })
+
+  test('know whether they run a script of replctl, however its path is written', () => {
+    const path = `/100%/o'neil/archive-push`
+    expect(runsScript(archiveCommandLine(path), path)).toBe(true)
+    expect(
+      runsScript(`'/home/pg/.replctl/shop/archive-push' '%p' '%f'`, '/home/pg/.replctl/shop/archive-push'),
+    ).toBe(true)
+    for (const other of ['', 'false', 'cp %p /archive/%f', archiveCommandLine('/elsewhere/archive-push')]) {
+      expect(runsScript(other, path)).toBe(false)
+    }
+  })
+
+  /** As PostgreSQL runs it: placeholders filled in, through sh -c. */
+  const run = (command: string) => {
+    const filled = command.replaceAll(/%[pf%]/g, (what) => ({ '%p': 'pg_wal/X', '%f': 'X' })[what] ?? '%')
+    return spawnSync('sh', ['-c', filled], { encoding: 'utf8' })
+  }
+
+  test.each([
+    ['archive_command', archiveCommandLine, 'pg_wal/X X'],
+    ['restore_command of a standby', standbyRestoreCommandLine, 'X pg_wal/X'],
+  ])(
+    '%s ends below 126 where its script is missing or may not be run, and with the signal that ended it',
+    (_name, line, words) => {
+      const dir = mkdtempSync(join(tmpdir(), 'replctl-command-'))
+      try {
+        const path = join(dir, "o'n 100%")
+        const gone = run(line(path))
+        expect([gone.status, gone.stderr]).toEqual([9, expect.stringContaining('is missing')])
+        writeFileSync(path, '#!/bin/sh\necho "$@"; kill -TERM $$\n')
+        expect(run(line(path)).status).toBe(9)
+        chmodSync(path, 0o700)
+        const ran = run(line(path))
+        expect([ran.stdout, ran.signal]).toEqual([`${words}\n`, 'SIGTERM'])
+      } finally {
+        rmSync(dir, { recursive: true })
+      }
+    },
+  )
 
   test('another archive host, user, port, directory or system identifier gets another connection', () => {
     const changes = [{}, { host: 'b' }, { port: 1 }, { user: 'u' }, { dir: '/b' }, { systemIdentifier: '8' }]
