@@ -532,7 +532,9 @@ describeOnHosts('an archive that is written into the inventory of a running clus
     await pg3.awaitSql('SELECT n FROM afterwards')
     expect(await pid()).toBe(before)
     // It asked its archive, and was told that there is nothing.
-    const log = await hosts.exec('pg3', 'cat /var/log/postgresql/* ~/.replctl/shop/*.log; :', { user: 'postgres' })
+    const log = await hosts.exec('pg3', 'cat /var/log/postgresql/* ~/.replctl/shop/*.log; :', {
+      user: 'postgres',
+    })
     expect(log.stdout).toContain('archive-fetch is missing, or may not be run: see replctl status')
   })
 
