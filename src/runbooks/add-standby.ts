@@ -183,13 +183,15 @@ function roomChecks(standbys: readonly NewStandby[], hasSlots: boolean): Step[] 
 
 function cloneSteps(
   input: ClusterInput,
-  { primary, members, confirming }: AddStandbyWish,
+  { primary, members, confirming, standbys }: AddStandbyWish,
   standby: NewStandby,
 ): Plan[] {
   const { node, upstream, source, isReclone, isResumed } = standby
   const { name } = node
   const { replication } = input.inventory
   const slot = replication.slots ? node.slotName : undefined
+  // One that is built by the same command has the files of the primary by then.
+  const copiedFrom = standbys.some((one) => one.node.name === source.name) ? primary.name : source.name
   const isFromStandby = source.name !== upstream.name && slot !== undefined
   return [
     ensurePassfile(name, replication, primary.name),
@@ -201,7 +203,7 @@ function cloneSteps(
     ensureConfigurationFiles(name, source.name),
     asOne([
       ...ensureStartGuard(name, input, members),
-      inOrder(standbyConfiguration(input, primary, standby, confirming, source.name)),
+      inOrder(standbyConfiguration(input, primary, standby, confirming, copiedFrom)),
     ]),
     ...startSteps(primary, standby),
     ...(isReclone ? [deleteDataDirectoryAside(name)] : []),

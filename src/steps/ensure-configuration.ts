@@ -330,6 +330,8 @@ export function ensureConfigurationFiles(node: NodeName, source: NodeName): Step
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
+      const isCopyOfCopy = ctx.isDryRun && (await look(ctx, source)).dataDirectoryState !== 'instance'
+      if (isCopyOfCopy && facts.dataDirectoryState !== 'instance') return satisfied('they come with the copy')
       const from = await placeOfFiles(ctx, facts, source)
       const text = from === null ? null : await readTextFile(from.on, `${from.directory}/postgresql.conf`)
       if (text !== null) return satisfied(`they are in ${from?.directory}`)

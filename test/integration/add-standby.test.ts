@@ -76,7 +76,11 @@ describeOnHosts('add-standby', () => {
       json.result.steps.flatMap((step: Record<string, string>) =>
         step.state === state ? [`${step.node}: ${step.title}`] : [],
       )
-    expect(those(plan, 'planned')).toEqual(those(run, 'applied'))
+    // Whether there is anything left to wait for is a matter of the moment.
+    const isWait = (line: string) => line.includes(': wait until ')
+    expect(those(plan, 'planned').filter((line) => !isWait(line))).toEqual(
+      those(run, 'applied').filter((line) => !isWait(line)),
+    )
     for (const node of ['pg2', 'pg3']) {
       const standby = cluster.server(node)
       await awaitCondition(
