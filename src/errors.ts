@@ -58,6 +58,7 @@ export const errorTable = {
   'foreign-cluster': exitCodes.refused,
   'data-directory-in-use': exitCodes.refused,
   'data-directory-kept': exitCodes.ok,
+  'old-data-not-kept': exitCodes.ok,
   'instance-stopped': exitCodes.refused,
   'port-in-use': exitCodes.refused,
   'version-mismatch': exitCodes.refused,

@@ -10,6 +10,7 @@ import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
+import { rejoinUnderWay } from './rejoin-under-way.ts'
 import { expectedUpstream, type ObservedNode, placeFor, type Topology } from './topology.ts'
 import { comeBackHint, refusalToDiscard, wayBack } from './way-back.ts'
 
@@ -282,8 +283,10 @@ function notBuilt(node: ObservedNode, topology: Topology): ReplctlError {
 }
 
 /** Where anything of the cluster is known, or somebody cannot be asked, to begin anew may make a second one. */
-function wayToBuild({ settings: { name } }: ObservedNode, { nodes, writers }: Topology): string {
-  if (writers.length > 0) return `replctl add-standby ${name}`
+function wayToBuild({ settings: { name }, facts }: ObservedNode, { nodes, writers }: Topology): string {
+  if (writers.length > 0) {
+    return rejoinUnderWay(facts) === null ? `replctl add-standby ${name}` : comeBackHint(facts, undefined)
+  }
   if (nodes.some(({ facts }) => facts.mark !== null || facts.record !== null)) {
     return `Bring the primary back, or promote a standby; then: replctl add-standby ${name}`
   }
@@ -305,6 +308,7 @@ function notAnswering(node: ObservedNode): ReplctlError {
 
 function stopped(node: ObservedNode, primary: ObservedNode['facts'] | undefined): ReplctlError {
   const { facts, settings } = node
+  const isBegun = rejoinUnderWay(facts) !== null
   return new ReplctlError('instance-stopped', `PostgreSQL is stopped on ${settings.name}`, {
     detail: `pg_control says "${facts.control?.state ?? 'unreadable'}", timeline ${facts.control?.timeline ?? '?'}.`,
     hint:
@@ -312,9 +316,11 @@ function stopped(node: ObservedNode, primary: ObservedNode['facts'] | undefined)
         ? facts.hasStandbySignal
           ? `Start it as a standby, with what starts PostgreSQL there (as a rule: pg_ctl start -D ${settings.postgres.dataDir}); then, if the primary is lost: replctl promote`
           : 'If it is the primary, start it; if it is lost: replctl promote'
-        : facts.hasStandbySignal && refusalToDiscard(facts, primary) === null
-          ? `Start it again: replctl add-standby ${settings.name}`
-          : wayBack(settings.name),
+        : isBegun
+          ? comeBackHint(facts, primary)
+          : facts.hasStandbySignal && refusalToDiscard(facts, primary) === null
+            ? `Start it again: replctl add-standby ${settings.name}`
+            : wayBack(settings.name),
     node: settings.name,
   })
 }

@@ -87,6 +87,8 @@ export interface RejoinMark {
   readonly forkLsn: string | null
   /** Where the old data directory lies meanwhile; null: it is changed in place. */
   readonly aside: string | null
+  /** Of the directory that is rewound: one that took its place is not the one that this speaks of. */
+  readonly inode?: string
   /** Where pg_wal lies, where that is a link. */
   readonly walDirectory: string | null
   /** Nothing of the old directory's own is lost when it goes: it held nothing, or all of it was salvaged. */

@@ -6,6 +6,7 @@ import type { Divergence } from './judge-divergence.ts'
 import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { clusterIdentifier, commonRecord, identifierOf, isForeign } from './record.ts'
+import { rejoinUnderWay } from './rejoin-under-way.ts'
 import { factsOf, type Topology, timelineOf } from './topology.ts'
 
 /** The rungs of the ladder, the cheapest first. `none` is a `follow` in which nothing was left to do. */
@@ -96,7 +97,7 @@ export interface RejoinDecision {
 /** Chooses the rung: follow where nothing diverged, else rewind where that is possible, else clone anew. */
 export function judgeRejoin(facts: RejoinFacts, wish: RejoinWish): RejoinDecision {
   const { node, divergence } = facts
-  if (node.rejoin !== null) return judgeContinued(facts, wish)
+  if (rejoinUnderWay(node) !== null) return judgeContinued(facts, wish)
   if (divergence === null) return decide('reclone', false, ['There is no whole instance to start from.'])
   const isToBeSalvaged = divergence.is === 'diverged'
   if (!isToBeSalvaged) {

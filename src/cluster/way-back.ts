@@ -1,6 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { isCleanShutdown } from '../postgres/control-data.ts'
 import type { NodeFacts } from './facts.ts'
+import { rejoinUnderWay } from './rejoin-under-way.ts'
 import { hasDiverged, timelineOf } from './topology.ts'
 
 /** How a node that has, or may have, WAL of its own comes back as a standby. */
@@ -10,6 +11,8 @@ export function wayBack(node: string): string {
 
 /** What brings a stopped or diverged member back: as it is, where it holds nothing of its own. */
 export function comeBackHint(facts: NodeFacts, primary: NodeFacts | undefined): string {
+  if (rejoinUnderWay(facts) !== null)
+    return `Its rejoin was begun and did not end: replctl rejoin ${facts.name}`
   const holdsNothing = primary !== undefined && refusalToDiscard(facts, primary) === null
   return holdsNothing ? `Bring it back as a standby: replctl add-standby ${facts.name}` : wayBack(facts.name)
 }
@@ -32,7 +35,7 @@ export function refusalToDiscard(facts: NodeFacts, primary: NodeFacts): ReplctlE
   const mayHaveWritten = facts.instance === null && (facts.fence !== null || !facts.hasStandbySignal)
   const timeline = timelineOf(facts) ?? 1
   // A rewind that came to its end has brought it there, and what was its own was saved before.
-  const isTwin = facts.rejoin === null && timeline > 1 && timeline === primary.instance?.timeline
+  const isTwin = rejoinUnderWay(facts) === null && timeline > 1 && timeline === primary.instance?.timeline
   if (mayHaveWritten && isTwin) {
     return new ReplctlError(
       'node-fenced',
@@ -46,7 +49,7 @@ export function refusalToDiscard(facts: NodeFacts, primary: NodeFacts): ReplctlE
     )
   }
   // A clone that was begun has none yet; a rewind that was begun had saved what was its own.
-  const isBegun = facts.mark?.phase === 'cloning' || facts.rejoin !== null
+  const isBegun = facts.mark?.phase === 'cloning' || rejoinUnderWay(facts) !== null
   if (mayHaveWritten && facts.control === null && facts.dataDirectoryState === 'instance' && !isBegun) {
     return new ReplctlError('node-fenced', `the pg_control of ${facts.name} cannot be read`, {
       detail: 'It may have been a primary: what it had written, and how far, is not known.',

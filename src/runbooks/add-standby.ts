@@ -5,6 +5,7 @@ import { asOne, inOrder, type Plan, type Step, together } from '../engine/step.t
 import { requireArchiveHost } from '../steps/archive-presence.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { endRejoinElsewhere } from '../steps/end-rejoin.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
@@ -18,7 +19,8 @@ import {
   deleteDataDirectoryAside,
   moveDataDirectoryAside,
   requireReplaceableDataDirectory,
-} from '../steps/remove-node.ts'
+  whileOldIsAside,
+} from '../steps/replace-data-directory.ts'
 import {
   dropCopiedSlots,
   dropStaleSlots,
@@ -48,6 +50,8 @@ export interface NewStandby {
   /** Whom it is cloned from. */
   readonly source: NodeSettings
   readonly isReclone: boolean
+  /** It takes the place of an old standby, which is stopped for it. */
+  readonly isReplacing?: boolean
   /** An earlier run of the same had begun: a whole clone that stands there is what it made. */
   readonly isResumed?: boolean
 }
@@ -73,7 +77,8 @@ export interface AddStandbyWish {
  * Adds standbys: clones each from the primary (or another standby) with pg_basebackup and starts streaming, several at
  * the same time. The primary keeps serving; its only changes are a role, lines in pg_hba.conf and a slot for each.
  * While nobody leads, a cascaded standby can be cloned from the standby that it is to receive from.
- * All preconditions come first. A clone that fails is taken back; one that was killed is found again by the next run.
+ * All preconditions come first. A clone that fails is taken back; one that was killed is found again by the next run. What is
+ * replaced is deleted last of all; from then on nothing of it is taken back.
  */
 export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
   const { primary, standbys, members, confirming, confirmingUntilNow, running, roles } = wish
@@ -139,6 +144,10 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
       ),
     ),
     ...(isLed ? ensureArchiveStream(input, primary, members) : []),
+    // What the new standbys replaced goes last of all, and only while somebody leads whom they have everything from.
+    ...(isLed
+      ? standbys.flatMap(({ node: { name } }) => [deleteDataDirectoryAside(name), endRejoinElsewhere(name)])
+      : []),
   ])
 }
 
@@ -186,7 +195,7 @@ function cloneSteps(
   { primary, members, confirming, standbys }: AddStandbyWish,
   standby: NewStandby,
 ): Plan[] {
-  const { node, upstream, source, isReclone, isResumed } = standby
+  const { node, upstream, source, isReclone, isReplacing, isResumed } = standby
   const { name } = node
   const { replication } = input.inventory
   const slot = replication.slots ? node.slotName : undefined
@@ -199,15 +208,23 @@ function cloneSteps(
     ...(source.name === upstream.name ? [] : [requireReplicationLogin(name, source, input.inventory)]),
     ...(isFromStandby ? [awaitReplayOf(source.name, upstream.name, slot)] : []),
     ...(isReclone ? [moveDataDirectoryAside(name, primary.name, { isResumed })] : []),
-    ...copySteps(input, standby),
-    ensureConfigurationFiles(name, source.name),
-    asOne([
-      ...ensureStartGuard(name, input, members),
-      inOrder(standbyConfiguration(input, primary, standby, confirming, copiedFrom)),
-    ]),
-    ...startSteps(primary, standby),
-    ...(isReclone ? [deleteDataDirectoryAside(name)] : []),
+    ...[
+      ...copySteps(input, standby),
+      ensureConfigurationFiles(name, source.name),
+      asOne([
+        ...ensureStartGuard(name, input, members),
+        inOrder(standbyConfiguration(input, primary, standby, confirming, copiedFrom)),
+      ]),
+      ...startSteps(primary, standby),
+    ].map(isReclone && isReplacing === true ? replacing : (part) => part),
   ]
+}
+
+/** All of what builds a clone in the place of an old standby. */
+function replacing(part: Plan): Plan {
+  if ('together' in part) return { ...part, together: part.together.map(replacing) }
+  if ('inOrder' in part) return { inOrder: part.inOrder.map(replacing) }
+  return whileOldIsAside(part)
 }
 
 /** From an empty place for the data directory to a whole copy of the source in it. */

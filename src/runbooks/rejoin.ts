@@ -8,6 +8,7 @@ import { archiveOwed } from '../steps/archive-owed.ts'
 import { requireArchiveHost } from '../steps/archive-presence.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { endEarlierRejoin, removeDirectoryAside } from '../steps/end-rejoin.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureHbaLines, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
@@ -27,7 +28,6 @@ import { putBackOwnFiles, rewindDataDirectory } from '../steps/rewind-data-direc
 import { dropRewindLogin, ensureRewindLogin } from '../steps/rewind-login.ts'
 import {
   afterSettingAside,
-  removeDirectoryAside,
   requireRoomForSecondCopy,
   setDataDirectoryAside,
   takeOwnFilesOver,
@@ -144,6 +144,7 @@ function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
     ...stop,
     ...(wish.forkLsn === null ? [] : archiveOwed(input, node.name, wish.forkLsn)),
     ...wish.salvage,
+    endEarlierRejoin(node.name),
   ]
 }
 

@@ -1,11 +1,13 @@
 import type { NodeName } from '../cluster/names.ts'
 import { cannotBeUndone, inOrder, type Plan, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { endEarlierRejoin, endRejoinElsewhere } from '../steps/end-rejoin.ts'
 import { forgetArchiveKey } from '../steps/ensure-archiving.ts'
 import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { forgetNode, purgeDataDirectory, requirePurgeable, stopStandby } from '../steps/remove-node.ts'
+import { deleteDataDirectoryAside } from '../steps/replace-data-directory.ts'
 import { dropReplicationSlot } from '../steps/replication-slots.ts'
 import { tellArchiveMembers } from '../steps/tell-archive-members.ts'
 
@@ -35,7 +37,14 @@ export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Pla
     ensureSettings(primary, input, confirming),
     ...(wish.isReachable ? [cannotBeUndone(stopStandby(standby, primary))] : []),
     together(staying.map((name) => cannotBeUndone(dropReplicationSlot(name, slot)))),
-    ...(wish.isReachable && wish.isPurge ? [cannotBeUndone(purgeDataDirectory(standby, primary))] : []),
+    ...(wish.isReachable && wish.isPurge
+      ? [
+          cannotBeUndone(purgeDataDirectory(standby, primary)),
+          deleteDataDirectoryAside(standby),
+          endRejoinElsewhere(standby),
+        ]
+      : []),
+    ...(wish.isReachable && !wish.isPurge ? [endEarlierRejoin(standby)] : []),
     together(staying.flatMap((name) => ensureStartGuard(name, input, members))),
     together(staying.map((name) => ensureClusterRecord(name, { primary, members }))),
     ...(wish.isReachable ? [forgetNode(standby)] : []),

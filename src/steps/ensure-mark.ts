@@ -73,6 +73,8 @@ export function ensureNoFenceMark(node: NodeName): Step {
   }
 }
 
+export const builtTitle = 'mark the node as built'
+
 /**
  * The mark says that the node is complete. A standby may be taken back after that: its primary has all it has. A new
  * primary may not: from now on applications may write to it.
@@ -82,7 +84,7 @@ export function ensureMarkedAsBuilt(
   options: { readonly isNewPrimary?: true; readonly mustLead?: true } = {},
 ): Step {
   return {
-    title: 'mark the node as built',
+    title: builtTitle,
     node,
     ...(options.isNewPrimary === true ? { pointOfNoReturn: true } : {}),
     check: async (ctx) => {

@@ -1,5 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
+import { rejoinUnderWay } from '../cluster/rejoin-under-way.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -81,7 +82,7 @@ export function prepareRewind(node: NodeSettings, primary: NodeSettings, input: 
     title: `try pg_rewind from ${primary.name} without changing anything, and keep the node's own files`,
     node: node.name,
     check: async (ctx) =>
-      (await look(ctx)).rejoin !== null
+      rejoinUnderWay(await look(ctx)) !== null
         ? satisfied('the rewind has begun already')
         : pending('it is tried right before it is done'),
     apply: async (ctx) => {

@@ -1,12 +1,28 @@
 /** What a data directory that is replaced, and a folder that its pg_wal links to, are called until the new one streams. */
 export const asideSuffix = '.replctl-old'
 
+/** And once its removal has begun: whatever is left of it, nobody puts that back. */
+export const goneSuffix = `${asideSuffix}-gone`
+
+/** Exit status of {@link moveAsideScript} where the data directory cannot be renamed; nothing was done then. */
+export const cannotMove = 65
+
+/** Whether a directory is no mount point and its parent is writable. */
+export const canMoveScript = `
+device() { stat -c %d -- "$1" 2>/dev/null || stat -f %d -- "$1"; }
+can_move() {
+  ! mountpoint -q -- "$1" 2>/dev/null && [ -w "$(dirname -- "$1")" ] &&
+    [ "$(device "$1")" = "$(device "$(dirname -- "$1")")" ]
+}
+`
+
 /**
  * Moves the data directory `$1` aside. Where pg_wal is a link, its folder goes along, and an empty directory with the same
  * link, to a new empty folder, takes the place: the new clone's WAL lies where the old one's did. A folder that cannot be
  * renamed (a mount point) keeps its content, and the new pg_wal is a plain folder.
  */
-export const moveAsideScript = `
+export const moveAsideScript = `${canMoveScript}
+can_move "$1" || exit ${cannotMove}
 old=$1${asideSuffix} wal=
 rm -rf -- "$old" || exit 74
 if [ -L "$1/pg_wal" ]; then
@@ -23,7 +39,7 @@ if [ -L "$1/pg_wal" ]; then
 fi
 if ! mv -- "$1" "$old"; then
   if [ -n "$wal" ]; then rmdir -- "$wal" && mv -- "$wal${asideSuffix}" "$wal" && ln -sfn -- "$wal" "$1/pg_wal"; fi
-  exit 1
+  exit 74
 fi
 [ -z "$wal" ] || { mkdir -m 0700 -- "$1" && ln -s -- "$wal" "$1/pg_wal"; }
 `
@@ -45,11 +61,20 @@ rmdir -- "$wal" 2>/dev/null
 mv -- "$aside" "$wal" && ln -sfn -- "$wal" "$1/pg_wal"
 `
 
-/** Deletes what was moved aside, the WAL behind its link too. */
+/** Deletes what of the data directory `$1` was moved aside, the WAL behind its link too, and what a run that was killed left of it. */
 export const deleteAsideScript = `
-if [ -L "$1/pg_wal" ]; then
-  aside=$(readlink -f -- "$1/pg_wal")
-  case $aside in /?*${asideSuffix}) rm -rf -- "$aside" ;; esac
+delete() {
+  if [ -L "$1/pg_wal" ]; then
+    aside=$(readlink -f -- "$1/pg_wal")
+    case $aside in /?*${asideSuffix}) rm -rf -- "$aside" || exit 74 ;; esac
+  fi
+  rm -rf -- "$1" || exit 74
+}
+case $1 in /*[!/]*) ;; *) exit 64 ;; esac
+delete "$1${goneSuffix}"
+if [ -e "$1${asideSuffix}" ]; then
+  mv -- "$1${asideSuffix}" "$1${goneSuffix}" || exit 74
+  delete "$1${goneSuffix}"
 fi
-rm -rf -- "$1"
+:
 `

@@ -1,5 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { rejoinUnderWay } from '../cluster/rejoin-under-way.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { awaitReplayOfAll, isIsolated, startIsolated, stopIsolated } from '../node/isolated-instance.ts'
@@ -21,7 +22,7 @@ export function recoverInIsolation(node: NodeName): Step {
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
-      if (facts.rejoin !== null) return satisfied('the rewind has begun already')
+      if (rejoinUnderWay(facts) !== null) return satisfied('the rewind has begun already')
       if (facts.postmaster?.isAlive === true)
         return ctx.isDryRun ? unknownUntil('it is stopped') : pending('it runs')
       const { control } = facts

@@ -3,14 +3,12 @@ import type { NodeName } from '../cluster/names.ts'
 import { isSameMachine } from '../cluster/state-directory.ts'
 import { timelineOf } from '../cluster/topology.ts'
 import { refusalToDiscard, wayBack } from '../cluster/way-back.ts'
-import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readTextFile } from '../node/files.ts'
 import { stopJob } from '../node/jobs.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalEnd } from '../node/own-wal.ts'
-import { serviceOf } from '../node/service.ts'
 import { removeStartGuard } from '../node/start-guard.ts'
 import { compareLsn, type TimelineId } from '../postgres/lsn.ts'
 import {
@@ -22,10 +20,8 @@ import {
 import { historyFileName } from '../postgres/wal-file.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
-import { binDirectoryOf, look, lookAnew, majorOf } from './look.ts'
-import { findLostFound } from './lost-found.ts'
+import { look, lookAnew, majorOf } from './look.ts'
 import { purgeScript } from './purge-script.ts'
-import { asideSuffix, deleteAsideScript, moveAsideScript, putAsideBackScript } from './reclone-scripts.ts'
 import { rewindJob } from './rewind-data-directory.ts'
 import { baseBackupJob } from './take-base-backup.ts'
 
@@ -174,7 +170,7 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
 }
 
 /** A clone of ours that did not come to its end, or a standby of which a purge took a part: nothing in it is of use. */
-function isBegun({ mark, dataDirectoryInode }: NodeFacts): boolean {
+export function isBegun({ mark, dataDirectoryInode }: NodeFacts): boolean {
   return mark?.phase === 'cloning' && mark.inode !== '' && mark.inode === dataDirectoryInode
 }
 
@@ -222,95 +218,6 @@ function holdsMore(facts: NodeFacts, primary: NodeFacts): ReplctlError {
     hint: wayBack(facts.name),
     node: facts.name,
   })
-}
-
-/** What is to be replaced is nothing, a clone that was begun, or a standby of this cluster: looked at before anything is done. */
-export function requireReplaceableDataDirectory(
-  node: NodeName,
-  primary: NodeName,
-  options: { readonly isResumed?: boolean | undefined } = {},
-): Step {
-  const move = moveDataDirectoryAside(node, primary, options)
-  return {
-    title: `require a data directory that may be replaced: a standby of ${primary}'s cluster`,
-    node,
-    check: async (ctx) => {
-      const finding = await move.check(ctx)
-      if (finding.is === 'refused') return finding
-      // Where it cannot be moved aside it is emptied, and pg_basebackup would not fill it again.
-      const error = await findLostFound(ctx, finding.is === 'pending' ? 'data_dir' : 'both')
-      if (error !== null) return refused(error)
-      return finding.is === 'pending' ? satisfied(finding.because) : finding
-    },
-  }
-}
-
-/**
- * Puts a data directory that is to be replaced aside, under a name that says why; restores it if the clone fails. A whole clone
- * that never came to stream is the one to be replaced, unless it is what this very operation made.
- */
-export function moveDataDirectoryAside(
-  node: NodeName,
-  primary: NodeName,
-  { isResumed = false }: { readonly isResumed?: boolean | undefined } = {},
-): Step {
-  const purge = purgeDataDirectory(node, primary)
-  return {
-    title: 'stop the old standby and move its data directory aside',
-    node,
-    check: async (ctx) => {
-      const facts = await look(ctx)
-      const { dataDir } = ctx.node.settings.postgres
-      if (facts.dataDirectoryState === 'missing' || facts.dataDirectoryState === 'empty') {
-        return satisfied(`${dataDir} is ${facts.dataDirectoryState}`)
-      }
-      const phase = facts.mark?.inode === facts.dataDirectoryInode ? facts.mark?.phase : undefined
-      const isNew = phase === 'cloning' || (phase === 'cloned' && (isResumed || (await isAside(ctx))))
-      if (isNew) return satisfied(`${dataDir} is the new clone`)
-      return await purge.check(ctx)
-    },
-    apply: async (ctx) => {
-      await stopInstance(ctx, node)
-      await stopJob(ctx.node, rewindJob)
-      const { dataDir } = ctx.node.settings.postgres
-      const moved = await ctx.node.run(shellScript(`move ${dataDir} aside`, moveAsideScript, [dataDir]))
-      if (moved.status === 0) return
-      // A mount point cannot be renamed: its content, proved to be a stopped standby's, is removed in place.
-      await purge.apply?.(ctx)
-    },
-    undo: async (ctx) => {
-      const { dataDir } = ctx.node.settings.postgres
-      await ctx.node.output(shellScript(`put ${dataDir} back`, putAsideBackScript, [dataDir]))
-      const facts = await look(ctx)
-      if (facts.dataDirectoryState !== 'instance' || facts.postmaster?.isAlive === true) return
-      if (facts.mark === null) await writeMark(ctx, facts, 'done', facts.control?.systemIdentifier ?? '')
-      const service = serviceOf(ctx.node, facts, binDirectoryOf(facts))
-      await ctx.node.output(service.start, { timeoutMs: ctx.timeoutMs })
-    },
-  }
-}
-
-/** The old directory goes only after its successor streams. */
-export function deleteDataDirectoryAside(node: NodeName): Step {
-  return {
-    title: 'delete the old data directory that was moved aside',
-    node,
-    check: async (ctx) => {
-      const path = `${ctx.node.settings.postgres.dataDir}${asideSuffix}`
-      return (await isAside(ctx)) ? pending(`${path} is there`) : satisfied('there is none')
-    },
-    apply: async (ctx) => {
-      const path = `${ctx.node.settings.postgres.dataDir}${asideSuffix}`
-      await ctx.node.output(shellScript(`delete ${path}`, deleteAsideScript, [path]), { timeoutMs: 600_000 })
-    },
-  }
-}
-
-/** Whether an old data directory waits for its successor to stream. */
-async function isAside(ctx: StepContext): Promise<boolean> {
-  const path = `${ctx.node.settings.postgres.dataDir}${asideSuffix}`
-  const command = shellScript(`look for ${path}`, '[ -e "$1" ] && echo there; :', [path])
-  return (await ctx.node.output(command)).trim() !== ''
 }
 
 function isPrimary(node: NodeName): ReplctlError {

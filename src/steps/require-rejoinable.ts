@@ -2,6 +2,7 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { identifierOf } from '../cluster/record.ts'
+import { rejoinUnderWay } from '../cluster/rejoin-under-way.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -84,7 +85,7 @@ export function stopStandbyForRejoin({ name: node }: NodeSettings): Step {
     undo: async (ctx) => {
       const facts = await look(ctx)
       const isWhole =
-        facts.dataDirectoryState === 'instance' && facts.rejoin === null && facts.hasStandbySignal
+        facts.dataDirectoryState === 'instance' && rejoinUnderWay(facts) === null && facts.hasStandbySignal
       if (facts.postmaster?.isAlive === true || !isWhole) return
       await ctx.node.output(serviceOf(ctx.node, facts, binDirectoryOf(facts)).start, {
         timeoutMs: ctx.timeoutMs,

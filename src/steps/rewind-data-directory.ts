@@ -1,6 +1,7 @@
 import type { NodeFacts, RejoinMark } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { rejoinUnderWay } from '../cluster/rejoin-under-way.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -62,7 +63,7 @@ export function rewindDataDirectory(
     node: node.name,
     pointOfNoReturn: true,
     check: async (ctx) => {
-      const { rejoin } = await look(ctx)
+      const rejoin = rejoinUnderWay(await look(ctx))
       if (rejoin?.phase === 'rewound') return satisfied('pg_rewind came to its end')
       return pending(
         rejoin === null ? 'it is to be taken back to the fork' : 'pg_rewind had not come to its end',
@@ -73,8 +74,9 @@ export function rewindDataDirectory(
       const facts = await lookAnew(ctx)
       requireSame(facts, there)
       const running = await lookAtJob(ctx.node, rewindJob)
-      const mark = facts.rejoin ?? (await newMark(ctx, facts, there, forkLsn))
-      if (!running.isRunning && !(facts.rejoin !== null && running.status === 0)) {
+      const begun = rejoinUnderWay(facts)
+      const mark = begun ?? (await newMark(ctx, facts, there, forkLsn))
+      if (!running.isRunning && !(begun !== null && running.status === 0)) {
         await stopJob(ctx.node, rewindJob)
         await writeRejoinMark(ctx, node.name, mark)
         await startJob(ctx.node, rewindJob, rewindScript, [
@@ -129,6 +131,7 @@ async function newMark(
     bootId,
     forkLsn,
     aside: null,
+    inode: facts.dataDirectoryInode,
     walDirectory: null,
     isRedundant: true,
     at: new Date().toISOString(),

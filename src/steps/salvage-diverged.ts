@@ -1,5 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { rejoinUnderWay } from '../cluster/rejoin-under-way.ts'
 import { isOfDivergence, parseSalvageRecord, type SalvageRecord } from '../cluster/salvage.ts'
 import {
   type Finding,
@@ -108,7 +109,7 @@ export function requireSalvaged(node: NodeName, primary: NodeName, allowDataLoss
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
-      if (facts.hasRewindInProgress || facts.rejoin !== null || facts.dataDirectoryState !== 'instance')
+      if (rejoinUnderWay(facts) !== null || facts.dataDirectoryState !== 'instance')
         return satisfied('it was before')
       if (facts.postmaster?.isAlive === true) return unknownUntil(`PostgreSQL on ${node} is stopped`)
       const judge = async () => await judgeSalvage(ctx, facts, primary, allowDataLoss)
@@ -185,8 +186,7 @@ async function checkSalvage(ctx: StepContext, primary: NodeName): Promise<Findin
   const facts = await look(ctx)
   const { name } = ctx.node
   if (facts.dataDirectoryState !== 'instance') return satisfied('it has no data')
-  if (facts.hasRewindInProgress || facts.rejoin !== null)
-    return satisfied('a rewind has begun: what it had was saved before')
+  if (rejoinUnderWay(facts) !== null) return satisfied('a rewind has begun: what it had was saved before')
   if (facts.postmaster?.isAlive === true) {
     return isIsolated(ctx.node, facts)
       ? pending('an earlier run stopped while it was read')

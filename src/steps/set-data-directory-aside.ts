@@ -1,24 +1,24 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { rejoinUnderWay } from '../cluster/rejoin-under-way.ts'
 import { describeRoom, tooSmall } from '../cluster/room.ts'
-import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
-import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
+import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { readTextFile } from '../node/files.ts'
 import { stopJob } from '../node/jobs.ts'
 import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalFiles } from '../node/own-wal.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import { workLock } from './ensure-data-directory.ts'
-import { removeStateFile, writeMark, writeStateFile } from './ensure-mark.ts'
+import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew } from './look.ts'
-import { keptFolder, removeKeptFiles } from './prepare-rewind.ts'
+import { keptFolder } from './prepare-rewind.ts'
 import { isServerFileScript, requireStoppedScript } from './rejoin-scripts.ts'
 import { rewindJob, writeRejoinMark } from './rewind-data-directory.ts'
 
-const asideMark = '.replctl-before-'
+/** In the name of what was set aside, with the time after it. */
+export const asideMark = '.replctl-before-'
 
 /**
  * Renames a stopped data directory, and beside their old places what its tablespaces and a linked pg_wal hold, so that
@@ -98,18 +98,6 @@ fi
 :
 `
 
-const deleteScript = `
-aside=$2
-${workLock}
-case $aside in *${asideMark}*) ;; *) exit 64 ;; esac
-for link in "$aside"/pg_tblspc/* "$aside/pg_wal"; do
-  [ -L "$link" ] || continue
-  at=$(readlink -f -- "$link")
-  case $at in *${asideMark}*) rm -rf -- "$at" || exit 74 ;; esac
-done
-rm -rf -- "$aside"
-`
-
 export interface AsideWish {
   readonly node: NodeSettings
   readonly primary: NodeName
@@ -126,7 +114,7 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
     node: node.name,
     check: async (ctx) => {
       const facts = await look(ctx)
-      const { rejoin } = facts
+      const rejoin = rejoinUnderWay(facts)
       if (rejoin?.method === 'reclone' && rejoin.aside !== null) {
         const command = shellScript(`look for ${rejoin.aside}`, '[ -d "$1" ] && echo there; :', [
           rejoin.aside,
@@ -200,8 +188,10 @@ export function afterSettingAside(step: Step): Step {
   return {
     ...step,
     check: async (ctx) => {
-      const { rejoin, dataDirectoryState, mark } = await look(ctx)
-      const isOld = dataDirectoryState === 'instance' && rejoin === null && mark?.phase !== 'cloning'
+      const facts = await look(ctx)
+      const { dataDirectoryState, mark } = facts
+      const isBegun = rejoinUnderWay(facts) !== null || mark?.phase === 'cloning'
+      const isOld = dataDirectoryState === 'instance' && !isBegun
       return ctx.isDryRun && isOld
         ? { is: 'unknown', until: 'the old data directory is out of the way' }
         : await step.check(ctx)
@@ -257,7 +247,7 @@ export function requireRoomForSecondCopy(node: NodeName, source: NodeName): Step
     node,
     check: async (ctx) => {
       const [facts, { sql }] = await Promise.all([look(ctx), ask(ctx, source)])
-      if (facts.rejoin?.method === 'reclone') return satisfied('the copy has begun already')
+      if (rejoinUnderWay(facts)?.method === 'reclone') return satisfied('the copy has begun already')
       const rooms = await measureRoom(ctx.node, await readCopySize(sql), false)
       if (rooms.length === 0) return satisfied('free space is unknown')
       const [short] = tooSmall(rooms)
@@ -273,64 +263,7 @@ export function requireRoomForSecondCopy(node: NodeName, source: NodeName): Step
   }
 }
 
-/** Old directories that are to be removed, one a line: nothing but their removal is left to be done of an earlier rejoin. */
-const supersededFile = 'superseded'
-
-async function readSuperseded(ctx: StepContext): Promise<readonly string[]> {
-  const { home } = await look(ctx)
-  const path = `${stateDirectoryOf(home, ctx.node.settings)}/${supersededFile}`
-  return ((await readTextFile(ctx.node, path)) ?? '').split('\n').filter((line) => line !== '')
-}
-
-/**
- * The old data directory goes once its successor streams, if all it held is elsewhere; else it stays and is told of. Before the
- * removal begins, the rejoin is over: when that is interrupted, the next run finds a standby, and not a clone to go on with.
- */
-export function removeDirectoryAside(node: NodeName): Step {
-  return {
-    title: 'remove the old data directory, unless it holds what is nowhere else',
-    node,
-    // What streams is the only one from here on: a failure of what comes later must not take that back.
-    pointOfNoReturn: true,
-    check: async (ctx) => {
-      const { rejoin } = await look(ctx)
-      if (rejoin?.method === 'reclone')
-        return pending(rejoin.aside === null ? 'its mark is there' : `it is in ${rejoin.aside}`)
-      const left = await readSuperseded(ctx)
-      return left.length === 0 ? satisfied('there is none') : pending(`left over: ${left.join(', ')}`)
-    },
-    apply: async (ctx) => {
-      const { rejoin } = await lookAnew(ctx)
-      const superseded = new Set(await readSuperseded(ctx))
-      if (rejoin?.method === 'reclone') {
-        if (rejoin.aside !== null && rejoin.isRedundant) {
-          superseded.add(rejoin.aside)
-          const list = [...superseded].map((path) => `${path}\n`).join('')
-          await writeStateFile(ctx, node, supersededFile, list)
-        } else if (rejoin.aside !== null) {
-          ctx.warn(keptAside(node, rejoin.aside))
-        }
-        await removeKeptFiles(ctx)
-        await removeStateFile(ctx, node, 'rejoin.json')
-      }
-      for (const path of superseded) {
-        const script = stateScript(ctx.node, `remove ${path}`, deleteScript, [path])
-        await ctx.node.output(script, { timeoutMs: 3_600_000 })
-      }
-      await removeStateFile(ctx, node, supersededFile)
-    },
-  }
-}
-
 const stamp = (): string => new Date().toISOString().replaceAll(/[-:]|\.\d+/g, '')
-
-function keptAside(node: NodeName, aside: string): ReplctlError {
-  return new ReplctlError('data-directory-kept', `the old data directory of ${node} was kept`, {
-    detail: `It lies in ${aside} and may hold transactions that were not written out.`,
-    hint: 'Remove it there once you do not need it any more.',
-    node,
-  })
-}
 
 function cannotSetAside(node: NodeName, dataDir: string, said: string): ReplctlError {
   return new ReplctlError('data-directory-in-use', `could not move ${dataDir} on ${node} aside`, {

@@ -73,6 +73,42 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
     expect(found.stdout).toBe('15\n')
   })
 
+  it('a clone that a killed rejoin began and add-standby ended: nothing of that rejoin is left, and what diverges later is saved', async () => {
+    const { hosts, cluster } = scene
+    await divergePg1()
+    await cluster.server('pg1').kill9()
+    await hosts.restoreLink('pg1')
+    await hosts.limitLink('pg1', '4mbit')
+    const started = cluster.startReplctl(['rejoin', 'pg1', '--reclone'])
+    const copies = async () =>
+      (await isThere(`${data()}.replctl-before-*`)) && (await isThere(`${data()}/base`))
+    await awaitCondition('files of the new copy arrive', copies, { timeoutMs: 120_000 })
+    started.kill()
+    await started.finished
+    await hosts.limitLink('pg1', undefined)
+    const status = await cluster.replctl(['status', '--json'])
+    expect(JSON.stringify(status.json.problems)).toContain('replctl rejoin pg1')
+    told(await cluster.replctl(['add-standby', 'pg1', '--json'])).toMatchObject({ exit: 0, changed: true })
+    await expectGoodCluster()
+    const beside = await hosts.exec('pg1', `ls -d ${data()}*`)
+    expect(beside.stdout.trim()).toBe(data())
+
+    // It leads again, and once more what only it has is nowhere else.
+    await cluster.succeed(['switchover', 'pg1'])
+    await hosts.cutLink('pg1')
+    await cluster.succeed(['promote', 'pg2', '--allow-split-brain'])
+    await scene.run('pg1', 'INSERT INTO ledger VALUES (3)')
+    await cluster.server('pg1').kill9()
+    await hosts.restoreLink('pg1')
+    told(await cluster.replctl(['rejoin', 'pg1', '--json'])).toMatchObject({ exit: 0, method: 'rewind' })
+    await expectGoodCluster()
+    const saved = await hosts.exec('pg1', `cat ${state}/salvage/*/rows.jsonl`)
+    expect(saved.stdout).toContain('"new":{"id":3}')
+  })
+
+  const isThere = async (path: string) =>
+    (await scene.hosts.exec('pg1', `ls -d ${path}`, { check: false })).exitCode === 0
+
   /** pg1 goes its own way, and replctl is killed while it brings it back: after a step, or (null) while pg_rewind writes. */
   async function killRejoin(step: RegExp | null): Promise<void> {
     await divergePg1()

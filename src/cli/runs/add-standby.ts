@@ -16,6 +16,7 @@ import { addStandby, type NewStandby } from '../../runbooks/add-standby.ts'
 import { type ClusterSession, findNode, findNodes, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+import { judgeReclones, type Reclones } from './judge-reclones.ts'
 
 /** `replctl add-standby NODE… [--from NODE] [--reclone]`. */
 export async function run(call: Call): Promise<Answer> {
@@ -31,14 +32,16 @@ export async function run(call: Call): Promise<Answer> {
       // A node that is cloned anew need not be brought back any more.
       replaces: (found) =>
         isReclone && found.command === 'rejoin' && targets.some((node) => node.name === found.wish.node),
-      decide: (observation) => {
+      decide: async (observation) => {
         const { inventory } = session
         const names = targets.map((node) => node.name)
         // What was begun can be taken back whatever the inventory says by now.
         const isForward = call.options.isAbort !== true
         const roleChange = isForward ? refusalOfRoleChange(inventory, observation.topology, names) : null
         if (roleChange !== null) throw roleChange
-        return decide(session, observation, targets, from, isReclone, { isAbort: !isForward })
+        const isAbort = !isForward
+        const reclones = isReclone ? await judgeReclones(session, observation, targets, isForward) : undefined
+        return decide(session, observation, targets, from, isReclone, { isAbort, reclones })
       },
     })
   } finally {
@@ -53,7 +56,10 @@ export function decide(
   targets: readonly NodeSettings[],
   from: NodeSettings | undefined,
   isReclone: boolean,
-  { isAbort = false }: { readonly isAbort?: boolean } = {},
+  {
+    isAbort = false,
+    reclones,
+  }: { readonly isAbort?: boolean; readonly reclones?: Reclones | undefined } = {},
 ): Decision {
   const { inventory, templates } = session
   const { survey, topology } = observation
@@ -85,7 +91,8 @@ export function decide(
     const upstreamName = upstreamOf(inventory, node, primary.name, topology, targets)
     const upstream = inventory.nodes.find((one) => one.name === upstreamName) ?? primary
     const source = from ?? upstream
-    return { node, upstream, source, isReclone, isResumed: observation.resumed !== null }
+    const wished = { isReclone, ...reclones?.get(node.name) }
+    return { node, upstream, source, ...wished, isResumed: observation.resumed !== null }
   })
   const places = new Map(standbys.map(({ node, upstream }) => [node.name, upstream.name]))
   for (const [name, upstream] of places) refuseCircle(topology, name, upstream, places)

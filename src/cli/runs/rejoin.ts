@@ -12,6 +12,7 @@ import type { NodeName } from '../../cluster/names.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
+import { rejoinUnderWay } from '../../cluster/rejoin-under-way.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
 import { salvageResult } from '../../cluster/salvage.ts'
 import {
@@ -187,7 +188,7 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
       node: node.name,
       method: isUnchanged(decision, outcome) ? 'none' : decision.method,
       fork_lsn: forkLsn,
-      salvage: isLegible || decision.isContinued ? await findSalvage(session, node.name, forkLsn) : null,
+      salvage: isLegible || facts.rejoin !== null ? await findSalvage(session, node.name, forkLsn) : null,
       primary: primary.name,
       upstream: upstream.name,
       discarded_bytes: divergence?.is === 'diverged' ? divergence.ownBytes : null,
@@ -259,7 +260,8 @@ async function lookCloser({ nodes }: ClusterSession, sides: Sides, survey: Surve
     slots: files.slots,
   }
   const isWhole = node.facts.dataDirectoryState === 'instance' && node.facts.mark?.phase !== 'cloning'
-  if (!isWhole || node.facts.rejoin !== null) return { ...common, divergence: null, needsWalFrom: null }
+  if (!isWhole || rejoinUnderWay(node.facts) !== null)
+    return { ...common, divergence: null, needsWalFrom: null }
   const history = ownHistory(node.facts, files)
   const divergence = await compare(node, primary, history, files)
   return { ...common, divergence, needsWalFrom: needsFrom(node.facts) }

@@ -114,6 +114,17 @@ describe('the ladder', () => {
     ...node,
     control: control({ dataChecksums: false, walLogHints: false, timeline: timeline(2) }),
   }
+  const ended = {
+    node: {
+      ...node,
+      dataDirectoryInode: '7',
+      rejoin: { ...mark, method: 'reclone', phase: 'recloning', aside: '/data.replctl-before-x' } as const,
+      mark: {
+        ...{ cluster: 'shop', node: 'pg1', dataDirectory: '/data', systemIdentifier: '' },
+        ...{ inode: '7', phase: 'done' as const },
+      },
+    },
+  }
   const sameNumber = { ...node, control: control({ timeline: timeline(3) }) }
 
   test.each<[string, Partial<RejoinFacts>, string, boolean]>([
@@ -159,6 +170,13 @@ describe('the ladder', () => {
     ['not from another timeline', begun({ timeline: 2 }), 'reclone', false],
     ['not after a reboot of the host', { ...begun(), bootId: 'b2' }, 'reclone', false],
     ['a clone goes on', begun({ method: 'reclone', phase: 'recloning' }), 'reclone', false],
+    ['not a clone that somebody has ended: what diverged since is saved', ended, 'rewind', true],
+    [
+      'not a rewind of a directory that another one took the place of',
+      { node: { ...node, dataDirectoryInode: '8', rejoin: { ...mark, inode: '7' } } },
+      'rewind',
+      true,
+    ],
   ])('%s', (_, changes, method, isToBeSalvaged) => {
     expect(judge(changes)).toMatchObject({ method, isToBeSalvaged })
   })

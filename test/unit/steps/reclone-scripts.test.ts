@@ -49,7 +49,7 @@ test('when the new clone streams, the old directory goes with its WAL, and the n
   await symlink(wal, join(data, 'pg_wal'))
   run(moveAsideScript, data)
   await writeFile(join(wal, 'new'), 'x')
-  run(deleteAsideScript, `${data}.replctl-old`)
+  run(deleteAsideScript, data)
   expect(readdirSync(home).toSorted()).toEqual(["pg's data", 'wal'])
   expect(readdirSync(wal)).toEqual(['new'])
 })

@@ -7,10 +7,10 @@ import type { NodeFacts, NodeMark } from '../../../src/cluster/facts.ts'
 import type { StepContext } from '../../../src/engine/step.ts'
 import { lookAtJob, startJob, stopJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
-import { moveDataDirectoryAside, purgeDataDirectory } from '../../../src/steps/remove-node.ts'
+import { purgeDataDirectory } from '../../../src/steps/remove-node.ts'
 import { rewindJob } from '../../../src/steps/rewind-data-directory.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
-import { control, inventoryOf, lsn, ours, runningNode, stoppedNode, timeline } from '../some-cluster.ts'
+import { inventoryOf, runningNode } from '../some-cluster.ts'
 
 let home: string
 let data: string
@@ -87,38 +87,5 @@ describe('purging', () => {
     await expect(step().apply!(ctx)).rejects.toMatchObject({ code: 'foreign-data-directory' })
     expect([readdirSync(data), readdirSync(space)]).toEqual([['PG_VERSION'], ['PG_15_202209061']])
     expect(await readFile(join(home, '.replctl/shop/tablespaces'), 'utf8')).toBe(`${space}\n`)
-  })
-})
-
-describe('add-standby --reclone', () => {
-  const move = (isResumed = false) =>
-    moveDataDirectoryAside(ctx.node.name, ctx.on('pg1' as Node['name']).name, { isResumed })
-  /** A standby of this cluster, stopped. */
-  const standby = async (phase: NodeMark['phase']) => {
-    const inode = String((await stat(data)).ino)
-    const facts = stoppedNode('pg2', '0/3000000', {
-      control: control({ timeline: timeline(3), checkpointLsn: lsn('0/3000000') }),
-      ...{ hasStandbySignal: true, dataDirectoryInode: inode },
-      mark: {
-        ...{ cluster: 'shop', node: 'pg2', dataDirectory: data, systemIdentifier: ours },
-        inode,
-        phase,
-      },
-    })
-    ctx.node.lastSurvey = { at: Number.MAX_VALUE, activity: 0, facts: Promise.resolve(facts) }
-  }
-
-  test('replaces a whole clone that never came to stream', async () => {
-    await standby('cloned')
-    expect(await move().check(ctx)).toMatchObject({ is: 'pending' })
-  })
-
-  test('leaves the clone that it made itself: another run of it goes on with that', async () => {
-    await standby('cloned')
-    expect(await move(true).check(ctx)).toMatchObject({ is: 'satisfied' })
-    await mkdir(`${data}.replctl-old`)
-    expect(await move().check(ctx)).toMatchObject({ is: 'satisfied' })
-    await standby('cloning')
-    expect(await move().check(ctx)).toMatchObject({ is: 'satisfied' })
   })
 })

@@ -8,7 +8,7 @@ import type { CopySize } from '../../../src/cluster/room.ts'
 import type { Step, StepContext } from '../../../src/engine/step.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
 import type { SqlSession } from '../../../src/node/sql-session.ts'
-import { requireReplaceableDataDirectory } from '../../../src/steps/remove-node.ts'
+import { requireReplaceableDataDirectory } from '../../../src/steps/replace-data-directory.ts'
 import {
   requireClonableDataDirectory,
   requireDataDirectoryForPrimary,

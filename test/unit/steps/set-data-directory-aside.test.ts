@@ -1,17 +1,17 @@
 import { existsSync, readdirSync, readlinkSync, realpathSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { StepContext } from '../../../src/engine/step.ts'
 import { ReplctlError } from '../../../src/errors.ts'
 import { lookAtJob, startJob, stopJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node, stateScript } from '../../../src/node/node.ts'
 import type { SqlSession } from '../../../src/node/sql-session.ts'
+import { endEarlierRejoin, removeDirectoryAside } from '../../../src/steps/end-rejoin.ts'
 import { rewindJob } from '../../../src/steps/rewind-data-directory.ts'
 import {
   putBackScript,
-  removeDirectoryAside,
   setAsideScript,
   setDataDirectoryAside,
 } from '../../../src/steps/set-data-directory-aside.ts'
@@ -199,4 +199,64 @@ test('what holds what is nowhere else is never put down for removal', async () =
   await removeDirectoryAside(own.name).apply!(ctx)
   expect(existsSync(aside)).toBe(true)
   expect(readdirSync(join(home, '.replctl/shop'))).toEqual([])
+})
+
+describe('a mark that a rejoin of an earlier life left', () => {
+  const state = () => join(home, '.replctl/shop')
+  const aside = () => `${data}${suffix}`
+  const left = (rejoin: object) => writeFile(join(state(), 'rejoin.json'), JSON.stringify(rejoin))
+  const reclone = (isRedundant: boolean) => ({
+    ...{ method: 'reclone', source: 'pg2', phase: 'recloning', at: '2026-03-01T12:00:00Z' },
+    ...{ aside: aside(), isRedundant },
+  })
+  /** As a clone that streams is marked, whoever built it. */
+  const built = async () => {
+    const inode = String((await stat(data)).ino)
+    const mark = { cluster: 'shop', node: 'pg1', dataDirectory: data, systemIdentifier: ours, inode }
+    await writeFile(join(state(), 'node.json'), JSON.stringify({ ...mark, phase: 'done' }))
+  }
+
+  test('is ended before another rejoin begins: its old directory is put down for removal, and goes with the next', async () => {
+    const { own, ctx } = pair()
+    await mkdir(aside())
+    await left(reclone(true))
+    await built()
+    expect(await endEarlierRejoin(own.name).check(ctx)).toMatchObject({ is: 'pending' })
+    await endEarlierRejoin(own.name).apply!(ctx)
+    own.lastSurvey = null
+    expect(await endEarlierRejoin(own.name).check(ctx)).toMatchObject({ is: 'satisfied' })
+    expect(await removeDirectoryAside(own.name).check(ctx)).toMatchObject({
+      because: `left over: ${aside()}`,
+    })
+    await removeDirectoryAside(own.name).apply!(ctx)
+    expect([existsSync(aside()), readdirSync(state()).toSorted()]).toEqual([false, ['node.json', 'work']])
+  })
+
+  test('whose old directory holds what is nowhere else is told, and that stays', async () => {
+    const { own, ctx } = pair()
+    await mkdir(aside())
+    await left(reclone(false))
+    await built()
+    const warned: string[] = []
+    await endEarlierRejoin(own.name).apply!({ ...ctx, warn: (error) => void warned.push(`${error.detail}`) })
+    expect(warned).toEqual([expect.stringContaining(aside())])
+    expect([existsSync(aside()), existsSync(join(state(), 'rejoin.json'))]).toEqual([true, false])
+  })
+
+  test('goes on where nothing was built since', async () => {
+    const { own, ctx } = pair()
+    await mkdir(aside())
+    await left(reclone(true))
+    expect(await endEarlierRejoin(own.name).check(ctx)).toMatchObject({ because: 'it goes on' })
+  })
+
+  test('of a rewind goes once the node streams, with the files that were kept for it', async () => {
+    const { own, ctx } = pair()
+    await left({ method: 'rewind', source: 'pg2', phase: 'rewound', aside: null })
+    await mkdir(join(state(), 'rejoin-kept/files'), { recursive: true })
+    const step = removeDirectoryAside(own.name)
+    expect(await step.check(ctx)).toMatchObject({ is: 'pending' })
+    await step.apply!(ctx)
+    expect(readdirSync(state())).toEqual([])
+  })
 })
