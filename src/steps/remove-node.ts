@@ -6,7 +6,7 @@ import { refusalToDiscard, wayBack } from '../cluster/way-back.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readTextFile } from '../node/files.ts'
-import { stopJob } from '../node/jobs.ts'
+import { lookAtJob, stopJob } from '../node/jobs.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalEnd } from '../node/own-wal.ts'
 import { removeStartGuard } from '../node/start-guard.ts'
@@ -25,25 +25,40 @@ import { purgeScript } from './purge-script.ts'
 import { rewindJob } from './rewind-data-directory.ts'
 import { baseBackupJob } from './take-base-backup.ts'
 
-/** A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. */
+/**
+ * A standby that leaves the cluster is stopped; it keeps its standby signal, so it never comes up as a primary. So is what still
+ * fills or rewinds its data directory: it would go on without the cluster.
+ */
 export function stopStandby(node: NodeName, primary: NodeName): Step {
+  const isOurs = async (ctx: StepContext, facts: NodeFacts): Promise<boolean> => {
+    const [own, ours] = [facts, await look(ctx, primary)].map(systemIdentifierOf)
+    return own === undefined || own === ours
+  }
   return {
     title: 'stop PostgreSQL',
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
-      if (facts.postmaster?.isAlive !== true) return satisfied('it does not run')
       if (facts.instance?.isInRecovery === false) return refused(isPrimary(node))
-      const [own, ours] = [facts, await look(ctx, primary)].map(systemIdentifierOf)
-      return own === undefined || own === ours
-        ? pending('it runs')
-        : satisfied('what runs there is another cluster')
+      if (await isBeingFilled(ctx, facts)) return pending('its data directory is being filled')
+      if (facts.postmaster?.isAlive !== true) return satisfied('it does not run')
+      return (await isOurs(ctx, facts)) ? pending('it runs') : satisfied('what runs there is another cluster')
     },
     apply: async (ctx) => {
-      if ((await look(ctx)).instance?.isInRecovery === false) throw isPrimary(node)
-      await stopInstance(ctx, node)
+      const facts = await look(ctx)
+      if (facts.instance?.isInRecovery === false) throw isPrimary(node)
+      if (await isBeingFilled(ctx, facts)) for (const job of jobs) await stopJob(ctx.node, job)
+      if (facts.postmaster?.isAlive === true && (await isOurs(ctx, facts))) await stopInstance(ctx, node)
     },
   }
+}
+
+const jobs = [baseBackupJob, rewindJob]
+
+async function isBeingFilled(ctx: StepContext, facts: NodeFacts): Promise<boolean> {
+  if (!isBegun(facts) && facts.rejoin === null) return false
+  const states = await Promise.all(jobs.map((job) => lookAtJob(ctx.node, job)))
+  return states.some(({ isRunning }) => isRunning)
 }
 
 function systemIdentifierOf(facts: NodeFacts): string | undefined {
@@ -52,7 +67,8 @@ function systemIdentifierOf(facts: NodeFacts): string | undefined {
 
 /**
  * Takes away what replctl keeps about a removed node on its host: the password first of all. A fence mark stays as long as
- * the data it speaks of: without it a former primary would look like any stopped standby, whose data may be deleted.
+ * the data it speaks of: without it a former primary would look like any stopped standby, whose data may be deleted. So does the
+ * mark of a clone that did not come to its end: without it, that would be nobody's, to be neither built nor purged.
  */
 export function forgetNode(node: NodeName): Step {
   const isStillFenced = (facts: NodeFacts) => facts.fence !== null && facts.dataDirectoryState === 'instance'
@@ -64,7 +80,7 @@ export function forgetNode(node: NodeName): Step {
       const isFenceLeft = facts.fence !== null && !isStillFenced(facts)
       const isThere =
         facts.hasPassfile ||
-        facts.mark !== null ||
+        (facts.mark !== null && !isBegun(facts)) ||
         facts.record !== null ||
         facts.hasGuardScript ||
         isFenceLeft
@@ -77,12 +93,12 @@ export function forgetNode(node: NodeName): Step {
       const files = [
         'pgpass',
         'pgpass.earlier',
-        'node.json',
+        ...(isBegun(facts) ? [] : ['node.json']),
         'cluster.json',
         'archive_key',
         'archive_key.pub',
         // Whoever deletes the data later has to know where its WAL is.
-        ...(facts.dataDirectoryState === 'instance' ? [] : ['wal_link']),
+        ...(facts.dataDirectoryState === 'instance' || isBegun(facts) ? [] : ['wal_link']),
         ...fence,
       ]
       const script = 'for name in "$@"; do rm -f "$state/$name"; done'

@@ -46,6 +46,9 @@ export function requireReplaceableDataDirectory(
   }
 }
 
+/** A rename, and before it a wait for what a killed run left at work. */
+const lockAndMoveMs = 120_000
+
 export const moveAsideTitle = 'stop the old standby and move its data directory aside'
 
 /**
@@ -78,14 +81,15 @@ export function moveDataDirectoryAside(
       await stopInstance(ctx, node)
       await stopJob(ctx.node, rewindJob)
       const command = onDirectory(ctx, 'move it aside', moveAsideScript)
-      const moved = await ctx.node.run(command)
+      const moved = await ctx.node.run(command, { timeoutMs: lockAndMoveMs })
       if (moved.status === 0) return
       if (moved.status !== cannotMove) throw commandFailed(node, command, moved)
       // A mount point cannot be renamed: its content, proved to be a stopped standby's, is removed in place.
       await purge.apply?.(ctx)
     },
     undo: async (ctx) => {
-      await ctx.node.output(onDirectory(ctx, 'put it back', putAsideBackScript))
+      const command = onDirectory(ctx, 'put it back', putAsideBackScript)
+      await ctx.node.output(command, { timeoutMs: lockAndMoveMs })
       const facts = await look(ctx)
       if (facts.postmaster?.isAlive === true) return
       if (facts.dataDirectoryState !== 'instance' || isBegun(facts)) throw isGone(node)

@@ -85,6 +85,75 @@ describeOnHosts('what an operation leaves, and what it needs of the disks', () =
     expect(titles(shown, 'planned')).toContainEqual(expect.stringContaining('take a base backup from pg1'))
   })
 
+  const inodeOf = async (host: string) =>
+    (await hosts.exec(host, ['stat', '-c', '%i', dataDir])).stdout.trim()
+  const streams = (name: string) =>
+    cluster.server(name).awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+  const pgBasebackup = '/usr/lib/postgresql/15/bin/pg_basebackup'
+  /** Runs a command while no base backup can be taken onto a host. */
+  async function withoutBaseBackup(host: string, args: readonly string[]): Promise<ReplctlResult> {
+    const fake = `printf '#!/bin/sh\\nexit 1\\n' >/tmp/fake && chmod 755 /tmp/fake && mount --bind /tmp/fake ${pgBasebackup}`
+    await hosts.exec(host, fake)
+    try {
+      return await cluster.replctl([...args, '--json'])
+    } finally {
+      await hosts.exec(host, ['umount', pgBasebackup])
+    }
+  }
+
+  it('of two standbys that are cloned anew one fails: the other one can be had back as it was, and is not cloned twice', async () => {
+    const reclone = ['add-standby', 'pg2', 'pg3', '--reclone']
+    const before = await inodeOf('pg2')
+    const failed = await withoutBaseBackup('pg3', reclone)
+    expect([failed.exitCode, codes(failed)], failed.stderr).toEqual([6, ['base-backup-failed']])
+    await streams('pg2')
+    await cluster.succeed(['abort'])
+    expect(await inodeOf('pg2')).toBe(before)
+    for (const name of ['pg2', 'pg3']) await streams(name)
+
+    await withoutBaseBackup('pg3', reclone)
+    const cloned = await inodeOf('pg2')
+    const startedAt = await cluster.server('pg2').sqlValue('SELECT pg_postmaster_start_time()::text')
+    expect(cloned).not.toBe(before)
+    await cluster.succeed(['resume'])
+    expect(await inodeOf('pg2')).toBe(cloned)
+    expect(await cluster.server('pg2').sqlValue('SELECT pg_postmaster_start_time()::text')).toBe(startedAt)
+    for (const name of ['pg2', 'pg3']) {
+      await streams(name)
+      expect((await hosts.exec(name, `ls -d ${dataDir}*`)).stdout.trim()).toBe(dataDir)
+    }
+  })
+
+  it('where the old data cannot be kept beside the new clone, that is said before and after: nothing was "taken back"', async () => {
+    await hosts.exec('pg3', ['chown', 'root', `${home}/15`])
+    const failed = await withoutBaseBackup('pg3', ['add-standby', 'pg3', '--reclone'])
+    expect([failed.exitCode, codes(failed)], failed.stderr).toEqual([
+      6,
+      expect.arrayContaining(['base-backup-failed', 'old-data-not-kept', 'cannot-abort']),
+    ])
+    const aborted = await cluster.replctl(['abort', '--json'])
+    expect([aborted.exitCode, codes(aborted)], aborted.stderr).toEqual([6, ['cannot-abort']])
+    await cluster.succeed(['resume'])
+    await streams('pg3')
+  })
+
+  it('a standby that leaves while it is being cloned is not filled any longer, and can be built or purged afterwards', async () => {
+    for (const next of [
+      ['add-standby', 'pg3'],
+      ['remove-standby', 'pg3', '--purge'],
+    ]) {
+      await cluster.succeed(['remove-standby', 'pg3', '--purge'])
+      await hosts.limitLink('pg3', '4mbit')
+      await killOnce(['add-standby', 'pg3'], /take a base backup from pg1/)
+      await awaitCondition('files arrive', () => exists('pg3', `${dataDir}/base`), { timeoutMs: 60_000 })
+      await cluster.succeed(['remove-standby', 'pg3'])
+      expect(await hosts.pids('pg3', 'pg_basebackup')).toEqual([])
+      await hosts.limitLink('pg3', undefined)
+      await cluster.succeed(next)
+    }
+    expect(await exists('pg3', `${dataDir}/base`)).toBe(false)
+  })
+
   it('a full disk on the host of the old primary keeps nobody from failing over away from it', async () => {
     const fill = `set -e
 mb=$(du -sm ${home} | cut -f1)

@@ -7,8 +7,9 @@ import type { NodeFacts, NodeMark } from '../../../src/cluster/facts.ts'
 import type { StepContext } from '../../../src/engine/step.ts'
 import { lookAtJob, startJob, stopJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
-import { purgeDataDirectory } from '../../../src/steps/remove-node.ts'
+import { forgetNode, purgeDataDirectory, stopStandby } from '../../../src/steps/remove-node.ts'
 import { rewindJob } from '../../../src/steps/rewind-data-directory.ts'
+import { baseBackupJob } from '../../../src/steps/take-base-backup.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { inventoryOf, runningNode } from '../some-cluster.ts'
 
@@ -87,5 +88,55 @@ describe('purging', () => {
     await expect(step().apply!(ctx)).rejects.toMatchObject({ code: 'foreign-data-directory' })
     expect([readdirSync(data), readdirSync(space)]).toEqual([['PG_VERSION'], ['PG_15_202209061']])
     expect(await readFile(join(home, '.replctl/shop/tablespaces'), 'utf8')).toBe(`${space}\n`)
+  })
+})
+
+describe('a node that leaves while its clone is under way, or was cut off', () => {
+  // Services of this very machine are nobody's business here.
+  const forget = async () => {
+    const { output } = ctx.node
+    const tame: Node = {
+      ...ctx.node,
+      output: async (command, options) =>
+        command.title === 'look for drop-ins' ? '' : await output(command, options),
+    }
+    await forgetNode(ctx.node.name).apply!({ ...ctx, node: tame, on: () => tame })
+    ctx.node.lastSurvey = null
+  }
+  const names = () => [ctx.node.name, ctx.on('pg1' as Node['name']).name] as const
+
+  test('is not filled any longer', async () => {
+    await mark('cloning')
+    const stop = stopStandby(...names())
+    expect(await stop.check(ctx)).toMatchObject({ is: 'satisfied' })
+    await startJob(ctx.node, baseBackupJob, 'sleep 60', [])
+    try {
+      expect(await stop.check(ctx)).toMatchObject({ is: 'pending' })
+      await stop.apply!(ctx)
+      expect(await lookAtJob(ctx.node, baseBackupJob)).toMatchObject({ isRunning: false })
+      expect(await stop.check(ctx)).toMatchObject({ is: 'satisfied' })
+    } finally {
+      await stopJob(ctx.node, baseBackupJob)
+    }
+  })
+
+  test('keeps the mark of what was begun there: by it that can be gone on with, or purged', async () => {
+    await mark('cloning')
+    await writeFile(join(data, 'PG_VERSION'), '15\n')
+    await writeFile(join(home, '.replctl/shop/pgpass'), '')
+    const { check } = forgetNode(ctx.node.name)
+    expect(await check(ctx)).toMatchObject({ is: 'pending' })
+    await forget()
+    expect(await check(ctx)).toMatchObject({ is: 'satisfied' })
+    expect(existsSync(join(home, '.replctl/shop/pgpass'))).toBe(false)
+    expect(await step().check(ctx)).toMatchObject({ is: 'pending' })
+    await step().apply!(ctx)
+    expect([existsSync(data), readdirSync(space)]).toEqual([false, []])
+  })
+
+  test('has no mark any more where it was built', async () => {
+    await mark('done')
+    await forget()
+    expect(existsSync(join(home, '.replctl/shop/node.json'))).toBe(false)
   })
 })
