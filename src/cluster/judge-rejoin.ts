@@ -82,6 +82,8 @@ export interface RejoinFacts {
 export interface RejoinWish {
   /** The operator wants it cloned anew, whatever else would do. */
   readonly isReclone: boolean
+  /** What an earlier run had set aside is to be put back, also from behind a clone that was built. */
+  readonly isTakenBack?: boolean | undefined
 }
 
 export interface RejoinDecision {
@@ -97,7 +99,8 @@ export interface RejoinDecision {
 /** Chooses the rung: follow where nothing diverged, else rewind where that is possible, else clone anew. */
 export function judgeRejoin(facts: RejoinFacts, wish: RejoinWish): RejoinDecision {
   const { node, divergence } = facts
-  if (rejoinUnderWay(node) !== null) return judgeContinued(facts, wish)
+  const isBegun = wish.isTakenBack === true ? node.rejoin !== null : rejoinUnderWay(node) !== null
+  if (isBegun) return judgeContinued(facts, wish)
   if (divergence === null) return decide('reclone', false, ['There is no whole instance to start from.'])
   const isToBeSalvaged = divergence.is === 'diverged'
   if (!isToBeSalvaged) {

@@ -106,11 +106,13 @@ export interface AsideWish {
   readonly isRedundant: boolean
 }
 
+export const setAsideTitle = 'move its data directory aside'
+
 /** Puts the old data directory out of the way of a clone; it goes only after the clone streams. */
 export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: AsideWish): Step {
   const { dataDir } = node.postgres
   return {
-    title: 'move its data directory aside',
+    title: setAsideTitle,
     node: node.name,
     check: async (ctx) => {
       const facts = await look(ctx)

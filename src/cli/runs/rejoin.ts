@@ -43,6 +43,7 @@ import {
 import { type RejoinResult, rejoinText } from '../../report/rejoin.ts'
 import { rejoin } from '../../runbooks/rejoin.ts'
 import { readSalvage, requireSalvaged, salvageDiverged } from '../../steps/salvage-diverged.ts'
+import { setAsideTitle } from '../../steps/set-data-directory-aside.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
@@ -78,7 +79,7 @@ export async function run(call: Call): Promise<Answer> {
         decide: (observation) =>
           call.options.isAbort === true && isPrimaryLost(observation, as)
             ? decideBack(session, observation, as)
-            : decide(session, observation, as),
+            : decide(session, observation, as, call.options.isAbort === true),
       })
     const answer = await climb(call, wish)
     const refusal = refusalIn(answer)
@@ -128,7 +129,12 @@ function decideBack(session: ClusterSession, { survey, topology }: Observation, 
   return { plan }
 }
 
-async function decide(session: ClusterSession, observation: Observation, wish: Wish): Promise<Decision> {
+async function decide(
+  session: ClusterSession,
+  observation: Observation,
+  wish: Wish,
+  isAbort: boolean,
+): Promise<Decision> {
   const { inventory, templates } = session
   const { survey, topology } = observation
   const { node } = wish
@@ -142,7 +148,10 @@ async function decide(session: ClusterSession, observation: Observation, wish: W
   const seen = await lookCloser(session, { node, primary, upstream }, survey)
   const decision = judgeRejoin(
     { node: facts, primary: there, hasArchive: inventory.archive !== undefined, ...seen },
-    wish,
+    {
+      ...wish,
+      isTakenBack: isAbort && observation.resumed?.begun.includes(`${node.name}: ${setAsideTitle}`),
+    },
   )
   const { divergence } = seen
   const forkLsn = divergence?.forkLsn ?? (facts.rejoin?.forkLsn as Lsn | null | undefined) ?? null

@@ -187,6 +187,11 @@ describe('the ladder', () => {
       'Cannot be rewound: neither data checksums nor wal_log_hints are on.',
     ])
   })
+  test('a clone that was built is gone back behind where that is asked for', () => {
+    expect(judgeRejoin(facts(ended), { isReclone: false, isTakenBack: true })).toMatchObject({
+      ...{ method: 'reclone', isContinued: true },
+    })
+  })
   test('the operator may want a clone where less would do', () => {
     expect(judge({ divergence: none }, true)).toMatchObject({ method: 'reclone', isToBeSalvaged: false })
     expect(judge({}, true)).toMatchObject({ method: 'reclone', isToBeSalvaged: true })
