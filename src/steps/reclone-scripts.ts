@@ -7,11 +7,11 @@ export const goneSuffix = `${asideSuffix}-gone`
 /** Exit status of {@link moveAsideScript} where the data directory cannot be renamed; nothing was done then. */
 export const cannotMove = 65
 
-/** Whether a directory is no mount point and its parent is writable. */
+/** Whether a directory is no mount point and its parent is writable; of a link, it is the link that is renamed. */
 export const canMoveScript = `
 device() { stat -c %d -- "$1" 2>/dev/null || stat -f %d -- "$1"; }
 can_move() {
-  ! mountpoint -q -- "$1" 2>/dev/null && [ -w "$(dirname -- "$1")" ] &&
+  { [ -L "$1" ] || ! mountpoint -q -- "$1" 2>/dev/null; } && [ -w "$(dirname -- "$1")" ] &&
     [ "$(device "$1")" = "$(device "$(dirname -- "$1")")" ]
 }
 `

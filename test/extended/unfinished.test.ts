@@ -120,7 +120,7 @@ describeOnHosts('what an operation leaves, and what it needs of the disks', () =
     expect(await cluster.server('pg2').sqlValue('SELECT pg_postmaster_start_time()::text')).toBe(startedAt)
     for (const name of ['pg2', 'pg3']) {
       await streams(name)
-      expect((await hosts.exec(name, `ls -d ${dataDir}*`)).stdout.trim()).toBe(dataDir)
+      expect((await hosts.exec(name, ['ls', `${home}/15`])).stdout).not.toContain('replctl-old')
     }
   })
 

@@ -54,6 +54,14 @@ test('when the new clone streams, the old directory goes with its WAL, and the n
   expect(readdirSync(wal)).toEqual(['new'])
 })
 
+test('a link to a mount point is renamed, a mount point is left as it is', async () => {
+  const link = join(home, 'link')
+  await symlink('/proc', link)
+  run(moveAsideScript, link)
+  expect([existsSync(link), readlinkSync(`${link}.replctl-old`)]).toEqual([false, '/proc'])
+  expect(() => run(moveAsideScript, '/proc')).toThrow(expect.objectContaining({ status: 65 }))
+})
+
 test('without a link it is one rename, there and back, and a new clone that stands there is not touched', async () => {
   await mkdir(join(data, 'pg_wal'))
   run(moveAsideScript, data)
