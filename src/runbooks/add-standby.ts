@@ -146,7 +146,10 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
     ...(isLed ? ensureArchiveStream(input, primary, members) : []),
     // What the new standbys replaced goes last of all, and only while somebody leads whom they have everything from.
     ...(isLed
-      ? standbys.flatMap(({ node: { name } }) => [deleteDataDirectoryAside(name), endRejoinElsewhere(name)])
+      ? standbys.flatMap(({ node: { name }, isReclone, isReplacing }) => [
+          deleteDataDirectoryAside(name, { isReplacing: isReclone && isReplacing }),
+          endRejoinElsewhere(name),
+        ])
       : []),
   ])
 }

@@ -1,7 +1,7 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
-import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { stopJob } from '../node/jobs.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
@@ -125,7 +125,10 @@ function isWhole({ mark, dataDirectoryInode, dataDirectoryState }: NodeFacts): b
 }
 
 /** The old directory goes only after its successor streams. From then on that is the only one: it is not taken back. */
-export function deleteDataDirectoryAside(node: NodeName): Step {
+export function deleteDataDirectoryAside(
+  node: NodeName,
+  { isReplacing = false }: { readonly isReplacing?: boolean | undefined } = {},
+): Step {
   return {
     title: 'delete the old data directory that was moved aside',
     node,
@@ -133,7 +136,10 @@ export function deleteDataDirectoryAside(node: NodeName): Step {
     check: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
       const left = await exists(ctx, `${dataDir}${asideSuffix}`, `${dataDir}${goneSuffix}`)
-      return left ? pending(`${dataDir}${asideSuffix} is there`) : satisfied('there is none')
+      if (left) return pending(`${dataDir}${asideSuffix} is there`)
+      return ctx.isDryRun && isReplacing && (await canBeMoved(ctx))
+        ? unknownUntil('the new clone streams')
+        : satisfied('there is none')
     },
     apply: deleteAside,
   }

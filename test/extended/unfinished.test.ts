@@ -125,16 +125,21 @@ describeOnHosts('what an operation leaves, and what it needs of the disks', () =
   })
 
   it('where the old data cannot be kept beside the new clone, that is said before and after: nothing was "taken back"', async () => {
-    await hosts.exec('pg3', ['chown', 'root', `${home}/15`])
-    const failed = await withoutBaseBackup('pg3', ['add-standby', 'pg3', '--reclone'])
-    expect([failed.exitCode, codes(failed)], failed.stderr).toEqual([
-      6,
-      expect.arrayContaining(['base-backup-failed', 'old-data-not-kept', 'cannot-abort']),
-    ])
-    const aborted = await cluster.replctl(['abort', '--json'])
-    expect([aborted.exitCode, codes(aborted)], aborted.stderr).toEqual([6, ['cannot-abort']])
-    await cluster.succeed(['resume'])
-    await streams('pg3')
+    const mode = (await hosts.exec('pg3', ['stat', '-c', '%a', `${home}/15`])).stdout.trim()
+    await hosts.exec('pg3', `chown root ${home}/15; chmod 755 ${home}/15`)
+    try {
+      const failed = await withoutBaseBackup('pg3', ['add-standby', 'pg3', '--reclone'])
+      expect([failed.exitCode, codes(failed)], failed.stderr).toEqual([
+        6,
+        expect.arrayContaining(['base-backup-failed', 'old-data-not-kept', 'cannot-abort']),
+      ])
+      const aborted = await cluster.replctl(['abort', '--json'])
+      expect([aborted.exitCode, codes(aborted)], aborted.stderr).toEqual([6, ['cannot-abort']])
+      await cluster.succeed(['resume'])
+      await streams('pg3')
+    } finally {
+      await hosts.exec('pg3', `chown postgres ${home}/15; chmod ${mode} ${home}/15`)
+    }
   })
 
   it('a standby that leaves while it is being cloned is not filled any longer, and can be built or purged afterwards', async () => {

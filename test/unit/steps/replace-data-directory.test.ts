@@ -155,3 +155,14 @@ test('what is left of an old directory whose removal was cut off goes with the n
   expect(await step.check(ctx)).toMatchObject({ is: 'satisfied' })
   expect([existsSync(data), readdirSync(home).toSorted()]).toEqual([true, ['.replctl', 'data']])
 })
+
+test('a plan tells that the old directory will go, where it will have been moved aside', async () => {
+  const check = async (dataDir: string, isReplacing: boolean) => {
+    const ctx = context(dataDir)
+    return (await deleteDataDirectoryAside(ctx.node.name, { isReplacing }).check({ ...ctx, isDryRun: true }))
+      .is
+  }
+  expect([await check(data, true), await check(data, false), await check('/proc', true)]).toEqual([
+    ...['unknown', 'satisfied', 'satisfied'],
+  ])
+})
