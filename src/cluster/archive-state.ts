@@ -1,9 +1,9 @@
 import { ReplctlError } from '../errors.ts'
 import { segmentEnd } from '../postgres/archive-content.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
-import { isSegmentFile, parseWalFileName } from '../postgres/wal-file.ts'
+import { isSegmentFile, parseWalFileName, walFileName, walFileStart } from '../postgres/wal-file.ts'
 import type { BackupCatalog } from './backup-catalog.ts'
-import type { NodeFacts } from './facts.ts'
+import type { Archiver, InstanceFacts, NodeFacts } from './facts.ts'
 import type { Inventory } from './inventory.ts'
 import { archiveConnection, judgeArchiving } from './judge-archiving.ts'
 import { archiveHost } from './names.ts'
@@ -94,14 +94,7 @@ export function observeArchive(seen: ArchiveObservation): {
     stream?.flushLsn == null || instance?.currentLsn == null
       ? null
       : Math.max(0, lsnDistance(stream.flushLsn, instance.currentLsn))
-  const lagOfPush =
-    last !== null &&
-    isSegmentFile(last) &&
-    segmentSize > 0 &&
-    instance?.currentLsn != null &&
-    parseWalFileName(last).timeline === instance.timeline
-      ? Math.max(0, lsnDistance(segmentEnd(last, segmentSize), instance.currentLsn))
-      : null
+  const lagOfPush = instance == null || segmentSize === 0 ? null : lagBehind(archiver, instance, segmentSize)
   const onPrimary = seen.primary === undefined ? [] : judgeArchiving(seen.inventory, seen.primary)
   const lagBytes = isStream ? lagOfStream : lagOfPush
   const perDay = measure?.bytesPerDay ?? null
@@ -145,6 +138,22 @@ export function observeArchive(seen: ArchiveObservation): {
     ...backups.state,
   }
   return { state, problems: [...problems, ...backups.problems] }
+}
+
+/** WAL that is on the primary alone. A label or a history file that was archived last does not say where that begins. */
+function lagBehind(
+  archiver: Archiver | null,
+  { currentLsn, timeline }: InstanceFacts,
+  segmentSize: number,
+): number | null {
+  const last = archiver?.lastArchivedWal ?? null
+  if (last === null || currentLsn === null) return null
+  if (isSegmentFile(last) && parseWalFileName(last).timeline === timeline) {
+    return Math.max(0, lsnDistance(segmentEnd(last, segmentSize), currentLsn))
+  }
+  // Nothing waits: all that was finished is archived.
+  const begin = walFileStart(walFileName(timeline, currentLsn, segmentSize), segmentSize)
+  return archiver?.readyCount === 0 ? lsnDistance(begin, currentLsn) : null
 }
 
 function problemsOf({ measured, systemIdentifier }: ArchiveObservation, dir: string): Problem[] {

@@ -8,6 +8,8 @@ import {
 import { parseTimelineHistory, type TimelineHistory } from '../postgres/timeline-history.ts'
 import {
   historyFileName,
+  isBackupHistoryFile,
+  isPartialFile,
   isSegmentFile,
   parseWalFileName,
   segmentNumber,
@@ -24,7 +26,7 @@ export interface ArchiveExpectation {
   readonly timeline: number
   /** What the server says: where nothing lies in the archive, nobody else does. */
   readonly segmentSizeBytes: number | null
-  /** `pg_stat_archiver.last_archived_wal`; null: nothing yet, or WAL is streamed to the archive. */
+  /** `pg_stat_archiver.last_archived_wal`, as a rule a segment; null: nothing yet, or WAL is streamed to the archive. */
   readonly lastArchived: string | null
   /** Text of the history file of its timeline; null on timeline 1. */
   readonly history: string | null
@@ -155,32 +157,55 @@ function wayToNewest(
   const history = readHistory(text ?? '', newest, add)
   if (size === null) return []
   const lineOf = (timeline: number) => timelines.find((one) => one.timeline === timeline)
+  const archived = expected?.timeline === newest ? expected.lastArchived : null
   const ancestors = history.switches.map(({ timeline, leftAt }, index): Stretch => {
     const begin = history.switches[index - 1]?.leftAt
+    const to = segmentNumber(leftAt, size) - 1n
+    const isLast = index === history.switches.length - 1
     return {
       timeline,
       from: begin === undefined ? null : segmentNumber(begin, size),
       // The segment of the switch itself is whole only on the timeline that it began.
-      to: segmentNumber(leftAt, size) - 1n,
+      to,
       line: lineOf(timeline),
-      isPromised: false,
+      isPromised: isLast && to > 0n && endsTimeline(archived, timeline, newest),
     }
   })
   const begin = history.switches.at(-1)?.leftAt
-  const archived = expected?.timeline === newest ? expected.lastArchived : null
-  const isOnNewest =
-    archived !== null && isSegmentFile(archived) && parseWalFileName(archived).timeline === newest
   const line = lineOf(newest)
+  const there = lastFinished(content, newest, line, size)
+  const promised = promisedSegment(archived, newest, size)
   return [
     ...ancestors,
     {
       timeline: newest,
       from: begin === undefined ? null : segmentNumber(begin, size),
-      to: isOnNewest ? numberOf(archived, size) : lastFinished(content, newest, line, size),
+      // A label names the segment that its backup began in: others came after it.
+      to:
+        promised === null
+          ? there
+          : there !== null && there > promised && !isSegmentFile(archived ?? '')
+            ? there
+            : promised,
       line,
-      isPromised: isOnNewest,
+      isPromised: promised !== null,
     },
   ]
+}
+
+/** The segment of a timeline that the server archived last, or before the backup label that it archived last: names go in order. */
+function promisedSegment(archived: string | null, timeline: number, size: number): bigint | null {
+  if (archived === null || !(isSegmentFile(archived) || isBackupHistoryFile(archived))) return null
+  const segment = archived.slice(0, 24)
+  return parseWalFileName(segment).timeline === timeline ? numberOf(segment, size) : null
+}
+
+/** Whether what was archived last ends one timeline and begins the next: what comes before it is there by then. */
+function endsTimeline(archived: string | null, timeline: number, newest: number): boolean {
+  if (archived === null) return false
+  return isPartialFile(archived)
+    ? parseWalFileName(archived).timeline === timeline
+    : archived === historyFileName(newest)
 }
 
 /** The last segment that must be whole: whoever streams the next one has finished it, or is about to give it its name. */

@@ -19,19 +19,20 @@ const silenceMs = 120_000
 
 /**
  * Reads what lies in an archive: names, sizes and the first bytes of every file by one script, its output taken as it comes.
- * `isDeep`: every compressed file is unpacked to its end, and every copy hashed where there are two.
+ * `isDeep`: every compressed file is unpacked to its end, and every copy hashed where there are two. `segmentSizeBytes`: what the
+ * server says, where no header can be read.
  * @throws {ReplctlError} `archive-failing` if there is no such archive
  */
 export async function readArchive(
   archive: Node,
   place: ArchivePlace,
-  options: { readonly isDeep?: boolean } = {},
+  options: { readonly isDeep?: boolean; readonly segmentSizeBytes?: number | undefined } = {},
 ): Promise<ArchiveContent> {
   const mode = options.isDeep === true ? 'deep' : String(headersOfCompressed)
   const command = shellScript(`read ${place.dir}`, readScript, [place.dir, place.systemIdentifier, mode])
   const running = await archive.start(command)
   running.endInput()
-  const reader = readArchiveLines(place.systemIdentifier)
+  const reader = readArchiveLines(place.systemIdentifier, options.segmentSizeBytes)
   let [rest, said, lastAt] = ['', '', performance.now()]
   running.onStdout((chunk) => {
     lastAt = performance.now()
@@ -102,9 +103,10 @@ function noArchive(archive: Node, { dir, systemIdentifier }: ArchivePlace): Repl
 
 /**
  * Lines: `disk TOTAL USED FREE` in KiB; `f SIZE MTIME NAME`, sorted by name; `h NAME LINE` of history files; `i SIZE MTIME
- * NAME` of pushes under way; `x NAME 48 bytes` as they are stored; `c NAME STATUS SIZE 40 bytes` unpacked (SIZE is - unless
+ * NAME` of pushes under way; `x NAME 48 bytes` as they are stored; `u NAME` that cannot be read; `c NAME STATUS SIZE 40 bytes` unpacked (SIZE is - unless
  * read to the end); `two NAME SHA NAME SHA` of a file that is there twice; `end`.
- * First bytes are read by one `head` for 200 files: a process for each would take a second for 500.
+ * First bytes are read by one `head` for 200 files: a process for each would take a second for 500. Where one of them cannot be read,
+ * or was given another name meanwhile, those 200 are read one by one.
  */
 const readScript = `
 LC_ALL=C; export LC_ALL
@@ -144,11 +146,16 @@ segments() {
 }
 segments 1 | xargs -n 200 sh -c '
   [ $# -gt 0 ] || exit 0
-  { printf "%s\\n" "$@"; echo --; head -q -c 48 -- "$@" 2>/dev/null | od -A n -v -t x1; } | awk "
-    !isHead && /^--/ { isHead = 1; next }
-    !isHead { name[++count] = \\$0; next }
-    { hex = hex \\$0; if (++lines % 3 == 0) { head[++found] = hex; hex = \\"\\" } }
-    END { if (count == found) for (n = 1; n <= count; n++) print \\"x\\", name[n] head[n] }"' sh
+  heads() {
+    { printf "%s\\n" "$@"; echo --; head -q -c 48 -- "$@" 2>/dev/null | od -A n -v -t x1; } | awk "
+      !isHead && /^--/ { isHead = 1; next }
+      !isHead { name[++count] = \\$0; next }
+      { hex = hex \\$0; if (++lines % 3 == 0) { head[++found] = hex; hex = \\"\\" } }
+      END { if (count != found) exit 1; for (n = 1; n <= count; n++) print \\"x\\", name[n] head[n] }"
+  }
+  heads "$@" || for name; do
+    heads "$name" || ! [ -e "$name" ] || printf "u %s\\n" "$name"
+  done' sh
 if [ "$mode" = deep ]; then
   segments 0 | while read -r name; do
     printf 'c %s' "$name"

@@ -39,7 +39,7 @@ export interface ArchiveFault {
 /** What lies in an archive, as far as it can be told there. */
 export interface ArchiveContent {
   readonly systemIdentifier: string
-  /** Null where no segment's header could be read. */
+  /** Null where no segment's header could be read, and the server does not say it. */
   readonly segmentSizeBytes: number | null
   readonly timelines: readonly ArchivedTimeline[]
   /** Text of each history file, by timeline. */
@@ -89,8 +89,8 @@ const magic: Readonly<Record<Exclude<ArchiveSuffix, 'none'>, string>> = {
   zst: '28b52ffd',
 }
 
-/** Takes what the script of `readArchive` prints, line by line. */
-export function readArchiveLines(systemIdentifier: string): ArchiveLineReader {
+/** Takes what the script of `readArchive` prints, line by line. `knownSize`: of a segment, where no header says it. */
+export function readArchiveLines(systemIdentifier: string, knownSize?: number): ArchiveLineReader {
   const entries: Entry[] = []
   const seen = new Set<string>()
   const histories = new Map<number, string>()
@@ -134,6 +134,9 @@ export function readArchiveLines(systemIdentifier: string): ArchiveLineReader {
         faults.push({ file, what: `it is no .${entry.suffix} file` })
       }
     },
+    u: ([file = '']) => {
+      faults.push({ file, what: 'it cannot be read' })
+    },
     c: ([file = '', ...words]) => {
       if (!seen.has(file)) return
       const isBad = words[0] === 'bad'
@@ -159,8 +162,9 @@ export function readArchiveLines(systemIdentifier: string): ArchiveLineReader {
     isComplete: () => isComplete,
     content: () => {
       const headers = heads.map((head) => ({ ...head, header: parseSegmentHeader(head.bytes) }))
-      const size = headers.find((one) => one.header?.systemIdentifier === systemIdentifier)?.header
-        ?.segmentSizeBytes
+      const size =
+        headers.find((one) => one.header?.systemIdentifier === systemIdentifier)?.header?.segmentSizeBytes ??
+        knownSize
       const known = new Set(faults.map((fault) => fault.file))
       const all = [
         ...faults,

@@ -45,7 +45,7 @@ export async function run(call: Call): Promise<Answer> {
     const content = await readArchive(
       host,
       { dir: settings.dir, systemIdentifier },
-      { isDeep: call.options.deep === true },
+      { isDeep: call.options.deep === true, segmentSizeBytes: expected?.segmentSizeBytes ?? undefined },
     ).catch((thrown: unknown) => {
       if (thrown instanceof ReplctlError && thrown.code === 'archive-failing') return thrown
       throw thrown

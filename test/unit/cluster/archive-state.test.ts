@@ -69,6 +69,13 @@ test('lag is what would be lost with the disk of the primary, time to full by th
   })
 })
 
+test('a label that was archived last says nothing of the lag: that all is archived does', () => {
+  const label = { ...archiver, lastArchivedWal: '000000010000000000000003.00000028.backup' }
+  expect(observe(measure, primary({ archiver: label })).state?.lag_bytes).toBeNull()
+  const quiet = { ...label, readyCount: 0 }
+  expect(observe(measure, primary({ archiver: quiet })).state?.lag_bytes).toBe(0x100)
+})
+
 test('what keeps the primary from archiving is no good state, whether an attempt failed or not', () => {
   expect(observe(measure, primary({ archiver: { ...archiver, isFailing: true } })).state?.ok).toBe(false)
   const waits = { ...archiver, oldestReadySeconds: 700 }

@@ -76,7 +76,13 @@ const expected: ArchiveExpectation = {
   history: '1\t0/512345\tno recovery target specified\n',
 }
 
-async function check(options: { isDeep?: boolean; expected?: ArchiveExpectation | null } = {}) {
+interface CheckOptions {
+  readonly isDeep?: boolean
+  readonly segmentSizeBytes?: number
+  readonly expected?: ArchiveExpectation | null
+}
+
+async function check(options: CheckOptions = {}) {
   const content = await readArchive(archive, { dir, systemIdentifier }, options)
   const verdict = judgeArchive(content, options.expected === undefined ? expected : options.expected, now)
   return { content, verdict, told: verdict.problems.map((one) => `${one.code}: ${one.message}`) }
@@ -215,6 +221,60 @@ describe('what is wrong is named', () => {
         [`${nameOf(2, 6)}.gz`, 'it is no .gz file'],
       ]),
     )
+  })
+
+  test('what cannot be read, and nothing else for its sake', async () => {
+    const [lost, packed] = [nameOf(1, 2), `${nameOf(2, 6)}.gz`]
+    await mkdir(join(dir, 'bin'))
+    // As head does with a file that it cannot open, or that its disk does not give.
+    const head = `#!/bin/sh
+[ "$1" = -q ] || exec /usr/bin/head "$@"
+shift 4; for name; do case $name in ${lost}|${packed}) ;; *) /usr/bin/head -c 48 -- "$name" ;; esac; done\n`
+    await writeFile(join(dir, 'bin', 'head'), head, { mode: 0o755 })
+    const path = `${join(dir, 'bin')}:/usr/local/bin:/usr/bin:/bin`
+    archive = createNode(inventoryOf(['pg1']).nodes[0]!, 'shop', createShellTransport(dir, ['/bin/sh'], path))
+    await rm(join(wal, nameOf(1, 4)))
+    const { content, told } = await check()
+    expect(told).toEqual([
+      `archive-damaged: ${lost} is damaged: it cannot be read`,
+      `archive-damaged: ${packed} is damaged: it cannot be read`,
+      `archive-gap: ${nameOf(1, 4)} is missing from the archive`,
+    ])
+    expect(content.headersRead).toBeGreaterThan(3)
+  })
+
+  test('a gap, also where no header can be read at all', async () => {
+    for (const number of [1, 2, 4]) await truncate(join(wal, nameOf(1, number)), 40)
+    await rm(join(wal, `${nameOf(1, 3)}.gz`))
+    await rm(join(wal, `${nameOf(1, 5)}.partial`))
+    for (const name of [nameOf(2, 5), `${nameOf(2, 6)}.gz`, '00000002.history']) await rm(join(wal, name))
+    const leading = { timeline: 1, segmentSizeBytes: size, lastArchived: null, history: null }
+    const seen = async () => (await check({ expected: leading, segmentSizeBytes: size })).told
+    expect(await seen()).toContain(`archive-gap: ${nameOf(1, 3)} is missing from the archive`)
+  })
+
+  test('the end of the archive, or all of it, also when a label or the end of a timeline was archived last', async () => {
+    const label = { ...expected, lastArchived: `${nameOf(2, 6)}.00000028.backup` }
+    expect((await check({ expected: label })).told).toEqual([])
+    // The backup began there; what came after it counts as well.
+    const early = { ...expected, lastArchived: `${nameOf(2, 5)}.00000028.backup` }
+    expect((await check({ expected: early })).verdict.restorableTo).toBe(nameOf(2, 6))
+    await rm(join(wal, `${nameOf(2, 6)}.gz`))
+    const gap = (name: string) => [`archive-gap: ${name} is missing from the archive`]
+    expect((await check({ expected: label })).told).toEqual(gap(nameOf(2, 6)))
+    const promoted = [
+      { ...expected, lastArchived: `${nameOf(1, 5)}.partial` },
+      { ...expected, lastArchived: '00000002.history' },
+    ]
+    await rm(join(wal, nameOf(2, 5)))
+    for (const one of promoted) expect((await check({ expected: one })).told).toEqual([])
+    await rm(join(wal, nameOf(1, 4)))
+    for (const one of promoted) expect((await check({ expected: one })).told).toEqual(gap(nameOf(1, 4)))
+    await rm(wal, { recursive: true })
+    await mkdir(wal)
+    await put('00000002.history', expected.history ?? '')
+    for (const one of promoted) expect((await check({ expected: one })).told).toEqual(gap(nameOf(1, 4)))
+    expect((await check({ expected: label })).told).toEqual(gap(nameOf(2, 6)))
   })
 
   test('a compressed segment whose end is damaged, once it is unpacked to its end', async () => {
