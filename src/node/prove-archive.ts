@@ -1,3 +1,4 @@
+import { archivingFault } from '../cluster/archiving-fault.ts'
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { Inventory } from '../cluster/inventory.ts'
 import { type Problem, problemOf } from '../cluster/problem.ts'
@@ -32,6 +33,13 @@ export interface ArchiveToProve {
 export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProof | null> {
   const { node, sql, inventory, facts, timeoutMs, problems, signal } = archive
   if (inventory.archive === undefined) return null
+  const fault = archivingFault(inventory, facts)
+  // Nothing would come, or into another archive.
+  if (fault?.[1] === 'error') {
+    const problem = problemOf(...fault)
+    if (!problems.some(({ message }) => message === problem.message)) problems.push(problem)
+    return { ok: false, segment: null, latency_ms: null }
+  }
   const startedAt = performance.now()
   const segment = await switchWal(sql)
   const failed = (detail: string): ArchiveProof => {
@@ -51,10 +59,13 @@ export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProo
     const failure = await awaitArchived(sql, segment, until, facts.instance?.archiver?.failedCount ?? 0)
     if (failure !== null) return failed(failure)
   }
+  // In a folder of its own: archive-fetch writes beside its target, and others may verify at the same time.
   const script = `
 set -e
-copy="$state/verify-$2"
-trap 'rm -f "$copy"' EXIT
+find "$state" -maxdepth 1 -name 'verify[.-]*' -mmin +60 -exec rm -rf {} + 2>/dev/null || :
+folder=$(mktemp -d "$state/verify.XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+copy="$folder/$2"
 "$state/archive-fetch" "$2" "$copy"
 if [ -f "$3/pg_wal/$2" ]; then cmp "$copy" "$3/pg_wal/$2"; else [ -s "$copy" ]; fi
 `

@@ -215,6 +215,12 @@ export function archiveKnownHosts(
   return hostKeys.map((key) => `${name} ${publicKeyWords(key)}\n`).join('')
 }
 
+/** The public keys in such files, put together with a line break between them; what is no key is passed over. */
+export function hostKeysIn(text: string): readonly string[] {
+  const keys = text.split('\n').flatMap((line) => publicKeyIn(line) ?? [])
+  return [...new Set(keys)]
+}
+
 export interface AuthorizedKey {
   readonly cluster: string
   /** The node whose key it is. */
@@ -266,11 +272,14 @@ function markOf(line: string): string | undefined {
 
 /** Key type and key, without the comment. */
 function publicKeyWords(publicKey: string): string {
-  const [type = '', key = ''] = publicKey.trim().split(/\s+/)
-  if (!/^[a-z0-9@.-]+$/.test(type) || !/^[A-Za-z0-9+/]+=*$/.test(key)) {
-    throw new RangeError(`not a public key: ${publicKey}`)
-  }
-  return `${type} ${key}`
+  const words = publicKeyIn(publicKey)
+  if (words === undefined) throw new RangeError(`not a public key: ${publicKey}`)
+  return words
+}
+
+function publicKeyIn(line: string): string | undefined {
+  const [type = '', key = ''] = line.trim().split(/\s+/)
+  return /^[a-z0-9@.-]+$/.test(type) && /^[A-Za-z0-9+/]+=*$/.test(key) ? `${type} ${key}` : undefined
 }
 
 function requireSystemIdentifier(text: string): void {

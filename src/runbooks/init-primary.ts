@@ -2,6 +2,7 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { inOrder, type Plan, together } from '../engine/step.ts'
 import { ensureHistoryArchived } from '../steps/archive-history.ts'
+import { archiveWaiting } from '../steps/archive-owed.ts'
 import { requireArchiveHost } from '../steps/archive-presence.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
@@ -66,6 +67,7 @@ export function initPrimary(
     ensureMarkedAsBuilt(name, { isNewPrimary: true, mustLead: true }),
     ensureClusterRecord(name, { primary: name, members, generation }),
     ...ensureArchiveStream(input, node, members),
+    ...archiveWaiting(input, node),
     ...ensureHistoryArchived(input, node),
   ])
 }

@@ -1,3 +1,4 @@
+import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -5,6 +6,7 @@ import { stateScript } from '../node/node.ts'
 import { segmentSizeOf } from '../node/own-wal.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import { walFileName } from '../postgres/wal-file.ts'
+import { whereArchiveAnswers } from './archive-presence.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { look } from './look.ts'
 
@@ -20,24 +22,63 @@ export function archiveOwed(
 ): readonly Step[] {
   if (inventory.archive?.mode !== 'push') return []
   return [
-    {
-      title: 'archive what it had finished and not archived',
-      node,
-      check: async (ctx) => {
-        const owed = await listOwed(ctx, forkLsn)
-        return owed.length === 0 ? satisfied('there is nothing') : pending(tell(owed))
-      },
-      apply: async (ctx) => {
-        const owed = await listOwed(ctx, forkLsn)
-        const { dataDir } = ctx.node.settings.postgres
-        const command = stateScript(ctx.node, 'archive what it owes', pushScript, [dataDir, ...owed])
-        const result = await ctx.node.run(command, { timeoutMs: 3_600_000 })
-        if (result.status !== 0) ctx.warn(notArchived(node, owed, result.stderr.trim()))
-      },
-      // What did not work was said.
-      verify: async () => undefined,
-    },
+    pushThose('archive what it had finished and not archived', node, {
+      list: (ctx) => listOwed(ctx, forkLsn),
+      failure: (owed, said) =>
+        new ReplctlError('archive-gap', `WAL that ${node} had not archived may be missing for ever`, {
+          detail: `${tell(owed)}: ${said}`,
+          hint: '"replctl archive check" says whether it is missing; a new base backup needs nothing of it: replctl backup',
+          node,
+        }),
+    }),
   ]
+}
+
+/**
+ * Archives what a primary finished before WAL was streamed to the archive: archive_command went with a reload, archive_mode goes with a
+ * restart, and until then PostgreSQL keeps what waits. Comes when the stream is received: then nothing is missing between the two.
+ */
+export function archiveWaiting(input: ClusterInput, node: NodeSettings): readonly Step[] {
+  if (input.inventory.archive?.mode !== 'stream') return []
+  const { name } = node
+  const step = pushThose('archive what it had finished before WAL was streamed', name, {
+    list: async (ctx) => {
+      const { archive_mode: mode, archive_command: command } = (await look(ctx)).instance?.settings ?? {}
+      return (mode?.value ?? 'off') !== 'off' && command?.value === '' ? await listOwed(ctx, null) : []
+    },
+    failure: (waiting, said) =>
+      new ReplctlError('archive-gap', `WAL that ${name} had finished is not in the archive yet`, {
+        detail: `${tell(waiting)}: ${said}`,
+        hint: `It stays in pg_wal until PostgreSQL is restarted there: mend what is named, and before that run "replctl init primary ${name}" again.`,
+        node: name,
+      }),
+  })
+  return [whereArchiveAnswers(input, node, step)]
+}
+
+interface Owed {
+  readonly list: (ctx: StepContext) => Promise<readonly string[]>
+  readonly failure: (owed: readonly string[], said: string) => ReplctlError
+}
+
+function pushThose(title: string, node: NodeName, { list, failure }: Owed): Step {
+  return {
+    title,
+    node,
+    check: async (ctx) => {
+      const owed = await list(ctx)
+      return owed.length === 0 ? satisfied('there is nothing') : pending(tell(owed))
+    },
+    apply: async (ctx) => {
+      const owed = await list(ctx)
+      const { dataDir } = ctx.node.settings.postgres
+      const command = stateScript(ctx.node, 'archive what it owes', pushScript, [dataDir, ...owed])
+      const result = await ctx.node.run(command, { timeoutMs: 3_600_000 })
+      if (result.status !== 0) ctx.warn(failure(owed, result.stderr.trim()))
+    },
+    // What did not work was said.
+    verify: async () => undefined,
+  }
 }
 
 /** Names of segments, the oldest first; with a fork those that end there or before, whichever timeline they are of. */
@@ -76,11 +117,3 @@ done
 
 const tell = (owed: readonly string[]): string =>
   owed.length === 1 ? `${owed[0]}` : `${owed.length} segments, ${owed[0]} to ${owed.at(-1)}`
-
-function notArchived(node: NodeName, owed: readonly string[], said: string): ReplctlError {
-  return new ReplctlError('archive-gap', `WAL that ${node} had not archived may be missing for ever`, {
-    detail: `${tell(owed)}: ${said}`,
-    hint: '"replctl archive check" says whether it is missing; a new base backup needs nothing of it: replctl backup',
-    node,
-  })
-}

@@ -13,6 +13,7 @@ import {
   archiveKnownHosts,
   authorizedKeysLine,
   ensureAuthorizedKeysLine,
+  hostKeysIn,
   renderArchiveFetch,
   renderArchivePush,
   renderArchiveReceive,
@@ -222,8 +223,9 @@ function ensureArchiveScripts(
       ...{ host: archive.address, port: archive.port, user: archive.user, dir: archive.dir },
       connectTimeoutMs: archive.ssh.connectTimeoutMs,
     }
-    const list = 'for file in /etc/ssh/ssh_host_*_key.pub; do [ -r "$file" ] && cat "$file"; done; :'
-    const keys = await ctx.on(archiveHost).output(shellScript('read the host keys', list))
+    const printed = await ctx.on(archiveHost).output(shellScript('read the host keys', hostKeysScript))
+    const keys = hostKeysIn(printed)
+    if (keys.length === 0) throw noHostKeys(archive)
     const { push, fetch, knownHosts } = archiveFiles
     const compression = archive.compression
     return [
@@ -240,7 +242,7 @@ function ensureArchiveScripts(
       {
         path: `${stateDirectory}/${knownHosts}`,
         mode: '0600',
-        text: archiveKnownHosts({ host: archive.address, port: archive.port }, keys.trim().split('\n')),
+        text: archiveKnownHosts({ host: archive.address, port: archive.port }, keys),
       },
     ]
   }
@@ -271,6 +273,26 @@ function ensureArchiveScripts(
       })
     },
   }
+}
+
+/** The keys of its sshd: those that its configuration names, as far as that may be read, and those that lie where they do by default. */
+const hostKeysScript = `
+{ for file in /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf; do
+    if [ -r "$file" ]; then awk 'tolower($1) == "hostkey" { print $2 ".pub" }' "$file"; fi
+  done
+  printf '%s\\n' /etc/ssh/ssh_host_*_key.pub; } | while IFS= read -r file; do
+  if [ -r "$file" ]; then cat "$file"; echo; fi
+done
+:
+`
+
+function noHostKeys({ host }: ArchiveSettings): ReplctlError {
+  return new ReplctlError('archive-failing', `cannot read the host keys of ${host}`, {
+    detail:
+      'There is no public key in /etc/ssh/ssh_host_*_key.pub there, nor beside a HostKey of its sshd_config: no node could tell whom it speaks to.',
+    hint: 'Have them there, readable for everybody, as ssh-keygen made them: ssh-keygen -y -f HOSTKEY > HOSTKEY.pub',
+    node: archiveHost,
+  })
 }
 
 function noArchiveDirectory(archive: ArchiveSettings, said: string): ReplctlError {

@@ -495,6 +495,8 @@ describeOnHosts('an archive that is written into the inventory of a running clus
         one.message,
       ])
   const status = () => cluster.replctl(['status', '--json'])
+  /** Segments that the archive has not got. */
+  const waiting: string[] = []
   const finishSegment = async (node: string) => {
     const server = cluster.server(node)
     await server.sql('CREATE TABLE IF NOT EXISTS finished (n int)')
@@ -549,12 +551,28 @@ describeOnHosts('an archive that is written into the inventory of a running clus
       ['warning', 'pg3', 'pg3 would not archive its WAL if it led'],
     ])
     await hosts.exec('pg2', 'mv ~/.replctl/shop/archive-push ~/', { user: 'postgres' })
-    await finishSegment('pg2')
+    waiting.push(await finishSegment('pg2'))
     const failed = 'SELECT failed_count > 0 FROM pg_stat_archiver'
     await awaitCondition('it fails', () => cluster.server('pg2').sqlValue(failed), slow)
     expect(onArchiving(await status())).toContainEqual(['error', 'pg2', 'pg2 does not archive its WAL'])
+  })
+
+  it('is streamed to from now on, and gets what waited', async () => {
+    waiting.push(await finishSegment('pg2'))
+    const archived = async () =>
+      (await hosts.exec('backup1', `ls ${archiveDir}/*/wal`, { user: 'postgres' })).stdout
+    for (const name of waiting) expect(await archived()).not.toContain(name)
+    await cluster.writeInventory(inventoryWith({ mode: 'stream' }))
     await cluster.succeed(['init', 'primary', 'pg2'], slow)
-    expect(onArchiving(await status())).not.toContainEqual(['error', 'pg2', 'pg2 does not archive its WAL'])
+    for (const name of waiting) expect(await archived()).toContain(name)
+    await cluster.succeed(['archive', 'check'])
+    // Until the restart each further one waits as well; it is streamed all the same.
+    const next = await finishSegment('pg2')
+    const told = onArchiving(await status())
+    expect(told).toContainEqual(['error', 'pg2', 'WAL piles up on pg2'])
+    await cluster.succeed(['init', 'primary', 'pg2'], slow)
+    expect(await archived()).toContain(next)
+    await cluster.succeed(['archive', 'check'])
   })
 
   it('keeps every segment for nobody once it is taken out again: that is told at once, and is an error from then on', async () => {

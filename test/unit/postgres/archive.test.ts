@@ -9,6 +9,7 @@ import {
   archiveKnownHosts,
   authorizedKeysLine,
   ensureAuthorizedKeysLine,
+  hostKeysIn,
   parseArchiveCheck,
   parseArchiveError,
   renderArchiveFetch,
@@ -158,6 +159,13 @@ describe('the commands', () => {
 })
 
 describe('known hosts', () => {
+  test('are read from whatever stands in the public keys: empty lines, a missing end, words that are no key', () => {
+    const text =
+      '\n\nssh-ed25519 AAAAone root@backup1\n\n# made by a template\n\nssh-rsa AAAAtwo==\n\n\nssh-ed25519 AAAAone\n\n'
+    expect(hostKeysIn(text)).toEqual(['ssh-ed25519 AAAAone', 'ssh-rsa AAAAtwo=='])
+    expect(hostKeysIn('')).toEqual([])
+  })
+
   test('name the port only where it is not 22', () => {
     const keys = ['ssh-ed25519 AAAA root@backup1\n', 'ssh-rsa BBBB']
     expect(archiveKnownHosts({ host: 'backup1', port: 22 }, keys)).toBe(
