@@ -102,7 +102,7 @@ export function judgeArchive(
 }
 
 type Add = (
-  code: 'archive-gap' | 'wrong-timeline',
+  code: 'archive-conflict' | 'archive-gap' | 'wrong-timeline',
   message: string,
   details?: ErrorDetails,
   severity?: Problem['severity'],
@@ -147,7 +147,14 @@ function wayToNewest(
       'warning',
     )
   }
-  const text = histories.get(newest) ?? (newest === expected?.timeline ? expected.history : null)
+  const own = newest === expected?.timeline ? expected.history : null
+  const text = histories.get(newest) ?? own
+  if (own !== null && text !== null && text.trim() !== own.trim()) {
+    add('archive-conflict', `${historyFileName(newest)} in the archive is not that of the primary`, {
+      detail: `Two nodes were promoted to timeline ${newest}: what lies there of it may be of both, and no recovery can tell.`,
+      hint: 'Have a new timeline, by a switchover, and take a new base backup: replctl backup',
+    })
+  }
   if (newest > 1 && !histories.has(newest)) {
     add('archive-gap', `${historyFileName(newest)} is missing from the archive`, {
       detail: `Recovery cannot find its way to timeline ${newest} without it.`,

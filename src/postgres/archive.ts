@@ -251,23 +251,26 @@ export function authorizedKeysLine(key: AuthorizedKey): string {
 }
 
 /**
- * authorized_keys with this line of replctl's in it once: it takes the place of an older one with the same mark,
- * `replctl:<cluster>:<node>`, or goes to the end. Every other line is kept as it is.
+ * authorized_keys with this line of replctl's in it once: it takes the place of an older one of the same node, or goes to the end.
+ * Every other line is kept as it is, those of another cluster that has the same name included.
  */
 export function ensureAuthorizedKeysLine(text: string, line: string): string {
-  const mark = markOf(line)
-  if (mark === undefined) throw new RangeError(`not a line of replctl's: ${line}`)
+  const own = readKeysLine(line)
+  if (own === undefined) throw new RangeError(`not a line of replctl's: ${line}`)
+  const isOlder = (other: string): boolean => {
+    const { mark, systemIdentifier, key } = readKeysLine(other) ?? {}
+    return mark === own.mark && (systemIdentifier === own.systemIdentifier || key === own.key)
+  }
   const lines = text.split(/(?<=\n)/)
-  const first = lines.findIndex((other) => markOf(other) === mark)
+  const first = lines.findIndex(isOlder)
   if (first < 0) return text === '' || text.endsWith('\n') ? `${text}${line}\n` : `${text}\n${line}\n`
-  return lines
-    .map((other, index) => (markOf(other) !== mark ? other : index === first ? `${line}\n` : ''))
-    .join('')
+  return lines.map((other, index) => (!isOlder(other) ? other : index === first ? `${line}\n` : '')).join('')
 }
 
-/** The mark of a line that has the shape of ours; a foreign key that merely has such a comment is not ours. */
-function markOf(line: string): string | undefined {
-  return /^restrict,command="'.*" \S+ [A-Za-z0-9+/=]+ (replctl:\S+)\s*$/.exec(line)?.[1]
+/** The parts of a line that has the shape of ours; a foreign key that merely has such a comment is not ours. */
+function readKeysLine(line: string) {
+  const match = /^restrict,command="'.*' '(\d+)'" \S+ ([A-Za-z0-9+/=]+) (replctl:\S+)\s*$/.exec(line)
+  return match === null ? undefined : { systemIdentifier: match[1], key: match[2], mark: match[3] }
 }
 
 /** Key type and key, without the comment. */

@@ -6,7 +6,6 @@ import { pending, type Step, type StepContext, satisfied, unknownUntil } from '.
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { hasMadeNote } from '../node/archive-note.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
-import { lockScript } from '../node/lock-script.ts'
 import { commandFailed, stateScript, stateVariableScript } from '../node/node.ts'
 import {
   archiveFiles,
@@ -18,6 +17,7 @@ import {
   renderArchivePush,
   renderArchiveReceive,
 } from '../postgres/archive.ts'
+import { countKeysScript, forgetKeyScript, prepareArchiveScript } from './archive-key-scripts.ts'
 import { archiveGone, identifierOf, readPublicKey, whereArchiveAnswers } from './archive-presence.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { look } from './look.ts'
@@ -130,36 +130,6 @@ function ensureKeyIsLetIn(
   }
 }
 
-const lockKeys = lockScript(7, '"$HOME/.ssh/.replctl.lock"', 30)
-
-/**
- * Makes the archive's folder, unless it was there before and is gone, and puts the node's line into authorized_keys, under a lock: nodes of several clusters may
- * come at the same time. Only the line with the node's own mark is replaced.
- */
-const prepareArchiveScript = `
-set -- "$1" "$2" "$5" "$3" "$4"
-[ -d "$2/$3/wal" ] || ! ${hasMadeNote} || exit 66
-mkdir -p -- "$2" || exit 73
-[ -w "$2" ] || { echo "$2 is not writable" >&2; exit 73; }
-mkdir -p -- "$2/$3/wal" || exit 73
-sync "$2" "$2/$3" 2>/dev/null || sync
-${hasMadeNote} || { printf '%s\\n' "$2" > "$state/made-$3.new" && mv -f "$state/made-$3.new" "$state/made-$3"; } || exit 74
-mkdir -p "$HOME/.ssh" || exit 74
-keys="$HOME/.ssh/authorized_keys"
-${lockKeys}new="$keys.replctl-new.$$"
-trap 'rm -f "$new"' EXIT
-[ -e "$keys" ] || : > "$keys" || exit 74
-cp -p -- "$keys" "$new" || exit 74
-LINE=$4 MARK=$5 awk '
-  BEGIN { mark = " " ENVIRON["MARK"]; start = "restrict,command=" }
-  index($0, start) == 1 && substr($0, length($0) - length(mark) + 1) == mark { next }
-  { print }
-  END { print ENVIRON["LINE"] }
-' "$keys" > "$new" || exit 74
-sync "$new" 2>/dev/null || sync
-mv -f -- "$new" "$keys"
-`
-
 /**
  * Takes a removed node's key out of authorized_keys on the archive host: only the line with its own mark. An archive host
  * that cannot be reached is no reason to keep a node in the cluster: it is said.
@@ -173,9 +143,11 @@ export function forgetArchiveKey(input: ClusterInput, removed: NodeName, primary
       title: `take the key of ${removed} out of authorized_keys on the archive host`,
       node: primary,
       check: async (ctx) => {
-        const script = 'grep -c "^restrict,command=.* $1\\$" "$HOME/.ssh/authorized_keys" 2>/dev/null; :'
+        const words = [mark, identifierOf(await look(ctx)) ?? '']
         try {
-          const count = await ctx.on(archiveHost).output(shellScript('look for its key', script, [mark]))
+          const count = await ctx
+            .on(archiveHost)
+            .output(shellScript('look for its key', countKeysScript, words))
           return Number(count) > 0 ? pending('it is in') : satisfied('it is not in')
         } catch (thrown) {
           const why = asReplctlError(thrown)
@@ -185,26 +157,13 @@ export function forgetArchiveKey(input: ClusterInput, removed: NodeName, primary
         }
       },
       apply: async (ctx) => {
-        const command = shellScript('take its key out', forgetKeyScript, [mark])
+        const words = [mark, identifierOf(await look(ctx)) ?? '']
+        const command = shellScript('take its key out', forgetKeyScript, words)
         await ctx.on(archiveHost).output(command)
       },
     },
   ]
 }
-
-const forgetKeyScript = `
-keys="$HOME/.ssh/authorized_keys"
-${lockKeys}new="$keys.replctl-new.$$"
-trap 'rm -f "$new"' EXIT
-cp -p -- "$keys" "$new" || exit 74
-MARK=$1 awk '
-  BEGIN { mark = " " ENVIRON["MARK"]; start = "restrict,command=" }
-  index($0, start) == 1 && substr($0, length($0) - length(mark) + 1) == mark { next }
-  { print }
-' "$keys" > "$new" || exit 74
-sync "$new" 2>/dev/null || sync
-mv -f -- "$new" "$keys"
-`
 
 /** The scripts that send WAL to the archive host and fetch it back; proved by asking the archive host for real. */
 function ensureArchiveScripts(

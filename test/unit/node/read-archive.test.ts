@@ -134,6 +134,13 @@ describe('what is wrong is named', () => {
     expect((await check()).told).toEqual(['archive-gap: 00000002.history is missing from the archive'])
   })
 
+  test('another history of the primary’s own timeline: two nodes were promoted to it', async () => {
+    const history = '1\t0/4FFF00\tno recovery target specified\n'
+    expect((await check({ expected: { ...expected, history } })).told).toEqual([
+      'archive-conflict: 00000002.history in the archive is not that of the primary',
+    ])
+  })
+
   test('what lies there of a timeline after the primary’s is a warning: the primary’s own line is what counts', async () => {
     const leading = { timeline: 1, segmentSizeBytes: size, lastArchived: nameOf(1, 4), history: null }
     const { verdict, told } = await check({ expected: leading })
