@@ -12,7 +12,7 @@ import { stateScript } from '../node/node.ts'
 import { archiveFiles, renderArchiveStream } from '../postgres/archive.ts'
 import { buildConninfo } from '../postgres/conninfo.ts'
 import { passfileLine } from '../postgres/passfile.ts'
-import { whereArchiveAnswers } from './archive-presence.ts'
+import { identifierOf, whereArchiveAnswers } from './archive-presence.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { readPassword } from './ensure-replication-role.ts'
 import { ask, awaitState, look } from './look.ts'
@@ -44,7 +44,15 @@ export function requireArchiveStream(input: ClusterInput, node: NodeSettings): r
       title: `require pg_receivewal and flock on the archive host ${archive.host}`,
       node: node.name,
       check: async (ctx) => {
-        const result = await ctx.on(archiveHost).run(shellScript('look for pg_receivewal', findScript))
+        const host = ctx.on(archiveHost)
+        const found = await host.output(
+          stateScript(host, 'look whose WAL it receives', ownerScript, [], undefined, { onlyLooks: true }),
+        )
+        const owner = found.trim()
+        if (owner !== '' && owner !== identifierOf(await look(ctx))) {
+          return refused(receivesForAnother(input.inventory.cluster, archive, owner))
+        }
+        const result = await host.run(shellScript('look for pg_receivewal', findScript))
         return result.status === 0
           ? satisfied(result.stdout.trim())
           : refused(
@@ -229,6 +237,15 @@ function walIsMissing(archive: ArchiveSettings, seen: string): ReplctlError {
   })
 }
 
+/** Its scripts and its crontab line stand where ours would, for both clusters have the same name. */
+function receivesForAnother(cluster: string, { host, user }: ArchiveSettings, owner: string): ReplctlError {
+  return new ReplctlError('foreign-cluster', `${host} receives the WAL of another cluster ${cluster}`, {
+    detail: `archive-stream runs there for the one with system identifier ${owner}, and receives from it now.`,
+    hint: `Give this cluster another name, or another user on that host (it is ${user}). If that cluster is given up: stop its PostgreSQL, or archive-stream there (stream.pid names it).`,
+    node: archiveHost,
+  })
+}
+
 const findScript = `
 command -v flock >/dev/null 2>&1 || { echo 'there is no flock' >&2; exit 69; }
 for directory in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/pgsql/bin $(printf %s "$PATH" | tr : ' '); do
@@ -249,6 +266,15 @@ if [ -f "$state/stream.lock" ] && ! flock -n "$state/stream.lock" true; then
 fi
 if [ -f "$state/stream.gap" ]; then echo gap; cat "$state/stream.gap"; fi
 :
+`
+
+/** The cluster that is received from now, by its system identifier; nothing where nobody is. */
+const ownerScript = `
+[ -f "$state/stream.lock" ] || exit 0
+case $(
+${lookScript}) in
+  running*receiving*) sed -n "s/^system_identifier='*\\([0-9]*\\).*/\\1/p" "$state/archive-stream" | head -n 1 ;;
+esac
 `
 
 const stopScript = `
