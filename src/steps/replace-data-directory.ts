@@ -163,8 +163,11 @@ export async function isAside(ctx: Pick<StepContext, 'node'>): Promise<boolean> 
 
 async function exists(ctx: Pick<StepContext, 'node'>, ...paths: readonly string[]): Promise<boolean> {
   const script = 'for at; do if [ -e "$at" ]; then echo there; fi; done'
-  const { stdout } = await ctx.node.read(shellScript(`look for ${paths.join(', ')}`, script, paths))
-  return stdout.trim() !== ''
+  const command = shellScript(`look for ${paths.join(', ')}`, script, paths)
+  const result = await ctx.node.read(command)
+  // No answer is not the answer that there is none.
+  if (result.status !== 0) throw commandFailed(ctx.node.name, command, result)
+  return result.stdout.trim() !== ''
 }
 
 /** Whether the data directory can be renamed where it is. */

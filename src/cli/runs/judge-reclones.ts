@@ -49,7 +49,10 @@ async function lookBack(
   const isOld = async () =>
     resumed?.isFinal !== true && !(await isAside({ node })) && (await canBeMoved({ node }))
   return {
-    isReplacing: hasBegun(moveAsideTitle) || (facts.dataDirectoryState === 'instance' && !isBegun(facts)),
+    isReplacing:
+      resumed === null
+        ? facts.dataDirectoryState === 'instance' && !isBegun(facts)
+        : hasBegun(moveAsideTitle),
     isBuilt: hasBegun(builtTitle) && isMarked && !(await isOld()),
   }
 }

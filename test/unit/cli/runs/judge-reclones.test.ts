@@ -26,6 +26,7 @@ function sceneOf({ pg2, begun, isFinal = false, isAside = false, isMount = false
   const survey = [runningNode('pg1', {}, { record: recordOf('pg1', ['pg1', 'pg2']) }), pg2]
   const { inventory, topology } = observed(survey)
   const read = async ({ title }: { title: string }) => ({
+    status: 0,
     stdout: title.startsWith('look for') ? (isAside ? 'there\n' : '') : isMount ? '' : 'yes\n',
   })
   const nodes = new Map(
@@ -76,6 +77,11 @@ test.each<[string, Scene, { isReclone: boolean; isReplacing: boolean }]>([
     'a copy that does not stream yet',
     { pg2: standbyNode('pg2', '0/3000000', {}, mark('cloned')), begun: built, isAside: true },
     { isReclone: true, isReplacing: true },
+  ],
+  [
+    'what this operation built where nothing was before',
+    { pg2: standbyNode('pg2', '0/3000000', {}, mark('cloned')), begun: [], isAbort: true },
+    { isReclone: true, isReplacing: false },
   ],
   [
     'what this operation built, and is to be taken back',
