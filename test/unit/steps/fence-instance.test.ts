@@ -14,7 +14,8 @@ import { createShellTransport } from '../node/shell-transport.ts'
 import { template } from '../postgres/fixture.ts'
 import { fenceMark, inventoryOf } from '../some-cluster.ts'
 
-// On files of this machine: what is to be proved is which of them are there afterwards.
+// On files of this machine: what is to be proved is which of them are there afterwards. A PostgreSQL that runs here serves another port.
+const port = 61_432
 
 let home: string
 let data: string
@@ -35,7 +36,7 @@ function fencing(newPrimary: string, found: Partial<FoundInstance> = {}) {
   const inventory = inventoryOf(['pg1', 'pg2', 'pg3'])
   const nodes = inventory.nodes.map((settings) =>
     createNode(
-      { ...settings, postgres: { ...settings.postgres, dataDir: data } },
+      { ...settings, postgres: { ...settings.postgres, dataDir: data, port } },
       'shop',
       createShellTransport(home),
     ),
@@ -118,19 +119,19 @@ test('a copy of the data directory is not fenced in place of the instance that s
   await copyFile('/bin/sleep', join(home, 'postgres'))
   const server = spawn(join(home, 'postgres'), ['60'], { cwd: other, stdio: 'ignore' })
   try {
-    const serves = (port: number) =>
-      writeFile(join(other, 'postmaster.pid'), `${server.pid}\n${other}\n1700000000\n${port}\n`)
-    await serves(5432)
+    const serves = (its: number) =>
+      writeFile(join(other, 'postmaster.pid'), `${server.pid}\n${other}\n1700000000\n${its}\n`)
+    await serves(port)
     await expect(apply(fencing('pg2'))).rejects.toMatchObject({
       code: 'primary-alive',
-      message: expect.stringContaining(`process ${server.pid} serves port 5432 from ${other}`),
+      message: expect.stringContaining(`process ${server.pid} serves port ${port} from ${other}`),
     })
     expect([signal(), await mark()]).toEqual([false, null])
     expect(await findServing(fencing('pg2').ctx.node)).toEqual([
       { pid: server.pid, systemIdentifier: '3978425819141910832', directory: other },
     ])
     // Another node of the cluster on the same host is none of it.
-    await serves(5433)
+    await serves(port + 1)
     await apply(fencing('pg2'))
     expect([signal(), (await mark())?.newPrimary]).toEqual([true, 'pg2'])
     expect(await findServing(fencing('pg2').ctx.node)).toEqual([])
