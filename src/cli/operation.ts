@@ -246,15 +246,15 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
   const isRun = call.options.isAbort !== true && !call.flags.isDryRun
   const short = outcome.exitCode === 0 && isRun ? (decision.shortfall?.() ?? null) : null
   const error = [outcome.error, short].flatMap((one) => (one === null ? [] : [problemOf(one)]))
-  if (unread !== null) error.push(problemOf(unread, isOutOfReach(unread) ? 'warning' : 'error'))
+  const isFault = unread !== null && !isLostFromSight(unread)
+  if (unread !== null) error.push(problemOf(unread, isFault ? 'error' : 'warning'))
   const problems = [...error, ...(decision.problems ?? []), ...warnings, ...bystanders(survey, outcome)]
   return {
-    exitCode:
-      unread !== null && !isOutOfReach(unread)
-        ? unread.exitCode
-        : short === null
-          ? signalCode(outcome.exitCode, call)
-          : exitCodes.partial,
+    exitCode: isFault
+      ? unread.exitCode
+      : short === null
+        ? signalCode(outcome.exitCode, call)
+        : exitCodes.partial,
     changed: outcome.hasChanged && !call.flags.isDryRun,
     cluster: inventory.cluster,
     result,
@@ -265,7 +265,7 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
             code === problem.code && node === problem.node && message === problem.message,
         ) === index,
     ),
-    text: textOf(parts, result),
+    text: unread === null ? textOf(parts, result) : '',
   }
 }
 
@@ -285,7 +285,7 @@ async function ownResult(
 }
 
 /** The host went away after all was done and proved: then only what there is to tell of it is missing. */
-const isOutOfReach = ({ code }: ReplctlError): boolean =>
+const isLostFromSight = ({ code }: ReplctlError): boolean =>
   code === 'host-unreachable' || code === 'connection-lost' || code === 'timeout'
 
 function textOf({ call, decision, outcome, after }: AnswerParts, result: object): string {
@@ -293,8 +293,7 @@ function textOf({ call, decision, outcome, after }: AnswerParts, result: object)
   if (call.flags.isDryRun) return planText(outcome.steps, paint)
   if (call.options.isAbort === true)
     return outcome.error === null ? `"${call.command}" was taken back.\n` : ''
-  const isTold = outcome.error === null && Object.keys(result).length > 1
-  return isTold ? (decision.text?.(after, outcome, paint, result) ?? '') : ''
+  return outcome.error === null ? (decision.text?.(after, outcome, paint, result) ?? '') : ''
 }
 
 /** Hosts that could not be reached and did not have to be: a warning each. */

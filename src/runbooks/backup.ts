@@ -3,7 +3,7 @@ import { inOrder, type Plan } from '../engine/step.ts'
 import { type ArchiveBackup, requireRoomForBackup, takeArchiveBackup } from '../steps/archive-backup.ts'
 import { requireBackupPrograms } from '../steps/backup-programs.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
-import { ensureHbaLines } from '../steps/ensure-configuration.ts'
+import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
 import { awaitBackupWal, proveArchiveBackup, publishArchiveBackup } from '../steps/prove-archive-backup.ts'
 

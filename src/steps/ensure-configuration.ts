@@ -3,39 +3,24 @@ import type { ReplicationSettings } from '../cluster/inventory.ts'
 import { wishedSettings } from '../cluster/judge-adoption.ts'
 import { standingFaults } from '../cluster/judge-archiving.ts'
 import type { NodeName } from '../cluster/names.ts'
-import {
-  neededSettings,
-  nodeConfigText,
-  nodeHbaLines,
-  ownedConfigFile,
-} from '../cluster/node-configuration.ts'
-import { shellScript } from '../command.ts'
+import { neededSettings, nodeConfigText, ownedConfigFile } from '../cluster/node-configuration.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readWithIncludes } from '../node/config-includes.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { checkConfiguration } from '../node/live-settings.ts'
-import type { Node } from '../node/node.ts'
 import {
   commentOutSettings,
   ensureLastInclude,
   lastValues,
   parseConfigFile,
 } from '../postgres/config-file.ts'
-import { ensureManagedBlock } from '../postgres/hba.ts'
 import { parityFloors, readKeptSettings, sufficientSettings } from '../postgres/kept-settings.ts'
-import { quoteLiteral } from '../postgres/sql.ts'
 import { archiveCommandOf } from './archive-wish.ts'
 import { assessAdoption } from './assess-adoption.ts'
 import type { ClusterInput } from './cluster-input.ts'
+import { type FileChange, placeOfFiles, putBack, reloadConfiguration } from './configuration-files.ts'
 import { look, majorOf, sqlNow } from './look.ts'
-
-/** One file of a node's configuration as it is and as it should be. */
-interface FileChange {
-  readonly path: string
-  readonly live: string | null
-  readonly wanted: string
-}
 
 export interface SettingsOptions {
   /** The instance is being taken over: what it has and is as good stays. It is not told to reload yet. */
@@ -44,21 +29,6 @@ export interface SettingsOptions {
   readonly like?: NodeName
   /** Whose files it will have: a plan for a copy that is yet to be made looks at those. */
   readonly copiedFrom?: NodeName
-}
-
-/** Where the files of a node are read: in a plan for a clone at the source, as far as they come with the data directory. */
-async function placeOfFiles(
-  ctx: StepContext,
-  facts: NodeFacts,
-  copiedFrom: NodeName | undefined,
-): Promise<{ readonly on: Node; readonly directory: string } | null> {
-  const own = { on: ctx.on(facts.name), directory: facts.configDirectory }
-  if (copiedFrom === undefined || !ctx.isDryRun || facts.dataDirectoryState === 'instance') return own
-  const there = await look(ctx, copiedFrom)
-  const on = ctx.on(copiedFrom)
-  return there.configDirectory === on.settings.postgres.dataDir
-    ? { on, directory: there.configDirectory }
-    : null
 }
 
 /**
@@ -170,12 +140,6 @@ export function requireNamesToCome(node: NodeName): Step {
   }
 }
 
-/** A file that a step has written, as it was before. */
-async function putBack(ctx: StepContext, name: NodeName, { path, live }: FileChange): Promise<void> {
-  if (live !== null) await writeTextFile(ctx.on(name), path, live)
-  else await ctx.on(name).output(shellScript(`remove ${path}`, 'rm -f -- "$1"', [path]))
-}
-
 /** Whom commits wait for is what the file says, on a primary that was just told. @throws {ReplctlError} `setting-overridden` */
 async function requireNamesInForce(
   ctx: StepContext,
@@ -238,81 +202,6 @@ async function settingsToKeep(
   return new Map([...others, ...kept, ...floors])
 }
 
-/** Keeps replctl's marked block at the top of pg_hba.conf: replication by password from the cluster's nodes. */
-export function ensureHbaLines(
-  node: NodeName,
-  input: ClusterInput,
-  { copiedFrom }: Pick<SettingsOptions, 'copiedFrom'> = {},
-): Step {
-  return {
-    title: 'allow replication from the nodes of the cluster in pg_hba.conf',
-    node,
-    check: async (ctx) => {
-      const { path, live, wanted } = await writeHbaLines(ctx, node, input, {
-        ...{ isOnlyLook: true, copiedFrom },
-      })
-      return live === wanted ? satisfied(`${path} has the lines`) : pending(`${path} lacks the lines`)
-    },
-    apply: async (ctx) => {
-      await writeHbaLines(ctx, node, input, {})
-    },
-  }
-}
-
-/**
- * Writes replctl's block into pg_hba.conf, with `extra` lines at its end, tells a running instance, and reads back
- * whether it understands it; `isOnlyLook`: tells what that would change.
- */
-export async function writeHbaLines(
-  ctx: StepContext,
-  name: NodeName,
-  { inventory, templates }: ClusterInput,
-  options: {
-    readonly extra?: readonly string[]
-    readonly isOnlyLook?: true
-    readonly copiedFrom?: NodeName | undefined
-  },
-): Promise<FileChange> {
-  const node = ctx.on(name)
-  const facts = await look(ctx, name)
-  const path = facts.instance?.settings.hba_file?.value ?? `${facts.configDirectory}/pg_hba.conf`
-  const from = await placeOfFiles(ctx, facts, options.copiedFrom)
-  const live =
-    from === null
-      ? null
-      : await readTextFile(from.on, from.on === node ? path : `${from.directory}/pg_hba.conf`)
-  const wish = { inventory, node: node.settings, templates, major: majorOf(facts) }
-  const lines = [...nodeHbaLines(wish), ...(options.extra ?? [])]
-  const change = { path, live, wanted: ensureManagedBlock(live ?? '', lines, inventory.cluster) }
-  if (options.isOnlyLook === true) return change
-  await writeTextFile(node, path, change.wanted, live === null ? { mode: '0600' } : {})
-  if (facts.instance === null) return change
-  await reloadConfiguration(ctx, name)
-  const sql = await sqlNow(ctx, name)
-  const wrong = await sql.value(
-    `SELECT string_agg(format('line %s: %s', line_number, error), '; ') FROM pg_hba_file_rules WHERE error IS NOT NULL`,
-  )
-  if (wrong === null) return change
-  // A server that restarts would not start with it.
-  await putBack(ctx, name, change)
-  await reloadConfiguration(ctx, name)
-  throw hbaRejected(name, path, wrong)
-}
-
-/** Reloads a running instance and waits until it has read its files. */
-export async function reloadConfiguration(ctx: StepContext, node: NodeName): Promise<void> {
-  const sql = await sqlNow(ctx, node)
-  const before = await sql.value('SELECT pg_conf_load_time()::text')
-  await sql.execute('SELECT pg_reload_conf()')
-  const deadline = Date.now() + 5_000
-  while (Date.now() < deadline) {
-    // A session takes over a reload between two statements, and pg_conf_load_time() is that of its own.
-    const now = await sql.value(`SELECT nullif(pg_conf_load_time()::text, ${quoteLiteral(before ?? '')})`)
-    if (now !== null) return
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
-
 /** The folder of statistics (14 and older) is made by pg_ctlcluster alone: without it each query of them would wait 10 s. */
 const placesOfItsOwn = [
   ...['data_directory', 'hba_file', 'ident_file', 'external_pid_file', 'listen_addresses'],
@@ -367,14 +256,6 @@ function namesOverridden(node: NodeName, live: string, wanted: string): ReplctlE
   return new ReplctlError('setting-overridden', `${node} does not wait for whom it should wait for`, {
     detail: `synchronous_standby_names is '${live}', and replctl.conf says '${wanted}': something else overrides it.`,
     hint: 'Take it out there, as a rule: ALTER SYSTEM RESET synchronous_standby_names; then run the command again.',
-    node,
-  })
-}
-
-function hbaRejected(node: NodeName, path: string, wrong: string): ReplctlError {
-  return new ReplctlError('sql-failed', `PostgreSQL on ${node} does not understand ${path}`, {
-    detail: `${wrong}. The file is as it was before, and so are the rules in force.`,
-    hint: 'Correct the line (postgres.hba of the inventory, or the operator’s own), then run the command again.',
     node,
   })
 }

@@ -9,7 +9,7 @@ import { recoverySettingNames } from '../postgres/settings.ts'
 import { type Capabilities, capabilitiesOf } from '../postgres/versions.ts'
 import { restoreCommandOf } from './archive-wish.ts'
 import type { ClusterInput } from './cluster-input.ts'
-import { reloadConfiguration } from './ensure-configuration.ts'
+import { reloadConfiguration } from './configuration-files.ts'
 import { ask, look, lookAsChecked, majorOf } from './look.ts'
 import { restartInstance } from './restart-instance.ts'
 

@@ -6,7 +6,7 @@ import { ReplctlError } from '../errors.ts'
 import { checkConfiguration } from '../node/live-settings.ts'
 import type { SettingVerdict } from '../postgres/settings.ts'
 import { type AdoptionWish, assessAdoption } from './assess-adoption.ts'
-import { reloadConfiguration } from './ensure-configuration.ts'
+import { reloadConfiguration } from './configuration-files.ts'
 import { look } from './look.ts'
 import { restartInstance } from './restart-instance.ts'
 

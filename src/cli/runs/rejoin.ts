@@ -1,6 +1,6 @@
 import type { NodeFacts, Survey } from '../../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
-import { type Divergence, judgeDivergence } from '../../cluster/judge-divergence.ts'
+import type { Divergence } from '../../cluster/judge-divergence.ts'
 import { refuseCircle } from '../../cluster/judge-follow.ts'
 import {
   judgeRejoin,
@@ -12,34 +12,12 @@ import type { NodeName } from '../../cluster/names.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
-import { rejoinUnderWay } from '../../cluster/rejoin-under-way.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
 import { salvageResult } from '../../cluster/salvage.ts'
-import {
-  factsOf,
-  hasDiverged,
-  isRunningStandby,
-  isWriter,
-  placeFor,
-  receivedLsn,
-} from '../../cluster/topology.ts'
+import { factsOf, isRunningStandby, isWriter, placeFor } from '../../cluster/topology.ts'
 import type { Outcome } from '../../engine/run-plan.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
-import {
-  isSameBranch,
-  ownHistory,
-  readWalEnd,
-  readWalFiles,
-  segmentSizeOf,
-  type WalFiles,
-  walKeptFrom,
-} from '../../node/own-wal.ts'
 import type { Lsn } from '../../postgres/lsn.ts'
-import {
-  commonAncestor,
-  parseTimelineHistory,
-  type TimelineHistory,
-} from '../../postgres/timeline-history.ts'
 import { type RejoinResult, rejoinText } from '../../report/rejoin.ts'
 import { rejoin } from '../../runbooks/rejoin.ts'
 import { readSalvage, requireSalvaged, salvageDiverged } from '../../steps/salvage-diverged.ts'
@@ -47,6 +25,7 @@ import { setAsideTitle } from '../../steps/set-data-directory-aside.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+import { lookCloser } from './look-closer.ts'
 
 interface Wish {
   readonly node: NodeSettings
@@ -233,94 +212,6 @@ function runsAs(facts: NodeFacts): 'writer' | 'standby' | 'stopped' {
 function isToBeFenced(facts: NodeFacts): boolean {
   if (isRunningStandby(facts) || facts.dataDirectoryState !== 'instance') return false
   return facts.fence !== null || !facts.hasStandbySignal || facts.postmaster?.isAlive === true
-}
-
-interface CloserLook {
-  readonly divergence: Divergence | null
-  readonly walKeptFrom: Lsn | null
-  readonly needsWalFrom: Lsn | null
-  readonly hasRewindProgram: boolean
-  readonly bootId: string
-  readonly slots: readonly string[]
-}
-
-interface Sides {
-  readonly node: NodeSettings
-  readonly primary: NodeSettings
-  readonly upstream: NodeSettings
-}
-
-/** What a survey does not tell: the WAL files of both, read on their hosts. */
-async function lookCloser({ nodes }: ClusterSession, sides: Sides, survey: Survey): Promise<CloserLook> {
-  const [node, primary, upstream] = [sides.node, sides.primary, sides.upstream].map(({ name }) => {
-    const found = nodes.get(name)
-    if (found === undefined) throw new RangeError(`no connection to node ${name}`)
-    return { node: found, facts: factsOf(survey, name) }
-  }) as [Side, Side, Side]
-  const [files, kept] = await Promise.all([
-    readWalFiles(node.node, node.facts),
-    readWalFiles(upstream.node, upstream.facts),
-  ])
-  const current = upstream.facts.instance?.currentLsn ?? receivedLsn(upstream.facts)
-  const common = {
-    walKeptFrom: current && walKeptFrom(kept.segments, current, segmentSizeOf(upstream.facts)),
-    hasRewindProgram: files.hasRewindProgram,
-    bootId: files.bootId,
-    slots: files.slots,
-  }
-  const isWhole = node.facts.dataDirectoryState === 'instance' && node.facts.mark?.phase !== 'cloning'
-  if (!isWhole || rejoinUnderWay(node.facts) !== null)
-    return { ...common, divergence: null, needsWalFrom: null }
-  const history = ownHistory(node.facts, files)
-  const divergence = await compare(node, primary, history, files)
-  return { ...common, divergence, needsWalFrom: needsFrom(node.facts) }
-}
-
-interface Side {
-  readonly node: NonNullable<ReturnType<ClusterSession['nodes']['get']>>
-  readonly facts: NodeFacts
-}
-
-async function compare(
-  node: Side,
-  primary: Side,
-  history: TimelineHistory,
-  files: WalFiles,
-): Promise<Divergence> {
-  const { facts } = node
-  const { timeline, history: text } = primary.facts.instance ?? { timeline: 1, history: null }
-  const theirs = parseTimelineHistory(text ?? '', timeline)
-  const ancestor = commonAncestor(history, theirs)
-  const isStopped = facts.instance === null
-  const end =
-    isStopped && ancestor?.lsn != null && files.hasWaldumpProgram
-      ? await readWalEnd(node.node, facts, history.timeline, ancestor.lsn)
-      : { lastRecord: 'unknown' as const, endLsn: facts.instance?.currentLsn ?? null }
-  return judgeDivergence(
-    {
-      history,
-      control: facts.control,
-      isWriter: isWriter(facts),
-      receivedLsn: isRunningStandby(facts) ? effectivelyReceived(facts, primary.facts) : null,
-      ...end,
-      isSameBranch:
-        ancestor?.timeline === history.timeline ? await isSameBranch([node, primary], history) : null,
-      mayHaveLed: facts.fence !== null || !facts.hasStandbySignal,
-    },
-    theirs,
-  )
-}
-
-/** A torn piece of a record that a dying primary sent is overwritten when the standby follows. */
-function effectivelyReceived(facts: NodeFacts, primary: NodeFacts): Lsn | null {
-  return hasDiverged(facts, primary) ? receivedLsn(facts) : (facts.instance?.replayLsn ?? null)
-}
-
-/** Where replay begins when it is started, or goes on where it runs. */
-function needsFrom({ instance, control }: NodeFacts): Lsn | null {
-  return instance?.receiver?.status === 'streaming'
-    ? null
-    : (instance?.replayLsn ?? control?.minRecoveryEndLsn ?? control?.redoLsn ?? null)
 }
 
 function membersWith(inventory: Inventory, survey: Survey, node: NodeName): NodeName[] {

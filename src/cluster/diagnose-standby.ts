@@ -1,0 +1,152 @@
+import { ReplctlError } from '../errors.ts'
+import { standbyParityParameters } from '../postgres/settings.ts'
+import { archivingFault } from './archiving-fault.ts'
+import { slotFinding } from './diagnose-slots.ts'
+import type { Inventory } from './inventory.ts'
+import type { NodeName } from './names.ts'
+import type { Problem } from './problem.ts'
+import { expectedUpstream, type ObservedNode, placeFor, type Topology } from './topology.ts'
+import { comeBackHint } from './way-back.ts'
+
+export type Finding = readonly [ReplctlError, Problem['severity']?]
+
+/** What is not as it should be with a standby that runs. */
+export function diagnoseStandby(
+  inventory: Inventory,
+  topology: Topology,
+  node: ObservedNode,
+  survey: readonly ObservedNode['facts'][],
+): Finding[] {
+  const { settings, facts } = node
+  const name = settings.name
+  const findings: Finding[] = []
+  const { record } = survey.map((one) => ({ record: one.record })).toSorted(byGeneration)[0] ?? {
+    record: null,
+  }
+  const isUnderWay = survey.some((one) => one.journal !== null)
+  if (record !== null && !isUnderWay && !record.members.includes(name)) {
+    findings.push([
+      new ReplctlError('orphan-standby', `${name} was removed from the cluster and still runs as a standby`, {
+        hint: `Stop it with "replctl remove-standby ${name}", or take it in again with "replctl add-standby ${name}".`,
+        node: name,
+      }),
+    ])
+  }
+  if (facts.instance?.isReplayPaused === true) {
+    findings.push([
+      new ReplctlError('replay-paused', `replay is paused on ${name}`, {
+        hint: `Resume it there: SELECT pg_wal_replay_resume();`,
+        node: name,
+      }),
+    ])
+  }
+  const slot = slotFinding(inventory, node, topology)
+  if (slot !== null) findings.push([slot])
+  if (topology.primary === null) return findings
+  const expected = expectedUpstream(inventory, settings, topology.primary, survey)
+  const actual = node.upstream ?? node.foreignUpstream
+  // Nobody is to be put below one that gets nothing itself: that one is told of.
+  const isPassedOver =
+    actual === topology.primary && placeFor(inventory, settings, topology.primary, topology) === actual
+  if (actual !== expected && !isPassedOver) findings.push(wrongUpstream(node, expected, survey))
+  else if (node.state === 'disconnected' || node.state === 'archive')
+    findings.push(notStreaming(node, expected))
+  const primaryTimeline = survey.find((one) => one.name === topology.primary)?.instance?.timeline
+  if (
+    primaryTimeline !== undefined &&
+    facts.instance !== null &&
+    facts.instance.timeline !== primaryTimeline &&
+    node.state === 'streaming' &&
+    actual === expected
+  ) {
+    findings.push([
+      new ReplctlError('wrong-timeline', `${name} is on another timeline than the primary`, {
+        detail: `${name} is on timeline ${facts.instance.timeline}, ${topology.primary} on ${primaryTimeline}.`,
+        hint: comeBackHint(facts, primaryOf(topology, survey)),
+        node: name,
+      }),
+      'warning',
+    ])
+  }
+  findings.push(...parityFindings(topology, node, survey))
+  const fault = archivingFault(inventory, facts)
+  if (fault !== null) findings.push(fault)
+  return findings
+}
+
+const byGeneration = (
+  a: { record: { generation: number } | null },
+  b: { record: { generation: number } | null },
+) => (b.record?.generation ?? -1) - (a.record?.generation ?? -1)
+
+function parityFindings(
+  topology: Topology,
+  node: ObservedNode,
+  survey: readonly ObservedNode['facts'][],
+): Finding[] {
+  const primary = survey.find((one) => one.name === topology.primary)?.instance
+  const low = standbyParityParameters.filter((name) => {
+    const [own, needed] = [node.facts.instance?.settings[name]?.value, primary?.settings[name]?.value]
+    return own !== undefined && needed !== undefined && Number(own) < Number(needed)
+  })
+  return low.map((name) => [
+    new ReplctlError('settings-too-low', `${name} is lower on ${node.settings.name} than on the primary`, {
+      detail: `It is ${node.facts.instance?.settings[name]?.value} there and ${primary?.settings[name]?.value} on ${topology.primary}.`,
+      hint: `A standby stops replaying when such a setting is too low. Raise it on ${node.settings.name} and restart it.`,
+      node: node.settings.name,
+    }),
+  ])
+}
+
+function wrongUpstream(
+  node: ObservedNode,
+  expected: NodeName,
+  survey: readonly ObservedNode['facts'][],
+): Finding {
+  const { name, upstream: wish } = node.settings
+  const actual = node.upstream ?? node.foreignUpstream ?? 'none'
+  const wished = survey.find((one) => one.name === wish)
+  const hint = `replctl follow ${name} --upstream ${expected}`
+  // We cannot reach the wished upstream; the standby can.
+  if (wished !== undefined && wished.unreachable !== null && actual === wish && node.state === 'streaming') {
+    return [
+      new ReplctlError('wrong-upstream', `${name} receives from ${wish}, which cannot be reached from here`, {
+        detail: `Its walreceiver says that it streams; it may be that it has not noticed yet.`,
+        hint: `If ${wish} is lost: ${hint}`,
+        node: name,
+      }),
+      'warning',
+    ]
+  }
+  const lost =
+    wish !== undefined && wish !== expected ? ` The inventory wishes ${wish}, which does not run.` : ''
+  return [
+    new ReplctlError('wrong-upstream', `${name} does not receive from ${expected}`, {
+      detail: `Expected upstream: ${expected}; actual upstream: ${actual}.${lost}`,
+      hint: `Point it at the right one: ${hint}`,
+      node: name,
+    }),
+  ]
+}
+
+function notStreaming(node: ObservedNode, expected: NodeName): Finding {
+  const { name, delayMs } = node.settings
+  const { instance } = node.facts
+  const error = new ReplctlError('not-streaming', `${name} does not stream from ${expected}`, {
+    detail: `Its state is ${node.state}; it has replayed ${instance?.replayLsn}.`,
+    hint: `The reason stands in the log of ${name}. "replctl doctor ${name}" tries the login for real.`,
+    node: name,
+  })
+  if (instance?.isAwaitingDelay !== true) return [error]
+  return [
+    error.with({
+      detail: `It holds a transaction back on purpose (delay of ${delayMs / 1000} s). PostgreSQL asks ${expected} for more WAL only after that.`,
+      hint: `Nothing is to be done: its slot on ${expected} keeps the WAL.`,
+    }),
+    'warning',
+  ]
+}
+
+export function primaryOf(topology: Topology, survey: readonly ObservedNode['facts'][]) {
+  return survey.find((one) => one.name === topology.primary)
+}
