@@ -92,7 +92,8 @@ function refuseUnfitNode(node: ObservedNode, topology: Topology, survey: readonl
       node: name,
     })
   }
-  if (!isRunningStandby(facts)) throw notRunning(node, `cannot re-point ${name}: it is not a running standby`)
+  if (!isRunningStandby(facts))
+    throw notRunning(node, `cannot re-point ${name}: it is not a running standby`, topology)
 }
 
 function refuseUnfitUpstream(
@@ -112,7 +113,7 @@ function refuseUnfitUpstream(
       node: name,
     })
   }
-  if (facts.instance === null) throw notRunning(upstream, `${refusal}: it is not running`)
+  if (facts.instance === null) throw notRunning(upstream, `${refusal}: it is not running`, topology)
   if (topology.primary !== null && isRunningStandby(facts) && !isSupplied(facts)) {
     throw new ReplctlError('not-streaming', `${refusal}: it does not receive itself`, {
       detail: `Its state is ${upstream.state}; below it ${node.settings.name} would get nothing of what ${topology.primary} writes.`,
@@ -253,12 +254,19 @@ function majorOf({ facts }: ObservedNode): number {
   return Math.floor((facts.instance?.serverVersionNumber ?? 0) / 10_000)
 }
 
-function notRunning({ facts, role, settings }: ObservedNode, message: string): ReplctlError {
+function notRunning(
+  { facts, role, settings }: ObservedNode,
+  message: string,
+  { primary }: Topology,
+): ReplctlError {
   const { name } = settings
   const isStandby = facts.hasStandbySignal || role === 'empty'
+  // Where nobody leads there is nobody whom it could come back to.
+  const way =
+    primary === null ? `If ${name} is the primary, start it; if it is lost: replctl promote` : wayBack(name)
   return new ReplctlError('not-a-standby', message, {
     detail: `Its role is ${role}.`,
-    hint: isStandby ? `Bring it up first: replctl add-standby ${name}` : wayBack(name),
+    hint: isStandby ? `Bring it up first: replctl add-standby ${name}` : way,
     node: name,
   })
 }

@@ -203,3 +203,12 @@ describe('who confirms commits', () => {
     expect(judge(cascade(), 'pg3', 'pg1', {}, two).confirming.after).toEqual(['pg2', 'pg3'])
   })
 })
+
+test('a stopped primary is not told to come back while nobody leads: it is started, or another one promoted', () => {
+  const stopped = stoppedNode('pg1', '0/5000000', { control: null, hasStandbySignal: false })
+  const { code, hint } = refusal([stopped, pg2(), pg3()], 'pg3', 'pg1')
+  expect([code, hint]).toEqual([
+    'not-a-standby',
+    'If pg1 is the primary, start it; if it is lost: replctl promote',
+  ])
+})
