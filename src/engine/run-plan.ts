@@ -320,7 +320,7 @@ class Run {
     const isCrossing = step.pointOfNoReturn === true
     await this.#journal?.begin({
       key: stepKey(step),
-      isOwed: step.undo !== undefined,
+      isOwed: step.undo !== undefined && step.mayBeLeftBehind !== true,
       isFinal: step.cannotBeUndone === true,
       isCrossing,
       tells: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : (step.beginsWith ?? []),
@@ -355,7 +355,7 @@ class Run {
         const error = asReplctlError(thrown).with({ step: step.title, node: step.node })
         this.#options.listener({ type: 'warning', error })
         // Where it is the lock that is lost everywhere, the next one that is to be taken back ends it.
-        if (step.mayBeLeftBehind === true && isOutOfReach(error)) {
+        if (step.mayBeLeftBehind === true && (isOutOfReach(error) || error.code === 'cannot-abort')) {
           this.#begun.splice(this.#begun.indexOf(step), 1)
           continue
         }

@@ -78,7 +78,7 @@ export interface Step {
   readonly cannotBeUndone?: true
   /** Its apply acts outside of the cluster (a fence command), or only waits: a failure leaves the cluster unchanged. */
   readonly leavesClusterAlone?: true
-  /** Where its node is out of reach what it made may stay there: it is told, and what was done before is taken back all the same. */
+  /** Where its node is out of reach, or it is not known what was before, what it made may stay: told, and what was done earlier is taken back all the same. */
   readonly mayBeLeftBehind?: true
   /** What its apply changes shows in no look at another node. */
   readonly showsOnlyOnItsNode?: true

@@ -1,8 +1,9 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
-import type { StepContext } from '../engine/step.ts'
-import { writeTextFile } from '../node/files.ts'
+import { mayBeLeftBehind, type Step, type StepContext } from '../engine/step.ts'
+import { ReplctlError } from '../errors.ts'
+import { readTextFile, writeTextFile } from '../node/files.ts'
 import type { Node } from '../node/node.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
 import { look, sqlNow } from './look.ts'
@@ -33,6 +34,56 @@ export async function placeOfFiles(
 export async function putBack(ctx: StepContext, name: NodeName, { path, live }: FileChange): Promise<void> {
   if (live !== null) await writeTextFile(ctx.on(name), path, live)
   else await ctx.on(name).output(shellScript(`remove ${path}`, 'rm -f -- "$1"', [path]))
+}
+
+/** The files that one step has written in this run, as they were before: what its undo puts back. */
+export class WrittenFiles {
+  #changes: readonly FileChange[] | null = null
+
+  /** Writes them, and remembers each before it is touched. */
+  async write(ctx: StepContext, name: NodeName, changes: readonly FileChange[]): Promise<void> {
+    this.#changes = changes
+    for (const { path, wanted, live } of changes) {
+      await writeTextFile(ctx.on(name), path, wanted, live === null ? { mode: '0600' } : {})
+    }
+  }
+
+  /**
+   * Puts them back where they are still as this run wrote them. An instance that is not built yet is left alone: the operation
+   * that builds it discards it as a whole, or puts all of what was there before it was taken over back.
+   */
+  async putBack(ctx: StepContext, name: NodeName): Promise<void> {
+    const facts = await look(ctx, name)
+    if (facts.mark?.phase !== 'done') return
+    if (this.#changes === null) throw leftAsRendered(name)
+    for (const change of this.#changes.toReversed()) {
+      const now = await readTextFile(ctx.on(name), change.path)
+      if (now === change.wanted) await putBack(ctx, name, change)
+      else if (now !== change.live) ctx.warn(changedMeanwhile(name, change.path))
+    }
+    if (facts.instance !== null) await reloadConfiguration(ctx, name)
+  }
+}
+
+/** A step that writes configuration files: a failure after it brings back what was in force before. */
+export function puttingBack(written: WrittenFiles, step: Step): Step {
+  return mayBeLeftBehind({ ...step, undo: (ctx) => written.putBack(ctx, step.node) })
+}
+
+function leftAsRendered(node: NodeName): ReplctlError {
+  return new ReplctlError('cannot-abort', `the configuration of ${node} stays as it was rendered`, {
+    detail: 'A run that was cut off wrote it; what stood there before that run is not known any more.',
+    hint: 'Where the inventory is not as you wish: correct it, then run the command again that rendered it.',
+    node,
+  })
+}
+
+function changedMeanwhile(node: NodeName, path: string): ReplctlError {
+  return new ReplctlError('cannot-abort', `${path} on ${node} is left as it is`, {
+    detail: 'Somebody has changed it since this run wrote it.',
+    hint: 'Compare it with what you wish it to say.',
+    node,
+  })
 }
 
 /** Reloads a running instance and waits until it has read its files. */

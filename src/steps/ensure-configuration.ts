@@ -19,7 +19,14 @@ import { parityFloors, readKeptSettings, sufficientSettings } from '../postgres/
 import { archiveCommandOf } from './archive-wish.ts'
 import { assessAdoption } from './assess-adoption.ts'
 import type { ClusterInput } from './cluster-input.ts'
-import { type FileChange, placeOfFiles, putBack, reloadConfiguration } from './configuration-files.ts'
+import {
+  type FileChange,
+  placeOfFiles,
+  putBack,
+  puttingBack,
+  reloadConfiguration,
+  WrittenFiles,
+} from './configuration-files.ts'
 import { look, majorOf, sqlNow } from './look.ts'
 
 export interface SettingsOptions {
@@ -76,7 +83,8 @@ export function ensureSettings(
     ]
   }
   const isChange = ({ live, wanted }: FileChange) => live !== wanted
-  return {
+  const written = new WrittenFiles()
+  const step: Step = {
     title: "render replctl's settings and include them",
     node,
     check: async (ctx) => {
@@ -93,9 +101,7 @@ export function ensureSettings(
       const facts = await look(ctx)
       const found = await files(ctx, facts)
       const made = found.filter(isChange)
-      for (const { path, wanted, live } of made) {
-        await writeTextFile(ctx.node, path, wanted, live === null ? { mode: '0600' } : {})
-      }
+      await written.write(ctx, node, made)
       if (facts.instance === null || options.isAdopting) return
       const said = made.length === 0 ? null : await checkConfiguration(ctx.node, facts)
       if (said !== null) {
@@ -109,6 +115,7 @@ export function ensureSettings(
       }
     },
   }
+  return options.isAdopting ? step : puttingBack(written, step)
 }
 
 /** Turned on or off: a running server takes that over at a restart only, and nobody restarts a member of the cluster for it. */

@@ -2,10 +2,17 @@ import type { NodeName } from '../cluster/names.ts'
 import { nodeHbaLines } from '../cluster/node-configuration.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { readTextFile, writeTextFile } from '../node/files.ts'
+import { readTextFile } from '../node/files.ts'
 import { ensureManagedBlock } from '../postgres/hba.ts'
 import type { ClusterInput } from './cluster-input.ts'
-import { type FileChange, placeOfFiles, putBack, reloadConfiguration } from './configuration-files.ts'
+import {
+  type FileChange,
+  placeOfFiles,
+  putBack,
+  puttingBack,
+  reloadConfiguration,
+  WrittenFiles,
+} from './configuration-files.ts'
 import type { SettingsOptions } from './ensure-configuration.ts'
 import { look, majorOf, sqlNow } from './look.ts'
 
@@ -15,7 +22,8 @@ export function ensureHbaLines(
   input: ClusterInput,
   { copiedFrom }: Pick<SettingsOptions, 'copiedFrom'> = {},
 ): Step {
-  return {
+  const written = new WrittenFiles()
+  return puttingBack(written, {
     title: 'allow replication from the nodes of the cluster in pg_hba.conf',
     node,
     check: async (ctx) => {
@@ -25,9 +33,9 @@ export function ensureHbaLines(
       return live === wanted ? satisfied(`${path} has the lines`) : pending(`${path} lacks the lines`)
     },
     apply: async (ctx) => {
-      await writeHbaLines(ctx, node, input, {})
+      await writeHbaLines(ctx, node, input, { written })
     },
-  }
+  })
 }
 
 /**
@@ -42,6 +50,8 @@ export async function writeHbaLines(
     readonly extra?: readonly string[]
     readonly isOnlyLook?: true
     readonly copiedFrom?: NodeName | undefined
+    /** Who puts it back should the operation fail. */
+    readonly written?: WrittenFiles
   },
 ): Promise<FileChange> {
   const node = ctx.on(name)
@@ -56,7 +66,7 @@ export async function writeHbaLines(
   const lines = [...nodeHbaLines(wish), ...(options.extra ?? [])]
   const change = { path, live, wanted: ensureManagedBlock(live ?? '', lines, inventory.cluster) }
   if (options.isOnlyLook === true) return change
-  await writeTextFile(node, path, change.wanted, live === null ? { mode: '0600' } : {})
+  await (options.written ?? new WrittenFiles()).write(ctx, name, [change])
   if (facts.instance === null) return change
   await reloadConfiguration(ctx, name)
   const sql = await sqlNow(ctx, name)

@@ -66,6 +66,32 @@ describeOnHosts('wishes that PostgreSQL, or another setting, does not grant', ()
     await cluster.server('pg1').restart()
   })
 
+  it('what was rendered before a later step failed is in force no more: files, settings, rules, whom commits wait for', async () => {
+    const pg1 = cluster.server('pg1')
+    const files = () => Promise.all(['replctl.conf', 'pg_hba.conf'].map((file) => text('pg1', file)))
+    const inForce = async () => [
+      await pg1.sqlValue('SHOW work_mem'),
+      await names('pg1'),
+      await pg1.sqlValue('SELECT count(*)::int FROM pg_hba_file_rules'),
+    ]
+    const before = [await files(), await inForce()]
+    await cluster.writeInventory({
+      ...base,
+      postgres: {
+        ...postgres,
+        parameters: { work_mem: '7MB' },
+        hba: ['host all all 10.0.0.0/8 scram-sha256'],
+      },
+    })
+    const failed = await run('init', 'primary')
+    told(failed).toMatchObject({ exit: 5, changed: false, found: ['sql-failed'] })
+    const rendering = failed.json.result.steps.filter(({ title }: { title: string }) =>
+      title.includes('render'),
+    )
+    expect(rendering).toMatchObject([{ node: 'pg1', state: 'undone' }])
+    expect([await files(), await inForce()]).toEqual(before)
+  })
+
   it('a clone does not listen where only its source can', async () => {
     const own = hosts.addressOf('pg1')
     await cluster.server('pg1').sql(`ALTER SYSTEM SET listen_addresses = 'localhost, ${own}'`)

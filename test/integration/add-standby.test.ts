@@ -179,8 +179,11 @@ describeOnHosts('add-standby', () => {
     expect(stdout).not.toContain('replctl-old')
   })
 
-  it('a reclone that fails brings the old standby back', async () => {
+  it('a reclone that fails brings the old standby back, and the rules of access as they were', async () => {
     const before = await fingerprint(cluster.server('pg2'))
+    const rules = () => hosts.readFile('pg1', `${dataDir}/pg_hba.conf`)
+    const rulesBefore = await rules()
+    await writeInventory({ postgres: { hba: ['host app app 192.0.2.0/24 scram-sha-256'] } })
     await hosts.exec(
       'pg2',
       `printf '#!/bin/sh\\nexit 1\\n' >/tmp/fake && chmod 755 /tmp/fake &&
@@ -189,6 +192,10 @@ describeOnHosts('add-standby', () => {
     const failed = await cluster.replctl(['add-standby', 'pg2', '--reclone', '--json'])
     await hosts.exec('pg2', ['umount', '/usr/lib/postgresql/15/bin/pg_basebackup'])
     expect([failed.exitCode, failed.json.problems[0].code]).toEqual([5, 'base-backup-failed'])
+    expect(await rules()).toBe(rulesBefore)
+    const inForce = "SELECT 1 FROM pg_hba_file_rules WHERE address = '192.0.2.0'"
+    expect(await cluster.server('pg1').sql(inForce)).toEqual([])
+    await writeInventory()
     await cluster.server('pg1').awaitStreaming('shop_pg2')
     const after = await fingerprint(cluster.server('pg2'))
     expect({ ...after, startedAt: '' }).toEqual({ ...before, startedAt: '' })

@@ -38,7 +38,7 @@ interface Fake extends Partial<Omit<Step, 'check' | 'apply' | 'undo' | 'verify'>
   /** Apply comes back and nothing has changed. */
   readonly isVain?: boolean
   readonly refuses?: ErrorCode
-  readonly undoFails?: boolean
+  readonly undoFails?: true | 'cannot-abort'
   readonly hasUndo?: boolean
   readonly onApply?: (log: Log) => Promise<void> | void
 }
@@ -64,7 +64,8 @@ function fake(log: Log, title: string, given: Fake = {}): Step {
     ...(hasUndo && {
       undo: async () => {
         log.push(`undo ${title}`)
-        if (undoFails === true) throw new ReplctlError('connection-lost', `${title} stays`)
+        const code = undoFails === true ? 'connection-lost' : undoFails
+        if (code !== undefined) throw new ReplctlError(code, `${title} stays`)
         isThere = false
       },
     }),
@@ -294,18 +295,21 @@ describe('a failure before the point of no return', () => {
     expect(ran).toMatchObject({ exitCode: 3, hasChanged: false, states: ['a failed'] })
   })
 
-  test('what may stay on a node that is out of reach keeps nothing before it from being taken back', async () => {
+  test.each([
+    ['stay on a node that is out of reach', true, 'connection-lost'],
+    ['be left as nobody knows any more what was before', 'cannot-abort', 'cannot-abort'],
+  ] as const)('what may %s keeps nothing before it from being taken back', async (_, undoFails, code) => {
     const ran = await run((log) =>
       inOrder([
         fake(log, 'prepare'),
-        fake(log, 'slot', { undoFails: true, mayBeLeftBehind: true }),
+        fake(log, 'slot', { undoFails, mayBeLeftBehind: true }),
         fake(log, 'stop', { fails: 'start-failed' }),
       ]),
     )
     expect(changes(ran).slice(-3)).toEqual(['undo stop', 'undo slot', 'undo prepare'])
     expect(ran).toMatchObject({ exitCode: 5, error: { code: 'start-failed' } })
     expect(ran.events.find((event) => event.type === 'warning')).toMatchObject({
-      error: { code: 'connection-lost', step: 'slot' },
+      error: { code, step: 'slot' },
     })
   })
 
@@ -620,6 +624,14 @@ describe('the journal', () => {
     expect(texts.map((text) => JSON.parse(text))).toEqual([
       { ...journal, begun: ['pg1: a', 'pg2: b'], owed: ['pg2: b'] },
     ])
+  })
+
+  test('does not owe what may be left behind: abort does not wait for the node that has it', async () => {
+    const texts: string[] = []
+    await run((log) => fake(log, 'a', { mayBeLeftBehind: true }), {
+      lock: { writeJournal: async (text) => void texts.push(text) },
+    })
+    expect(JSON.parse(texts[0] ?? '')).not.toHaveProperty('owed')
   })
 })
 
