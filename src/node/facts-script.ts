@@ -28,7 +28,7 @@ fi
 if [ -z "$quick" ]; then section clock; date +%s%3N 2>/dev/null; done_; fi
 kind=missing inode=
 if [ -d "$data" ]; then
-  if [ -n "$has_inode" ]; then inode=$(ls -di -- "$data"); inode=\${inode%% /*}; inode=\${inode##* }; fi
+  if [ -n "$has_inode" ]; then inode=$(ls -di -- "$data/"); inode=\${inode%% /*}; inode=\${inode##* }; fi
   if [ -f "$data/PG_VERSION" ]; then kind=instance
   elif ! [ -r "$data" ] || [ -n "$(ls -A -- "$data" | grep -v '^lost+found$')" ]; then
     kind=not-an-instance

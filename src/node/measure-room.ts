@@ -53,7 +53,7 @@ function readPlace(path: string, line: string): Place[] {
 /** What a clone that was begun left in the data directory, and in the tablespace folders that it claimed. */
 const countScript = `
 count() {
-  if [ "$1" = "$data" ]; then du -sk -- "$1"
+  if [ "$1" = "$data" ]; then du -sk -- "$1/"
   elif grep -qxF -- "$1" "$state/tablespaces"; then du -sk -- "$1"/PG_[0-9]*_*
   fi 2>/dev/null | awk '{ all += $1 } END { printf "%.0f", all }'
 }

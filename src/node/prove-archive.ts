@@ -62,7 +62,7 @@ export async function proveArchive(archive: ArchiveToProve): Promise<ArchiveProo
   // In a folder of its own: archive-fetch writes beside its target, and others may verify at the same time.
   const script = `
 set -e
-find "$state" -maxdepth 1 -name 'verify[.-]*' -mmin +60 -exec rm -rf {} + 2>/dev/null || :
+find "$state/" -maxdepth 1 -name 'verify[.-]*' -mmin +60 -exec rm -rf {} + 2>/dev/null || :
 folder=$(mktemp -d "$state/verify.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 copy="$folder/$2"

@@ -8,6 +8,7 @@ import { commandFailed, stateScript } from '../node/node.ts'
 import { initdbArgs } from '../postgres/base-backup.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { binDirectoryOf, look, lookAtInstance, majorOf } from './look.ts'
+import { realFolderScript } from './real-folder.ts'
 import { isOwn } from './require-data-directory.ts'
 import { noteWalLinkScript, restoreWalLinkScript, walLinkScript } from './wal-link.ts'
 
@@ -17,25 +18,30 @@ import { noteWalLinkScript, restoreWalLinkScript, walLinkScript } from './wal-li
  */
 export const workLock = lockScript(8, '"$state/work"', 60)
 
-/** Removes what stands in a data directory, but not the directory itself: it may be a mount point. */
+/** Removes what stands in a data directory, but not the directory itself: it may be a mount point, or a link to a folder. */
 export const emptyDirectoryScript = `
 dir=$2
 case $dir in /|'') exit 64 ;; esac
-if [ -d "$dir" ]; then find "$dir" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +; fi
+if [ -d "$dir" ]; then find "$dir/" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +; fi
 `
 
 /** A node without data is no member any more, unless its old data directory is about to be put back. */
-const forgetDirectoryScript = `
+const forgetDirectoryScript = `${realFolderScript}
 rmdir "$dir" 2>/dev/null
-[ -e "$dir.replctl-old" ] || [ -e "$state/rejoin.json" ] || rm -f "$state/cluster.json"
+[ -e "$(real_folder "$dir").replctl-old" ] || [ -e "$state/rejoin.json" ] || rm -f "$state/cluster.json"
 `
 
-const makeDirectoryScript = `${walLinkScript}
+/** A link that leads to nothing may be one to a disk that is not mounted: only where the old directory lies beside, the folder is made. */
+const makeDirectoryScript = `${walLinkScript}${realFolderScript}
 dir=$2
-if [ ! -d "$dir" ]; then mkdir -p -- "$dir" || exit 73; fi
+if [ -L "$dir" ] && [ ! -e "$dir" ]; then
+  at=$(real_folder "$dir")
+  ls -d -- "$at".replctl-* >/dev/null 2>&1 || { echo "$dir is a link to $at, which is not there" >&2; exit 73; }
+  mkdir -m 0700 -- "$at" || exit 73
+elif [ ! -d "$dir" ]; then mkdir -p -- "$dir" || exit 73
+fi
 [ "$(ls -A -- "$dir" | grep -v '^lost+found$')" = "" ] || only_wal_link "$dir" || exit 65
 ${noteWalLinkScript}chmod 0700 "$dir" || exit 73
-ls -di -- "$dir" | awk '{print $1}'
 `
 
 /**

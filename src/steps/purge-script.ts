@@ -7,6 +7,7 @@ import { walLinkScript } from './wal-link.ts'
  * claimed when they were empty, each time only what PostgreSQL `$3` makes there; of a folder behind the link pg_wal only
  * WAL, and only where `wal_link` says that it was given to this node. From `$5` on: tablespaces of another node of this machine,
  * which a copied data directory may link to. A link that stood there before replctl came stays, and so does its folder.
+ * Where the data directory is a link itself, what it leads to is emptied, and both stay.
  * What stays and is to be told is printed: `link` or `files`, and the folder.
  */
 export const purgeScript = `${workLock}${walLinkScript}
@@ -42,7 +43,7 @@ if [ -L "$data/pg_wal" ]; then
   fi
 fi
 if [ -d "$data" ]; then
-  find "$data" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name "$kept" -exec rm -rf -- {} + || exit 74
+  find "$data/" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name "$kept" -exec rm -rf -- {} + || exit 74
 fi
 # The mark first: while it is there, all of this is done again.
 rm -f "$state/node.json" && rm -f "$state/wal_link" "$state/tablespaces" || exit 74

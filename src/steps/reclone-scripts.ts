@@ -1,3 +1,5 @@
+import { realFolderScript } from './real-folder.ts'
+
 /** What a data directory that is replaced, and a folder that its pg_wal links to, are called until the new one streams. */
 export const asideSuffix = '.replctl-old'
 
@@ -7,11 +9,12 @@ export const goneSuffix = `${asideSuffix}-gone`
 /** Exit status of {@link moveAsideScript} where the data directory cannot be renamed; nothing was done then. */
 export const cannotMove = 65
 
-/** Whether a directory is no mount point and its parent is writable; of a link, it is the link that is renamed. */
-export const canMoveScript = `
+/** Whether a folder (of a link: what it leads to) is no mount point, and its parent is writable. */
+export const canMoveScript = `${realFolderScript}
 device() { stat -c %d -- "$1" 2>/dev/null || stat -f %d -- "$1"; }
 can_move() {
-  { [ -L "$1" ] || ! mountpoint -q -- "$1" 2>/dev/null; } && [ -w "$(dirname -- "$1")" ] &&
+  set -- "$(real_folder "$1")"
+  [ -d "$1" ] && ! mountpoint -q -- "$1" 2>/dev/null && [ -w "$(dirname -- "$1")" ] &&
     [ "$(device "$1")" = "$(device "$(dirname -- "$1")")" ]
 }
 `
@@ -19,10 +22,13 @@ can_move() {
 /**
  * Moves the data directory `$1` aside. Where pg_wal is a link, its folder goes along, and an empty directory with the same
  * link, to a new empty folder, takes the place: the new clone's WAL lies where the old one's did. A folder that cannot be
- * renamed (a mount point) keeps its content, and the new pg_wal is a plain folder.
+ * renamed (a mount point) keeps its content, and the new pg_wal is a plain folder. Where the data directory is a link itself, what
+ * it leads to is moved, within its own disk, and an empty folder takes the place there.
  */
 export const moveAsideScript = `${canMoveScript}
 can_move "$1" || exit ${cannotMove}
+named=$1
+set -- "$(real_folder "$1")"
 old=$1${asideSuffix} wal=
 rm -rf -- "$old" || exit 74
 if [ -L "$1/pg_wal" ]; then
@@ -41,11 +47,13 @@ if ! mv -- "$1" "$old"; then
   if [ -n "$wal" ]; then rmdir -- "$wal" && mv -- "$wal${asideSuffix}" "$wal" && ln -sfn -- "$wal" "$1/pg_wal"; fi
   exit 74
 fi
-[ -z "$wal" ] || { mkdir -m 0700 -- "$1" && ln -s -- "$wal" "$1/pg_wal"; }
+if [ -n "$wal" ] || [ -L "$named" ]; then mkdir -m 0700 -- "$1" || exit 74; fi
+[ -z "$wal" ] || ln -s -- "$wal" "$1/pg_wal"
 `
 
 /** Takes {@link moveAsideScript} back, where nothing stands in the place but what it left there. */
-export const putAsideBackScript = `
+export const putAsideBackScript = `${realFolderScript}
+set -- "$(real_folder "$1")"
 old=$1${asideSuffix}
 [ -d "$old" ] || exit 0
 if [ -L "$1/pg_wal" ] && [ "$(ls -A -- "$1")" = pg_wal ]; then rm -f -- "$1/pg_wal"; fi
@@ -62,7 +70,7 @@ mv -- "$aside" "$wal" && ln -sfn -- "$wal" "$1/pg_wal"
 `
 
 /** Deletes what of the data directory `$1` was moved aside, the WAL behind its link too, and what a run that was killed left of it. */
-export const deleteAsideScript = `
+export const deleteAsideScript = `${realFolderScript}
 delete() {
   if [ -L "$1/pg_wal" ]; then
     aside=$(readlink -f -- "$1/pg_wal")
@@ -70,6 +78,7 @@ delete() {
   fi
   rm -rf -- "$1" || exit 74
 }
+set -- "$(real_folder "$1")"
 case $1 in /*[!/]*) ;; *) exit 64 ;; esac
 delete "$1${goneSuffix}"
 if [ -e "$1${asideSuffix}" ]; then

@@ -11,6 +11,7 @@ import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
 import { binDirectoryOf, look } from './look.ts'
 import { findLostFound } from './lost-found.ts'
+import { realFolderScript } from './real-folder.ts'
 import {
   asideSuffix,
   canMoveScript,
@@ -135,8 +136,7 @@ export function deleteDataDirectoryAside(
     cannotBeUndone: true,
     check: async (ctx) => {
       const { dataDir } = ctx.node.settings.postgres
-      const left = await exists(ctx, `${dataDir}${asideSuffix}`, `${dataDir}${goneSuffix}`)
-      if (left) return pending(`${dataDir}${asideSuffix} is there`)
+      if (await isBeside(ctx, asideSuffix, goneSuffix)) return pending(`${dataDir}${asideSuffix} is there`)
       return ctx.isDryRun && isReplacing && (await canBeMoved(ctx))
         ? unknownUntil('the new clone streams')
         : satisfied('there is none')
@@ -158,12 +158,18 @@ function onDirectory({ node }: StepContext, what: string, script: string) {
 
 /** Whether an old data directory waits for its successor to stream. */
 export async function isAside(ctx: Pick<StepContext, 'node'>): Promise<boolean> {
-  return await exists(ctx, `${ctx.node.settings.postgres.dataDir}${asideSuffix}`)
+  return await isBeside(ctx, asideSuffix)
 }
 
-async function exists(ctx: Pick<StepContext, 'node'>, ...paths: readonly string[]): Promise<boolean> {
-  const script = 'for at; do if [ -e "$at" ]; then echo there; fi; done'
-  const command = shellScript(`look for ${paths.join(', ')}`, script, paths)
+const besideScript = `${realFolderScript}
+data=$(real_folder "$1"); shift
+for suffix; do if [ -e "$data$suffix" ]; then echo there; fi; done
+`
+
+async function isBeside(ctx: Pick<StepContext, 'node'>, ...suffixes: readonly string[]): Promise<boolean> {
+  const { dataDir } = ctx.node.settings.postgres
+  const title = `look for ${suffixes.map((suffix) => `${dataDir}${suffix}`).join(', ')}`
+  const command = shellScript(title, besideScript, [dataDir, ...suffixes])
   const result = await ctx.node.read(command)
   // No answer is not the answer that there is none.
   if (result.status !== 0) throw commandFailed(ctx.node.name, command, result)
@@ -185,7 +191,7 @@ function goesInPlace(node: NodeName, dataDir: string): ReplctlError {
     'old-data-not-kept',
     `the old data of ${node} cannot be kept until the new clone streams`,
     {
-      detail: `${dataDir} cannot be renamed: it is a mount point, or its parent is not writable. It is emptied before the copy begins.`,
+      detail: `${dataDir} cannot be renamed: it is (or is a link to) a mount point, or its parent is not writable. It is emptied before the copy begins.`,
       hint: 'If the copy fails, there is no way back: "replctl resume" copies again. To keep the old data, give data_dir a folder below the mount point.',
       node,
     },

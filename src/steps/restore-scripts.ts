@@ -106,7 +106,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 if [ "\${1-}" = -- ]; then
   shift
-  for pair; do set -- "$@" -T "$chain/$last/spaces/$pair"; shift; done
+  for pair; do set -- "$@" -T "$(printf '%s' "$chain/$last/spaces/\${pair%%=*}" | sed 's/=/\\\\=/g')=$(printf '%s' "\${pair#*=}" | sed 's/=/\\\\=/g')"; shift; done
   set -- "$@" -o "$data"
   n=$last
   while [ "$n" -ge 0 ]; do set -- "$chain/$n" "$@"; n=$((n - 1)); done
@@ -171,15 +171,15 @@ dir=$2
 case $dir in /|'') exit 64 ;; esac
 if [ -r "$state/tablespaces" ]; then
   while IFS= read -r at; do
-    case $at in /?*) [ -d "$at" ] && find "$at" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} + ;; esac
+    case $at in /?*) [ -d "$at" ] && find "$at/" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} + ;; esac
   done < "$state/tablespaces"
 fi
 link=
 if [ -f "$state/pg_wal_link" ]; then link=$(cat "$state/pg_wal_link"); elif [ -L "$dir/pg_wal" ]; then link=$(readlink "$dir/pg_wal"); fi
 if [ -d "$dir" ]; then
   case $link in ''|/*) there=$link ;; *) there=$dir/$link ;; esac
-  if [ -n "$there" ] && [ -d "$there" ]; then find "$there" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +; fi
-  find "$dir" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +
+  if [ -n "$there" ] && [ -d "$there" ]; then find "$there/" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +; fi
+  find "$dir/" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +
   if [ -n "$link" ]; then ln -s "$link" "$dir/pg_wal"; fi
 fi
 if [ -f "$state/chain_at" ]; then rm -rf -- "$(cat "$state/chain_at")" && rm -f "$state/chain_at"; fi

@@ -14,6 +14,7 @@ import { workLock } from './ensure-data-directory.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew } from './look.ts'
 import { keptFolder } from './prepare-rewind.ts'
+import { realFolderScript } from './real-folder.ts'
 import { isServerFileScript, requireStoppedScript } from './rejoin-scripts.ts'
 import { rewindJob, writeRejoinMark } from './rewind-data-directory.ts'
 
@@ -23,16 +24,19 @@ export const asideMark = '.replctl-before-'
 /**
  * Renames a stopped data directory, and beside their old places what its tablespaces and a linked pg_wal hold, so that
  * a clone finds all of them empty. The links of what was set aside lead to what was set aside: it stays a whole instance
- * at every moment, and is one afterwards. Nothing is ever copied: a rename across file systems is refused.
+ * at every moment, and is one afterwards. Where the data directory is a link itself, what it leads to is moved, and an empty folder
+ * takes the place there. Nothing is ever copied: a rename across file systems is refused.
  */
-export const setAsideScript = `
+export const setAsideScript = `${realFolderScript}
 export LC_ALL=C
-bin=$2 data=$3 id=$4 suffix=$5
+bin=$2 named=$3 data=$(real_folder "$3") id=$4 suffix=$5
 ${workLock}
-device() { stat -c %d -- "$1" 2>/dev/null || stat -f %d -- "$1"; }
+device() { stat -L -c %d -- "$1" 2>/dev/null || stat -L -f %d -- "$1"; }
 require_beside() {
   [ "$(device "$1")" = "$(device "$(dirname -- "$1")")" ] && [ -w "$(dirname -- "$1")" ] && return
-  echo "$1 is a mount point, or its parent is not writable" >&2
+  what='a mount point'
+  [ ! -L "$1" ] || what='a link to another disk'
+  echo "$1 is $what, or its parent is not writable" >&2
   exit 65
 }
 if [ -d "$data" ] && [ -f "$data/PG_VERSION" ]; then
@@ -64,14 +68,15 @@ if [ -d "$data" ] && [ -f "$data/PG_VERSION" ]; then
     esac
   fi
   mv -- "$data" "$data$suffix" || exit 74
+  [ ! -L "$named" ] || mkdir -m 0700 -- "$data" || exit 74
   sync -f "$(dirname -- "$data")" 2>/dev/null || sync
 fi
 [ -d "$data$suffix" ]
 `
 
 /** Takes {@link setAsideScript} back, however far it came: also where the data directory itself was not moved any more. */
-export const putBackScript = `
-data=$2 suffix=$3
+export const putBackScript = `${realFolderScript}
+data=$(real_folder "$2") suffix=$3
 ${workLock}
 if [ -d "$data$suffix" ]; then
   rmdir -- "$data" 2>/dev/null
@@ -97,6 +102,15 @@ if [ -L "$data/pg_wal" ]; then
 fi
 :
 `
+
+const placesScript = `${realFolderScript}
+real_folder "$2"
+[ -L "$2/pg_wal" ] && readlink -f -- "$2/pg_wal"
+:
+`
+
+/** What setting aside appends to each name: a data directory that is a link has another name than what was moved. */
+const suffixOf = (aside: string): string => aside.slice(aside.lastIndexOf(asideMark))
 
 export interface AsideWish {
   readonly node: NodeSettings
@@ -133,14 +147,10 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
       await stopJob(ctx.node, rewindJob)
       const facts = await lookAnew(ctx)
       const before = facts.rejoin?.method === 'reclone' ? facts.rejoin.aside : null
-      const aside = before ?? `${dataDir}${asideMark}${stamp()}`
       const { bootId } = await readWalFiles(ctx.node, facts)
-      const walDirectory = await ctx.node.output(
-        stateScript(ctx.node, 'look where pg_wal lies', '[ -L "$2/pg_wal" ] && readlink -f "$2/pg_wal"; :', [
-          dataDir,
-        ]),
-      )
-      const found = walDirectory.trim()
+      const places = stateScript(ctx.node, 'look where it and its pg_wal lie', placesScript, [dataDir])
+      const [real = dataDir, found = ''] = (await ctx.node.output(places)).trim().split('\n')
+      const aside = before ?? `${real}${asideMark}${stamp()}`
       await writeRejoinMark(ctx, node.name, {
         ...{
           method: 'reclone',
@@ -156,11 +166,11 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
       })
       const script = stateScript(ctx.node, `move ${dataDir} aside`, setAsideScript, [
         ...[binDirectoryOf(facts), dataDir, there.instance?.systemIdentifier ?? ''],
-        aside.slice(dataDir.length),
+        suffixOf(aside),
       ])
       const moved = await ctx.node.run(script, { timeoutMs: 120_000 })
       if (moved.status === 0) return
-      const back = [dataDir, aside.slice(dataDir.length)]
+      const back = [dataDir, suffixOf(aside)]
       await ctx.node.output(stateScript(ctx.node, `put ${dataDir} back`, putBackScript, back))
       // What a rewind had begun to change is no whole instance: the mark that says so stays.
       if (facts.rejoin === null) await removeStateFile(ctx, node.name, 'rejoin.json')
@@ -174,7 +184,7 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
     undo: async (ctx) => {
       const { rejoin } = await look(ctx)
       if (rejoin?.method !== 'reclone' || rejoin.aside === null) return
-      const args = [dataDir, rejoin.aside.slice(dataDir.length)]
+      const args = [dataDir, suffixOf(rejoin.aside)]
       await ctx.node.output(stateScript(ctx.node, `put ${dataDir} back`, putBackScript, args))
       await removeStateFile(ctx, node.name, 'rejoin.json')
       const facts = await look(ctx)

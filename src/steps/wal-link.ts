@@ -39,7 +39,8 @@ fi
 const claimScript = `${walLinkScript}
 empty_wal_folder "$2"
 if [ -z "$wal" ] && [ -n "$3" ] && is_empty_folder "$3"; then
-  wal=$3
+  # What pg_wal leads to is compared with it later, so it must not be a link here.
+  wal=$(readlink -f -- "$3") && [ -n "$wal" ] || exit 74
   printf '%s\\nfound\\n' "$wal" > "$state/wal_link" || exit 74
 fi
 [ -n "$wal" ] || exit 0

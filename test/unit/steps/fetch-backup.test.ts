@@ -49,15 +49,15 @@ esac`,
 afterEach(() => rm(home, { recursive: true, force: true }))
 
 /** Fetches a full backup A with B and C that build on it. */
-function fetchChain() {
+function fetchChain(data?: string, ...mappings: readonly string[]) {
   const files = ['A', 'B', 'C'].flatMap((id, index) =>
     ['base.tar', 'backup_manifest'].flatMap((file) => [id, file, String(index), '.']),
   )
-  return fetchFiles([...files, '--'])
+  return fetchFiles([...files, '--', ...mappings], data)
 }
 
-async function fetchFiles(files: readonly string[]) {
-  for (const name of ['data', 'work']) await mkdir(inHome(name), { recursive: true })
+async function fetchFiles(files: readonly string[], data = 'data') {
+  for (const name of [data, 'work']) await mkdir(inHome(name), { recursive: true })
   const script = `PATH='${bin}':$PATH\n${fetchBackupScript}`
   const args = [
     home,
@@ -68,7 +68,7 @@ async function fetchFiles(files: readonly string[]) {
     '7',
     bin,
     'full',
-    inHome('data'),
+    inHome(data),
     inHome('work'),
     ...files,
   ]
@@ -87,6 +87,16 @@ test('P-36: each link of a chain is verified against its own manifest before the
   ])
   expect(status).toBe(0)
   expect(existsSync(inHome('data.replctl-chain'))).toBe(false)
+})
+
+test('paths of tablespaces may hold "=": pg_combinebackup takes the first one that is not escaped for the end of the old path', async () => {
+  await program('pg_verifybackup', ':')
+  const { status, calls } = await fetchChain('env=prod', '16400=/srv/env=prod/a b', '16401=/plain')
+  expect(status).toBe(0)
+  const spaces = `${home}/env\\=prod.replctl-chain/2/spaces`
+  expect(calls).toContain(
+    ` -T ${spaces}/16400=/srv/env\\=prod/a b -T ${spaces}/16401=/plain -o ${home}/env=prod\n`,
+  )
 })
 
 test('what lies where a chain is to be unpacked, and is not known to be of an earlier try, stays', async () => {

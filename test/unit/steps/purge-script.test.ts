@@ -1,5 +1,5 @@
-import { existsSync, lstatSync, readdirSync } from 'node:fs'
-import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises'
+import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs'
+import { mkdir, mkdtemp, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -111,6 +111,15 @@ describe('tablespaces', () => {
     await purge('built', space)
     expect(readdirSync(space)).toContain('PG_15_202209061')
   })
+})
+
+test('a data directory that is a link: what it leads to is emptied, and both stay', async () => {
+  const real = join(home, 'ssd')
+  await rename(data, real)
+  await symlink(real, data)
+  await writeFile(join(real, 'PG_VERSION'), '15\n')
+  await purge()
+  expect([readlinkSync(data), readdirSync(real), stateFiles()]).toEqual([real, [], []])
 })
 
 test('a purge that was killed is gone on with, and comes to the same end', async () => {

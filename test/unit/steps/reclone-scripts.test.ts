@@ -54,12 +54,47 @@ test('when the new clone streams, the old directory goes with its WAL, and the n
   expect(readdirSync(wal)).toEqual(['new'])
 })
 
-test('a link to a mount point is renamed, a mount point is left as it is', async () => {
+test('a mount point is left as it is, and so is a link to one', async () => {
   const link = join(home, 'link')
   await symlink('/proc', link)
+  for (const place of ['/proc', link]) {
+    expect(() => run(moveAsideScript, place)).toThrow(expect.objectContaining({ status: 65 }))
+  }
+  expect([readlinkSync(link), existsSync(`${link}.replctl-old`)]).toEqual(['/proc', false])
+})
+
+test('a data directory that is a link stays one: what it leads to is moved on its own disk, put back, or deleted', async () => {
+  const link = join(home, 'link')
+  await symlink(data, link)
+  await mkdir(join(data, 'pg_wal'))
   run(moveAsideScript, link)
-  expect([existsSync(link), readlinkSync(`${link}.replctl-old`)]).toEqual([false, '/proc'])
-  expect(() => run(moveAsideScript, '/proc')).toThrow(expect.objectContaining({ status: 65 }))
+  expect([readlinkSync(link), readdirSync(link)]).toEqual([data, []])
+  expect(readFileSync(join(`${data}.replctl-old`, 'PG_VERSION'), 'utf8')).toBe('15\n')
+  run(putAsideBackScript, link)
+  expect([readlinkSync(link), readFileSync(join(data, 'PG_VERSION'), 'utf8')]).toEqual([data, '15\n'])
+  run(moveAsideScript, link)
+  await writeFile(join(link, 'PG_VERSION'), '16\n')
+  run(putAsideBackScript, link)
+  run(deleteAsideScript, link)
+  expect(readFileSync(join(data, 'PG_VERSION'), 'utf8')).toBe('16\n')
+  expect(readdirSync(home).toSorted()).toEqual(['link', "pg's data", 'wal'])
+})
+
+test('both may be links: the data directory, and pg_wal in it', async () => {
+  const link = join(home, 'link')
+  await symlink(data, link)
+  await symlink(wal, join(data, 'pg_wal'))
+  run(moveAsideScript, link)
+  expect([readdirSync(data), readlinkSync(join(link, 'pg_wal')), readdirSync(wal)]).toEqual([
+    ['pg_wal'],
+    wal,
+    [],
+  ])
+  run(putAsideBackScript, link)
+  expect(readdirSync(join(link, 'pg_wal'))).toEqual(['000000010000000000000001'])
+  run(moveAsideScript, link)
+  run(deleteAsideScript, link)
+  expect(readdirSync(home).toSorted()).toEqual(['link', "pg's data", 'wal'])
 })
 
 test('without a link it is one rename, there and back, and a new clone that stands there is not touched', async () => {

@@ -54,9 +54,9 @@ async function linkedWal(): Promise<string> {
   await symlink(place, join(data, 'pg_wal'))
   return place
 }
-const setAside = () =>
-  node.run(stateScript(node, 'move aside', setAsideScript, [join(home, 'bin'), data, ours, suffix]))
-const putBack = () => node.run(stateScript(node, 'put back', putBackScript, [data, suffix]))
+const setAside = (place = data) =>
+  node.run(stateScript(node, 'move aside', setAsideScript, [join(home, 'bin'), place, ours, suffix]))
+const putBack = (place = data) => node.run(stateScript(node, 'put back', putBackScript, [place, suffix]))
 
 test('what its tablespaces and a linked pg_wal hold goes along, blanks in their paths or not, and comes back', async () => {
   const [space, wal] = [await tablespace('16400'), await linkedWal()]
@@ -88,6 +88,30 @@ test('where one tablespace cannot be renamed none is moved', async () => {
     ['PG_15_202209061'],
   ])
   expect(existsSync(`${space}${suffix}`)).toBe(false)
+})
+
+test('a tablespace folder that is a link to another disk cannot be renamed there: nothing is moved', async () => {
+  const place = join(home, 'far space')
+  await symlink('/proc', place)
+  await symlink(place, join(data, 'pg_tblspc/16401'))
+  expect(await setAside()).toMatchObject({
+    status: 65,
+    stderr: `${place} is a link to another disk, or its parent is not writable\n`,
+  })
+  expect(existsSync(join(data, 'PG_VERSION'))).toBe(true)
+})
+
+test('a data directory that is a link stays one: what it leads to is moved on its own disk, and comes back', async () => {
+  const link = join(home, 'link')
+  await symlink(data, link)
+  expect(await setAside(link)).toMatchObject({ status: 0, stderr: '' })
+  expect([readlinkSync(link), readdirSync(link)]).toEqual([data, []])
+  expect(await readFile(join(`${data}${suffix}`, 'PG_VERSION'), 'utf8')).toBe('15\n')
+  // Once more, as after a kill.
+  expect(await setAside(link)).toMatchObject({ status: 0 })
+  expect(await putBack(link)).toMatchObject({ status: 0 })
+  expect([readlinkSync(link), await readFile(join(link, 'PG_VERSION'), 'utf8')]).toEqual([data, '15\n'])
+  expect(readdirSync(home).toSorted()).toEqual(['.replctl', 'bin', 'link', "pg's data"])
 })
 
 test('what was moved before the data directory itself could not be is put back', async () => {

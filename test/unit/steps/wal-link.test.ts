@@ -68,6 +68,17 @@ describe('a link pg_wal that was made before there is data', () => {
 })
 
 describe('without a link', () => {
+  test('the folder in the place of the source’s may be a link itself: what is in it is found again', async () => {
+    const place = join(home, 'link')
+    await symlink(wal, place)
+    await note()
+    expect(await claim(place)).toBe(wal)
+    await link()
+    await writeFile(join(wal, '000000010000000000000001'), 'x')
+    expect(await claim(place)).toBe(wal)
+    expect(readdirSync(wal)).toEqual([])
+  })
+
   test('WAL goes where the source has it, if an empty folder stands there', async () => {
     await note()
     expect(await claim(wal)).toBe(wal)
