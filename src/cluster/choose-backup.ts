@@ -121,7 +121,8 @@ function refuseShortWal(
   if (target.kind === 'immediate') return
   const reached = streamed ?? last
   const end = reached === null ? backup.stopLsn : endOf(reached, backup.walSegmentSizeBytes)
-  if (target.kind === 'lsn' && compareLsn(target.lsn, end) > 0) {
+  // A target is reached by a record that begins there, or after it.
+  if (target.kind === 'lsn' && compareLsn(target.lsn, end) >= 0) {
     throw new ReplctlError('target-unreachable', `the archive does not reach ${describeTarget(target)}`, {
       detail: `From backup ${backup.id} on its WAL reaches to ${end}${missing.length === 0 ? '' : `; then ${missing[0]} is missing`}.`,
       hint: 'Choose an earlier target, or wait until more WAL is archived.',
@@ -134,10 +135,16 @@ function refuseShortWal(
       `WAL is missing in the archive: ${missing.slice(0, 3).join(', ')}`,
       {
         detail: `A recovery from backup ${backup.id} would end at ${end}, although the archive holds later WAL.`,
-        hint: `To restore what can be reached: --to-lsn ${end}. Or take a newer backup: --backup ID.`,
+        hint: `To restore what can be reached, up to the last segment before the gap: ${asFarAs(backup, reached)}. Or take a newer backup: --backup ID.`,
       },
     )
   }
+}
+
+/** The furthest target that is certainly reached: in the last segment, some record begins. */
+function asFarAs({ id, stopLsn, walSegmentSizeBytes }: BackupMetadata, segment: string | null): string {
+  const start = segment === null ? stopLsn : walFileStart(segment, walSegmentSizeBytes)
+  return compareLsn(start, stopLsn) > 0 ? `--to-lsn ${start}` : `--backup ${id} --to-immediate`
 }
 
 /** PostgreSQL looks for a segment on each timeline of the line. */

@@ -22,17 +22,26 @@ export interface RestoreVerdict {
 }
 
 /**
- * Judges a restore into a node's own data directory, by the rules of a promotion: nobody may be left who writes.
+ * Judges a restore into a node's own data directory, by the rules of a promotion: nobody may be left who writes. `isGoingOn`: what
+ * answers on the node itself is the restore's own instance, which recovered alone.
  * @throws {ReplctlError} `primary-alive`, `two-writers`, or why the node cannot be reached
  */
-export function judgeRestore(inventory: Inventory, topology: Topology, node: NodeSettings): RestoreVerdict {
+export function judgeRestore(
+  inventory: Inventory,
+  topology: Topology,
+  node: NodeSettings,
+  { isGoingOn = false }: { readonly isGoingOn?: boolean } = {},
+): RestoreVerdict {
   if (topology.writers.length > 1) throw twoWriters(topology)
   refuseBesideStray(topology)
   const survey = topology.nodes.map((one) => one.facts)
   const own = survey.find((facts) => facts.name === node.name)
   if (own?.unreachable) throw own.unreachable
-  const former = formerPrimaries(inventory, topology, node.name)
-  const alive = topology.primary ?? former.find((one) => one.state === 'to-stop')?.node
+  const before = isGoingOn ? withoutInstanceOf(topology, node.name) : topology
+  const former = formerPrimaries(inventory, before, node.name)
+  const leads = isGoingOn && topology.primary === node.name ? null : topology.primary
+  if (leads === node.name && own?.mark?.phase === 'cloning') throw wasStarted(node)
+  const alive = leads ?? former.find((one) => one.state === 'to-stop')?.node
   if (alive !== undefined && alive !== null) throw primaryAnswers(alive, node.name)
   const others = survey.filter((facts) => facts.name !== node.name && facts.unreachable === null)
   return {
@@ -47,6 +56,25 @@ export function judgeRestore(inventory: Inventory, topology: Topology, node: Nod
       .map((facts) => facts.name),
     others: others.map((facts) => facts.name),
   }
+}
+
+/** As the cluster looked when the restore began: what recovered alone says nothing of who led. */
+const withoutInstanceOf = (topology: Topology, name: NodeName): Topology => ({
+  ...topology,
+  primary: topology.primary === name ? null : topology.primary,
+  nodes: topology.nodes.map((node) =>
+    node.facts.name === name ? { ...node, facts: { ...node.facts, instance: null } } : node,
+  ),
+})
+
+/** Nobody but the restore itself may have started it: applications may have written to it since. */
+export function wasStarted({ name }: NodeSettings): ReplctlError {
+  return new ReplctlError('primary-alive', `what is being restored on ${name} was started by somebody else`, {
+    detail:
+      'It accepts writes, and may hold commits that are nowhere else: replctl neither goes on with it nor removes it.',
+    hint: `Look at what was written there. To restore all the same: stop it yourself, then run the command again.`,
+    node: name,
+  })
 }
 
 function primaryAnswers(primary: NodeName, node: NodeName): ReplctlError {

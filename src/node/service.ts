@@ -7,6 +7,8 @@ import { type Node, stateDirectoryScript } from './node.ts'
 export interface Service {
   /** e.g. `pg_ctl`, `pg_ctlcluster 15 main`. */
   readonly name: string
+  /** Its stop ends whatever runs in the data directory; else only what it has started itself. */
+  readonly stopsByPid: boolean
   readonly start: Command
   readonly stop: Command
   readonly restart: Command
@@ -43,14 +45,13 @@ export function serviceOf(node: Node, facts: NodeFacts, binDirectory: string): S
     return clusterService(debian[1] ?? '', debian[2] ?? '')
   }
   if (service === 'systemd') return systemdService(debian, facts)
-  const control = (verb: string, ...args: string[]) =>
-    program(`${binDirectory}/pg_ctl`, [verb, '-D', dataDir, '-s', '-w', '-t', '86400', ...args])
   const start = shellScript(`pg_ctl start -D ${dataDir}`, startScript, [
     ...[node.settings.stateDir, binDirectory, dataDir, facts.configDirectory],
   ])
-  const stop = control('stop', '-m', 'fast')
+  const stop = stopByPid(node, binDirectory)
   return {
     name: 'pg_ctl',
+    stopsByPid: true,
     start,
     stop,
     restart: shellScript(
@@ -61,10 +62,19 @@ export function serviceOf(node: Node, facts: NodeFacts, binDirectory: string): S
   }
 }
 
+/** Stops whatever server runs in the node's data directory, whoever started it. */
+export function stopByPid(node: Node, binDirectory: string): Command {
+  const { dataDir } = node.settings.postgres
+  return program(`${binDirectory}/pg_ctl`, [
+    ...['stop', '-D', dataDir, '-s', '-w', '-t', '86400', '-m', 'fast'],
+  ])
+}
+
 function customService(service: { start: string; stop: string; restart?: string | undefined }): Service {
   const command = (line: string) => shellScript(line, line, [], { runAs: 'login' })
   return {
     name: 'the commands of the inventory',
+    stopsByPid: false,
     start: command(service.start),
     stop: command(service.stop),
     restart: command(service.restart ?? `${service.stop}\n${service.start}`),
@@ -77,6 +87,7 @@ function clusterService(version: string, name: string): Service {
     program('/usr/bin/pg_ctlcluster', ['--skip-systemctl-redirect', version, name, verb, ...args])
   return {
     name: `pg_ctlcluster ${version} ${name}`,
+    stopsByPid: true,
     start: command('start'),
     stop: command('stop', '-m', 'fast'),
     restart: command('restart', '-m', 'fast'),
@@ -89,6 +100,7 @@ function systemdService(debian: RegExpExecArray | null, facts: NodeFacts): Servi
   const command = (verb: string) => program('systemctl', [verb, unit], { runAs: 'root' })
   return {
     name: `systemctl … ${unit}`,
+    stopsByPid: false,
     start: command('start'),
     stop: command('stop'),
     restart: command('restart'),

@@ -113,10 +113,28 @@ export interface StandaloneWish {
   readonly major: number
   readonly port: number
   readonly hbaFile: string
+  /** What may be of another host (addresses, certificates, folders) is not taken from the configuration of the copy. */
+  readonly isElsewhere?: boolean
 }
 
+/** What a host may lack that another one has: a server that needs it does not start. */
+const anyHost: Settings = [
+  ['listen_addresses', 'localhost'],
+  ['unix_socket_directories', '/tmp'],
+  ['unix_socket_group', ''],
+  ['ssl', 'off'],
+  ['logging_collector', 'off'],
+  ['log_destination', 'stderr'],
+]
+
+/** Names of the settings that {@link StandaloneWish.isElsewhere} leaves out. */
+export const settingsOfHost = anyHost.map(([name]) => name)
+
 /** The same file for good, of an instance that stands beside the cluster: it can never be taken for a member of it. */
-export function standaloneAutoConf(before: string, { major, port, hbaFile }: StandaloneWish): string {
+export function standaloneAutoConf(
+  before: string,
+  { major, port, hbaFile, isElsewhere = false }: StandaloneWish,
+): string {
   const own: Settings = [
     ['port', String(port)],
     ['cluster_name', 'restored'],
@@ -128,6 +146,7 @@ export function standaloneAutoConf(before: string, { major, port, hbaFile }: Sta
     ['external_pid_file', ''],
     ...besideOthers(false),
     ['huge_pages', 'try'],
+    ...(isElsewhere ? anyHost : []),
     // Its subscriptions are copies: they would take over the slots of the originals.
     ['max_logical_replication_workers', '0'],
     ...(capabilitiesOf(major).standbySignalFile

@@ -138,7 +138,7 @@ export function restoreCluster(input: ClusterInput, wish: DisasterWish): Plan {
     settleAsMember(restore),
     ensureSettings(name, input, []),
     ensureHbaLines(name, input),
-    requireNoOtherPrimary(name, others),
+    requireNoOtherPrimary(name, { ...wish, everybody: input.inventory.nodes.map((one) => one.name) }),
     openToCluster(restore),
     ensurePassfile(name, replication, name),
     ensureReplicationRole(name, replication),

@@ -7,9 +7,8 @@ import { stateVariableScript } from '../node/node.ts'
 import { sqlEndpointOf } from '../node/survey.ts'
 import { switchWal } from '../node/switch-wal.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
-import { emptyRestore } from './ensure-restore-directory.ts'
+import { emptyRestore, recoverySocketOf } from './end-restore.ts'
 import { ask, awaitState, look } from './look.ts'
-import { recoverySocketOf } from './recover-instance.ts'
 import { ownRecord, type Restore } from './restore-record.ts'
 
 /** What a drill found out. */

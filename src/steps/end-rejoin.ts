@@ -7,11 +7,11 @@ import { cannotBeUndone, pending, type Step, type StepContext, satisfied } from 
 import { ReplctlError } from '../errors.ts'
 import { readTextFile } from '../node/files.ts'
 import { stateScript } from '../node/node.ts'
-import { workLock } from './ensure-data-directory.ts'
 import { removeStateFile, writeStateFile } from './ensure-mark.ts'
 import { look, lookAnew } from './look.ts'
 import { removeKeptFiles } from './prepare-rewind.ts'
 import { asideMark } from './set-data-directory-aside.ts'
+import { workLock } from './work-lock.ts'
 
 const deleteScript = `
 aside=$2

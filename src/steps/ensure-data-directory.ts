@@ -3,20 +3,15 @@ import type { NodeName } from '../cluster/names.ts'
 import { program, shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { lockScript } from '../node/lock-script.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
 import { initdbArgs } from '../postgres/base-backup.ts'
+import { endUnfinishedRestore } from './end-restore.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { binDirectoryOf, look, lookAtInstance, majorOf } from './look.ts'
 import { realFolderScript } from './real-folder.ts'
 import { isOwn } from './require-data-directory.ts'
 import { noteWalLinkScript, restoreWalLinkScript, walLinkScript } from './wal-link.ts'
-
-/**
- * Mutating work on a data directory takes this lock on the host, so that a new run waits for what a killed one left
- * running there.
- */
-export const workLock = lockScript(8, '"$state/work"', 60)
+import { workLock } from './work-lock.ts'
 
 /** Removes what stands in a data directory, but not the directory itself: it may be a mount point, or a link to a folder. */
 export const emptyDirectoryScript = `
@@ -134,6 +129,7 @@ export function ensureInitialised(node: NodeName): Step {
     apply: async (ctx) => {
       const facts = await look(ctx)
       const { dataDir, osUser } = ctx.node.settings.postgres
+      await endUnfinishedRestore(ctx)
       const locales = await ctx.node.output(shellScript('list the locales', 'locale -a 2>/dev/null; :', []))
       const args = initdbArgs({
         major: majorOf(facts),

@@ -6,7 +6,7 @@ import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import { writeTextFile } from '../node/files.ts'
-import { serviceOf, startFailed } from '../node/service.ts'
+import { serviceOf, startFailed, stopByPid } from '../node/service.ts'
 import { runUnasked } from '../node/start-guard.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { ClusterInput } from './cluster-input.ts'
@@ -161,7 +161,14 @@ export async function stopInstance(ctx: StepContext, node: NodeName, seen?: Node
   if (!facts.postmaster.isFrozen) {
     const service = serviceOf(on, facts, binDirectoryOf(facts))
     const stopped = await on.run(service.stop, { timeoutMs: graceMs }).catch(() => null)
-    if (stopped?.status === 0) return
+    if (stopped?.status === 0 && service.stopsByPid) return
+    // A service that did not start it has nothing to stop, and says that all is well.
+    if (stopped?.status === 0) {
+      if ((await lookAnew(ctx, node)).postmaster?.isAlive !== true) return
+      const stop = stopByPid(on, binDirectoryOf(facts))
+      const ended = await on.run(stop, { timeoutMs: graceMs }).catch(() => null)
+      if (ended?.status === 0) return
+    }
   }
   const killed = await on.run(shellScript('kill the instance', killAllScript, [on.settings.postgres.dataDir]))
   if (killed.status !== 0) throw stillRuns(node, facts)

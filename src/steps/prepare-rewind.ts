@@ -9,10 +9,10 @@ import { segmentSizeOf } from '../node/own-wal.ts'
 import { rewindArgs } from '../postgres/rewind.ts'
 import { restoreCommandOf } from './archive-wish.ts'
 import type { ClusterInput } from './cluster-input.ts'
-import { workLock } from './ensure-data-directory.ts'
 import { ask, binDirectoryOf, look, majorOf } from './look.ts'
 import { isServerFileScript, requireStoppedScript } from './rejoin-scripts.ts'
 import { rewindConninfo } from './rewind-login.ts'
+import { workLock } from './work-lock.ts'
 
 /** Folder in the state directory that holds what a rewind must not take from the node. */
 export const keptFolder = 'rejoin-kept'

@@ -1,5 +1,5 @@
-import { workLock } from './ensure-data-directory.ts'
 import { walLinkScript } from './wal-link.ts'
+import { workLock } from './work-lock.ts'
 
 /**
  * Deletes the data directory `$2` with what of it lies elsewhere, and nothing that may be somebody else's: of tablespaces what

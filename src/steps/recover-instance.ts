@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { wasStarted } from '../cluster/judge-restore.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
@@ -20,6 +20,7 @@ import { describeTarget, isReasonOf } from '../postgres/recovery-target.ts'
 import { parseTimelineHistory, type TimelineSwitch } from '../postgres/timeline-history.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import { historyFileName, walFileStart } from '../postgres/wal-file.ts'
+import { isRecoveringAlone, recoverySocketOf } from './end-restore.ts'
 import { stopInstance } from './fence-instance.ts'
 import { look, lookAnew, sqlOf } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
@@ -39,8 +40,9 @@ umask 077
 mkdir "$1" 2>/dev/null || { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]; } || exit 73
 `
 
-/** Starts and does not wait: a recovery takes as long as it takes. */
+/** Starts and does not wait: a recovery takes as long as it takes. Only now PostgreSQL may start there at all. */
 const startScript = `
+chmod o-x "$3" || exit 70
 : > "$state/recovery.log"
 quoted=$(printf '%s' "$3" | sed "s/'/'\\\\''/g")
 "$2/pg_ctl" start -D "$3" -l "$state/recovery.log" -W -s -o "-c data_directory='$quoted'" </dev/null
@@ -53,11 +55,6 @@ grep 'is a lower setting than on' "$state/recovery.log" | tail -n 1 | grep . || 
 # Of clients that knock before it can answer, ourselves among them, there may be many lines.
 tail -c 100000 "$state/recovery.log" | grep -v -e 'FATAL:  the database system is ' -e 'DETAIL:  Consistent recovery state' | tail -c 6000
 `
-
-/** Folder of the socket while it recovers. Short, for a socket's path has room for some hundred characters. */
-export function recoverySocketOf(dataDir: string): string {
-  return `/tmp/.replctl-${createHash('sha256').update(dataDir).digest('hex').slice(0, 10)}`
-}
 
 /** Lets nobody in but the OS user. */
 export const recoveryHbaFile = 'replctl_restore_hba.conf'
@@ -91,6 +88,7 @@ export function recoverInstance(restore: Restore): Step {
     apply: async (ctx) => {
       const facts = await look(ctx)
       if (facts.postmaster?.isAlive !== true) await startRecovery(ctx, restore)
+      else if (!isRecoveringAlone(facts, ctx.node.settings)) throw wasStarted(restore.node)
       try {
         const reached = await followRecovery(ctx, restore)
         await writeRestoreRecord(ctx, restore, {

@@ -18,6 +18,7 @@ import {
   type TimelineHistory,
 } from '../postgres/timeline-history.ts'
 import { historyFileName } from '../postgres/wal-file.ts'
+import { endUnfinishedRestore, restoreJob } from './end-restore.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
 import { look, lookAnew, majorOf } from './look.ts'
@@ -53,7 +54,7 @@ export function stopStandby(node: NodeName, primary: NodeName): Step {
   }
 }
 
-const jobs = [baseBackupJob, rewindJob]
+const jobs = [baseBackupJob, rewindJob, restoreJob]
 
 async function isBeingFilled(ctx: StepContext, facts: NodeFacts): Promise<boolean> {
   if (!isBegun(facts) && facts.rejoin === null) return false
@@ -168,6 +169,7 @@ export function purgeDataDirectory(node: NodeName, primary: NodeName): Step {
       const there = await look(ctx, primary)
       await stopJob(ctx.node, baseBackupJob)
       await stopJob(ctx.node, rewindJob)
+      await endUnfinishedRestore(ctx)
       const isClone = isBegun(facts)
       if (!isClone) {
         // What it claimed when it was cloned may be another's by now. And from here on it is as good as a clone that was

@@ -6,7 +6,6 @@ import { ReplctlError } from '../errors.ts'
 import { stopJob } from '../node/jobs.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
 import { serviceOf } from '../node/service.ts'
-import { workLock } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
 import { binDirectoryOf, look } from './look.ts'
@@ -23,6 +22,7 @@ import {
 } from './reclone-scripts.ts'
 import { isBegun, purgeDataDirectory } from './remove-node.ts'
 import { rewindJob } from './rewind-data-directory.ts'
+import { workLock } from './work-lock.ts'
 
 /** What is to be replaced is nothing, a clone that was begun, or a standby of this cluster: looked at before anything is done. */
 export function requireReplaceableDataDirectory(

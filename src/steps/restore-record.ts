@@ -1,4 +1,5 @@
 import type { RestoreChoice } from '../cluster/choose-backup.ts'
+import type { NodeFacts } from '../cluster/facts.ts'
 import type { ArchiveSettings, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
@@ -64,8 +65,21 @@ export async function writeRestoreRecord(
 /** The record of this very restore, where one was begun in the directory that is there now. */
 export async function ownRecord(ctx: StepContext): Promise<RestoreRecord | null> {
   const [facts, record] = await Promise.all([look(ctx), readRestoreRecord(ctx.node)])
-  const isOurs = record !== null && isOwn(facts, ctx.node.cluster, ctx.node.settings.postgres.dataDir)
-  return isOurs ? record : null
+  return isOfDirectory(record, facts, ctx.node) ? record : null
+}
+
+/**
+ * A record speaks of the directory as long as nobody else has built an instance in it since. What was opened is a whole instance; that
+ * is gone where the directory is empty.
+ */
+export function isOfDirectory(
+  record: RestoreRecord | null,
+  facts: NodeFacts,
+  { cluster, settings }: Pick<Node, 'cluster' | 'settings'>,
+): record is RestoreRecord {
+  if (record === null || !isOwn(facts, cluster, settings.postgres.dataDir)) return false
+  if (record.phase === 'opened') return facts.dataDirectoryState === 'instance'
+  return facts.mark?.phase === 'cloning'
 }
 
 /** Whether what was begun is the restore that is wanted now; another one begins anew. */
@@ -100,7 +114,7 @@ export function isAskedFor(record: RestoreRecord, { target, backup, timeline }: 
 export async function unfinishedRestore(node: Node, asked: RestoreAsked): Promise<RestoreRecord | null> {
   const record = await readRestoreRecord(node)
   if (record === null || !isAskedFor(record, asked)) return null
-  return isOwn(await surveyNode(node), node.cluster, node.settings.postgres.dataDir) ? record : null
+  return isOfDirectory(record, await surveyNode(node), node) ? record : null
 }
 
 /** A restore that came to its last step here, and is what is asked for: only the journal of it may be left. */

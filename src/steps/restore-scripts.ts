@@ -59,6 +59,9 @@ fetch() {
   wrong=$({ { ask backup "$system" "$1" "$2" $accepted 2>&4 || echo "the archive host answered with status $?" >&3; } | { receive "$2" "$3" 2>&4 || echo "cannot store it" >&3; }; } 3>&1 4>&2)
   if [ -n "$wrong" ]; then echo "$2 of backup $1: $wrong" >&2; exit 91; fi
 }
+# Until its recovery is set up it must not come up by itself, as a primary of long ago: access for others (the folder alone) is
+# what every version of PostgreSQL refuses to start with.
+chmod 0701 "$data" || exit 70
 # pg_wal may be a link to another disk: tar would put a folder in its place.
 if [ -L "$data/pg_wal" ]; then readlink "$data/pg_wal" > "$work/pg_wal_link" || exit 70; rm "$data/pg_wal" || exit 70; fi
 relink() {
@@ -122,8 +125,8 @@ if [ "\${1-}" = -- ]; then
   relink || exit 70
   rm -rf "$chain" && rm -f "$work/chain_at"
 fi
-# As the server has it: for its owner alone, or its group too (initdb --allow-group-access).
-if [ -n "$(find "$data/PG_VERSION" -perm -040)" ]; then chmod 0750 "$data"; else chmod 0700 "$data"; fi
+# As the server has it: for its owner alone, or its group too (initdb --allow-group-access). The last bit goes with its start.
+if [ -n "$(find "$data/PG_VERSION" -perm -040)" ]; then chmod 0751 "$data"; else chmod 0701 "$data"; fi
 echo "verifying"
 case $how in
   full) verify || exit 92 ;;
@@ -181,6 +184,7 @@ if [ -d "$dir" ]; then
   if [ -n "$there" ] && [ -d "$there" ]; then find "$there/" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +; fi
   find "$dir/" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +
   if [ -n "$link" ]; then ln -s "$link" "$dir/pg_wal"; fi
+  chmod 0700 "$dir"
 fi
 if [ -f "$state/chain_at" ]; then rm -rf -- "$(cat "$state/chain_at")" && rm -f "$state/chain_at"; fi
 `

@@ -1,18 +1,23 @@
-import type { ArchiveSettings } from '../cluster/inventory.ts'
+import type { NodeFacts } from '../cluster/facts.ts'
+import type { ArchiveSettings, NodeSettings } from '../cluster/inventory.ts'
 import { archiveHost, type NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
+import type { Node } from '../node/node.ts'
 import { serviceOf, startFailed } from '../node/service.ts'
 import { surveyNode } from '../node/survey.ts'
-import { memberAutoConf, standaloneAutoConf } from '../postgres/recovery-files.ts'
+import { memberAutoConf, settingsOfHost, standaloneAutoConf } from '../postgres/recovery-files.ts'
 import { parseTimelineHistory } from '../postgres/timeline-history.ts'
 import { defaultWalSegmentSizeBytes, historyFileName, walFileName } from '../postgres/wal-file.ts'
+import { isRecoveringAlone, recoverySocketOf } from './end-restore.ts'
 import { stopInstance } from './fence-instance.ts'
+import { signOfLife } from './fence-unreachable.ts'
 import { ask, awaitState, look, sqlOf } from './look.ts'
-import { recoveryHbaFile, recoverySocketOf } from './recover-instance.ts'
+import { recoveryHbaFile } from './recover-instance.ts'
 import { suitableBinaries } from './require-binaries.ts'
+import { type AbsentPrimary, requireNoSignOfLife } from './require-no-sign-of-life.ts'
 import { ownRecord, type Restore, writeRestoreRecord } from './restore-record.ts'
 import { startInstance } from './start-instance.ts'
 
@@ -60,17 +65,26 @@ export function settleBeside(restore: Restore): Step {
       const auto = `${dataDir}/${autoConf}`
       const own = `${dataDir}/pg_hba.conf`
       const hasOwn = (await readTextFile(ctx.node, own)) !== null
-      const text = standaloneAutoConf((await readTextFile(ctx.node, auto)) ?? '', {
-        ...{ major, port },
-        hbaFile: hasOwn ? own : `${dataDir}/${recoveryHbaFile}`,
-      })
-      await writeTextFile(ctx.node, auto, text, { mode: '0600' })
+      const before = (await readTextFile(ctx.node, auto)) ?? ''
+      const write = async (isElsewhere: boolean): Promise<void> => {
+        const hbaFile = hasOwn ? own : `${dataDir}/${recoveryHbaFile}`
+        const text = standaloneAutoConf(before, { major, port, hbaFile, isElsewhere })
+        await writeTextFile(ctx.node, auto, text, { mode: '0600' })
+      }
+      await write(false)
       await clearAway(ctx, hasOwn)
       const facts = await look(ctx)
       const service = serviceOf(ctx.node, facts, suitableBinaries(facts, major)?.directory ?? '')
-      const started = await ctx.node.run(service.start, { timeoutMs: Math.max(ctx.timeoutMs, 60_000) })
-      if (started.status !== 0)
-        throw startFailed(restore.node.name, service, started.stderr || started.stdout)
+      const start = () => ctx.node.run(service.start, { timeoutMs: Math.max(ctx.timeoutMs, 60_000) })
+      const asConfigured = await start()
+      if (asConfigured.status !== 0) {
+        const said = asConfigured.stderr || asConfigured.stdout
+        await write(true)
+        const started = await start()
+        if (started.status !== 0)
+          throw startFailed(restore.node.name, service, started.stderr || started.stdout)
+        ctx.warn(startedElsewhere(restore, said))
+      }
       await awaitState(
         ctx,
         'the restored instance answers',
@@ -86,6 +100,19 @@ export function settleBeside(restore: Restore): Step {
     },
     undo: (ctx) => stopInstance(ctx, restore.at),
   }
+}
+
+/** Hours of work are not thrown away because a certificate lies on another host. */
+function startedElsewhere({ node }: Restore, said: string): ReplctlError {
+  return new ReplctlError(
+    'setting-overridden',
+    `what was restored on ${node.name} does not start with the settings that came with it`,
+    {
+      detail: `PostgreSQL said: ${said.trim().split('\n').slice(-4).join('\n')}. It runs without these of its own: ${settingsOfHost.join(', ')}.`,
+      hint: 'They stand at the end of its postgresql.auto.conf. Set them as this host needs them, then restart it.',
+      node: node.name,
+    },
+  )
 }
 
 async function clearAway(ctx: StepContext, removesHba: boolean): Promise<void> {
@@ -108,6 +135,7 @@ export function settleAsMember(restore: Restore): Step {
       const phase = (await ownRecord(ctx))?.phase
       if (phase === 'opened') return satisfied('they are gone')
       if (phase !== 'recovered') return unknownUntil('it is recovered')
+      if (isRecoveringAlone(await look(ctx), ctx.node.settings)) return pending('it runs alone')
       const text = (await readTextFile(ctx.node, `${ctx.node.settings.postgres.dataDir}/${autoConf}`)) ?? ''
       return memberAutoConf(text) === text ? satisfied('they are gone') : pending('they are there')
     },
@@ -121,8 +149,22 @@ export function settleAsMember(restore: Restore): Step {
   }
 }
 
-/** Right before it opens to the network: nobody else has become the primary while it was restored. */
-export function requireNoOtherPrimary(node: NodeName, others: readonly NodeName[]): Step {
+/** Who could have become, or stayed, a primary while a node was restored. */
+interface MaybePrimaries {
+  readonly everybody: readonly NodeName[]
+  /** The others that answered when it began: they look for signs of life, too. */
+  readonly others: readonly NodeName[]
+  readonly unreachable: readonly NodeSettings[]
+  readonly absent: readonly AbsentPrimary[]
+}
+
+/**
+ * Right before it opens to the network: nobody else has become the primary while it was restored, and whoever could not be reached
+ * when it began shows no sign of life. That may be hours ago: an old primary's host may have been switched on since.
+ */
+export function requireNoOtherPrimary(node: NodeName, wish: MaybePrimaries): Step {
+  const { everybody, others, unreachable, absent } = wish
+  const witnesses = [node, ...others]
   return {
     title: 'look once more that no other node accepts writes',
     node,
@@ -130,23 +172,43 @@ export function requireNoOtherPrimary(node: NodeName, others: readonly NodeName[
       const own = await look(ctx)
       if (own.instance?.isInRecovery === false && own.mark?.phase === 'done')
         return satisfied('it leads already')
-      const seen = await Promise.all(others.map((name) => surveyNode(ctx.on(name))))
+      const seen = await Promise.all(
+        everybody.filter((name) => name !== node).map((name) => surveyAgain(ctx.on(name))),
+      )
       const other = seen.find(
         (facts) =>
           facts.instance?.isInRecovery === false ||
           (facts.postmaster?.isAlive === true && facts.instance === null && !facts.hasStandbySignal),
       )
-      return other === undefined
-        ? satisfied('none does')
-        : refused(
-            new ReplctlError('primary-alive', `${other.name} runs as a primary`, {
-              detail: `${node} was restored meanwhile, and was not opened.`,
-              hint: `Stop ${other.name} if the restored data is what you want, then run the command again.`,
-              node: other.name,
-            }),
-          )
+      if (other !== undefined) return refused(leadsMeanwhile(node, other.name, 'runs as a primary'))
+      const isAway = (name: NodeName) => seen.some((one) => one.name === name && one.unreachable !== null)
+      for (const oldPrimary of unreachable.filter(({ name }) => isAway(name))) {
+        const sign = await signOfLife(ctx, oldPrimary, witnesses)
+        if (sign !== null) return refused(leadsMeanwhile(node, oldPrimary.name, `is alive: ${sign}`))
+      }
+      for (const one of absent) {
+        const { name } = one.node
+        if (isAway(name)) continue
+        const found = await requireNoSignOfLife(one, witnesses).check({ ...ctx, node: ctx.on(name) })
+        if (found.is === 'refused') return found
+      }
+      return satisfied('none does')
     },
   }
+}
+
+/** A host that could not be reached when the operation began is tried anew. */
+async function surveyAgain(node: Node): Promise<NodeFacts> {
+  await node.transport.connect({ again: true }).catch(() => undefined)
+  return await surveyNode(node)
+}
+
+function leadsMeanwhile(node: NodeName, other: NodeName, what: string): ReplctlError {
+  return new ReplctlError('primary-alive', `${other} ${what}`, {
+    detail: `${node} was restored meanwhile, and was not opened.`,
+    hint: `Stop PostgreSQL on ${other} if the restored data is what you want, then run the command again.`,
+    node: other,
+  })
 }
 
 /**

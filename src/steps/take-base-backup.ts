@@ -17,12 +17,14 @@ import {
 } from '../postgres/base-backup.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
-import { emptyDirectoryScript, workLock } from './ensure-data-directory.ts'
+import { endUnfinishedRestore } from './end-restore.ts'
+import { emptyDirectoryScript } from './ensure-data-directory.ts'
 import { writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew, majorOf, sqlOf } from './look.ts'
 import { suitableBinaries } from './require-binaries.ts'
 import { isOwn } from './require-data-directory.ts'
 import { claimWalFolder, forgetFoundWalScript, walFolderOf } from './wal-link.ts'
+import { workLock } from './work-lock.ts'
 
 /** The copy that goes on when replctl dies. */
 export const baseBackupJob = 'base-backup'
@@ -128,6 +130,7 @@ rm -f "$state/tablespaces"
 async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWish): Promise<void> {
   const { standby, source, slot, inventory } = wish
   const { dataDir } = ctx.node.settings.postgres
+  await endUnfinishedRestore(ctx)
   const { facts: there } = await ask(ctx, source.name)
   const binaries = suitableBinaries(facts, majorOf(there))
   const directory = binaries?.directory ?? binDirectoryOf(facts)

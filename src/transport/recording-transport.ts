@@ -106,7 +106,7 @@ export function createRecordingTransport(options: RecordingTransportOptions = {}
       return calls.flatMap(({ command }) => command?.title ?? [])
     },
     socketPeerIsOsUser: options.socketPeerIsOsUser ?? inner?.socketPeerIsOsUser ?? true,
-    connect: () => whileLinked(async () => inner?.connect()),
+    connect: (options) => whileLinked(async () => inner?.connect(options)),
     run: (command, runOptions = {}) => {
       record('run', command, runOptions)
       return whileLinked(() => run(command, runOptions))

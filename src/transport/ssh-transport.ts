@@ -9,7 +9,7 @@ import { runCommand } from './run-command.ts'
 import { createChannelLauncher } from './ssh-channels.ts'
 import { openSshConnection, type SshConnection } from './ssh-connection.ts'
 import { startCommand } from './start-command.ts'
-import type { Transport, TransportObserver } from './transport.ts'
+import type { ConnectOptions, Transport, TransportObserver } from './transport.ts'
 import { asConnectedSocket, brokenLink, socketRefused } from './unix-socket.ts'
 
 export interface SshTransportOptions {
@@ -43,6 +43,8 @@ class SshTransport implements Transport {
   #linking: Promise<Link> | undefined
   #loginUser: string | undefined
   #end: 'closed' | 'lost' | undefined
+  /** The host could not be reached, or let nobody in. */
+  #hasFailed = false
   readonly #sockets = new Set<Duplex>()
 
   constructor(options: SshTransportOptions) {
@@ -64,7 +66,8 @@ class SshTransport implements Transport {
     return this.#loginUser === this.#options.osUser
   }
 
-  async connect(): Promise<void> {
+  async connect({ again }: ConnectOptions = {}): Promise<void> {
+    if (again === true && this.#hasFailed) this.#linking = undefined
     await this.#link()
   }
 
@@ -99,7 +102,11 @@ class SshTransport implements Transport {
   }
 
   async #open(): Promise<Link> {
-    const connection = await openSshConnection(this.#options)
+    this.#hasFailed = false
+    const connection = await openSshConnection(this.#options).catch((error: unknown) => {
+      this.#hasFailed = true
+      throw error
+    })
     this.#loginUser = connection.loginUser
     connection.lost
       .then(() => {

@@ -41,6 +41,11 @@ export interface RunningCommand {
   kill(): void
 }
 
+export interface ConnectOptions {
+  /** Where the host could not be reached before, it is tried anew. */
+  readonly again?: true
+}
+
 /**
  * How a machine is reached. Knows nothing of PostgreSQL. Promises, held by every implementation and
  * checked by test/conformance:
@@ -56,7 +61,7 @@ export interface Transport {
   /** e.g. `10.0.0.11` or `local`. */
   readonly host: string
   /** Resolves once logged in; later calls return the same promise. */
-  connect(): Promise<void>
+  connect(options?: ConnectOptions): Promise<void>
   /** Whether SQL through `openUnixSocket` is seen by the server as the PostgreSQL OS user (peer authentication). */
   readonly socketPeerIsOsUser: boolean
   run(command: Command, options?: RunOptions): Promise<CommandResult>

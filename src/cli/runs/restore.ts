@@ -11,6 +11,7 @@ import { listenScript } from '../../node/listen-script.ts'
 import { createNode, type Node } from '../../node/node.ts'
 import { parseRecoveryTarget, type RecoveryTarget } from '../../postgres/recovery-target.ts'
 import { restoreBeside, restoreCluster } from '../../runbooks/restore.ts'
+import { isRecoveringAlone } from '../../steps/end-restore.ts'
 import {
   finishedRestore,
   type Restore,
@@ -136,10 +137,14 @@ async function restoreNode(
         return { ...decisionOf(ended(finished, asked), own, inOrder([])), problems: warnings }
       }
       const begun = await unfinishedRestore(own, asked)
-      const isGoingOn = begun !== null && observation.topology.primary === node.name
-      const verdict = isGoingOn
-        ? nobodyElse(observation, node)
-        : judgeRestore(inventory, observation.topology, node)
+      const leads = observation.topology.primary === node.name
+      const facts = observation.survey.find(({ name }) => name === node.name)
+      const verdict =
+        begun?.phase === 'opened' && leads
+          ? nobodyElse(observation, node)
+          : judgeRestore(inventory, observation.topology, node, {
+              isGoingOn: begun !== null && facts !== undefined && isRecoveringAlone(facts, node),
+            })
       const choice = await choose(session, archive, observation, { ...asked, ...chosenBy(begun) })
       const restore: Restore = {
         ...{ archive: archive.settings, node, at: node.name, choice, target: asked.target, isMember: true },

@@ -147,14 +147,33 @@ describe('the choice of a backup to restore', () => {
     expect(choose(someCatalog([early], gap), { toImmediate: true }).backup.id).toBe(early.id)
   })
 
+  it('what a gap leaves to be reached is told, as a target that is reached', () => {
+    const hintOf = (segmentsThere: string[]): string => {
+      try {
+        choose(someCatalog([early], { segments: new Set(segmentsThere) }))
+        return ''
+      } catch (thrown) {
+        return (thrown as { hint: string }).hint
+      }
+    }
+    const hint = hintOf([...segments(1, 1, 4), ...segments(1, 6, 9)])
+    expect(hint).toContain('--to-lsn 0/4000000.')
+    const gap = someCatalog([early], { segments: new Set([...segments(1, 1, 4), ...segments(1, 6, 9)]) })
+    expect(choose(gap, { toLsn: '0/4000000' }).backup.id).toBe(early.id)
+    expect(hintOf([...segments(1, 1, 2), ...segments(1, 6, 9)])).toContain(
+      `--backup ${early.id} --to-immediate`,
+    )
+  })
+
   it('a backup brings the WAL of its own range along', () => {
     const pruned = { segments: new Set(segments(1, 3, 9)) }
     expect(choose(someCatalog([early], pruned)).backup.id).toBe(early.id)
   })
 
   it('an LSN beyond the archive is refused before anything is copied', () => {
-    expect(codeOf(() => choose(someCatalog([early]), { toLsn: '0/A000001' }))).toBe('target-unreachable')
-    expect(choose(someCatalog([early]), { toLsn: '0/A000000' }).backup.id).toBe(early.id)
+    // A target is reached by a record that begins at it or later: where the last segment ends, none does.
+    expect(codeOf(() => choose(someCatalog([early]), { toLsn: '0/A000000' }))).toBe('target-unreachable')
+    expect(choose(someCatalog([early]), { toLsn: '0/9FFFFFF' }).backup.id).toBe(early.id)
   })
 
   it('mode stream: an LSN in the segment under way can be reached, as long as there is no newer timeline', () => {

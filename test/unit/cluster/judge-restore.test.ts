@@ -21,11 +21,11 @@ import {
 const ledByPg1 = { record: recordOf('pg1', ['pg1', 'pg2', 'pg3']) }
 const alive = (name: string) => runningNode(name, { currentLsn: lsn('0/5000148') })
 
-function judge(survey: readonly NodeFacts[], node = 'pg1') {
+function judge(survey: readonly NodeFacts[], node = 'pg1', isGoingOn = false) {
   const { inventory, topology } = observed(survey)
   const settings = inventory.nodes.find((one) => one.name === node)
   if (settings === undefined) throw new RangeError(node)
-  return judgeRestore(inventory, topology, settings)
+  return judgeRestore(inventory, topology, settings, { isGoingOn })
 }
 
 const codeOf = (work: () => unknown): string => {
@@ -43,6 +43,24 @@ describe('a restore into a node’s own data directory', () => {
     const mute = stoppedNode('pg2', '0/5000000', { postmaster: postmaster(), control: control() })
     expect(codeOf(() => judge([emptyNode('pg1'), mute]))).toBe('primary-alive')
     expect(codeOf(() => judge([emptyNode('pg1'), alive('pg2'), alive('pg3')]))).toBe('two-writers')
+  })
+
+  it('goes on with its own instance, recovered and still alone; whoever could not be reached is asked for again', () => {
+    const own = alive('pg1')
+    expect(codeOf(() => judge([own, emptyNode('pg2')], 'pg1'))).toBe('primary-alive')
+    const verdict = judge([own, unreachableNode('pg2')], 'pg1', true)
+    expect(verdict.unreachable).toEqual(['pg2'])
+    expect(codeOf(() => judge([own, alive('pg2')], 'pg1', true))).toBe('two-writers')
+  })
+
+  it('what it had begun, and somebody else has started, is neither gone on with nor removed', () => {
+    const mark = {
+      ...{ cluster: 'shop', node: nodeName('pg1'), dataDirectory: '/d', inode: '1' },
+      ...{ phase: 'cloning' as const, systemIdentifier: '1' },
+    }
+    const started = () => judge([{ ...alive('pg1'), mark }, emptyNode('pg2')], 'pg1')
+    expect(started).toThrow(/was started by somebody else/)
+    expect(codeOf(started)).toBe('primary-alive')
   })
 
   it('needs the node itself', () => {

@@ -146,6 +146,18 @@ max_logical_replication_workers = '8'
     expect(valuesOf(member)).toMatchObject({ shared_buffers: '64GB' })
   })
 
+  it('what another host has and this one lacks is asked for only where it is there', () => {
+    const standing = { major: 15, port: 5499, hbaFile: '/d/pg_hba.conf' }
+    const set = "ssl = 'on'\nlisten_addresses = '10.0.0.12'\n"
+    expect(valuesOf(standaloneAutoConf(set, standing))).toMatchObject({
+      ssl: 'on',
+      listen_addresses: '10.0.0.12',
+    })
+    expect(valuesOf(standaloneAutoConf(set, { ...standing, isElsewhere: true }))).toMatchObject({
+      ...{ ssl: 'off', listen_addresses: 'localhost', unix_socket_directories: '/tmp', port: '5499' },
+    })
+  })
+
   it('an instance beside the cluster can never be taken for a member', () => {
     const text = standaloneAutoConf(recoveryAutoConf(before, wish), {
       major: 15,
