@@ -66,20 +66,30 @@ function pushFault(archive: ArchiveSettings, node: NodeSettings, facts: NodeFact
 /** Missing, or written for an archive that the inventory does not name any more. */
 function scriptFault(
   kind: 'push' | 'fetch',
-  { address, port, user, dir }: ArchiveSettings,
+  archive: ArchiveSettings,
   node: NodeSettings,
   facts: NodeFacts,
 ): Fault | null {
   const systemIdentifier = facts.instance?.systemIdentifier
   if (facts.archiveScripts === undefined || systemIdentifier === undefined) return null
   const live = facts.archiveScripts[kind]
-  if (live === archiveConnectionName({ host: address, port, user, dir, systemIdentifier })) return null
+  if (live === connectionOf(archive, systemIdentifier)) return null
   const script = scriptOf(kind, node, facts)
   const detail =
     live === null
       ? `${script} is missing, or may not be run.`
       : `${script} is of another archive: archive.host, port, user or dir was another one when it was written.`
   return { detail, hint: waysToSetUp(facts) }
+}
+
+const connectionOf = ({ address, port, user, dir }: ArchiveSettings, systemIdentifier: string): string =>
+  archiveConnectionName({ host: address, port, user, dir, systemIdentifier })
+
+/** Whether what is on a node to fetch WAL, running or not, asks the archive of the inventory for the node's own cluster. */
+export function fetchesFrom(archive: ArchiveSettings, facts: NodeFacts): boolean {
+  const systemIdentifier = facts.instance?.systemIdentifier ?? facts.control?.systemIdentifier
+  if (systemIdentifier === undefined) return false
+  return facts.archiveScripts?.fetch === connectionOf(archive, systemIdentifier)
 }
 
 const scriptOf = (kind: 'push' | 'fetch', node: NodeSettings, { home }: NodeFacts): string =>

@@ -73,6 +73,8 @@ export interface RejoinFacts {
   /** From here on the node needs WAL to follow. */
   readonly needsWalFrom: Lsn | null
   readonly hasArchive: boolean
+  /** What is needed first of the WAL that the upstream no longer has: the archive said that it does not have it either. */
+  readonly missingSegment: string | null
   /** pg_rewind is among the programs there. */
   readonly hasRewindProgram: boolean
   /** Of the kernel that runs there now. */
@@ -179,11 +181,13 @@ function isFreshlyPromoted({ control }: NodeFacts): boolean {
   return control !== null && control.state === 'in production' && end !== null && end > control.timeline
 }
 
-function missingWal({ primary, walKeptFrom, needsWalFrom, hasArchive }: RejoinFacts): string | null {
-  if (hasArchive || walKeptFrom === null || needsWalFrom === null) return null
-  return compareLsn(walKeptFrom, needsWalFrom) <= 0
-    ? null
-    : `the WAL from ${needsWalFrom} on is gone (${primary.name} has it from ${walKeptFrom} on), and there is no archive`
+function missingWal(facts: RejoinFacts): string | null {
+  const { primary, walKeptFrom, needsWalFrom, hasArchive, missingSegment } = facts
+  if (walKeptFrom === null || needsWalFrom === null || compareLsn(walKeptFrom, needsWalFrom) <= 0) return null
+  // An archive that did not answer may have it.
+  if (hasArchive && missingSegment === null) return null
+  const archive = hasArchive ? `the archive does not have ${missingSegment}` : 'there is no archive'
+  return `the WAL from ${needsWalFrom} on is gone (${primary.name} has it from ${walKeptFrom} on), and ${archive}`
 }
 
 function decide(

@@ -1,5 +1,6 @@
 import { ReplctlError } from '../errors.ts'
 import { compareLsn, type Lsn, parseLsn, type TimelineId } from './lsn.ts'
+import { segmentNumber, walFileNameOf } from './wal-file.ts'
 
 /** One ancestor: the timeline, and the LSN at which it was left for the next one. */
 export interface TimelineSwitch {
@@ -48,6 +49,18 @@ export function isInHistory(history: TimelineHistory, timeline: number, lsn: Lsn
   if (timeline === history.timeline) return true
   const leftAt = forkPoint(history, timeline)
   return leftAt !== undefined && compareLsn(lsn, leftAt) <= 0
+}
+
+/**
+ * The name under which recovery along this history asks first for the segment of a number: that of the newest timeline which had
+ * begun by the segment's end.
+ * @see src/backend/access/transam/xlogrecovery.c, XLogFileReadAnyTLI
+ */
+export function segmentOnLine(history: TimelineHistory, number: bigint, segmentSizeBytes: number): string {
+  const line = linesOf(history).findLast(
+    ({ begin }) => begin === null || segmentNumber(begin, segmentSizeBytes) <= number,
+  )
+  return walFileNameOf(line?.timeline ?? history.timeline, number, segmentSizeBytes)
 }
 
 /** The last timeline two histories share, and the LSN at which the first of them left it; null LSN: neither has. */

@@ -1,8 +1,9 @@
 import type { NodeFacts, Survey } from '../../cluster/facts.ts'
-import type { NodeSettings } from '../../cluster/inventory.ts'
+import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { type Divergence, judgeDivergence } from '../../cluster/judge-divergence.ts'
 import { rejoinUnderWay } from '../../cluster/rejoin-under-way.ts'
 import { factsOf, hasDiverged, isRunningStandby, isWriter, receivedLsn } from '../../cluster/topology.ts'
+import { findMissingSegment, firstForeignSegment, readSegmentAges } from '../../node/missing-wal.ts'
 import {
   isSameBranch,
   ownHistory,
@@ -12,18 +13,20 @@ import {
   type WalFiles,
   walKeptFrom,
 } from '../../node/own-wal.ts'
-import type { Lsn } from '../../postgres/lsn.ts'
+import { compareLsn, type Lsn } from '../../postgres/lsn.ts'
 import {
   commonAncestor,
   parseTimelineHistory,
   type TimelineHistory,
 } from '../../postgres/timeline-history.ts'
+import { segmentNumber } from '../../postgres/wal-file.ts'
 import type { ClusterSession } from '../cluster-session.ts'
 
 export interface CloserLook {
   readonly divergence: Divergence | null
   readonly walKeptFrom: Lsn | null
   readonly needsWalFrom: Lsn | null
+  readonly missingSegment: string | null
   readonly hasRewindProgram: boolean
   readonly bootId: string
   readonly slots: readonly string[]
@@ -37,7 +40,7 @@ export interface Sides {
 
 /** What a survey does not tell: the WAL files of both, read on their hosts. */
 export async function lookCloser(
-  { nodes }: ClusterSession,
+  { inventory, nodes }: ClusterSession,
   sides: Sides,
   survey: Survey,
 ): Promise<CloserLook> {
@@ -59,10 +62,41 @@ export async function lookCloser(
   }
   const isWhole = node.facts.dataDirectoryState === 'instance' && node.facts.mark?.phase !== 'cloning'
   if (!isWhole || rejoinUnderWay(node.facts) !== null)
-    return { ...common, divergence: null, needsWalFrom: null }
+    return { ...common, divergence: null, needsWalFrom: null, missingSegment: null }
   const history = ownHistory(node.facts, files)
   const divergence = await compare(node, primary, history, files)
-  return { ...common, divergence, needsWalFrom: needsFrom(node.facts) }
+  const needsWalFrom = needsFrom(node.facts)
+  const missingSegment = await askArchive(inventory, node, upstream, divergence, {
+    needsWalFrom,
+    walKeptFrom: common.walKeptFrom,
+  })
+  return { ...common, divergence, needsWalFrom, missingSegment }
+}
+
+/**
+ * One question to the archive, and only where the upstream no longer has what the node needs. One that is rewound begins at the fork, on
+ * the upstream's line; one that follows has some of it itself.
+ */
+async function askArchive(
+  { archive }: Inventory,
+  { node, facts }: Side,
+  upstream: Side,
+  divergence: Divergence,
+  { needsWalFrom, walKeptFrom }: Pick<CloserLook, 'needsWalFrom' | 'walKeptFrom'>,
+): Promise<string | null> {
+  const isDiverged = divergence.is === 'diverged'
+  const from = isDiverged ? divergence.forkLsn : needsWalFrom
+  const leads = upstream.facts.instance
+  if (archive === undefined || from === null || walKeptFrom === null || leads === null) return null
+  if (compareLsn(walKeptFrom, from) <= 0) return null
+  const size = segmentSizeOf(facts)
+  return await findMissingSegment({
+    ...{ node, facts, archive, kept: segmentNumber(walKeptFrom, size) },
+    needs: isDiverged
+      ? segmentNumber(from, size)
+      : firstForeignSegment(await readSegmentAges(node), from, size),
+    history: parseTimelineHistory(leads.history ?? '', leads.timeline),
+  })
 }
 
 interface Side {

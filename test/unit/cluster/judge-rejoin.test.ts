@@ -102,7 +102,7 @@ describe('the ladder', () => {
   }
   const facts = (changes: Partial<RejoinFacts>): RejoinFacts => ({
     ...{ node, primary, divergence: diverged, walKeptFrom: lsn('0/3000000'), needsWalFrom: lsn('0/3F00000') },
-    ...{ hasArchive: false, hasRewindProgram: true, bootId: 'b1' },
+    ...{ hasArchive: false, missingSegment: null, hasRewindProgram: true, bootId: 'b1' },
     ...changes,
   })
   const judge = (changes: Partial<RejoinFacts>, isReclone = false) =>
@@ -141,6 +141,15 @@ describe('the ladder', () => {
       'follow',
       false,
     ],
+    [
+      'gone from the archive, too: cloned anew',
+      {
+        ...{ divergence: none, walKeptFrom: lsn('0/4000000'), hasArchive: true },
+        missingSegment: '000000020000000000000003',
+      },
+      'reclone',
+      false,
+    ],
     ['diverged: rewound', {}, 'rewind', true],
     ['neither checksums nor hints: cloned anew', { node: withoutChecksums }, 'reclone', true],
     [
@@ -158,6 +167,18 @@ describe('the ladder', () => {
     ],
     ['a twin timeline: cloned anew', { divergence: { ...diverged, isTwinTimeline: true } }, 'reclone', true],
     ['the WAL after the fork is gone: cloned anew', { walKeptFrom: lsn('0/4000028') }, 'reclone', true],
+    [
+      'not where the archive may have it',
+      { walKeptFrom: lsn('0/4000028'), hasArchive: true },
+      'rewind',
+      true,
+    ],
+    [
+      'but where it says that it has not',
+      { walKeptFrom: lsn('0/4000028'), hasArchive: true, missingSegment: '000000030000000000000004' },
+      'reclone',
+      true,
+    ],
     ['nothing whole is there: cloned anew', { divergence: null }, 'reclone', false],
     ['a rewind goes on', begun(), 'rewind', false],
     [
@@ -185,6 +206,14 @@ describe('the ladder', () => {
     expect(judge({ node: withoutChecksums }).reasons).toEqual([
       'Cannot follow: it wrote on.',
       'Cannot be rewound: neither data checksums nor wal_log_hints are on.',
+    ])
+  })
+  test('so has WAL that neither the primary nor the archive has', () => {
+    const missingSegment = '000000020000000000000003'
+    const gone = { divergence: none, walKeptFrom: lsn('0/4000000'), hasArchive: true, missingSegment }
+    expect(judge(gone).reasons).toEqual([
+      'Not diverged: x.',
+      'Cannot follow: the WAL from 0/3F00000 on is gone (pg2 has it from 0/4000000 on), and the archive does not have 000000020000000000000003.',
     ])
   })
   test('a clone that was built is gone back behind where that is asked for', () => {

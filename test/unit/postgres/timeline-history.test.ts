@@ -5,6 +5,7 @@ import {
   forkPoint,
   isInHistory,
   parseTimelineHistory,
+  segmentOnLine,
 } from '../../../src/postgres/timeline-history.ts'
 import { fixture, majorsWith } from './fixture.ts'
 
@@ -63,6 +64,19 @@ describe('a node that was on another timeline', () => {
   test('a timeline that is no ancestor has no fork point', () => {
     expect(forkPoint(current, 2)).toBeUndefined()
     expect(forkPoint(current, 4)).toBeUndefined()
+  })
+})
+
+describe('under which name recovery asks for a segment', () => {
+  const line = history(4, [1, '0/3000148'], [3, '0/5000000'])
+  test.each([
+    ['before the first promotion', 2n, '000000010000000000000002'],
+    ['in which the second timeline began: it is whole there', 3n, '000000030000000000000003'],
+    ['between two promotions', 4n, '000000030000000000000004'],
+    ['at whose first byte a timeline began', 5n, '000000040000000000000005'],
+    ['after the last promotion', 300n, '00000004000000010000002C'],
+  ])('%s', (_name, number, name) => {
+    expect(segmentOnLine(line, number, 16 * 1024 * 1024)).toBe(name)
   })
 })
 
