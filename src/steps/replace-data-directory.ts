@@ -135,8 +135,8 @@ export function deleteDataDirectoryAside(
     node,
     cannotBeUndone: true,
     check: async (ctx) => {
-      const { dataDir } = ctx.node.settings.postgres
-      if (await isBeside(ctx, asideSuffix, goneSuffix)) return pending(`${dataDir}${asideSuffix} is there`)
+      const left = await findBeside(ctx, asideSuffix, goneSuffix)
+      if (left !== '') return pending(`${left} is there`)
       return ctx.isDryRun && isReplacing && (await canBeMoved(ctx))
         ? unknownUntil('the new clone streams')
         : satisfied('there is none')
@@ -158,22 +158,23 @@ function onDirectory({ node }: StepContext, what: string, script: string) {
 
 /** Whether an old data directory waits for its successor to stream. */
 export async function isAside(ctx: Pick<StepContext, 'node'>): Promise<boolean> {
-  return await isBeside(ctx, asideSuffix)
+  return (await findBeside(ctx, asideSuffix)) !== ''
 }
 
 const besideScript = `${realFolderScript}
 data=$(real_folder "$1"); shift
-for suffix; do if [ -e "$data$suffix" ]; then echo there; fi; done
+for suffix; do if [ -e "$data$suffix" ]; then printf '%s\n' "$data$suffix"; exit 0; fi; done
 `
 
-async function isBeside(ctx: Pick<StepContext, 'node'>, ...suffixes: readonly string[]): Promise<boolean> {
+/** The first of what stands beside the data directory under its name with one of these suffixes; empty: nothing. */
+async function findBeside(ctx: Pick<StepContext, 'node'>, ...suffixes: readonly string[]): Promise<string> {
   const { dataDir } = ctx.node.settings.postgres
   const title = `look for ${suffixes.map((suffix) => `${dataDir}${suffix}`).join(', ')}`
   const command = shellScript(title, besideScript, [dataDir, ...suffixes])
   const result = await ctx.node.read(command)
   // No answer is not the answer that there is none.
   if (result.status !== 0) throw commandFailed(ctx.node.name, command, result)
-  return result.stdout.trim() !== ''
+  return result.stdout.trim()
 }
 
 /** Whether the data directory can be renamed where it is. */

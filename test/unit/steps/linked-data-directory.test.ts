@@ -9,7 +9,7 @@ import { factsScript } from '../../../src/node/facts-script.ts'
 import { measureRoom } from '../../../src/node/measure-room.ts'
 import { createNode, type Node, stateScript } from '../../../src/node/node.ts'
 import { emptyDirectoryScript, ensureDataDirectory } from '../../../src/steps/ensure-data-directory.ts'
-import { canBeMoved } from '../../../src/steps/replace-data-directory.ts'
+import { canBeMoved, deleteDataDirectoryAside, isAside } from '../../../src/steps/replace-data-directory.ts'
 import { emptyRestoreScript } from '../../../src/steps/restore-scripts.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { inventoryOf } from '../some-cluster.ts'
@@ -95,6 +95,18 @@ test('a folder that is gone is made anew only beside the old one that was moved 
   expect(readdirSync(join(home, 'ssd')).toSorted()).toEqual(['shop', 'shop.replctl-old'])
   const mark = JSON.parse(await readFile(join(home, '.replctl/shop/node.json'), 'utf8'))
   expect(mark).toMatchObject({ phase: 'cloning', inode: String(statSync(real).ino) })
+})
+
+test('what was moved aside is looked for, and named, beside the folder', async () => {
+  const step = deleteDataDirectoryAside(node.name)
+  expect(await step.check(context())).toMatchObject({ is: 'satisfied' })
+  await mkdir(`${real}.replctl-old`)
+  expect([await isAside({ node }), await step.check(context())]).toEqual([
+    true,
+    { is: 'pending', because: `${real}.replctl-old is there` },
+  ])
+  await step.apply!(context())
+  expect([readlinkSync(link), readdirSync(join(home, 'ssd'))]).toEqual([real, ['shop']])
 })
 
 test('whether it can be renamed is a question of the folder', async () => {
