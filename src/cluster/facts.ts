@@ -56,6 +56,11 @@ export interface ClusterRecord {
   readonly isPrimaryGuarded?: boolean
   /** Standbys that had to confirm a commit of the primary when this was written, as it was in force there; 0: none. */
   readonly confirmations?: number
+  /**
+   * application_name of each that its commits may have waited for, written before it is in force: no other standby can have
+   * confirmed one. Absent in what an older replctl wrote.
+   */
+  readonly confirmers?: readonly string[]
 }
 
 /** Written by `promote` on the old primary: it must not come up read-write. */

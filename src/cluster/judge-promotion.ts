@@ -8,21 +8,14 @@ import {
   whyItCannotLead,
   whyItWouldLose,
 } from './choose-candidate.ts'
-import { formerPrimaries, ledUntilNow, type OldPrimary } from './former-primaries.ts'
+import { confirmationsNeeded, confirmersOf } from './confirmers.ts'
+import { formerPrimaries, type OldPrimary } from './former-primaries.ts'
 import type { Inventory } from './inventory.ts'
 import { knownGap } from './known-gap.ts'
 import type { NodeName } from './names.ts'
-import { clusterIdentifier, commonRecord } from './record.ts'
+import { clusterIdentifier } from './record.ts'
 import { confirmingArchive } from './roles.ts'
-import {
-  configuredUpstream,
-  isReceiving,
-  nodeAt,
-  nodeOf,
-  type ObservedNode,
-  receivedLsn,
-  type Topology,
-} from './topology.ts'
+import { isReceiving, nodeOf, receivedLsn, type Topology } from './topology.ts'
 
 export interface PromotionWish {
   readonly node: NodeName | undefined
@@ -89,7 +82,7 @@ export function judgePromotion(
   const reserves = wish.allowDataLoss ? [] : reservesOf(topology, candidate)
   if (!wish.allowDataLoss) {
     refuseIfOthersAreAhead(inventory, topology, candidate)
-    refuseIfConfirmedCommitsMayBeElsewhere(inventory, topology, candidate)
+    refuseIfConfirmedCommitsMayBeElsewhere(inventory, topology, candidate, wish.told)
   }
   return {
     candidate,
@@ -98,7 +91,9 @@ export function judgePromotion(
     oldPrimaries: formerPrimaries(inventory, topology, candidate, wish.told),
     reserves,
     archivedEnd:
-      !wish.allowDataLoss && mayArchiveAloneHaveCommits(inventory, topology, candidate) ? 'needed' : 'wanted',
+      !wish.allowDataLoss && mayArchiveAloneHaveCommits(inventory, topology, candidate, wish.told)
+        ? 'needed'
+        : 'wanted',
     lostBytes: knownGap(topology, candidate, reserves),
   }
 }
@@ -216,10 +211,11 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
   inventory: Inventory,
   topology: Topology,
   candidate: NodeName,
+  told: NodeName | undefined,
 ): void {
   const needs = confirmationsNeeded(inventory, topology)
   if (needs === 0) return
-  const { missing, needed } = confirmers(inventory, topology, candidate)
+  const { missing, needed } = confirmersOf(inventory, topology, candidate, told)
   if (missing.length === 0 || missing.length < needed) return
   const names = missing.map((node) => node.settings.name).join(', ')
   const archive =
@@ -236,64 +232,15 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
 }
 
 /** Whether a commit may have been confirmed by the archive, and by nobody else who can be asked now. */
-function mayArchiveAloneHaveCommits(inventory: Inventory, topology: Topology, candidate: NodeName): boolean {
-  if (confirmingArchive(inventory) === null) return false
-  const { missing, needed } = confirmers(inventory, topology, candidate)
-  return missing.length + 1 >= needed
-}
-
-/**
- * How many standbys had to confirm a commit: what the inventory says may not have been applied yet, so that what was in force
- * when the record was written counts where it is less.
- */
-function confirmationsNeeded({ replication }: Inventory, topology: Topology): number {
-  const inForce = commonRecord(topology.nodes.map((node) => node.facts))?.confirmations ?? 0
-  if (replication.mode === 'async') return inForce
-  return inForce === 0 ? replication.syncStandbys : Math.min(inForce, replication.syncStandbys)
-}
-
-/** Standbys that may have confirmed commits and cannot be asked now, and how many confirm one, an archive among them. */
-function confirmers(
+function mayArchiveAloneHaveCommits(
   inventory: Inventory,
   topology: Topology,
   candidate: NodeName,
-): { readonly missing: readonly ObservedNode[]; readonly needed: number } {
-  const led = ledUntilNow(inventory, topology, candidate)
-  const recorded = commonRecord(topology.nodes.map((node) => node.facts))?.primary
-  // The lost middle node of a cascade is told to have led, too, by the standby below it: the record knows better.
-  const former = recorded === undefined || recorded === candidate ? led : new Set<string>([recorded])
-  const standbys = topology.nodes.filter(
-    (node) => !former.has(node.settings.name) && isMember(topology, node),
-  )
-  const missing = standbys.filter((node) => node.settings.name !== candidate && node.facts.instance === null)
-  const confirmed = standbys.filter((node) => mayHaveConfirmed(inventory, node, former))
-  // A commit is confirmed by so many standbys, which ones nobody knows: if that many are not missing, one that can be seen
-  // has it, and nobody who can be seen has more than the candidate. `FIRST` and `ANY` are alike in this: who is first
-  // changes with every broken connection.
-  const archives = confirmingArchive(inventory) === null ? 0 : 1
-  const all = missing.length + confirmed.length + archives
-  return { missing, needed: Math.min(confirmationsNeeded(inventory, topology), all) }
-}
-
-/** A running standby that received from the lost primary itself: only those confirm commits to it. */
-function mayHaveConfirmed(
-  inventory: Inventory,
-  { facts, settings }: ObservedNode,
-  led: Set<string>,
+  told: NodeName | undefined,
 ): boolean {
-  if (facts.instance?.isInRecovery !== true || !settings.promotable || settings.delayMs > 0) return false
-  const upstream = configuredUpstream(facts)
-  const name = upstream === null ? null : nodeAt(inventory, upstream.host, upstream.port)
-  return led.size === 0 || (name !== null && led.has(name))
-}
-
-/** Whether a node was built into the cluster, as far as can be known. */
-function isMember(topology: Topology, node: ObservedNode): boolean {
-  const record = topology.nodes
-    .map((one) => one.facts.record)
-    .filter((one) => one !== null)
-    .toSorted((a, b) => b.generation - a.generation)[0]
-  return record === undefined || record.members.includes(node.settings.name)
+  if (confirmingArchive(inventory) === null) return false
+  const { missing, needed } = confirmersOf(inventory, topology, candidate, told)
+  return missing.length + 1 >= needed
 }
 
 /** One line for each node: why it was chosen, or not. */

@@ -8,7 +8,7 @@ import type { ClusterInput } from '../steps/cluster-input.ts'
 import { endRejoinElsewhere } from '../steps/end-rejoin.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
-import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureDataDirectory } from '../steps/ensure-data-directory.ts'
 import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
@@ -129,6 +129,7 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
     ]),
     ...(isLed
       ? [
+          together(announceConfirming(everybody, primary.name, input, confirming)),
           ensureSettings(
             primary.name,
             input,

@@ -5,7 +5,7 @@ import { requireArchiveHost } from '../steps/archive-presence.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
-import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
 import { ensureMarkedAsBuilt } from '../steps/ensure-mark.ts'
@@ -48,6 +48,7 @@ export function adoptPrimary(
     requireForeignRoleMatches(node, replication),
     rememberInstance(node, wish),
     ...ensureArchiving(input, node),
+    together(announceConfirming(running.length === 0 ? [] : [name, ...running], name, input, confirming)),
     ensureSettings(name, input, confirming, { isAdopting: true }),
     requireSoundConfiguration(node),
     startInstance(name),

@@ -5,6 +5,7 @@ import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import { awaitFollowing } from '../steps/await-streaming.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureSettings } from '../steps/ensure-configuration.ts'
 import {
   dropReplicationSlot,
@@ -28,6 +29,8 @@ export interface FollowWish {
   readonly confirming: { readonly before: readonly NodeName[]; readonly after: readonly NodeName[] }
   /** Nodes that run: no slot of replctl's own is left over on any of them. */
   readonly running: readonly NodeName[]
+  /** Nodes that are part of the cluster, as recorded; empty where there is no record. */
+  readonly members: readonly NodeName[]
 }
 
 /**
@@ -41,6 +44,8 @@ export function follow(input: ClusterInput, wish: FollowWish): Plan {
   const { inventory } = input
   const { name, slotName } = node
   const { slots } = inventory.replication
+  const recorded = primary === null ? [] : wish.running.filter((one) => wish.members.includes(one))
+  const announce = primary === null ? [] : announceConfirming(recorded, primary, input, confirming.after)
   const stopsConfirming = confirming.before.includes(name) && !confirming.after.includes(name)
   return inOrder([
     requireSameMajorVersion(name, upstream.name),
@@ -48,7 +53,7 @@ export function follow(input: ClusterInput, wish: FollowWish): Plan {
     requireReplicationLogin(name, upstream, inventory),
     requireWalFor(name, upstream.name, inventory),
     ...(stopsConfirming && primary !== null
-      ? [changeConfirming(primary, input, confirming.before, confirming.after)]
+      ? [together(announce), changeConfirming(primary, input, confirming.before, confirming.after)]
       : []),
     ...(slots
       ? [
@@ -66,7 +71,10 @@ export function follow(input: ClusterInput, wish: FollowWish): Plan {
         ? [forwardOnly(dropReplicationSlot(former.name, slotName))]
         : []),
     ...(primaryWaitsForStandbys(inventory) && primary !== null && !stopsConfirming
-      ? [forwardOnly(ensureSettings(primary, input, confirming.after))]
+      ? [together(announce), forwardOnly(ensureSettings(primary, input, confirming.after))]
+      : []),
+    ...(inventory.replication.mode !== 'async' && primary !== null
+      ? [together(recorded.map((one) => ensureClusterRecord(one, { primary, members: wish.members })))]
       : []),
   ])
 }

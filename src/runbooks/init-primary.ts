@@ -7,7 +7,7 @@ import { requireArchiveHost } from '../steps/archive-presence.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
-import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureDataDirectory, ensureInitialised } from '../steps/ensure-data-directory.ts'
 import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
@@ -56,6 +56,7 @@ export function initPrimary(
     ensureDataDirectory(name, 'initialising'),
     ensureInitialised(name),
     ...ensureArchiving(input, node),
+    together(announceConfirming(running.length === 0 ? [] : [name, ...running], name, input, confirming)),
     ensureSettings(name, input, confirming),
     ensureHbaLines(name, input),
     // That nobody else leads was seen under the lock: a cluster that was stopped as a whole has nobody who could say so.

@@ -9,7 +9,7 @@ import { requireArchiveHost } from '../steps/archive-presence.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { endEarlierRejoin, removeDirectoryAside } from '../steps/end-rejoin.ts'
-import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
@@ -93,6 +93,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     removeDirectoryAside(name),
     dropRewindLogin(primary, node, input),
     together([...running, name].map((one) => dropStaleSlots(one, input.inventory, wish.roles))),
+    together(announceConfirming([...running, name], primary.name, input, confirming)),
     ensureSettings(primary.name, input, confirming),
     together([...running, name].flatMap((one) => ensureStartGuard(one, input, members))),
     together([...running, name].map((one) => ensureClusterRecord(one, { primary: primary.name, members }))),

@@ -3,7 +3,7 @@ import { cannotBeUndone, inOrder, type Plan, together } from '../engine/step.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { endEarlierRejoin, endRejoinElsewhere } from '../steps/end-rejoin.ts'
 import { forgetArchiveKey } from '../steps/ensure-archiving.ts'
-import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
+import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { forgetNode, purgeDataDirectory, requirePurgeable, stopStandby } from '../steps/remove-node.ts'
@@ -31,9 +31,11 @@ export interface RemoveStandbyWish {
  */
 export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Plan {
   const { standby, slot, primary, staying, members, confirming } = wish
+  const without = input.inventory.nodes.find(({ name }) => name === standby)?.applicationName
   return inOrder([
     ...(wish.isReachable && wish.isPurge ? [requirePurgeable(standby, primary)] : []),
     // First of all that changes anything: whoever waits for a dead synchronous standby is set free.
+    together(announceConfirming(staying, primary, input, confirming)),
     ensureSettings(primary, input, confirming),
     ...(wish.isReachable ? [cannotBeUndone(stopStandby(standby, primary))] : []),
     together(staying.map((name) => cannotBeUndone(dropReplicationSlot(name, slot)))),
@@ -46,7 +48,11 @@ export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Pla
       : []),
     ...(wish.isReachable && !wish.isPurge ? [endEarlierRejoin(standby)] : []),
     together(staying.flatMap((name) => ensureStartGuard(name, input, members))),
-    together(staying.map((name) => ensureClusterRecord(name, { primary, members }))),
+    together(
+      staying.map((name) =>
+        ensureClusterRecord(name, { primary, members, ...(without === undefined ? {} : { without }) }),
+      ),
+    ),
     ...(wish.isReachable ? [forgetNode(standby)] : []),
     ...forgetArchiveKey(input, standby, primary),
     ...tellArchiveMembers(input.inventory, primary, members),

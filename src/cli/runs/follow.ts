@@ -1,7 +1,7 @@
 import { judgeFollow } from '../../cluster/judge-follow.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
-import { isForeign } from '../../cluster/record.ts'
+import { commonRecord, isForeign } from '../../cluster/record.ts'
 import { ReplctlError } from '../../errors.ts'
 import { follow } from '../../runbooks/follow.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
@@ -51,6 +51,7 @@ export function decide(session: ClusterSession, { survey, topology }: Observatio
       running: survey
         .filter((facts) => facts.instance !== null && !isForeign(facts, survey))
         .map((facts) => facts.name),
+      members: commonRecord(survey)?.members ?? [],
     },
   )
   return {

@@ -18,10 +18,12 @@ import {
   thoseThatFollow,
 } from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
+import { inOrder, together } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
+import { announceConfirming } from '../../steps/ensure-cluster-record.ts'
 import { fetchTitle } from '../../steps/fetch-missing-wal.ts'
 import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
@@ -122,7 +124,12 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
     observation.resumed?.begun.includes(`${candidate.name}: ${fetchTitle(reserves)}`) === true
   const former = formerUpstream(inventory, topology, candidate, { reserves: judged.reserves, hasFetched })
   const fencedFromOutside = new Set<NodeName>()
-  const plan = promote(
+  const confirming = confirmingStandbys(inventory, roles, [
+    ...fenced,
+    ...astray,
+    ...(isLedAlready ? neverConfirming(topology) : []),
+  ])
+  const promotion = promote(
     { inventory, templates },
     {
       candidate,
@@ -149,15 +156,15 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       roles,
       members,
       away: isLedAlready ? [] : away.map(placeOf),
-      confirming: confirmingStandbys(inventory, roles, [
-        ...fenced,
-        ...astray,
-        ...(isLedAlready ? neverConfirming(topology) : []),
-      ]),
+      confirming,
     },
   )
-  const oldPrimary = oldPrimaryOf(judged, record)
   const informed = [candidate, ...following].map((one) => one.name)
+  const announced = isLedAlready
+    ? announceConfirming(informed, candidate.name, { inventory, templates }, confirming)
+    : []
+  const plan = announced.length === 0 ? promotion : inOrder([together(announced), promotion])
+  const oldPrimary = oldPrimaryOf(judged, record)
   return {
     plan,
     problems: [
