@@ -62,7 +62,9 @@ export function reservesOf(topology: Topology, candidate: NodeName): readonly No
         node !== own &&
         node.role === 'standby' &&
         (isDelayed(node) || !node.settings.promotable) &&
-        identifierOf(node.facts) === identifierOf(own.facts),
+        identifierOf(node.facts) === identifierOf(own.facts) &&
+        // Of a history that was given up there is nothing to get.
+        !isAstray(node.facts, surveyOf(topology)),
     )
     .map((node) => node.settings.name)
 }

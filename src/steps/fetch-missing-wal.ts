@@ -1,5 +1,5 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
-import { receivedLsn } from '../cluster/topology.ts'
+import { receivedLsn, timelineOf } from '../cluster/topology.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { asReplctlError } from '../errors.ts'
 import { compareLsn, type Lsn } from '../postgres/lsn.ts'
@@ -22,11 +22,15 @@ export function fetchMissingWal(
   const { name, slotName } = candidate
   const slots = input.inventory.replication.slots
   const furthest = async (ctx: StepContext) => {
-    const own = receivedLsn(await look(ctx))
+    const facts = await look(ctx)
+    const own = receivedLsn(facts)
     let best: { readonly node: NodeSettings; readonly lsn: Lsn } | null = null
     for (const node of reserves) {
-      const lsn = receivedLsn(await look(ctx, node.name))
+      const there = await look(ctx, node.name)
+      const lsn = receivedLsn(there)
       if (lsn === null || own === null || compareLsn(lsn, own) <= 0) continue
+      // Nobody can follow one whose timeline is older than its own: that would wait for ever.
+      if ((timelineOf(there) ?? 0) < (timelineOf(facts) ?? 0)) continue
       if (best === null || compareLsn(lsn, best.lsn) > 0) best = { node, lsn }
     }
     return best
