@@ -2,7 +2,7 @@ import type { NodeFacts } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf, isForeign } from './record.ts'
-import { configuredUpstream, nodeAt, type Topology } from './topology.ts'
+import { configuredUpstream, nodeAt, type ObservedNode, type Topology } from './topology.ts'
 
 /**
  * How sure we are that a former primary cannot write. `absent`: its host answers, and where the inventory says that its data
@@ -97,6 +97,23 @@ export function formerUpstream(
   return survey.find(({ fence }) => fence?.newPrimary === candidate.name)?.name ?? name
 }
 
+/**
+ * The middle node of a cascade: a member below which another one hangs as the inventory wishes. While the record is new, and says
+ * that somebody else leads, that it hangs there is no sign that this one does.
+ */
+function isMiddle(
+  name: NodeName,
+  { settings }: ObservedNode,
+  topology: Topology,
+  candidate: NodeName,
+): boolean {
+  const record = commonRecord(topology.nodes.map(({ facts }) => facts))
+  if (record === null || isRecordOld(topology)) return false
+  // Whoever is on record as the primary, and is a standby, proves the record wrong.
+  if (record.primary === candidate || record.primary === settings.name) return false
+  return name !== record.primary && record.members.includes(name) && settings.upstream === name
+}
+
 /** A timeline has begun of which no record that can be read knows: who leads on it is not known. */
 function isRecordOld({ nodes }: Topology): boolean {
   const record = commonRecord(nodes.map((node) => node.facts))
@@ -134,7 +151,8 @@ export function ledUntilNow(
     const upstream = configuredUpstream(node.facts)
     const name = upstream === null ? null : nodeAt(inventory, upstream.host, upstream.port)
     const isStandby = topology.nodes.find((one) => one.settings.name === name)?.role === 'standby'
-    if (name !== null && name !== candidate && !isStandby) led.add(name)
+    if (name !== null && name !== candidate && !isStandby && !isMiddle(name, node, topology, candidate))
+      led.add(name)
   }
   return led
 }

@@ -129,6 +129,21 @@ describeOnHosts('follow, and cascades', () => {
     ])
   })
 
+  it('the middle node of a cascade is off, and then the primary is lost: the middle one never led, and is in nobody’s way', async () => {
+    await cluster.writeInventory(cascade)
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, found: [] })
+    await cluster.server('pg1').sql('INSERT INTO ledger VALUES (1)')
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 1 FROM ledger')
+    await hosts.powerOff('pg2')
+    await cluster.server('pg1').kill9()
+    const done = await cluster.replctl(['promote', '--json'])
+    told(done).toMatchObject({ exit: 0, changed: true, found: ['pg2 host-unreachable'] })
+    expect(done.json.result).toMatchObject({ old_primary: 'pg1', new_primary: 'pg3', fenced: true })
+    expect(await cluster.server('pg3').sqlValue('SELECT count(*) FROM ledger')).toBe(1)
+    // WAL is kept for it: it follows when it is back.
+    expect(await slots('pg3')).toEqual(['shop_pg2'])
+  })
+
   it('refusals name their reason and change nothing', async () => {
     told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0 })
     const before = await fingerprints(hosts)
