@@ -32,12 +32,16 @@ export function diagnose(inventory: Inventory, topology: Topology): readonly Pro
 function noPrimary(topology: Topology): ReplctlError {
   const { best } = chooseCandidate(topology)
   const isEmpty = topology.nodes.every((node) => node.role === 'empty')
+  // Without a name it would be gone on with whoever was told before.
+  const isUnfinished = topology.nodes.some(({ facts }) => facts.journal !== null && facts.holder === null)
   return new ReplctlError('no-primary', 'no node accepts writes', {
     hint: isEmpty
       ? 'Build the cluster: replctl init primary'
       : best === null
         ? 'Bring a node back first: no standby can be promoted now.'
-        : `If the primary is lost: replctl promote (the best candidate is ${best})`,
+        : isUnfinished
+          ? `If the primary is lost: replctl promote ${best}. What stopped part-way may have told another one to lead: "replctl resume" goes on with that.`
+          : `If the primary is lost: replctl promote (the best candidate is ${best})`,
   })
 }
 

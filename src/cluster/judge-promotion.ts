@@ -15,7 +15,7 @@ import { knownGap } from './known-gap.ts'
 import type { NodeName } from './names.ts'
 import { clusterIdentifier } from './record.ts'
 import { confirmingArchive } from './roles.ts'
-import { isReceiving, nodeOf, receivedLsn, type Topology } from './topology.ts'
+import { isReceiving, nodeOf, type ObservedNode, receivedLsn, type Topology } from './topology.ts'
 
 export interface PromotionWish {
   readonly node: NodeName | undefined
@@ -197,14 +197,27 @@ function refuseIfOthersAreAhead(inventory: Inventory, topology: Topology, candid
   // While it still streams, a little less only means that it was asked a moment earlier: the runbook looks again.
   const isClose = (ahead[0]?.bytes ?? 0) <= inventory.replication.maxCandidateLagBytes
   if (isClose && isReceiving(nodeOf(topology, candidate).facts)) return
-  const first = ahead[0]
+  const first =
+    ahead.find(({ node }) => whyItCannotLead(nodeOf(topology, node), topology) === null) ?? ahead[0]
   if (first === undefined) return
   const list = ahead.map(({ node, bytes }) => `${node} by ${bytes} bytes`).join(', ')
   throw new ReplctlError('standby-ahead', `refused to promote ${candidate}: ${first.node} has more WAL`, {
     detail: `${candidate} has received ${receivedLsn(nodeOf(topology, candidate).facts)}. Ahead of it: ${list}.`,
-    hint: `Promote the most advanced standby: replctl promote ${first.node}. To give up what ${candidate} lacks: --allow-data-loss.`,
+    hint: `${wayToLead(inventory, nodeOf(topology, first.node), topology)} To give up what ${candidate} lacks: --allow-data-loss.`,
     node: candidate,
   })
+}
+
+/** How the one that has more comes to lead. */
+function wayToLead({ path }: Inventory, node: ObservedNode, topology: Topology): string {
+  const { name, promotable } = node.settings
+  const promote = `replctl promote ${name}`
+  const why = whyItCannotLead(node, topology)
+  if (why === null) return `Promote the most advanced standby: ${promote}.`
+  // Nobody but the operator may say that it may lead after all.
+  return promotable
+    ? `${name} cannot lead as it is: ${why}. Mend that, then: ${promote}.`
+    : `${name} may not lead: take "promotable: false" away from it in ${path}, then: ${promote}.`
 }
 
 function refuseIfConfirmedCommitsMayBeElsewhere(

@@ -1,4 +1,5 @@
 import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
+import { forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
 import type { NodeFacts } from './facts.ts'
 import type { NodeName } from './names.ts'
 import { isForeign } from './record.ts'
@@ -36,6 +37,17 @@ export function knownGap(
   })
   const furthest = known.toSorted(compareLsn).at(-1)
   return furthest === undefined ? null : Math.max(0, lsnDistance(own, furthest))
+}
+
+/**
+ * Bytes that a primary wrote which was stopped for a promotion, and that the new one lacks, now that both are known: its last
+ * checkpoint is its end, where it was shut down in order. That record itself is no loss. Null: it ended otherwise, or ran on.
+ */
+export function gapAfterStop({ instance, control }: NodeFacts, leader: NodeFacts): number | null {
+  const { history = null, timeline = 0 } = leader.instance ?? {}
+  if (instance !== null || control?.state !== 'shut down' || history === null) return null
+  const fork = forkPoint(parseTimelineHistory(history, timeline), control.timeline)
+  return fork === undefined ? null : Math.max(0, lsnDistance(fork, control.checkpointLsn))
 }
 
 /** A standby signal beside a primary's last checkpoint: it was told to be a standby, and has not been one since. */

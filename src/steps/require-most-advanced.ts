@@ -32,7 +32,7 @@ export function requireMostAdvanced(candidate: NodeName, others: readonly NodeNa
       for (;;) {
         const ahead = await aheadOf(ctx)
         if (ahead.length === 0) return
-        if (Date.now() > deadline) throw standbyAhead(candidate, ahead)
+        if (Date.now() > deadline) throw standbyAhead(ctx, candidate, ahead)
         await new Promise((resolve) => setTimeout(resolve, 50))
       }
     },
@@ -53,11 +53,17 @@ function gapTo(own: NodeFacts | undefined, other: NodeFacts): Gap[] {
 
 const tell = (gaps: readonly Gap[]) => gaps.map(({ node, bytes }) => `${node} by ${bytes} bytes`).join(', ')
 
-function standbyAhead(candidate: NodeName, gaps: readonly Gap[]): ReplctlError {
-  const first = gaps.toSorted((a, b) => b.bytes - a.bytes)[0]?.node
+function standbyAhead(ctx: StepContext, candidate: NodeName, gaps: readonly Gap[]): ReplctlError {
+  const sorted = gaps.toSorted((a, b) => b.bytes - a.bytes).map(({ node }) => node)
+  const mayLead = (name: NodeName) => ctx.on(name).settings.promotable
+  const first = sorted.find(mayLead) ?? sorted[0]
+  const way =
+    first === undefined || mayLead(first)
+      ? `Promote the most advanced standby: replctl promote ${first}.`
+      : `${first} may not lead: take "promotable: false" away from it in the inventory, then: replctl promote ${first}.`
   return new ReplctlError('standby-ahead', `refused to promote ${candidate}: ${first} has more WAL`, {
     detail: `Ahead of it: ${tell(gaps)}.`,
-    hint: `Promote the most advanced standby: replctl promote ${first}. To give up what ${candidate} lacks: --allow-data-loss.`,
+    hint: `${way} To give up what ${candidate} lacks: --allow-data-loss.`,
     node: candidate,
   })
 }

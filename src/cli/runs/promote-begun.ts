@@ -1,6 +1,8 @@
+import { chooseCandidate } from '../../cluster/choose-candidate.ts'
 import type { Survey } from '../../cluster/facts.ts'
 import type { Inventory } from '../../cluster/inventory.ts'
 import type { NodeName } from '../../cluster/names.ts'
+import { nodeOf, type Topology } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
 import { fenceTitle } from '../../steps/fence-instance.ts'
 import { promotionTitle } from '../../steps/promote-instance.ts'
@@ -61,6 +63,23 @@ export function requireForAbort(survey: Survey, candidate: NodeName): void {
       : `, or start PostgreSQL on ${fenced[0]}, where it comes up as a standby, and give it its post back: replctl promote ${fenced[0]} --allow-data-loss --allow-split-brain`
   throw lost.with({
     hint: `${candidate} may have been promoted meanwhile: take it back, or go on, when ${candidate} is back. If it is lost for good, promote another standby (replctl promote)${back}`,
+  })
+}
+
+/**
+ * One that was told to promote is gone on with, and may lead already: only that it is named gives another one its place.
+ * @throws the reason why it cannot be reached (exit 4), with the ways out
+ */
+export function requireTold(topology: Topology, told: NodeName): void {
+  const lost = nodeOf(topology, told).facts.unreachable
+  if (lost === null) return
+  const { best } = chooseCandidate(topology)
+  const other =
+    best === null
+      ? 'no other standby can be promoted now: bring one back, and name it to "replctl promote"'
+      : `replctl promote ${best}`
+  throw lost.with({
+    hint: `${told} was told to promote, and may lead. When it is back: replctl resume. If it is lost for good: ${other}`,
   })
 }
 

@@ -1,9 +1,10 @@
 import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
-import type { ClusterRecord } from '../../cluster/facts.ts'
+import type { ClusterRecord, NodeFacts } from '../../cluster/facts.ts'
 import { formerUpstream, foundAs } from '../../cluster/former-primaries.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { judgePromotion, judgePromotionBack, type PromotionDecision } from '../../cluster/judge-promotion.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
+import { gapAfterStop } from '../../cluster/known-gap.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
@@ -29,7 +30,13 @@ import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
-import { choiceBegun, refuseToLeaveFenced, requireForAbort, toldToPromote } from './promote-begun.ts'
+import {
+  choiceBegun,
+  refuseToLeaveFenced,
+  requireForAbort,
+  requireTold,
+  toldToPromote,
+} from './promote-begun.ts'
 
 /** `replctl promote [NODE] [--method M] [--allow-data-loss] [--allow-split-brain]`. */
 export async function promoteIn(session: ClusterSession, call: Call): Promise<Answer> {
@@ -71,6 +78,7 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
   const chosen = told ?? (isAbort ? choiceBegun(observation) : undefined)
   const node = wish.node ?? (observation.resumed === null ? undefined : chosen)
   if (isAbort && node !== undefined) requireForAbort(survey, node)
+  if (!isAbort && wish.node === undefined && told !== undefined && node === told) requireTold(topology, told)
   const judged =
     isAbort && node !== undefined
       ? judgePromotionBack(inventory, topology, node, told)
@@ -272,6 +280,18 @@ function unreachableProblem({ survey }: Observation, verdict: CandidateVerdict) 
   return error ? [problemOf(error, 'warning')] : []
 }
 
+/** What was known before, or, where a primary had to be stopped which wrote on until then, what is known since it stands. */
+function lostBytes(
+  { survey }: Observation,
+  { oldPrimaries, isAlreadyPrimary, lostBytes: known }: PromotionDecision,
+  leader: NodeFacts | undefined,
+): number | null {
+  const stopped = oldPrimaries.filter(({ state }) => state === 'to-stop')
+  if (isAlreadyPrimary || leader === undefined || stopped.length === 0) return known
+  const gaps = stopped.map(({ node }) => gapAfterStop(factsOf(survey, node), leader))
+  return gaps.includes(null) ? known : Math.max(...gaps.map((gap) => gap ?? 0))
+}
+
 function promotionResult(
   after: Observation,
   judged: PromotionDecision,
@@ -286,7 +306,7 @@ function promotionResult(
     repointed: done.repointed,
     fenced: done.isFenced,
     write_outage_ms: null,
-    lost_bytes: judged.lostBytes,
+    lost_bytes: lostBytes(after, judged, facts),
     candidates: judged.choice.verdicts.map((verdict) => ({
       node: verdict.node,
       can_lead: verdict.canLead,

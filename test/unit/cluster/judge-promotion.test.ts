@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { InstanceFacts, NodeFacts } from '../../../src/cluster/facts.ts'
 import type { NodeSettings, ReplicationSettings } from '../../../src/cluster/inventory.ts'
 import { judgePromotion, type PromotionWish } from '../../../src/cluster/judge-promotion.ts'
+import { gapAfterStop } from '../../../src/cluster/known-gap.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
 import { ReplctlError } from '../../../src/errors.ts'
 import {
@@ -208,6 +209,19 @@ describe('refusals, all of them before anything is changed', () => {
     expect(hint).toContain('--allow-data-loss')
   })
 
+  test('a delayed candidate, and more WAL on one that may not lead: the hint names the wish that is in the way', () => {
+    const nodes = { pg2: { delayMs: 3_600_000 }, pg3: { promotable: false } }
+    const { code, hint } = refusalOf({ survey: ahead, nodes })
+    expect(code).toBe('standby-ahead')
+    expect(hint).toBe(
+      'pg3 may not lead: take "promotable: false" away from it in /etc/replctl/replctl.yaml, then: replctl promote pg3. To give up what pg2 lacks: --allow-data-loss.',
+    )
+    // Another one that may lead gets from it what it lacks.
+    const survey = [...ahead, standbyNode('pg4', '0/5000100')]
+    expect(refusalOf({ survey, nodes, node: 'pg2' }).hint).toContain('replctl promote pg4.')
+    expect(judge({ survey, nodes, node: 'pg4' }).reserves).toEqual(['pg2', 'pg3'])
+  })
+
   test('the flag gives up what the candidate lacks, and says how much that is', () => {
     const decision = judge({ survey: ahead, node: 'pg2', wish: { allowDataLoss: true } })
     expect(decision).toMatchObject({ candidate: 'pg2', lostBytes: 328 })
@@ -350,6 +364,53 @@ describe('who may be a primary beside the candidate', () => {
       },
       ['pg1 unreachable'],
     ],
+    [
+      'the lost middle node of a cascade, below which a standby hangs as wished, is no suspect: the record says who led',
+      {
+        survey: [
+          unreachableNode('pg1'),
+          told('pg2'),
+          standbyNode('pg3', '0/5000148', receivesFrom('10.0.0.14'), ledByPg1),
+          unreachableNode('pg4'),
+        ],
+        nodes: { pg3: { upstream: nodeName('pg4') } },
+      },
+      ['pg1 unreachable'],
+    ],
+    ...(
+      [
+        ['nobody wished it to hang there', {}, ledByPg1],
+        ['there is no record', { upstream: nodeName('pg4') }, {}],
+        [
+          'the record is older than what is running',
+          { upstream: nodeName('pg4') },
+          { record: recordOf('pg1', all, { timeline: 2 }) },
+        ],
+        [
+          'it is no member',
+          { upstream: nodeName('pg4') },
+          { record: recordOf('pg1', ['pg1', 'pg2', 'pg3']) },
+        ],
+        [
+          'the record names one that is a standby itself',
+          { upstream: nodeName('pg4') },
+          { record: recordOf('pg3', all) },
+        ],
+        ['the record names the candidate', { upstream: nodeName('pg4') }, { record: recordOf('pg2', all) }],
+      ] as const
+    ).map(([why, pg3Wish, facts]): readonly [string, Case, readonly string[]] => [
+      `the node that a standby hangs below is a suspect: ${why}`,
+      {
+        survey: [
+          unreachableNode('pg1'),
+          told('pg2'),
+          standbyNode('pg3', '0/5000148', receivesFrom('10.0.0.14'), facts),
+          unreachableNode('pg4'),
+        ],
+        nodes: { pg3: pg3Wish },
+      },
+      ['pg1 unreachable', 'pg4 unreachable'],
+    ]),
     [
       'a frozen postmaster is stopped first',
       { survey: [emptyNode('pg1', { ...built, postmaster: postmaster({ isFrozen: true }) }), told('pg2')] },
@@ -615,6 +676,18 @@ describe('a standby that is not on the newest history', () => {
     expect(judge({ survey, node: 'pg3' }).candidate).toBe('pg3')
   })
 
+  test.each([
+    ['replays late on purpose', { delayMs: 3_600_000 }],
+    ['must not lead', { promotable: false }],
+  ])('is no reserve either, where it %s: nobody can get anything of that history', (_, changes) => {
+    const unmarked = standbyNode('pg1', '0/7000000', { timeline: timeline(2), receiver: null })
+    const nodes = { pg1: changes }
+    expect(judge({ survey: [unmarked, lost, follower('pg3')], nodes }).reserves).toEqual([])
+    expect(judge({ survey: [follower('pg1', '0/7000000'), lost, follower('pg3')], nodes }).reserves).toEqual([
+      'pg1',
+    ])
+  })
+
   test('leads only where all that came after is given up', () => {
     const refusal = refusalOf({ survey, node: 'pg1' })
     expect(refusal).toMatchObject({ code: 'confirmed-commits-at-risk', node: 'pg1' })
@@ -676,6 +749,21 @@ describe('an operation that had told somebody to promote', () => {
 })
 
 describe('the known gap', () => {
+  test('of a primary that was stopped for the promotion is counted anew from where it ended', () => {
+    const leader = (left: string) =>
+      runningNode('pg2', { timeline: timeline(4), history: `3\t${left}\tpromoted\n` })
+    const ended = (changes = {}) => stoppedNode('pg1', '0/1', { control: control(changes) })
+    // Its shutdown checkpoint lies at 0/5000000: received whole, all but that record, and 40 bytes short of it.
+    expect(gapAfterStop(ended(), leader('0/5000078'))).toBe(0)
+    expect(gapAfterStop(ended(), leader('0/5000000'))).toBe(0)
+    expect(gapAfterStop(ended(), leader('0/4FFFFD8'))).toBe(40)
+    // It was killed, it runs again, or it was on a timeline that the new one does not come from.
+    expect(gapAfterStop(ended({ state: 'in production' }), leader('0/5000078'))).toBeNull()
+    expect(gapAfterStop(alive('pg1'), leader('0/5000078'))).toBeNull()
+    expect(gapAfterStop(ended({ timeline: timeline(2) }), leader('0/5000078'))).toBeNull()
+    expect(gapAfterStop(ended(), runningNode('pg2', {}))).toBeNull()
+  })
+
   test('counts what a primary that is to be stopped has written', () => {
     const survey = [alive('pg1'), standbyNode('pg2', '0/5000000', { ...fromPg1, receiver: null })]
     expect(judge({ survey, node: 'pg2', wish: { allowSplitBrain: true } }).lostBytes).toBe(328)

@@ -1,9 +1,15 @@
 import { describe, expect, test } from 'vitest'
 import type { Observation } from '../../../../src/cli/operation.ts'
-import { choiceBegun, refuseToLeaveFenced, toldToPromote } from '../../../../src/cli/runs/promote-begun.ts'
+import {
+  choiceBegun,
+  refuseToLeaveFenced,
+  requireTold,
+  toldToPromote,
+} from '../../../../src/cli/runs/promote-begun.ts'
 import type { NodeFacts } from '../../../../src/cluster/facts.ts'
 import { nodeName } from '../../../../src/cluster/names.ts'
 import type { Journal } from '../../../../src/engine/journal.ts'
+import { ReplctlError } from '../../../../src/errors.ts'
 import { fenceTitle } from '../../../../src/steps/fence-instance.ts'
 import { promotionTitle } from '../../../../src/steps/promote-instance.ts'
 import { inventoryOf, observed, standbyNode, stoppedNode, unreachableNode } from '../../some-cluster.ts'
@@ -41,6 +47,25 @@ describe('an old primary that was fenced', () => {
 })
 
 describe('who was told to promote', () => {
+  test('and cannot be reached: who could lead instead is named, for without a name it is gone on with', () => {
+    const hint = (...survey: NodeFacts[]) => {
+      try {
+        requireTold(observed(survey).topology, nodeName('pg2'))
+      } catch (thrown) {
+        if (thrown instanceof ReplctlError) return [thrown.code, thrown.hint]
+        throw thrown
+      }
+      return null
+    }
+    const [pg1, pg2, pg3] = [stoppedNode('pg1', '0/1'), unreachableNode('pg2'), standbyNode('pg3', '0/1')]
+    expect(hint(pg1, pg2, pg3)).toEqual([
+      'host-unreachable',
+      'pg2 was told to promote, and may lead. When it is back: replctl resume. If it is lost for good: replctl promote pg3',
+    ])
+    expect(hint(pg1, pg2)?.[1]).toContain('no other standby can be promoted now')
+    expect(hint(pg1, standbyNode('pg2', '0/1'), pg3)).toBeNull()
+  })
+
   const told = (changes: Partial<Journal>) => toldToPromote(seen(changes), inventoryOf(['pg1', 'pg2', 'pg3']))
   const crossed = { begun: [`pg2: ${promotionTitle}`], isPastPointOfNoReturn: true }
 
