@@ -51,9 +51,12 @@ export function leftOverSlots(inventory: Inventory, topology: Topology): readonl
       const owner = topology.nodes.find((one) => one.settings.slotName === slotName)
       if (slot === undefined || owner === undefined || slot.isActive) return []
       const isMember = members === undefined || members.includes(owner.settings.name)
-      if (isMember && (!receivesElsewhere(owner, holder) || isWaitedFor(inventory, topology, owner, holder)))
+      if (
+        isMember &&
+        (!receivesElsewhere(topology, owner, holder) || isWaitedFor(inventory, topology, owner, holder))
+      )
         return []
-      return [leftOver(holder, owner, slot, isMember)]
+      return [leftOver(holder, owner, slot, { isMember, leads: owner.settings.name === topology.primary })]
     })
   })
 }
@@ -70,8 +73,9 @@ function isWaitedFor(
   return expectedUpstream(inventory, owner.settings, primary, survey) === holder.settings.name
 }
 
-function receivesElsewhere(owner: ObservedNode, holder: ObservedNode): boolean {
-  if (owner === holder) return true
+/** Whoever leads receives from nobody, and will not from here as long as it does. */
+function receivesElsewhere({ primary }: Topology, owner: ObservedNode, holder: ObservedNode): boolean {
+  if (owner === holder || owner.settings.name === primary) return true
   return owner.connection !== null && owner.upstream !== holder.settings.name
 }
 
@@ -79,15 +83,16 @@ function leftOver(
   holder: ObservedNode,
   owner: ObservedNode,
   slot: ReplicationSlot,
-  isMember: boolean,
+  { isMember, leads }: { readonly isMember: boolean; readonly leads: boolean },
 ): ReplctlError {
   const [at, name] = [holder.settings.name, owner.settings.name]
   const kept = retainedBytes(holder.facts, slot)
-  const whom = isMember ? `${name} receives from ${owner.upstream ?? 'nobody'}` : `${name} is no member`
+  const place = leads ? `${name} leads` : `${name} receives from ${owner.upstream ?? 'nobody'}`
+  const whom = isMember ? place : `${name} is no member`
   return new ReplctlError('slot-left-over', `slot "${slot.name}" on ${at} keeps WAL for nobody`, {
     detail: `${whom}${kept === null ? '.' : `; it keeps ${kept} bytes of WAL.`}`,
     hint: isMember
-      ? `Have it dropped: replctl add-standby ${owner === holder ? at : name}`
+      ? `Have it dropped: replctl add-standby ${owner === holder || leads ? at : name}`
       : `Have it dropped: replctl remove-standby ${name}`,
     node: at,
   })

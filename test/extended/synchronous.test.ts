@@ -54,6 +54,11 @@ describeOnHosts('modes sync and quorum', () => {
       .sqlValue(
         "SELECT coalesce(array_agg(application_name || ' ' || sync_state ORDER BY 1), '{}') FROM pg_stat_replication WHERE sync_state <> 'async'",
       )
+  /** Whom commits wait for, as a node was told: a failover that finds no primary goes by that. */
+  const recorded = async (node: string): Promise<string[]> => {
+    const { stdout } = await hosts.exec(node, 'cat ~postgres/.replctl/shop/cluster.json')
+    return JSON.parse(stdout).confirmers
+  }
   const message = ({ json }: ReplctlResult, code: string) =>
     json.problems.find((one: { code: string }) => one.code === code)
 
@@ -84,10 +89,16 @@ describeOnHosts('modes sync and quorum', () => {
     await cluster.writeInventory(inMode('quorum', 1))
     told(await run('follow', 'pg3', '--upstream', 'pg2')).toMatchObject({ exit: 0, changed: true })
     expect(await names()).toBe('ANY 1 ("shop_pg2")')
+    await awaitCondition('pg2 has everything', async () => {
+      told(await run('follow', 'pg3', '--upstream', 'pg2')).toMatchObject({ exit: 0 })
+      return (await recorded('pg3')).join() === 'shop_pg2'
+    })
     await cluster.server('pg1').sql('INSERT INTO ledger VALUES (1)')
     await cluster.server('pg3').awaitSql('SELECT count(*) = 1 FROM ledger')
     told(await run('follow', 'pg3', '--upstream', 'pg1')).toMatchObject({ exit: 0, changed: true, found: [] })
     expect(await names()).toBe('ANY 1 ("shop_pg2", "shop_pg3")')
+    for (const node of hosts.names) expect(await recorded(node)).toEqual(['shop_pg2', 'shop_pg3'])
+    told(await run('follow', 'pg3', '--upstream', 'pg1')).toMatchObject({ exit: 0, changed: false })
 
     told(await run('remove-standby', 'pg3')).toMatchObject({ exit: 0 })
     expect(await names()).toBe('ANY 1 ("shop_pg2")')
@@ -139,6 +150,48 @@ describeOnHosts('modes sync and quorum', () => {
     await cluster.server('pg2').awaitSql('SELECT count(*) = 3 FROM ledger')
     expect(await names()).toBe('ANY 1 ("shop_pg2")')
     await awaitCondition('pg2 confirms', async () => (await confirming()).join() === 'shop_pg2 quorum')
+  })
+
+  it('two failovers, and no rejoin between them: what was lost first is in the way only where commits waited for it again', async () => {
+    told(await run('add-standby', 'pg2', 'pg3')).toMatchObject({ exit: 0 })
+    await cluster.server('pg1').sql('CREATE TABLE ledger (id bigint)')
+    await awaitCondition('both confirm', async () => (await confirming()).length === 2)
+    let written = 0
+    const failOver = async (leader: string): Promise<string> => {
+      written += 1
+      await cluster.server(leader).sql(`INSERT INTO ledger VALUES (${written})`)
+      await cluster.server(leader).kill9()
+      const done = await run('promote')
+      told(done).toMatchObject({ exit: 0, changed: true })
+      const next = done.json.result.new_primary
+      expect(await cluster.server(next).sqlValue('SELECT count(*) FROM ledger')).toBe(written)
+      return next
+    }
+    const second = await failOver('pg1')
+    const third = second === 'pg2' ? 'pg3' : 'pg2'
+    expect(await recorded(third)).toEqual([`shop_${third}`])
+
+    // It came back, and commits wait for it: now it is one that is missed.
+    told(await run('rejoin', 'pg1')).toMatchObject({ exit: 0, changed: true })
+    for (const node of hosts.names) expect(await recorded(node)).toEqual(['shop_pg1', `shop_${third}`])
+    await cluster.server('pg1').stop()
+    await cluster.server(second).kill9()
+    const refused = await run('promote', third)
+    told(refused).toMatchObject({
+      exit: 3,
+      changed: false,
+      found: expect.arrayContaining([`${third} confirmed-commits-at-risk`]),
+    })
+    expect(message(refused, 'confirmed-commits-at-risk').message).toContain('pg1 may hold confirmed commits')
+
+    await cluster.server(second).start()
+    await cluster.server('pg1').start()
+    await awaitCondition('both confirm', async () => (await confirming(second)).length === 2)
+    const fourth = await failOver(second)
+    // One of them is fenced, the other one streams: that has every commit.
+    await awaitCondition('the last one confirms', async () => (await confirming(fourth)).length === 1)
+    const last = await failOver(fourth)
+    expect(new Set([second, fourth, last])).toEqual(new Set(hosts.names))
   })
 
   it('a delayed and a not promotable standby: neither waited for nor chosen, and healthy', async () => {

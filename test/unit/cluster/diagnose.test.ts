@@ -369,6 +369,23 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       ['slot-left-over', 'warning', 'pg2', 'Have it dropped: replctl add-standby pg3'],
       ['slot-left-over', 'warning', 'pg2', 'Have it dropped: replctl add-standby pg2'],
     ])
+    // The roles were exchanged by hand: what was the primary's slot on the old one is nobody's.
+    const former = standbyNode('pg1', '0/5000148', {
+      ...receivesFrom('10.0.0.12'),
+      slots: [idle('shop_pg2')],
+    })
+    const now = runningNode('pg2', {
+      currentLsn: lsn('0/5000148'),
+      replication: [connection('pg1')],
+      slots: [slot('shop_pg1', '0/5000148')],
+      settings: { wal_log_hints: setting('on') },
+    })
+    expect(problemsOf([former, now])).toMatchObject([
+      {
+        ...{ code: 'slot-left-over', node: 'pg1', hint: 'Have it dropped: replctl add-standby pg1' },
+        detail: expect.stringContaining('pg2 leads'),
+      },
+    ])
     // One that ought to receive from the holder will come back to its slot.
     const misled = standbyNode('pg3', '0/5000148', receivesFrom('192.0.2.7', 5433))
     const leader = primary({
@@ -464,6 +481,11 @@ describe('the cluster as a whole', () => {
   const noPrimary: readonly (readonly [string, readonly NodeFacts[], RegExp])[] = [
     ['nothing is built', [emptyNode('pg1'), emptyNode('pg2')], /Build the cluster: replctl init primary/],
     ['a standby is left', [unreachableNode('pg1'), pg2], /replctl promote \(the best candidate is pg2\)/],
+    [
+      'a standby is left beside what stopped part-way: without its name that would be gone on with',
+      [unreachableNode('pg1'), { ...pg2, journal: '{}' }],
+      /is lost: replctl promote pg2\. .*"replctl resume"/,
+    ],
     ['nobody is left', [unreachableNode('pg1'), stoppedNode('pg2', '0/1')], /Bring a node back first/],
   ]
   test.each(noPrimary)('no primary: %s', (_, survey, hint) => {
