@@ -6,7 +6,9 @@ import { pending, refused, type Step, type StepContext, satisfied, unknownUntil 
 import { ReplctlError } from '../errors.ts'
 import { stateScript } from '../node/node.ts'
 import { defaultWalSegmentSizeBytes, walFileName } from '../postgres/wal-file.ts'
+import { endWalReceiver } from './end-walreceiver.ts'
 import { ask, look } from './look.ts'
+import { resumeReplay } from './resume-replay.ts'
 
 /** `needed`: the archive may hold a confirmed commit that no standby has; `wanted`: what it has is worth having. */
 export type ArchivedEnd = 'needed' | 'wanted'
@@ -62,6 +64,7 @@ export function fetchArchivedEnd(candidate: NodeName, inventory: Inventory, end:
         const deadline = Date.now() + ctx.timeoutMs
         for (let round = 0; ; round++) {
           const { facts, sql } = await ask(ctx)
+          await resumeReplay(ctx, facts)
           const compared = await compare(ctx, facts)
           if (compared.is === 'level') return
           if (Date.now() >= deadline || ctx.signal.aborted) {
@@ -73,11 +76,7 @@ export function fetchArchivedEnd(candidate: NodeName, inventory: Inventory, end:
             return
           }
           // While it believes to be streaming, it does not look into the archive; a reload wakes one that waits to try again.
-          if (round % 8 === 0) {
-            const receiver = await sql.value('SELECT pid FROM pg_stat_wal_receiver')
-            if (receiver !== null)
-              await ctx.node.run(stateScript(ctx.node, 'end the walreceiver', endScript, [receiver]))
-          }
+          if (round % 8 === 0) await endWalReceiver(ctx, sql)
           await sql.execute('SELECT pg_reload_conf()')
           await new Promise((resolve) => setTimeout(resolve, 150))
         }
@@ -109,12 +108,6 @@ async function compare(ctx: StepContext, facts: NodeFacts, soon = false): Promis
   if (status === 0 && (word === 'level' || word === 'ahead')) return { is: word }
   return { is: 'unknown', why: stderr.trim() }
 }
-
-/** Only the walreceiver itself: a number may have been given to another process by now. */
-const endScript = `
-case $(ps -p "$2" -o args= 2>/dev/null) in *walreceiver*) kill -TERM "$2" ;; esac
-:
-`
 
 function archiveUnread(
   candidate: NodeName,

@@ -7,6 +7,7 @@ import type { ClusterInput } from './cluster-input.ts'
 import { ensureStandbySettings } from './ensure-standby-settings.ts'
 import { awaitState, look } from './look.ts'
 import { ensureReplicationSlot } from './replication-slots.ts'
+import { resumeReplay } from './resume-replay.ts'
 
 /**
  * Before it is promoted, the candidate gets what only standbys have received that are not meant to lead (delayed, not
@@ -54,6 +55,7 @@ export function fetchMissingWal(
         const slot = ensureReplicationSlot(source.node.name, slotName, name)
         if ((await slot.check(there)).is !== 'satisfied') await slot.apply?.(there)
       }
+      await resumeReplay(ctx, await look(ctx))
       const settings = ensureStandbySettings(name, source.node, input)
       await settings.apply?.(ctx)
       await settings.verify?.(ctx)

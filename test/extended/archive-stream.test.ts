@@ -169,7 +169,7 @@ describeOnHosts('a cluster whose WAL is streamed to an archive that confirms com
     await insert
   })
 
-  it('has the last confirmed row of a dead primary in the archive alone, and gives it to the one that is promoted', async () => {
+  it('has the last confirmed row of a dead primary in the archive alone, and gives it to the one that is promoted, paused or not', async () => {
     const [pg1, pg2] = [cluster.server('pg1'), cluster.server('pg2')]
     await pg1.sql('INSERT INTO confirmed SELECT generate_series(3, 1000)')
     const { name, bytes } = await whereWritten('pg1')
@@ -186,7 +186,9 @@ describeOnHosts('a cluster whose WAL is streamed to an archive that confirms com
     expect(await pg2.isInRecovery()).toBe(true)
 
     await hosts.startSshd('backup1')
-    await cluster.succeed(['promote'])
+    await pg2.sql('SELECT pg_wal_replay_pause()')
+    const promoted = await cluster.succeed(['promote'])
+    expect(codes(promoted)).toEqual(['replay-paused'])
     expect(await pg2.sqlValue('SELECT count(*)::int FROM confirmed')).toBe(1000)
     await awaitNoLag()
     await pg2.sql('INSERT INTO confirmed VALUES (1001)')

@@ -203,6 +203,18 @@ export function runningNode(
   })
 }
 
+/** A standby that PostgreSQL has paused: its max_connections is 100, and the WAL that it replays needs 200. */
+export function lowStandby(name: string, replayed: string, changes: Partial<InstanceFacts> = {}): NodeFacts {
+  const reached = control({ checkpointLsn: lsn(replayed), minRecoveryEndLsn: null })
+  const needs = {
+    ...{ maxConnections: 200, maxWorkerProcesses: 8, maxWalSenders: 10 },
+    ...{ maxPreparedTransactions: 0, maxLocksPerTransaction: 64 },
+  }
+  const settings = { max_connections: setting('100'), max_worker_processes: setting('8') }
+  const paused = { isReplayPaused: true, settings, ...changes }
+  return standbyNode(name, replayed, paused, { control: { ...reached, ...needs } })
+}
+
 export function standbyNode(
   name: string,
   replayed: string,

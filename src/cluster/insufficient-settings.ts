@@ -1,0 +1,55 @@
+import { ReplctlError } from '../errors.ts'
+import { standbyParityParameters } from '../postgres/settings.ts'
+import type { NodeFacts } from './facts.ts'
+
+/** A setting of a standby that is lower than the primary's was when it wrote the WAL. */
+export interface InsufficientSetting {
+  readonly name: (typeof standbyParityParameters)[number]
+  readonly own: number
+  readonly needed: number
+}
+
+/**
+ * The settings for which a running standby has paused its replay by itself (14 and newer): its pg_control has what the WAL
+ * needs. Such a one can neither replay nor be promoted, and shuts down where its replay is resumed: only a restart with larger
+ * values helps.
+ * @see https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-ADMIN
+ */
+export function insufficientSettings({ control, instance }: NodeFacts): readonly InsufficientSetting[] {
+  if (control === null || instance?.isInRecovery !== true) return []
+  const needs = {
+    max_connections: control.maxConnections,
+    max_worker_processes: control.maxWorkerProcesses,
+    max_wal_senders: control.maxWalSenders,
+    max_prepared_transactions: control.maxPreparedTransactions,
+    max_locks_per_transaction: control.maxLocksPerTransaction,
+  }
+  return standbyParityParameters.flatMap((name) => {
+    const [own, needed] = [Number(instance.settings[name]?.value ?? Number.NaN), needs[name]]
+    return needed !== null && own < needed ? [{ name, own, needed }] : []
+  })
+}
+
+/** Why it neither replays nor can lead, with the values, e.g. `its max_connections is 100, and the WAL that it replays needs 200`. */
+export function tellInsufficient(low: readonly InsufficientSetting[]): string {
+  return low
+    .map(({ name, own, needed }) => `its ${name} is ${own}, and the WAL that it replays needs ${needed}`)
+    .join('; ')
+}
+
+/** What to do about it, with the values; for a hint. */
+export function raiseInsufficient(node: string, low: readonly InsufficientSetting[]): string {
+  const raises = low.map(({ name, own, needed }) => `${name} from ${own} to ${needed}`).join(', ')
+  return `On ${node}, raise ${raises} at least and restart PostgreSQL. Do not resume replay before: it would shut down.`
+}
+
+/** Refuses to have such a one lead; null where there is nothing of it. */
+export function refuseInsufficient(facts: NodeFacts, what: string): ReplctlError | null {
+  const low = insufficientSettings(facts)
+  if (low.length === 0) return null
+  return new ReplctlError('settings-too-low', `${what}: PostgreSQL has paused its replay`, {
+    detail: `As to ${facts.name}: ${tellInsufficient(low)}. Until it is restarted with larger values it neither replays nor can be promoted.`,
+    hint: raiseInsufficient(facts.name, low),
+    node: facts.name,
+  })
+}
