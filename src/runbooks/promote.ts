@@ -22,6 +22,7 @@ import { promoteInstance } from '../steps/promote-instance.ts'
 import { dropStaleSlots, ensureArchiveSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
 import { requireMostAdvanced } from '../steps/require-most-advanced.ts'
 import { type AbsentPrimary, requireNoSignOfLife } from '../steps/require-no-sign-of-life.ts'
+import { slotsBeforePromotion } from '../steps/slots-before-promotion.ts'
 
 export interface PromoteWish {
   readonly candidate: NodeSettings
@@ -57,14 +58,20 @@ export interface PromoteWish {
 
 /**
  * Fails over to a standby. Every old primary is first proved unable to write: stopped and fenced where its host
- * answers, else by the fence command. Then comes the promotion, the point of no return. Everything after it (slots, the
- * other standbys, a checkpoint) happens while writes are possible again, and is finished by running the command again.
+ * answers, else by the fence command. Then comes the promotion, the point of no return, and with it the slots that keep WAL for
+ * the others. Everything after it (the other standbys, a checkpoint) happens while writes are possible again, and is finished by
+ * running the command again.
  */
 export function promote(input: ClusterInput, wish: PromoteWish): Plan {
   const { candidate, standbys } = wish
   const { name } = candidate
   const witnesses = [name, ...standbys.map(({ node }) => node.name)]
   const { replication } = input.inventory
+  const receivers = replication.slots ? [...standbys, ...wish.away] : []
+  const slots = slotsBeforePromotion(
+    name,
+    receivers.filter(({ upstream }) => upstream.name === name).map(({ node }) => node),
+  )
   return inOrder([
     // First those that may be refused: nothing has been changed then.
     requireNamesToCome(name),
@@ -88,18 +95,15 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     // A commit confirmed right after the promotion must be as safe as one before it.
     ...(replication.mode === 'async' ? [] : [ensureSettings(name, input, wish.confirming)]),
     ...ensureArchiveSlot(name, input.inventory).map(mayBeLeftBehind),
-    promoteInstance(name, wish.method, input.inventory),
+    promoteInstance(name, wish.method, input.inventory, slots),
     together([
       inOrder([
-        ...(replication.slots
-          ? [
-              together([
-                ...[...standbys, ...wish.away].map(({ node, upstream }) =>
-                  ensureReplicationSlot(upstream.name, node.slotName, node.name),
-                ),
-              ]),
-            ]
-          : []),
+        together([
+          ...slots.steps,
+          ...receivers
+            .filter(({ upstream }) => upstream.name !== name)
+            .map(({ node, upstream }) => ensureReplicationSlot(upstream.name, node.slotName, node.name)),
+        ]),
         ...(replication.mode === 'async' ? [ensureSettings(name, input, wish.confirming)] : []),
         ensureHbaLines(name, input),
         together(

@@ -8,6 +8,7 @@ import type { SqlSession } from '../node/sql-session.ts'
 import { choosePromotionMethod, type PromotionMethod } from '../postgres/versions.ts'
 import { keepWalForArchive } from './keep-wal.ts'
 import { look, sqlOf } from './look.ts'
+import type { SlotsBeforePromotion } from './slots-before-promotion.ts'
 
 /** The step that makes a primary, in every operation: a journal that holds it names who may lead. */
 export const promotionTitle = 'promote it to primary'
@@ -17,7 +18,12 @@ export const promotionTitle = 'promote it to primary'
  * While it promotes, its startup process is woken every few ms by a reload: asleep in wal_retrieve_retry_interval it
  * would otherwise notice up to 5 s later.
  */
-export function promoteInstance(node: NodeName, method: PromotionMethod, inventory: Inventory): Step {
+export function promoteInstance(
+  node: NodeName,
+  method: PromotionMethod,
+  inventory: Inventory,
+  slots: Pick<SlotsBeforePromotion, 'make'>,
+): Step {
   let seen: Glance | null = null
   return {
     title: promotionTitle,
@@ -40,6 +46,7 @@ export function promoteInstance(node: NodeName, method: PromotionMethod, invento
       const instance = seen?.sql.isOpen === true ? seen : await glance(ctx)
       if (instance === null) throw gone(node)
       const { sql } = instance
+      await slots.make(sql)
       await keepWalForArchive(inventory, sql)
       if (instance.isReplayPaused) await sql.execute('SELECT pg_wal_replay_resume()')
       if (choosePromotionMethod(instance.major, method) === 'pg_promote') {

@@ -8,8 +8,9 @@ export const promote: CommandSpec = {
 old primary is first proved unable to write: stopped and fenced where its host answers over SSH, else by fence.command of
 the inventory; while it shows any sign of life, promote refuses.
 
-The promotion itself is the point of no return. Slots, the other standbys and a checkpoint come after it, while writes are
-possible again; if that part is interrupted, "replctl resume" (or the same command) finishes it.`,
+The promotion itself is the point of no return. Right before it, slots on the new primary begin to keep WAL for the others, also for
+those that are away. The other standbys and a checkpoint come after it, while writes are possible again; if that part is
+interrupted, "replctl resume" (or the same command) finishes it.`,
   examples: [
     'replctl promote',
     'replctl promote pg2',
