@@ -1,4 +1,5 @@
 import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
+import { insufficientSettings, tellInsufficient } from './insufficient-settings.ts'
 import type { NodeName } from './names.ts'
 import { identifierOf, isForeign } from './record.ts'
 import { isAstray, type ObservedNode, receivedLsn, type Topology, timelineOf } from './topology.ts'
@@ -117,6 +118,8 @@ export function whyItCannotLead(node: ObservedNode, topology: Topology): string 
   if (facts.postmaster?.isAlive === true && facts.instance === null) return 'it does not answer'
   if (facts.instance === null) return facts.fence === null ? 'it is stopped' : 'it is fenced'
   if (!facts.instance.isInRecovery) return 'it accepts writes already'
+  const low = insufficientSettings(facts)
+  if (low.length > 0) return `${tellInsufficient(low)}; it has to be raised, and PostgreSQL restarted there`
   if (!settings.promotable) return 'the inventory says promotable: false'
   if (receivedLsn(facts) === null) return 'it has not received any WAL'
   return null

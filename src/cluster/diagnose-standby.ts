@@ -2,6 +2,7 @@ import { ReplctlError } from '../errors.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
 import { archivingFault } from './archiving-fault.ts'
 import { slotFinding } from './diagnose-slots.ts'
+import { insufficientSettings, raiseInsufficient, tellInsufficient } from './insufficient-settings.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import type { Problem } from './problem.ts'
@@ -32,14 +33,7 @@ export function diagnoseStandby(
       }),
     ])
   }
-  if (facts.instance?.isReplayPaused === true) {
-    findings.push([
-      new ReplctlError('replay-paused', `replay is paused on ${name}`, {
-        hint: `Resume it there: SELECT pg_wal_replay_resume();`,
-        node: name,
-      }),
-    ])
-  }
+  if (facts.instance?.isReplayPaused === true) findings.push([replayPaused(facts)])
   const slot = slotFinding(inventory, node, topology)
   if (slot !== null) findings.push([slot])
   if (topology.primary === null) return findings
@@ -78,6 +72,18 @@ const byGeneration = (
   a: { record: { generation: number } | null },
   b: { record: { generation: number } | null },
 ) => (b.record?.generation ?? -1) - (a.record?.generation ?? -1)
+
+function replayPaused(facts: ObservedNode['facts']): ReplctlError {
+  const { name } = facts
+  const paused = new ReplctlError('replay-paused', `replay is paused on ${name}`, { node: name })
+  const low = insufficientSettings(facts)
+  return low.length === 0
+    ? paused.with({ hint: 'Resume it there: SELECT pg_wal_replay_resume();' })
+    : paused.with({
+        detail: `PostgreSQL paused it: ${tellInsufficient(low)}. It goes on receiving, and can neither replay nor be promoted.`,
+        hint: raiseInsufficient(name, low),
+      })
+}
 
 function parityFindings(
   topology: Topology,

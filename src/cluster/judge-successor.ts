@@ -2,6 +2,7 @@ import { ReplctlError } from '../errors.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
 import type { NodeFacts } from './facts.ts'
+import { refuseInsufficient } from './insufficient-settings.ts'
 import type { NodeSettings } from './inventory.ts'
 import { configuredUpstream } from './topology.ts'
 
@@ -67,6 +68,8 @@ export function settingsTooLow(standby: NodeFacts, primary: NodeFacts): ReplctlE
 
 function replayPaused({ candidate }: Succession): ReplctlError | null {
   if (candidate.instance?.isReplayPaused !== true) return null
+  const refusal = refuseInsufficient(candidate, `cannot switch over to ${candidate.name}`)
+  if (refusal !== null) return refusal
   return new ReplctlError('replay-paused', `cannot switch over to ${candidate.name}: its replay is paused`, {
     detail: `It has received ${candidate.instance.receiveLsn} and replayed ${candidate.instance.replayLsn}.`,
     hint: 'Resume it there: SELECT pg_wal_replay_resume();',

@@ -2,6 +2,7 @@ import { ReplctlError } from '../errors.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
 import { type CandidateChoice, chooseCandidate, whyItCannotLead, whyItWouldLose } from './choose-candidate.ts'
 import type { NodeFacts } from './facts.ts'
+import { insufficientSettings, refuseInsufficient } from './insufficient-settings.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import { tellChoice, twoWriters } from './judge-promotion.ts'
 import { judgeSuccessor, notMeantToLead } from './judge-successor.ts'
@@ -87,7 +88,8 @@ function chooseSuccessor(inventory: Inventory, topology: Topology, primary: Node
     (a, b) => Number(isClose(b)) - Number(isClose(a)) || b.settings.priority - a.settings.priority,
   )
   const willing = able.find(({ facts, settings }) => notMeantToLead({ candidate: facts, settings }) === null)
-  return (ranked[0] ?? willing ?? able[0])?.settings.name ?? null
+  const paused = topology.nodes.find(({ facts }) => insufficientSettings(facts).length > 0)
+  return (ranked[0] ?? willing ?? able[0] ?? paused)?.settings.name ?? null
 }
 
 function refuseWhoIsNoStandby(topology: Topology, candidate: NodeName, choice: CandidateChoice): void {
@@ -95,6 +97,8 @@ function refuseWhoIsNoStandby(topology: Topology, candidate: NodeName, choice: C
   const refusal = whyItCannotLead(node, topology) ?? whyItWouldLose(node, topology)
   if (refusal === null) return
   if (node.facts.unreachable !== null) throw node.facts.unreachable
+  const low = refuseInsufficient(node.facts, `cannot switch over to ${candidate}`)
+  if (low !== null) throw low
   throw new ReplctlError(
     node.settings.promotable ? 'not-a-standby' : 'not-promotable',
     `cannot switch over to ${candidate}: ${refusal}`,

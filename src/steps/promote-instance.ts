@@ -1,3 +1,4 @@
+import { refuseInsufficient } from '../cluster/insufficient-settings.ts'
 import type { Inventory } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { triggerFileOf } from '../cluster/node-configuration.ts'
@@ -39,6 +40,11 @@ export function promoteInstance(
       } catch (thrown) {
         return refused(asReplctlError(thrown))
       }
+      // Paused for a setting that is too low it would shut down, not lead.
+      const low = instance.isReplayPaused
+        ? refuseInsufficient(await look(ctx), `cannot promote ${node}`)
+        : null
+      if (low !== null) return refused(low)
       return pending(`it is in recovery on timeline ${instance.timeline}`)
     },
     apply: async (ctx) => {

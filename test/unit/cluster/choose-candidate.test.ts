@@ -7,6 +7,7 @@ import {
   emptyNode,
   fenceMark,
   foreign,
+  lowStandby,
   lsn,
   observed,
   postmaster,
@@ -115,6 +116,10 @@ describe('why a node cannot lead', () => {
     [runningNode('pg2', { currentLsn: lsn('0/9000000') }), 'it accepts writes already'],
     [standbyNode('pg2', '0/1', { receiveLsn: null, replayLsn: null }), 'it has not received any WAL'],
     [standbyNode('pg2', '9/0', { systemIdentifier: foreign }), 'it belongs to another cluster'],
+    [
+      lowStandby('pg2', '0/9000000'),
+      'its max_connections is 100, and the WAL that it replays needs 200; it has to be raised, and PostgreSQL restarted there',
+    ],
   ]
   test.each(cases.map(([facts, reason]) => [reason, facts] as const))('%s', (reason, facts) => {
     const others = [standbyNode('pg3', '0/5000148'), standbyNode('pg4', '0/5000148')]

@@ -12,6 +12,7 @@ import {
   fenceMark,
   foreign,
   inventoryOf,
+  lowStandby,
   lsn,
   observed,
   postmaster,
@@ -224,6 +225,16 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       'its replay is paused',
       [primary(), pg2, standbyNode('pg3', '0/1', { isReplayPaused: true })],
       error('replay-paused', 'pg3', 'replay is paused on pg3', /pg_wal_replay_resume/),
+    ],
+    [
+      'PostgreSQL has paused its replay for a setting that is too low: that is to be raised, and replay not to be resumed before',
+      [primary(), pg2, lowStandby('pg3', '0/1')],
+      error(
+        'replay-paused',
+        'pg3',
+        'replay is paused on pg3',
+        /^On pg3, raise max_connections from 100 to 200 at least and restart PostgreSQL\. Do not resume/,
+      ),
     ],
     [
       'its slot is lost',

@@ -16,6 +16,7 @@ import {
   emptyNode,
   fenceMark,
   foreign,
+  lowStandby,
   lsn,
   observed,
   recordOf,
@@ -104,6 +105,15 @@ describe('who takes over', () => {
 describe('refused', () => {
   test('without any standby', () => {
     expect(refusal([primary('pg1'), emptyNode('pg2')])).toBe('no-candidate')
+  })
+
+  test('where PostgreSQL has paused the only standby for a setting that is too low, named or not', () => {
+    const low = lowStandby('pg2', at)
+    expect(refusal([primary('pg1', 'pg2'), low])).toBe('settings-too-low')
+    expect(refusal([primary('pg1', 'pg2'), low], { node: 'pg2' })).toBe('settings-too-low')
+    expect(judge([primary('pg1', 'pg2', 'pg3'), low, standbyNode('pg3', at)])).toMatchObject({
+      candidate: 'pg3',
+    })
   })
 
   test('to a node that is no standby: stopped, not built, of another cluster, not reachable', () => {
