@@ -5,7 +5,8 @@ import { pending, type Step, type StepContext, satisfied, unknownUntil } from '.
 import { ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
 import { compareLsn, parseLsn } from '../postgres/lsn.ts'
-import { ask, awaitState, look, lookAtInstance } from './look.ts'
+import { endWalReceiver } from './end-walreceiver.ts'
+import { ask, awaitState, look, lookAtInstance, sqlNow } from './look.ts'
 
 /** Waits until the standby streams from its upstream, on the upstream's timeline, and has replayed what it had. */
 export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
@@ -94,17 +95,25 @@ async function untilStreaming(ctx: StepContext, standby: NodeName, upstream: Nod
       const state = await streamingState(ctx, standby, upstream)
       last = state.because
       ctx.progress({ message: state.because })
+      if (state.isHeldByFormer === true) await endWalReceiver(ctx, await sqlNow(ctx, standby))
       return state.isStreaming ? true : undefined
     },
     { last: () => `Last seen: ${last}.`, everyMs: 30 },
   )
 }
 
+interface StreamingState {
+  readonly isStreaming: boolean
+  readonly because: string
+  /** It holds a transaction back, and goes on receiving from another one meanwhile. */
+  readonly isHeldByFormer?: boolean
+}
+
 async function streamingState(
   ctx: StepContext,
   standby: NodeName,
   upstream: NodeName,
-): Promise<{ isStreaming: boolean; because: string }> {
+): Promise<StreamingState> {
   const [own, there] = await Promise.all([lookAtInstance(ctx, standby), lookAtInstance(ctx, upstream)])
   const no = (because: string) => ({ isStreaming: false, because })
   if (own === null) return no('PostgreSQL does not answer yet')
@@ -120,7 +129,19 @@ async function streamingState(
     }
   }
   const connection = connectionOf(there, ctx.on(standby).settings.applicationName)
-  if (connection === undefined) return no(`${upstream} has no connection of it`)
+  if (connection === undefined) {
+    const none = no(
+      own.isReplayPaused && own.receiver === null
+        ? 'its replay is paused: until that goes on it asks nobody for WAL'
+        : `${upstream} has no connection of it`,
+    )
+    // It changes over at the end of a segment of its replay: that may be as far away as its delay is long.
+    const isHeldByFormer =
+      own.isAwaitingDelay &&
+      receivesElsewhere(own, ctx.on(upstream)) &&
+      isPointedAt(await look(ctx, standby), ctx.on(upstream))
+    return { ...none, isHeldByFormer }
+  }
   if (connection.state !== 'streaming') return no(`its state is ${connection.state}`)
   if (own.receiver?.status !== 'streaming') return no('its walreceiver is not streaming yet')
   // Right after a promotion it first streams the rest of the timeline it comes from; a delayed one gets there late.
@@ -145,6 +166,11 @@ async function streamingState(
 function isPointedAt(own: NodeFacts, { settings }: Node): boolean {
   const target = configuredUpstream(own)
   return target?.host === settings.address && target.port === settings.postgres.port
+}
+
+function receivesElsewhere({ receiver }: InstanceFacts, { settings }: Node): boolean {
+  if (receiver === null || receiver.senderHost === null) return false
+  return receiver.senderHost !== settings.address || receiver.senderPort !== settings.postgres.port
 }
 
 function connectionOf(upstream: InstanceFacts | null, applicationName: string) {

@@ -195,4 +195,24 @@ describeOnHosts('follow, and cascades', () => {
     expect(refused.json.problems[0].hint).toContain('replctl add-standby pg3 --reclone')
     expect(await slots('pg1')).toEqual(['shop_pg2'])
   })
+
+  it('one that holds a transaction back on purpose changes over while its former upstream goes on', async () => {
+    await cluster.writeInventory({ ...patient, nodes: { pg3: { delay: '1h' } } })
+    told(await cluster.replctl(['add-standby', 'pg3', '--json'])).toMatchObject({ exit: 0, changed: true })
+    await cluster.server('pg1').sql('INSERT INTO ledger VALUES (1)')
+    await cluster
+      .server('pg3')
+      .awaitSql("SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'RecoveryApplyDelay'")
+    expect(await senders('pg1')).toContain('shop_pg3')
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: true, found: ['pg3 wrong-upstream'] })
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg2'], ['shop_pg3']])
+    expect(await senders('pg1')).toEqual(['shop_pg2'])
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: false })
+    // Once it has replayed what it held back, it receives from there.
+    await cluster.writeInventory(cascade)
+    told(await cluster.replctl(['add-standby', 'pg3', '--json'])).toMatchObject({ exit: 0, changed: true })
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 1 FROM ledger')
+    expect(await senders('pg2')).toEqual(['shop_pg3'])
+    told(await status()).toMatchObject({ exit: 0, found: [] })
+  })
 })
