@@ -5,7 +5,7 @@ import type { NodeName } from './names.ts'
 
 /**
  * Whether logical slots made with `failover = true` are to survive a change of roles: from PostgreSQL 17 on, where the
- * inventory sets wal_level to logical. Below that level slot synchronisation must stay off: the server raises an error.
+ * inventory sets wal_level to logical. That is a wish: whether a standby may be told to copy slots says what it runs with.
  * @see https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS-SYNCHRONIZATION
  */
 export function keepsLogicalSlots(inventory: Inventory, node: NodeSettings, major: number): boolean {
@@ -26,7 +26,7 @@ export function copiesLogicalSlots(inventory: Inventory, node: NodeSettings, maj
 }
 
 /**
- * Value of synchronized_standby_slots for a node, should it lead: subscribers get nothing that these standbys do not have
+ * Value of synchronized_standby_slots for a node that leads: subscribers get nothing that these standbys do not have
  * yet, or they would be ahead of the next primary. Like synchronous_standby_names it makes them wait for a standby that is
  * away, until `remove-standby` takes it out. Undefined: not to be rendered.
  */
@@ -42,6 +42,11 @@ export function synchronizedStandbySlots(
     .filter((one) => copiesLogicalSlots(inventory, one, major))
     .map((one) => one.slotName)
     .join(', ')
+}
+
+/** Whether some version of PostgreSQL would keep logical slots through a change of roles here. */
+export function wantsLogicalSlots({ replication, nodes }: Inventory): boolean {
+  return replication.slots && nodes.some(isLogical)
 }
 
 /** Whether any change of who follows whom changes what the primary waits for, whatever its version. */

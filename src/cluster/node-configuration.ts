@@ -36,6 +36,8 @@ export interface ConfigurationWish {
   readonly home: string
   /** Nodes that are (or are about to be) standbys beside this one, should it lead. */
   readonly standbys: readonly NodeName[]
+  /** It is a standby, and this plan does not make it lead. */
+  readonly isStandby?: boolean | undefined
   /** Socket directory to render; undefined: the packager's default. */
   readonly socketDirectory?: string | undefined
   /** Undefined where archiving is not set up. */
@@ -47,13 +49,15 @@ export interface ConfigurationWish {
 /** What replctl.conf sets, unless the instance has something as good. */
 export function neededSettings(wish: Omit<ConfigurationWish, 'templates' | 'kept'>): Map<string, string> {
   const { inventory, node } = wish
+  // Up to 17.6, and in 18.0, a name without a slot on this very server ends each parallel query there.
+  const awaited = wish.isStandby === true ? [] : wish.standbys
   return ownedSettings({
     major: wish.major,
     cluster: inventory.cluster,
     nodeCount: inventory.nodes.length,
     port: node.postgres.port,
     synchronousStandbyNames: synchronousNamesFor(inventory, node.name, wish.standbys),
-    synchronizedStandbySlots: synchronizedStandbySlots(inventory, node, wish.standbys, wish.major),
+    synchronizedStandbySlots: synchronizedStandbySlots(inventory, node, awaited, wish.major),
     maxSlotWalKeepSize: inventory.replication.maxSlotWalKeepSize,
     archiveCommand: wish.archiveCommand,
     unixSocketDirectories: wish.socketDirectory,
@@ -156,6 +160,8 @@ export function upstreamConninfo(
 export interface StandbyWish extends ConfigurationWish {
   readonly upstream: NodeSettings
   readonly restoreCommand?: string | undefined
+  /** wal_level as the instance runs with it, or will be started with; null: not known. What the inventory says may wait for a restart. */
+  readonly walLevel: string | null
 }
 
 /** The text that makes a node a standby of its upstream: recovery.conf (11) or replctl.standby.conf (12 and newer). */
@@ -167,7 +173,8 @@ export function standbyConfigText(wish: StandbyWish): string {
     major,
     cluster: inventory.cluster,
     primaryConninfo: upstreamConninfo(inventory, home, node, wish.upstream, access),
-    copiesLogicalSlots: copiesSlots,
+    // Below logical the postmaster of 17.0 to 17.5 ends as soon as it is told to copy slots; that of 19 does not start.
+    copiesLogicalSlots: copiesSlots && wish.walLevel === 'logical',
     primarySlotName: inventory.replication.slots ? node.slotName : undefined,
     restoreCommand: wish.restoreCommand,
     recoveryMinApplyDelayMs: node.delayMs,

@@ -84,6 +84,11 @@ export function removeSettings(text: string, names: Iterable<string>): string {
   return withLines(text, (line) => (wanted.has(parseLine(line)?.name ?? '') ? [] : [line]))
 }
 
+/** The text with this setting empty wherever it is set. */
+export function emptySetting(text: string, name: string): string {
+  return withLines(text, (line) => (parseLine(line)?.name === name ? [`${name} = ''`] : [line]))
+}
+
 interface ParsedLine {
   readonly name: string
   readonly value: string

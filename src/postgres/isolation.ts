@@ -51,6 +51,7 @@ export function isolationSettings(isolation: Isolation): Readonly<Record<string,
     lc_messages: 'C',
     ...(can.standbySignalFile ? ownRecovery(isolation) : {}),
     ...(can.promoteTriggerFile ? { promote_trigger_file: '' } : {}),
+    ...(can.slotSynchronisation ? { sync_replication_slots: 'off', synchronized_standby_slots: '' } : {}),
   }
 }
 

@@ -17,6 +17,7 @@ const recoveryNames = [
 const nodeNames = [
   ...['listen_addresses', 'unix_socket_directories', 'port', 'archive_mode', 'archive_command'],
   ...['archive_library', 'hot_standby', 'synchronous_standby_names', 'cluster_name'],
+  ...['sync_replication_slots', 'synchronized_standby_slots'],
   ...['hba_file', 'ident_file', 'external_pid_file'],
 ]
 
@@ -60,6 +61,7 @@ export function recoveryAutoConf(before: string, wish: RecoveryWish): string {
     ...(capabilitiesOf(wish.major).archiveLibrary ? [['archive_library', ''] as const] : []),
     ['hot_standby', 'on'],
     ['synchronous_standby_names', ''],
+    ...withoutSlots(wish.major),
     ['logging_collector', 'off'],
     ['log_destination', 'stderr'],
     // replctl reads the log.
@@ -142,6 +144,7 @@ export function standaloneAutoConf(
     ['archive_command', ''],
     ...(capabilitiesOf(major).archiveLibrary ? [['archive_library', ''] as const] : []),
     ['synchronous_standby_names', ''],
+    ...withoutSlots(major),
     ['hba_file', hbaFile],
     ['external_pid_file', ''],
     ...besideOthers(false),
@@ -178,6 +181,15 @@ function withoutOurs(before: string): string {
 export function memberAutoConf(before: string): string {
   return withoutOurs(removeSettings(withoutOurs(before), [...recoveryNames, ...nodeNames]))
 }
+
+/** A copy has none of the slots that its configuration names: up to 17.6, and in 18.0, each parallel query would fail for that. */
+const withoutSlots = (major: number): Settings =>
+  capabilitiesOf(major).slotSynchronisation
+    ? [
+        ['sync_replication_slots', 'off'],
+        ['synchronized_standby_slots', ''],
+      ]
+    : []
 
 /** Two full-sized instances may not fit on one host. */
 const besideOthers = (isMember: boolean): Settings => (isMember ? [] : [['shared_buffers', '128MB']])

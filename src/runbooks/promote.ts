@@ -1,3 +1,4 @@
+import { wantsLogicalSlots } from '../cluster/failover-slots.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { Roles } from '../cluster/roles.ts'
@@ -72,6 +73,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     name,
     receivers.filter(({ upstream }) => upstream.name === name).map(({ node }) => node),
   )
+  const isAwaited = replication.mode !== 'async' || wantsLogicalSlots(input.inventory)
   return inOrder([
     // First those that may be refused: nothing has been changed then.
     requireNamesToCome(name),
@@ -92,8 +94,8 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       : [mayBeLeftBehind(fetchMissingWal(candidate, wish.reserves, wish.former, input))]),
     ...(wish.rivals.length === 0 ? [] : [requireMostAdvanced(name, wish.rivals)]),
     ...fetchArchivedEnd(name, input.inventory, wish.archivedEnd),
-    // A commit confirmed right after the promotion must be as safe as one before it.
-    ...(replication.mode === 'async' ? [] : [ensureSettings(name, input, wish.confirming)]),
+    // A commit confirmed right after the promotion must be as safe as one before it, and so must what a subscriber is sent.
+    ...(isAwaited ? [ensureSettings(name, input, wish.confirming)] : []),
     ...ensureArchiveSlot(name, input.inventory).map(mayBeLeftBehind),
     promoteInstance(name, wish.method, input.inventory, slots),
     together([
@@ -104,7 +106,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
             .filter(({ upstream }) => upstream.name !== name)
             .map(({ node, upstream }) => ensureReplicationSlot(upstream.name, node.slotName, node.name)),
         ]),
-        ...(replication.mode === 'async' ? [ensureSettings(name, input, wish.confirming)] : []),
+        ...(isAwaited ? [] : [ensureSettings(name, input, wish.confirming)]),
         ensureHbaLines(name, input),
         together(
           standbys.map(({ node, upstream }) =>

@@ -1,3 +1,4 @@
+import { wantsLogicalSlots } from '../cluster/failover-slots.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import { inWaves, type NewOrder, type Placement } from '../cluster/judge-switchover.ts'
 import { asOne, inOrder, mayBeLeftBehind, type Plan, type Step, together } from '../engine/step.ts'
@@ -10,6 +11,7 @@ import { ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureSettings, requireNamesToCome } from '../steps/ensure-configuration.ts'
 import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
 import { ensureNoFenceMark } from '../steps/ensure-mark.ts'
+import { ensureNoAwaitedSlots } from '../steps/ensure-no-awaited-slots.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { followWithArchive } from '../steps/follow-archive-stream.ts'
 import type { Handover } from '../steps/hand-over.ts'
@@ -148,6 +150,7 @@ function follow(input: ClusterInput, { node, upstream }: Placement): Step[] {
 function comeBack(input: ClusterInput, { returning: { node, upstream }, roles }: NewOrder): Plan {
   return inOrder([
     awaitPostmasterEnd(node.name),
+    ...(wantsLogicalSlots(input.inventory) ? [onceStopped(ensureNoAwaitedSlots(node.name))] : []),
     ensureStandbySettings(node.name, upstream, input),
     onceStopped(startInstance(node.name)),
     ...ensureWantedSlots(node.name, input.inventory, roles).map(again),

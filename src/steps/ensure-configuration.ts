@@ -67,6 +67,7 @@ export function ensureSettings(
       major: majorOf(facts),
       home: facts.home,
       standbys,
+      isStandby: options.like !== undefined,
       socketDirectory: ctx.node.settings.postgres.parameters.unix_socket_directories,
       archiveCommand: archiveCommandOf(inventory, ctx.node.settings, facts),
     }

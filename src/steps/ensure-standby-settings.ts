@@ -1,7 +1,8 @@
 import type { NodeFacts } from '../cluster/facts.ts'
+import { copiesLogicalSlots } from '../cluster/failover-slots.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { ownedStandbyFile, standbyConfigText } from '../cluster/node-configuration.ts'
+import { ownedConfigFile, ownedStandbyFile, standbyConfigText } from '../cluster/node-configuration.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { lastValues, parseConfigFile, removeSettings } from '../postgres/config-file.ts'
@@ -38,7 +39,7 @@ export function ensureStandbySettings(
     const path = has.recoveryConf
       ? `${dataDir}/recovery.conf`
       : `${facts.configDirectory}/${ownedStandbyFile}`
-    const wanted = standbySettingsText(ctx, facts, upstream, { inventory, templates })
+    const wanted = await standbySettingsText(ctx, facts, upstream, { inventory, templates })
     // What a look shows of recovery.conf has its passwords masked.
     const live = has.recoveryConf ? await readTextFile(ctx.node, path) : facts.standbyConf
     // A clone has that of its source, whose addresses and places are not its own.
@@ -116,17 +117,33 @@ export function needsRestart(live: string, wanted: string, has: Capabilities): b
 }
 
 /** What makes a node a standby of this upstream: the text of recovery.conf (11) or replctl.standby.conf. */
-export function standbySettingsText(
+export async function standbySettingsText(
   ctx: StepContext,
   facts: NodeFacts,
   upstream: NodeSettings,
   { inventory, templates }: ClusterInput,
-): string {
+): Promise<string> {
   const node = ctx.on(facts.name).settings
   return standbyConfigText({
     ...{ inventory, node, templates, major: majorOf(facts), home: facts.home, upstream, standbys: [] },
     restoreCommand: restoreCommandOf(inventory, node, facts),
+    walLevel: await walLevelOf(ctx, facts, inventory),
   })
+}
+
+/** wal_level as a node runs with it; of a stopped one what its files will start it with. Null where it does not matter. */
+async function walLevelOf(
+  ctx: StepContext,
+  facts: NodeFacts,
+  inventory: ClusterInput['inventory'],
+): Promise<string | null> {
+  const node = ctx.on(facts.name)
+  if (!copiesLogicalSlots(inventory, node.settings, majorOf(facts))) return null
+  const live = facts.instance?.settings.wal_level?.value
+  if (live !== undefined) return live
+  const own = await readTextFile(node, `${facts.configDirectory}/${ownedConfigFile}`)
+  const written = lastValues(parseConfigFile(`${own ?? ''}\n${facts.autoConf}`))
+  return written.get('wal_level')?.toLowerCase() ?? null
 }
 
 /**

@@ -212,6 +212,8 @@ function fenceFiles(
     configText: standbyConfigText({
       ...{ inventory, node: ctx.node.settings, templates, major, home: facts.home, standbys: [] },
       upstream: newPrimary,
+      // What it would be started with has not been looked at: copies of logical slots have to wait for its rejoin.
+      walLevel: null,
     }),
   }
 }

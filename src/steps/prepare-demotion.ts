@@ -71,7 +71,7 @@ export function prepareDemotion(exchange: Exchange, upstream: NodeSettings, inpu
         at: new Date().toISOString(),
         wasRunning: true,
       }
-      const text = `${JSON.stringify(mark)}\n${standbySettingsText(ctx, facts, upstream, input)}`
+      const text = `${JSON.stringify(mark)}\n${await standbySettingsText(ctx, facts, upstream, input)}`
       const isAgain = facts.fence?.newPrimary === candidate
       const args = [pathOf(ctx, facts), isAgain ? 'again' : '']
       await ctx.node.output(

@@ -13,16 +13,17 @@ await describeOnPostgres17('logical failover slots of PostgreSQL 17', () => {
   beforeAll(async () => {
     hosts = await TestHosts.create({ hosts: ['pg1', 'pg2', 'pg3'].map((name) => ({ name })) })
     await Promise.all(hosts.names.map((host) => installPostgres17(hosts, host)))
-    const inventory = {
-      postgres: { version: 17, parameters: { wal_level: 'logical' } },
-      ssh: { connect_timeout: '15s' },
-    }
-    cluster = await TestCluster.create(hosts, { inventory })
+    cluster = await TestCluster.create(hosts, { inventory: inventoryWith('replica') })
     await cluster.succeed(['init', 'primary'], patience)
     await cluster.succeed(['add-standby', 'pg2', 'pg3'], patience)
   })
   afterAll(() => hosts?.destroy())
 
+  const inventoryWith = (walLevel: string) => ({
+    cluster: 'shop',
+    postgres: { version: 17, parameters: { wal_level: walLevel } },
+    ssh: { connect_timeout: '15s' },
+  })
   const server = (host: string) => new PostgresServer(hosts, host, { binDir: postgres17BinDir })
   const make = (host: string, slot: string) =>
     server(host).sql(
@@ -43,6 +44,58 @@ await describeOnPostgres17('logical failover slots of PostgreSQL 17', () => {
       },
       { timeoutMs: 180_000, everyMs: 500 },
     )
+
+  const show = async (host: string, name: string) => String(await server(host).sqlValue(`SHOW ${name}`))
+  /** Whom each node has subscribers wait for: as it is in force, and as it stands in its file. */
+  const awaited = async () => {
+    const entries = hosts.names.map(async (host) => {
+      const file = await hosts.readFile(host, `${hosts.postgresOf(host).dataDir}/replctl.conf`)
+      const written = /^synchronized_standby_slots = '(.*)'$/m.exec(file)?.[1]
+      const live = await show(host, 'synchronized_standby_slots')
+      return [host, live === written ? live : `${live}, but its file says ${written}`]
+    })
+    return Object.fromEntries(await Promise.all(entries))
+  }
+  const slotSync = async (host: string) => ({
+    inRecovery: await server(host).isInRecovery(),
+    walLevel: await show(host, 'wal_level'),
+    copies: await show(host, 'sync_replication_slots'),
+  })
+
+  it('wal_level: logical that waits for a restart: no change of roles has a standby copy slots before it runs with it', async () => {
+    await cluster.writeInventory(inventoryWith('logical'))
+    const waiting = { inRecovery: true, walLevel: 'replica', copies: 'off' }
+    await cluster.succeed(['switchover', 'pg2'], patience)
+    for (const host of ['pg1', 'pg3']) expect(await slotSync(host)).toEqual(waiting)
+    await server('pg2').kill9()
+    await cluster.succeed(['promote', 'pg1'], patience)
+    expect(await slotSync('pg3')).toEqual(waiting)
+    await server('pg1').awaitStreaming('shop_pg3')
+    // It is started anyway: with what its file says by then.
+    await cluster.succeed(['rejoin', 'pg2'], patience)
+    expect(await slotSync('pg2')).toEqual({ inRecovery: true, walLevel: 'logical', copies: 'on' })
+    await cluster.succeed(['add-standby', 'pg3'], patience)
+    expect(await slotSync('pg3')).toEqual(waiting)
+    for (const host of ['pg1', 'pg3']) await server(host).restart()
+    await cluster.succeed(['add-standby', 'pg2', 'pg3'], patience)
+    expect(await slotSync('pg3')).toEqual({ inRecovery: true, walLevel: 'logical', copies: 'on' })
+    expect((await cluster.succeed(['add-standby', 'pg2', 'pg3'], patience)).json.changed).toBe(false)
+    expect((await cluster.succeed(['status'], patience)).json.problems).toEqual([])
+  })
+
+  it('only who leads names slots that subscribers wait for: a standby has none of them', async () => {
+    expect(await awaited()).toEqual({ pg1: 'shop_pg2, shop_pg3', pg2: '', pg3: '' })
+    await cluster.succeed(['switchover', 'pg2'], patience)
+    expect(await awaited()).toEqual({ pg1: '', pg2: 'shop_pg1, shop_pg3', pg3: '' })
+    expect((await cluster.succeed(['add-standby', 'pg1', 'pg3'], patience)).json.changed).toBe(false)
+    await server('pg2').kill9()
+    await cluster.succeed(['promote', 'pg1'], patience)
+    await server('pg1').awaitStreaming('shop_pg3')
+    expect(await show('pg1', 'synchronized_standby_slots')).toBe('shop_pg3')
+    expect(await show('pg3', 'synchronized_standby_slots')).toBe('')
+    await cluster.succeed(['rejoin', 'pg2'], patience)
+    expect(await awaited()).toEqual({ pg1: 'shop_pg2, shop_pg3', pg2: '', pg3: '' })
+  })
 
   it('a slot goes with the primary, there and back, and slots made later are copied on as before', async () => {
     await make('pg1', 'app')

@@ -19,7 +19,12 @@ const templates = {
 }
 const all = ['pg1', 'pg2', 'pg3'].map(nodeName)
 
-function render(walLevel: string | undefined, major: number, changes: Partial<NodeSettings> = {}) {
+function render(
+  walLevel: string | undefined,
+  major: number,
+  changes: Partial<NodeSettings> = {},
+  inForce: string | null = 'logical',
+) {
   const { postgres } = inventoryOf(['pg1']).nodes[0]!
   const parameters: Record<string, string> = walLevel === undefined ? {} : { wal_level: walLevel }
   const logical = { postgres: { ...postgres, parameters } }
@@ -30,12 +35,13 @@ function render(walLevel: string | undefined, major: number, changes: Partial<No
   })
   const [pg1, pg2] = [inventory.nodes[0]!, inventory.nodes[1]!]
   const common = { inventory, templates, major, home: '/var/lib/postgresql', standbys: all }
-  const text = standbyConfigText({ ...common, node: pg2, upstream: pg1 })
+  const text = standbyConfigText({ ...common, node: pg2, upstream: pg1, walLevel: inForce })
   const values = Object.fromEntries(lastValues(parseConfigFile(text)))
   return {
     standby: values,
     conninfo: parseConninfo(values.primary_conninfo ?? ''),
     primary: Object.fromEntries(neededSettings({ ...common, node: pg1 })),
+    standbyOwn: Object.fromEntries(neededSettings({ ...common, node: pg2, isStandby: true })),
     hba: nodeHbaLines({ inventory, templates, node: pg1, major }).join('\n'),
   }
 }
@@ -50,6 +56,26 @@ describe('logical slots that survive a change of roles', () => {
     expect(primary.synchronized_standby_slots).toBe(has ? 'shop_pg2, shop_pg3' : undefined)
     expect(/^host\s+postgres\s+replicator\s/m.test(hba)).toBe(has)
   })
+
+  test.each([17, 18])(
+    'on PostgreSQL %i a standby names no slot that subscribers wait for: it has none, and its parallel queries would fail',
+    (major) => {
+      const { standbyOwn } = render('logical', major)
+      expect(standbyOwn.synchronized_standby_slots).toBe('')
+      expect(standbyOwn.wal_level).toBe('logical')
+    },
+  )
+
+  test.each(['replica', null])(
+    'a standby that runs with wal_level %s is not told to copy slots, whatever the inventory says: its postmaster would end',
+    (inForce) => {
+      const { standby, conninfo, primary } = render('logical', 17, {}, inForce)
+      expect(standby.sync_replication_slots).toBeUndefined()
+      expect(standby.hot_standby_feedback).toBeUndefined()
+      expect(conninfo.dbname).toBe('postgres')
+      expect(primary.synchronized_standby_slots).toBe('shop_pg2, shop_pg3')
+    },
+  )
 
   test('below wal_level logical nothing of it is rendered: the server would raise an error', () => {
     for (const walLevel of [undefined, 'replica']) {

@@ -101,7 +101,7 @@ describe('what makes a node a standby', () => {
 
   test.each(supportedMajorVersions)('names upstream, slot and delay in PostgreSQL %i', (major) => {
     const inventory = three({ pg2: { delayMs: 3_600_000 } })
-    const wish = { ...wishOf(inventory, { major }), upstream: inventory.nodes[0]! }
+    const wish = { ...wishOf(inventory, { major }), upstream: inventory.nodes[0]!, walLevel: null }
     const text = standbyConfigText(wish)
     const values = Object.fromEntries(valuesIn(text))
     expect(parseConninfo(values.primary_conninfo ?? '')).toMatchObject({ host: '10.0.0.11' })
@@ -116,7 +116,7 @@ describe('what makes a node a standby', () => {
     const name = `o'b "x\\`
     const inventory = inventoryOf(['pg1', name], { [name]: { stateDir: "/srv/it's here" } })
     const upstream = inventory.nodes[0]!
-    const text = standbyConfigText({ ...wishOf(inventory), upstream })
+    const text = standbyConfigText({ ...wishOf(inventory), upstream, walLevel: null })
     expect(parseConninfo(Object.fromEntries(valuesIn(text)).primary_conninfo ?? '')).toMatchObject({
       passfile: "/srv/it's here/pgpass",
       application_name: `shop_${name}`,

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import {
   commentOutSettings,
+  emptySetting,
   ensureLastInclude,
   includeMarker,
   parseConfigFile,
@@ -120,6 +121,15 @@ describe('settings of others', () => {
         "#port 5434  # commented out by replctl: replctl.conf sets it\r\nshared_preload_libraries = 'port'\n",
     )
     expect(commentOutSettings(commented, ['port'], 'again')).toBe(commented)
+  })
+
+  test('are emptied where they stand, and only they', () => {
+    const text =
+      "# synchronized_standby_slots = 'x'\nport = '1'\nsynchronized_standby_slots = 'shop_pg2, it''s'\nz = 'on'\n"
+    const emptied =
+      "# synchronized_standby_slots = 'x'\nport = '1'\nsynchronized_standby_slots = ''\nz = 'on'\n"
+    expect(emptySetting(text, 'synchronized_standby_slots')).toBe(emptied)
+    expect(emptySetting(emptied, 'synchronized_standby_slots')).toBe(emptied)
   })
 
   test('are removed, and only they', () => {

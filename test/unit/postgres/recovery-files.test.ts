@@ -139,6 +139,17 @@ max_logical_replication_workers = '8'
     expect(findRaisedSetting('LOG:  recovery has paused\n')).toBeNull()
   })
 
+  it.each([17, 18])('of PostgreSQL %i no slot of the original is waited for, and none copied', (major) => {
+    const set = "synchronized_standby_slots = 'shop_pg2'\nsync_replication_slots = 'on'\n"
+    const none = { synchronized_standby_slots: '', sync_replication_slots: 'off' }
+    expect(valuesOf(recoveryAutoConf(set, { ...wish, major }))).toMatchObject(none)
+    expect(valuesOf(standaloneAutoConf(set, { major, port: 1, hbaFile: '/h' }))).toMatchObject(none)
+    expect(memberAutoConf(recoveryAutoConf(set, { ...wish, major }))).toBe('')
+    expect(valuesOf(recoveryAutoConf('', { ...wish, major: 16 }))).not.toHaveProperty(
+      'sync_replication_slots',
+    )
+  })
+
   it('beside others it recovers with little memory; what becomes the primary keeps its own', () => {
     const set = "shared_buffers = '64GB'\n"
     expect(valuesOf(recoveryAutoConf(set, wish))).toMatchObject({ shared_buffers: '128MB' })
