@@ -1,6 +1,6 @@
 import { buildConninfo } from '../postgres/conninfo.ts'
 import { replicationHbaLines } from '../postgres/hba.ts'
-import { ownedSettings } from '../postgres/owned-settings.ts'
+import { type ConnectionLimits, ownedSettings } from '../postgres/owned-settings.ts'
 import {
   renderPgHba,
   renderPostgresqlConf,
@@ -40,6 +40,8 @@ export interface ConfigurationWish {
   readonly isStandby?: boolean | undefined
   /** Socket directory to render; undefined: the packager's default. */
   readonly socketDirectory?: string | undefined
+  /** How many connections the instance takes without the inventory; see `ownedSettings`. */
+  readonly connectionLimits?: ConnectionLimits | undefined
   /** Undefined where archiving is not set up. */
   readonly archiveCommand?: string | undefined
   /** Values that the instance had before and that are as good as the needed ones. */
@@ -61,6 +63,7 @@ export function neededSettings(wish: Omit<ConfigurationWish, 'templates' | 'kept
     maxSlotWalKeepSize: inventory.replication.maxSlotWalKeepSize,
     archiveCommand: wish.archiveCommand,
     unixSocketDirectories: wish.socketDirectory,
+    connectionLimits: wish.connectionLimits,
     parameters: node.postgres.parameters,
   })
 }

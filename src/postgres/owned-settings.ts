@@ -1,6 +1,13 @@
 import { ReplctlError } from '../errors.ts'
+import { settingNumber } from './setting-value.ts'
 import { capabilitiesOf } from './versions.ts'
 import { defaultWalSegmentSizeBytes } from './wal-file.ts'
+
+/** How many connections an instance takes, as it runs or is configured; what is absent is PostgreSQL's default. */
+export interface ConnectionLimits {
+  readonly max_connections?: string | undefined
+  readonly superuser_reserved_connections?: string | undefined
+}
 
 export interface OwnedSettingsInput {
   readonly major: number
@@ -20,6 +27,8 @@ export interface OwnedSettingsInput {
   readonly unixSocketDirectories?: string | undefined
   /** What wal_keep_segments counts in; 16 MiB unless initdb was told otherwise. */
   readonly walSegmentSizeBytes?: number | undefined
+  /** What the instance has without the inventory; of use before PostgreSQL 12. */
+  readonly connectionLimits?: ConnectionLimits | undefined
   /** postgres.parameters of the inventory. */
   readonly parameters: Readonly<Record<string, string>>
 }
@@ -30,7 +39,8 @@ export interface OwnedSettingsInput {
  * `wal_level` may be `logical` but not `minimal`, hints are always logged. Counts of walsenders and slots are the
  * operator's where given: `add-standby` says when they are too low.
  * Names not in it stay as the instance has them, e.g. hot_standby_feedback.
- * @throws {ReplctlError} `inventory-invalid` if a parameter is no setting's name or is one of `reservedParameters`
+ * @throws {ReplctlError} `inventory-invalid` if a parameter is no setting's name or is one of `reservedParameters`,
+ * `settings-too-low` if a server of 11 would not start with so many walsenders among so few connections
  */
 export function ownedSettings(input: OwnedSettingsInput): Map<string, string> {
   const parameters = readParameters(input.parameters)
@@ -65,7 +75,7 @@ function guaranteesOf(input: OwnedSettingsInput, wished: ReadonlyMap<string, str
     ['cluster_name', input.cluster],
     ['port', String(input.port)],
     ['wal_level', wished.get('wal_level')?.toLowerCase() === 'logical' ? 'logical' : 'replica'],
-    ['max_wal_senders', atLeast('max_wal_senders', connections)],
+    ['max_wal_senders', walsenders(input, wished, connections)],
     ['max_replication_slots', atLeast('max_replication_slots', connections)],
     ['hot_standby', 'on'],
     // pg_rewind needs hints in WAL. Checksums would do as well, but pg_checksums --disable takes them away silently.
@@ -79,6 +89,33 @@ function guaranteesOf(input: OwnedSettingsInput, wished: ReadonlyMap<string, str
     ...pairIf(true, 'archive_command', archiveCommand),
     ...pairIf(archiveCommand !== undefined && archiveLibrary, 'archive_library', ''),
   ]
+}
+
+/**
+ * Walsenders as wished, or as many as are needed. Before PostgreSQL 12 they are among max_connections, and the server starts only
+ * where superuser_reserved_connections and max_wal_senders together are less; `postgres -C` prints a value without looking.
+ * @see src/backend/postmaster/postmaster.c of 11, PostmasterMain
+ */
+function walsenders(input: OwnedSettingsInput, wished: ReadonlyMap<string, string>, needed: number): string {
+  const { major, nodeCount, connectionLimits = {} } = input
+  const wish = wished.get('max_wal_senders')
+  if (capabilitiesOf(major).walsendersApart) return wish ?? String(needed)
+  const limit = (name: keyof ConnectionLimits, usual: number) =>
+    settingNumber(wished.get(name) ?? connectionLimits[name] ?? '') ?? usual
+  const free = limit('max_connections', 100) - limit('superuser_reserved_connections', 3)
+  // Some are left for clients; each node may still stream to all others, with a base backup on its way.
+  const fitting = Math.max(free - 5, nodeCount * 2 + 2)
+  const value = wish ?? String(Math.min(needed, fitting))
+  if ((settingNumber(value) ?? 0) >= free) throw tooFewConnections(value, free, limit('max_connections', 100))
+  return value
+}
+
+function tooFewConnections(walsenders: string, free: number, connections: number): ReplctlError {
+  const least = connections - free + Number(walsenders) + 1
+  return new ReplctlError('settings-too-low', 'max_connections leaves no room for max_wal_senders', {
+    detail: `max_connections is ${connections}, ${connections - free} of them are superuser_reserved_connections, and max_wal_senders is to be ${walsenders}. Before PostgreSQL 12 walsenders are among the connections: a server where the two together are not less does not start.`,
+    hint: `Set max_connections to more than ${least} under postgres.parameters, so that clients get in as well.`,
+  })
 }
 
 /** 256 MB, so that a standby without a slot, or one that lost it, survives a short outage. */

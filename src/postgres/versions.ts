@@ -13,6 +13,8 @@ const capabilityTable = {
   promoteTriggerFile: { since: 12, until: 15 },
   /** Promotion by creating a file, under either name of the setting. */
   triggerFile: { until: 15 },
+  /** Walsenders are no part of max_connections; before, they have to fit into it beside superuser_reserved_connections. */
+  walsendersApart: { since: 12 },
   /** `pg_promote()`. */
   promoteFunction: { since: 12 },
   /** `primary_conninfo` and `primary_slot_name` change on reload; before, on restart. */

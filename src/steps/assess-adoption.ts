@@ -14,6 +14,8 @@ import { serviceOf } from '../node/service.ts'
 import { ensureLastInclude, includeMarker, lastValues, parseConfigFile } from '../postgres/config-file.ts'
 import { ensureManagedBlock } from '../postgres/hba.ts'
 import { sufficientSettings } from '../postgres/kept-settings.ts'
+import type { ConnectionLimits } from '../postgres/owned-settings.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
 import { archiveCommandOf } from './archive-wish.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { binDirectoryOf, majorOf } from './look.ts'
@@ -53,6 +55,7 @@ export async function assessAdoption(
     standbys,
     socketDirectory: parameters.unix_socket_directories,
     archiveCommand: archiveCommandOf(inventory, node.settings, facts),
+    connectionLimits: await connectionLimitsOf(node, facts),
   })
   const live = await readLiveConfiguration(node, facts, [...needed.keys(), 'data_checksums'])
   const settings = { ...live.settings, ...checksumsOf(facts) }
@@ -106,6 +109,18 @@ export async function assessAdoption(
           ]),
     ],
   }
+}
+
+/** How many connections an instance takes; undefined where there is none yet, or walsenders are not among them. */
+export async function connectionLimitsOf(
+  node: Node,
+  facts: NodeFacts,
+): Promise<ConnectionLimits | undefined> {
+  const isApart = capabilitiesOf(majorOf(facts)).walsendersApart
+  if (isApart || facts.dataDirectoryState !== 'instance') return undefined
+  const names = ['max_connections', 'superuser_reserved_connections'] as const
+  const { settings } = await readLiveConfiguration(node, facts, names)
+  return Object.fromEntries(names.map((name) => [name, settings[name]?.value]))
 }
 
 /** pg_control knows it also of a stopped instance. */

@@ -17,7 +17,7 @@ import {
 } from '../postgres/config-file.ts'
 import { parityFloors, readKeptSettings, sufficientSettings } from '../postgres/kept-settings.ts'
 import { archiveCommandOf } from './archive-wish.ts'
-import { assessAdoption } from './assess-adoption.ts'
+import { assessAdoption, connectionLimitsOf } from './assess-adoption.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import {
   type FileChange,
@@ -70,6 +70,7 @@ export function ensureSettings(
       isStandby: options.like !== undefined,
       socketDirectory: ctx.node.settings.postgres.parameters.unix_socket_directories,
       archiveCommand: archiveCommandOf(inventory, ctx.node.settings, facts),
+      connectionLimits: await connectionLimitsOf(ctx.node, facts),
     }
     const kept = options.isAdopting
       ? (await assessAdoption(ctx.node, facts, { ...input, standbys })).kept

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
-import { installPostgres11 } from '../kit/postgres-11.ts'
+import { installPostgres11, postgres11BinDir } from '../kit/postgres-11.ts'
+import { PostgresServer } from '../kit/postgres-server.ts'
 import { TestCluster } from '../kit/test-cluster.ts'
 import { TestHosts } from '../kit/test-hosts.ts'
 
@@ -98,5 +99,46 @@ describeOnHosts('PostgreSQL 11, beside 15 on every host', () => {
     expect(await cluster.server('pg3').isInRecovery()).toBe(false)
     expect(await cluster.server('pg3').sqlValue('SELECT count(*) FROM t')).toBe(2)
     expect(await cluster.server('pg3').sqlValue('SHOW server_version_num')).toMatch(/^11/)
+  })
+})
+
+describeOnHosts('an instance of PostgreSQL 11 that takes few connections, taken over', () => {
+  let hosts: TestHosts
+  let pg1: PostgresServer
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({ hosts: [{ name: 'pg1' }] })
+    await installPostgres11(hosts, 'pg1')
+    pg1 = new PostgresServer(hosts, 'pg1', { binDir: postgres11BinDir })
+    await pg1.init(['max_connections = 30', 'max_wal_senders = 10'])
+    await pg1.start()
+    await pg1.sql('CREATE TABLE precious AS SELECT 1 AS n')
+  })
+  afterAll(() => hosts?.destroy())
+
+  const adopt = async (parameters: Record<string, string>, ...flags: string[]) => {
+    const cluster = await TestCluster.create(hosts, { inventory: { postgres: { version: 11, parameters } } })
+    return await cluster.replctl(['init', 'primary', '--adopt', '--yes', '--json', ...flags])
+  }
+
+  it('more walsenders than fit among the connections are refused while it runs on: it would not start again', async () => {
+    const startedAt = await pg1.sqlValue('SELECT pg_postmaster_start_time()::text')
+    for (const flags of [['--dry-run'], []]) {
+      const refused = await adopt({ max_wal_senders: '50' }, ...flags)
+      expect([refused.exitCode, refused.json.problems[0].code]).toEqual([3, 'settings-too-low'])
+      expect(refused.json.problems[0].detail).toMatch(
+        /max_connections is 30, 3 of them .*max_wal_senders is to be 50/,
+      )
+    }
+    expect(await pg1.sqlValue('SELECT pg_postmaster_start_time()::text')).toBe(startedAt)
+  })
+
+  it('it gets as many walsenders as leave room for clients, and starts with them', async () => {
+    const adopted = await adopt({})
+    expect(adopted.exitCode, adopted.stdout).toBe(0)
+    const names = ['max_connections', 'max_wal_senders', 'wal_log_hints']
+    expect(await Promise.all(names.map((name) => pg1.sqlValue(`SHOW ${name}`)))).toEqual(['30', '22', 'on'])
+    expect(await pg1.sqlValue('SELECT n FROM precious')).toBe(1)
+    expect((await adopt({})).json.changed).toBe(false)
   })
 })

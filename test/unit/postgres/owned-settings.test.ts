@@ -42,6 +42,40 @@ test('large clusters get more senders and slots', () => {
   expect(owned({ nodeCount: 13 })).toMatchObject({ max_wal_senders: '34', max_replication_slots: '34' })
 })
 
+describe('walsenders of PostgreSQL 11, which are among the connections', () => {
+  const senders = (max: string | undefined, changes: Partial<OwnedSettingsInput> = {}) =>
+    owned({ major: 11, connectionLimits: { max_connections: max }, ...changes }).max_wal_senders
+
+  test('are as many as ever where there is room', () => {
+    for (const max of [undefined, '100', '40']) expect(senders(max)).toBe('32')
+    expect(senders('30', { major: 12 })).toBe('32')
+  })
+
+  test('are fewer where the instance takes few connections, so that it starts and clients get in', () => {
+    expect(senders('30')).toBe('22')
+    expect(senders('100', { parameters: { max_connections: '30' } })).toBe('22')
+    const limits = { max_connections: '30', superuser_reserved_connections: '10' }
+    expect(senders('30', { connectionLimits: limits })).toBe('15')
+    expect(senders('12')).toBe('8')
+  })
+
+  test.each([
+    ['11', {}],
+    ['100', { max_connections: '11' }],
+    ['40', { max_wal_senders: '37' }],
+    ['100', { max_connections: '40', max_wal_senders: '36', superuser_reserved_connections: '4' }],
+  ])('are refused where the server would not start: max_connections %s, %o', (max, parameters) => {
+    expect(() => senders(max, { parameters })).toThrow(
+      expect.objectContaining({ code: 'settings-too-low', hint: expect.stringContaining('max_connections') }),
+    )
+    expect(senders(max, { parameters, major: 12 })).toBeDefined()
+  })
+
+  test('as wished where they just fit', () => {
+    expect(senders('40', { parameters: { max_wal_senders: '36' } })).toBe('36')
+  })
+})
+
 test('archiving is set up only where there is an archive', () => {
   expect(owned({ archiveCommand: '/x/push %p' })).toMatchObject({
     archive_mode: 'on',
