@@ -23,6 +23,7 @@ export interface CatalogTable {
   readonly createdBy: number | null
 }
 
+/** Never one WITHOUT OVERLAPS (18 and newer): its index finds rows whose periods overlap, not equal ones, and ON CONFLICT refuses it. */
 export interface CatalogKey {
   readonly columns: readonly string[]
   /** By what its index compares each of them, e.g. `=` or `OPERATOR(public.=)`. */
@@ -58,7 +59,7 @@ const tableColumns = `
             WHERE p.oid = i.indclass[k.n - 1]), '=') ORDER BY k.n)
       FROM generate_series(1, i.indnkeyatts) AS k(n)))
     FROM pg_index i
-    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+    WHERE i.indrelid = c.oid AND i.indisunique AND NOT i.indisexclusion AND i.indisvalid AND i.indpred IS NULL
       AND i.indexprs IS NULL AND NOT EXISTS (
         SELECT FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, n)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { CatalogTable } from '../../../src/postgres/salvage-queries.ts'
-import { rowsByKeyQuery } from '../../../src/postgres/salvage-queries.ts'
+import { rowsByKeyQuery, tablesByOidQuery } from '../../../src/postgres/salvage-queries.ts'
 import { deleteStatement } from '../../../src/postgres/salvage-sql.ts'
 import { isCreatedSince, isSameTable, sharedTable } from '../../../src/postgres/salvage-table.ts'
 
@@ -113,4 +113,9 @@ it('a key of an extension’s type is compared by the operator of its index, whi
     'replctl_row.path OPERATOR(public.=) replctl_key.k0',
   )
   expect(deleteStatement(sharedTable(both, undefined).own, row)).toContain('OPERATOR(public.=)')
+})
+
+// The index of PRIMARY KEY (id, valid_at WITHOUT OVERLAPS) is unique and an exclusion index; strategy 3 of a range is &&.
+it('a key WITHOUT OVERLAPS (18) is none to find a row by: it would find rows whose periods only overlap', () => {
+  expect(tablesByOidQuery(['16384'])).toMatch(/i\.indisunique AND NOT i\.indisexclusion AND i\.indisvalid/)
 })
