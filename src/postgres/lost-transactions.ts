@@ -21,7 +21,7 @@ export class LostTransactions {
   readonly committed = new XidSet()
   /** Committed after the fork, begun before it: some of their changes lie before it as well. */
   readonly straddlers: number[] = []
-  /** Prepared, and neither committed nor rolled back when the WAL ended: xid → gid. */
+  /** Prepared, and neither committed nor rolled back when the WAL ended: xid → gid, `''` where pg_waldump does not tell it (11 and 12). */
   readonly prepared = new Map<number, string>()
   aborted = 0
   /** Start of the last record. */
@@ -47,6 +47,13 @@ export class LostTransactions {
     const since = this.#firstNextXid
     // Without it the oldest open transaction cannot be told from one that began after the fork.
     return since !== null && this.straddlers.every((xid) => !xidPrecedes(xid, since))
+  }
+
+  /** What to look for {@link prepared} by: the name, or where pg_waldump tells none, the transaction's id. */
+  get preparedNames(): readonly string[] {
+    return [...this.prepared].map(([xid, gid]) =>
+      gid === '' ? `transaction ${xid} (pg_waldump tells its name from PostgreSQL 13 on)` : gid,
+    )
   }
 
   add(record: WalRecord): void {

@@ -160,7 +160,7 @@ async function fill(ctx: StepContext, task: Task): Promise<SalvageRecord> {
     isComplete: unsalvaged.length === 0,
     conflicts: saved.tables.reduce((sum, table) => sum + table.conflicts, 0),
     aborted: lost.aborted,
-    prepared: [...lost.prepared.values()],
+    prepared: lost.preparedNames,
     unsalvaged,
   }
   await folder.write('header', salvageHeader(record))

@@ -134,6 +134,21 @@ describe('readWalEnd', () => {
   })
 })
 
+it('a transaction that is still prepared is told by its id where pg_waldump (11, 12) does not tell its name', () => {
+  const lost = new LostTransactions(parseLsn('0/2000000'))
+  // xact_desc() of 11 and 12 describes COMMIT and ABORT only.
+  for (const [xid, lsn, desc] of [
+    [741, '0/02002A18', 'PREPARE '],
+    [742, '0/02002B18', 'PREPARE gid two: 2026-11-26 06:45:04.716309 UTC'],
+    [743, '0/02002C18', 'PREPARE'],
+    [0, '0/02002D18', 'ABORT_PREPARED 743: 2026-11-26 06:45:05.112793 UTC'],
+  ]) {
+    const line = `rmgr: Transaction len (rec/tot):    250/   250, tx:        ${xid}, lsn: ${lsn}, prev 0/020029D8, desc: ${desc}`
+    lost.add(parseWalRecord(line)!)
+  }
+  expect(lost.preparedNames).toEqual([expect.stringMatching(/^transaction 741 \(/), 'two'])
+})
+
 describe.each(majorsWith('waldump.txt'))('what pg_waldump of PostgreSQL %i printed', (major) => {
   const fork = parseLsn(fixture(`pg${major}/waldump-fork.txt`).trim())
   const records = fixture(`pg${major}/waldump.txt`)
