@@ -1,4 +1,5 @@
 import { ReplctlError } from '../errors.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
 import { checksOf, type DoctorCheck } from './doctor-check.ts'
 import type { ExaminedNode, ExaminedPrimary, Reach } from './doctor-facts.ts'
 import type { InstalledBinaries } from './facts.ts'
@@ -88,11 +89,17 @@ const plainLocale = (name: string): string =>
   name.toLowerCase().replace(/\.(.*)$/, (_, charset: string) => `.${charset.replaceAll(/[^a-z0-9@]/g, '')}`)
 
 function judgeLocales(
-  { facts, probe }: ExaminedNode,
+  { facts, probe, settings }: ExaminedNode,
   reached: readonly ExaminedNode[],
   primary: ExaminedPrimary | null,
 ): DoctorCheck {
   const { fine, bad } = checksOf(facts.name)
+  const leader = reached.find((node) => node.facts.binaries !== null)
+  const major =
+    settings.postgres.version ?? leader?.settings.postgres.version ?? leader?.facts.binaries?.major ?? 0
+  if (primary === null && capabilitiesOf(major).builtinLocaleProvider) {
+    return fine('locale', `C; PostgreSQL ${major} brings its own C.UTF-8`)
+  }
   const has = (node: ExaminedNode['probe'], locale: string) =>
     ['c', 'posix'].includes(plainLocale(locale)) ||
     (node?.locales ?? []).some((one) => plainLocale(one) === plainLocale(locale))

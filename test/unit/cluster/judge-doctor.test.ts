@@ -223,6 +223,29 @@ describe('what has to be the same everywhere', () => {
     expect(told(judgeAlike(nodes, ['pg1', 'pg2'], null))).toEqual([])
   })
 
+  it('before there is a primary, hosts for PostgreSQL 17 and newer need no locale of the C library', () => {
+    const [have, lack] = [{ locales: ['C', 'C.utf8', 'POSIX'] }, { locales: ['C', 'POSIX'] }]
+    const { postgres } = inventoryOf(['pg2']).nodes[0]!
+    const locales = (version: string, wish?: number) => {
+      const facts = { binaries: binaries(version), installed: [binaries(version), binaries('17.2')] }
+      const settings = wish === undefined ? {} : { settings: { postgres: { ...postgres, version: wish } } }
+      const nodes = [
+        examined('pg1', { facts, probe: have, ...settings }),
+        examined('pg2', { facts, probe: lack, ...settings }),
+      ]
+      return told(judgeAlike(nodes, ['pg1', 'pg2'], null).filter((one) => one.check === 'locale'))
+    }
+    expect(locales('17.2')).toEqual([])
+    expect(locales('18.1')).toEqual([])
+    expect(locales('16.2', 17)).toEqual([])
+    expect(locales('16.2')).toEqual(['locale locale-missing'])
+    expect(locales('17.2', 16)).toEqual(['locale locale-missing'])
+    // The databases of one that is there may be of any provider.
+    expect(of({ probe: lack, facts: { binaries: binaries('17.2') } }, needs(['C.UTF-8']))).toContain(
+      'locale locale-missing',
+    )
+  })
+
   it('the primary says which locales and how much room', () => {
     expect(of({ probe: { locales: ['C.utf8'] } }, needs(['de_DE.UTF-8']))).toEqual(['locale locale-missing'])
     expect(of({ probe: { locales: ['de_DE.utf8'] } }, needs(['de_DE.UTF-8']))).toEqual([])
