@@ -234,12 +234,15 @@ find_end() {
   [ $# -ge 2 ] && last_file=$2
 }
 
-# A node that no longer leads keeps no WAL for the archive. One that leads holds the slot in use, so it cannot be lost.
+# A node that no longer leads keeps no WAL for the archive. One that leads holds the slot in use, so it cannot be lost. To be told that
+# it is a standby a server before 14 would have to run a query, which a walsender refuses; whether it is read-only it says to SHOW.
+# Without a default of its own only a standby is.
+standby="target_session_attrs=read-only options='-c default_transaction_read_only=off'"
 drop_left_slots() {
   [ "$newest" -ge 14 ] || return
   while IFS= read -r other <&8; do
     [ -z "$other" ] || [ "$other" = "$node" ] ||
-      run /dev/null "$program" --no-password -d "$conninfo $other target_session_attrs=standby" --slot="$slot" --drop-slot 8<&-
+      run /dev/null "$program" --no-password -d "$conninfo $other $standby" --slot="$slot" --drop-slot 8<&-
   done 8<archive_nodes
 }
 

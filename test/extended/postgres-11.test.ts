@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { installPostgres11, postgres11BinDir } from '../kit/postgres-11.ts'
@@ -52,6 +53,36 @@ describeOnHosts('PostgreSQL 11, beside 15 on every host', () => {
     expect((await cluster.replctl(['verify', '--json'])).exitCode).toBe(0)
     expect((await cluster.addStandbys()).json.changed).toBe(false)
     expect((await cluster.init()).json.changed).toBe(false)
+  })
+
+  it('archive.mode stream: what a standby keeps for the archive is dropped there, and nowhere else', async () => {
+    const template = await readFile(
+      new URL('../../templates/archive/archive-stream.sh', import.meta.url),
+      'utf8',
+    )
+    const asked = /^standby="(.*)"$/m.exec(template)?.[1]
+    const recovery = await hosts.readFile('pg3', `${dataDir}/recovery.conf`)
+    const conninfo = /^primary_conninfo = '(.*)'$/m.exec(recovery)?.[1]
+    expect([asked, conninfo]).toEqual([expect.any(String), expect.stringMatching(/host=\S+ /)])
+    const drop = async (host: string) => {
+      const address = hosts.sshConfigFor(host).host
+      const to = `${conninfo!.replace(/host=\S+/, `host=${address}`)} ${asked}`
+      const command = [`${postgres11BinDir}/pg_receivewal`, '--no-password', '-d', to, '--slot=left', '--drop-slot']
+      return await hosts.exec('pg3', command, { user: 'postgres', check: false })
+    }
+    for (const host of ['pg1', 'pg2']) {
+      await cluster.server(host).sql("SELECT pg_create_physical_replication_slot('left')")
+    }
+    const slots = (host: string) =>
+      cluster.server(host).sqlValue("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'left'")
+    await cluster.server('pg1').sql('ALTER SYSTEM SET default_transaction_read_only = on')
+    await cluster.server('pg1').sql('SELECT pg_reload_conf()')
+    expect((await drop('pg1')).stderr).toContain('session is not read-only')
+    await cluster.server('pg1').sql('ALTER SYSTEM RESET default_transaction_read_only')
+    await cluster.server('pg1').sql('SELECT pg_reload_conf()')
+    expect(await drop('pg2')).toMatchObject({ exitCode: 0, stderr: '' })
+    expect(await Promise.all(['pg1', 'pg2'].map(slots))).toEqual([1, 0])
+    await cluster.server('pg1').sql("SELECT pg_drop_replication_slot('left')")
   })
 
   it('a delay that a running standby is given is in force afterwards, and is gone when it is taken away', async () => {

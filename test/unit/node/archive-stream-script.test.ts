@@ -29,7 +29,7 @@ exit 2
 const receivewal = `#!/bin/sh
 [ "$1" != --version ] || { echo 'pg_receivewal (PostgreSQL) 99.0'; exit; }
 case "$*" in *--create-slot*) exit ;; esac
-case "$*" in *--drop-slot*) exit ;; esac
+case "$*" in *--drop-slot*) echo "$*" >>"$FAKE/dropped"; exit ;; esac
 host=\${*#*host=}
 at=${'$FAKE'}/\${host%% *}
 [ ! -e "$at.deaf" ] || trap '' TERM
@@ -109,6 +109,19 @@ test('of two nodes that accept writes the one on the newer timeline is received 
   await awaitReceived('host=new')
   expect(received().join()).not.toContain('host=old')
   expect(received()[0]).toContain('tcp_user_timeout=')
+})
+
+test('the slot that a standby keeps for the archive is dropped by what a server of any version tells a walsender', async () => {
+  answer('new', 2)
+  nodes('old', 'new')
+  start()
+  await awaitReceived('host=new')
+  const dropped = read(join(dir, 'dropped')).trim().split('\n')
+  expect(dropped).toEqual([expect.stringContaining('host=old port=5432')])
+  // target_session_attrs=standby is asked by a query before 14, which a walsender refuses.
+  expect(dropped[0]).toContain(
+    "target_session_attrs=read-only options='-c default_transaction_read_only=off' --slot=shop_archive --drop-slot",
+  )
 })
 
 test('a node of another cluster, or on an older timeline than the archive, hides no other', async () => {
