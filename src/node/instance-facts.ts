@@ -29,7 +29,7 @@ const surveyedSettings = [
   ],
   ...['config_file', 'hba_file', 'data_directory', 'listen_addresses', 'port', 'unix_socket_directories'],
   ...['max_slot_wal_keep_size', 'wal_keep_size', 'wal_keep_segments', 'wal_segment_size', 'block_size'],
-  ...['summarize_wal', 'synchronized_standby_slots'],
+  ...['summarize_wal', 'synchronized_standby_slots', 'superuser_reserved_connections'],
   ...['max_connections', 'max_worker_processes', 'max_prepared_transactions', 'max_locks_per_transaction'],
   ...[
     'password_encryption',

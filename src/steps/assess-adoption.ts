@@ -119,7 +119,7 @@ export async function connectionLimitsOf(
   const isApart = capabilitiesOf(majorOf(facts)).walsendersApart
   if (isApart || facts.dataDirectoryState !== 'instance') return undefined
   const names = ['max_connections', 'superuser_reserved_connections'] as const
-  const { settings } = await readLiveConfiguration(node, facts, names)
+  const settings = facts.instance?.settings ?? (await readLiveConfiguration(node, facts, names)).settings
   return Object.fromEntries(names.map((name) => [name, settings[name]?.value]))
 }
 
