@@ -67,7 +67,14 @@ describeOnHosts('PostgreSQL 11, beside 15 on every host', () => {
     const drop = async (host: string) => {
       const address = hosts.sshConfigFor(host).host
       const to = `${conninfo!.replace(/host=\S+/, `host=${address}`)} ${asked}`
-      const command = [`${postgres11BinDir}/pg_receivewal`, '--no-password', '-d', to, '--slot=left', '--drop-slot']
+      const command = [
+        `${postgres11BinDir}/pg_receivewal`,
+        '--no-password',
+        '-d',
+        to,
+        '--slot=left',
+        '--drop-slot',
+      ]
       return await hosts.exec('pg3', command, { user: 'postgres', check: false })
     }
     for (const host of ['pg1', 'pg2']) {
