@@ -310,8 +310,11 @@ const signalCode = (exitCode: number, call: Call): number =>
 async function reportEvent(call: Call, session: ClusterSession, answer: Answer): Promise<readonly Problem[]> {
   if (session.inventory.onEvent === undefined || call.flags.isDryRun) return []
   const node = nodeOf(session, answer)
+  // Taken back, it is another event than what was begun: nobody moves clients to a node that does not lead.
+  const isAbort = call.options.isAbort === true
   const document = {
-    event: call.command,
+    event: isAbort ? 'abort' : call.command,
+    ...(isAbort ? { of: call.command } : {}),
     cluster: session.inventory.cluster,
     node: node?.name ?? null,
     ok: answer.exitCode === 0,

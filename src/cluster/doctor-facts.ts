@@ -20,7 +20,8 @@ export interface HostProbe {
   readonly place: { readonly path: string; readonly isWritable: boolean }
   /** The data directory is there and holds lost+found: the top folder of a file system. */
   readonly hasLostFound: boolean
-  readonly isHomeWritable: boolean
+  /** The folder that keeps replctl's state (or the nearest one that exists), where it cannot be written; null: it can be. */
+  readonly noState: string | null
   /** Who listens on the node's port: nobody, a data directory, or something else. */
   readonly listener: { readonly dataDirectory: string | null } | null
   /** Whether sshd forwards to a unix socket; null: cannot be tried, or is not needed. */

@@ -95,18 +95,14 @@ function judgePrograms({ facts }: ExaminedNode, { missingPrograms }: HostProbe):
 /** Without these replctl's scripts make do with less: a lock by directory, a sync of everything. */
 const dispensable = ['flock', 'sync -f', 'base64']
 
-function judgeTools({ facts }: ExaminedNode, { missingTools, isHomeWritable }: HostProbe): DoctorCheck {
+function judgeTools({ facts, settings }: ExaminedNode, { missingTools, noState }: HostProbe): DoctorCheck {
   const { fine, bad, doubtful } = checksOf(facts.name)
-  if (!isHomeWritable) {
-    const error = new ReplctlError(
-      'remote-command-failed',
-      `cannot write to ${facts.home} on ${facts.name}`,
-      {
-        detail: 'replctl keeps its state there, in .replctl, as the PostgreSQL OS user.',
-        hint: 'Make it the writable home of that user.',
-        node: facts.name,
-      },
-    )
+  if (noState !== null) {
+    const error = new ReplctlError('remote-command-failed', `cannot write to ${noState} on ${facts.name}`, {
+      detail: `replctl keeps its state there, in ${settings.stateDir}, as the PostgreSQL OS user.`,
+      hint: `Have it belong to that user: chown ${settings.postgres.osUser} ${noState}. Or name another place with state_dir.`,
+      node: facts.name,
+    })
     return bad('tools', error)
   }
   if (missingTools.length === 0)
@@ -169,8 +165,8 @@ function judgePort({ facts, settings }: ExaminedNode, { listener }: HostProbe): 
   if (facts.postmaster?.isAlive === true && (facts.postmaster.port ?? port) === port) {
     return fine('port', `${port} is that of this node's own instance`)
   }
-  if (listener === null) return fine('port', `${port} is free`)
-  const owner = listener.dataDirectory
+  const owner = listener?.dataDirectory ?? null
+  if (listener === null || owner === dataDir) return fine('port', `${port} is free`)
   const debian = /^\/var\/lib\/postgresql\/(\d+)\/([^/]+)$/.exec(owner ?? '')
   const drop = debian === null ? null : `pg_dropcluster --stop ${debian[1]} ${debian[2]}`
   return bad(

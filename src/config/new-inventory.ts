@@ -1,4 +1,4 @@
-import { lstat, writeFile } from 'node:fs/promises'
+import { lstat, open, rm } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { parse } from 'yaml'
 import { slotNameFor } from '../cluster/replication-names.ts'
@@ -81,7 +81,16 @@ ${nodes}\
  */
 export async function writeNewInventory(path: string, text: string): Promise<void> {
   try {
-    await writeFile(path, text, { flag: 'wx' })
+    const file = await open(path, 'wx')
+    try {
+      await file.writeFile(text)
+    } catch (thrown) {
+      // A file without its text would be in the way of the next try.
+      await rm(path, { force: true })
+      throw thrown
+    } finally {
+      await file.close()
+    }
   } catch (thrown) {
     const { code } = thrown as NodeJS.ErrnoException
     if (code === 'EEXIST') throw existsAlready(path)

@@ -39,7 +39,7 @@ export function planUndo(plan: Plan, journal: Journal, away: readonly NodeName[]
   return {
     steps: steps
       .map((step, index) => ({ step, n: index + 1 }))
-      .filter(({ step }) => step.undo !== undefined && begun.includes(step))
+      .filter(({ step }) => step.undo !== undefined && !step.undoEndsWithRun && begun.includes(step))
       .map(({ step, n }) => ({ n, node: step.node, title: step.title, state: 'planned' as const, ms: 0 })),
     hasChanged: false,
     hasCrossed: false,

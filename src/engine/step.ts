@@ -80,6 +80,8 @@ export interface Step {
   readonly leavesClusterAlone?: true
   /** Where its node is out of reach, or it is not known what was before, what it made may stay: told, and what was done earlier is taken back all the same. */
   readonly mayBeLeftBehind?: true
+  /** Its undo knows only what this very run has found: another process cannot take it back, and tells. */
+  readonly undoEndsWithRun?: true
   /** What its apply changes shows in no look at another node. */
   readonly showsOnlyOnItsNode?: true
   /** Its apply only waits for what is on its way: in a run that changed nothing it is told as satisfied. */

@@ -9,8 +9,14 @@ done
 for dir in /var/run/postgresql /tmp; do
   lock="$dir/.s.PGSQL.$1.lock"
   [ -f "$lock" ] || continue
-  pid=$(sed -n 1p "$lock")
-  if kill -0 "$pid" 2>/dev/null || [ -d "/proc/$pid" ]; then echo "data $(sed -n 2p "$lock")"; fi
+  pid=$(sed -n 1p "$lock") data=$(sed -n 2p "$lock")
+  case $pid in ''|*[!0-9]*) continue ;; esac
+  # A crash leaves the file, and its number goes to another process after a while.
+  if [ ! -d /proc/self ]; then kill -0 "$pid" 2>/dev/null || continue
+  elif at=$(readlink "/proc/$pid/cwd" 2>/dev/null); then [ "$at" = "$(cd -P -- "$data" 2>/dev/null && pwd -P)" ] || continue
+  else case $(cat "/proc/$pid/comm" 2>/dev/null) in postgres*|postmaster*) ;; *) continue ;; esac
+  fi
+  echo "data $data"
 done
 :
 `

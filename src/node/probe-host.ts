@@ -13,7 +13,7 @@ import { sqlEndpointOf } from './survey.ts'
 const limitMs = 4_000
 
 const probeScript = `
-port=$1 bin=$2 data=$3; shift 3
+port=$1 bin=$2 data=$3 state=$4; shift 4
 say() { printf '%s\\t%s\\n' "$1" "$2"; }
 now=$(date +%s%3N 2>/dev/null); case $now in ''|*[!0-9]*) ;; *) say clock "$now" ;; esac
 if [ -n "$bin" ]; then for name; do [ -x "$bin/$name" ] || say no-program "$name"; done; fi
@@ -26,18 +26,22 @@ at=$data
 while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
 if [ -d "$at" ] && [ -w "$at" ] && [ -x "$at" ]; then say place "$at"; else say no-place "$at"; fi
 [ ! -e "$data/lost+found" ] || say lost-found "$data"
-[ -w "$HOME" ] || say no-home "$HOME"
+case $state in /*) at=$state ;; *) at=$HOME/$state ;; esac
+state=$at
+while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
+if [ ! -d "$at" ] || [ ! -w "$at" ] || [ ! -x "$at" ] || { [ "$at" = "$state" ] && [ ! -O "$at" ]; }; then say no-state "$at"; fi
 set -- "$port"
 ( ${listenScript} ) | while IFS= read -r line; do say listener "$line"; done
 `
 
 /** Tries on a host what replctl will need there. It changes nothing. */
 export async function probeHost(node: Node, facts: NodeFacts): Promise<HostProbe> {
+  const { stateDir } = node.settings
   const { port, dataDir, service } = node.settings.postgres
   const programs = ['postgres', 'initdb', 'pg_ctl', 'pg_controldata', 'psql', 'pg_basebackup', 'pg_rewind']
   const verifies = capabilitiesOf(facts.binaries?.major ?? 0).backupManifest
   const command = shellScript('try what is needed on the host', probeScript, [
-    ...[String(port), facts.binaries?.directory ?? '', dataDir],
+    ...[String(port), facts.binaries?.directory ?? '', dataDir, stateDir],
     ...programs,
     ...(verifies ? ['pg_verifybackup'] : []),
   ])
@@ -62,7 +66,7 @@ export async function probeHost(node: Node, facts: NodeFacts): Promise<HostProbe
     locales: all('locale'),
     place: { path: [...all('place'), ...all('no-place')][0] ?? dataDir, isWritable: all('place').length > 0 },
     hasLostFound: all('lost-found').length > 0,
-    isHomeWritable: all('no-home').length === 0,
+    noState: all('no-state')[0] ?? null,
     listener:
       listeners.length === 0
         ? null
@@ -92,7 +96,9 @@ async function tryGuard(node: Node): Promise<HostProbe['guard']> {
   try {
     return await checkGuard(node, { timeoutMs: limitMs })
   } catch (thrown) {
-    return { works: false, said: asReplctlError(thrown).message }
+    const error = asReplctlError(thrown)
+    // One node that takes the connection and is silent costs it more than there is time for: that is no fault of it.
+    return error.code === 'timeout' ? null : { works: false, said: error.message }
   }
 }
 

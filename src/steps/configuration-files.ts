@@ -67,7 +67,11 @@ export class WrittenFiles {
 
 /** A step that writes configuration files: a failure after it brings back what was in force before. */
 export function puttingBack(written: WrittenFiles, step: Step): Step {
-  return mayBeLeftBehind({ ...step, undo: (ctx) => written.putBack(ctx, step.node) })
+  return mayBeLeftBehind({
+    ...step,
+    undo: (ctx) => written.putBack(ctx, step.node),
+    undoEndsWithRun: true,
+  })
 }
 
 function leftAsRendered(node: NodeName): ReplctlError {
@@ -90,7 +94,10 @@ function changedMeanwhile(node: NodeName, path: string): ReplctlError {
 export async function reloadConfiguration(ctx: StepContext, node: NodeName): Promise<void> {
   const sql = await sqlNow(ctx, node)
   const before = await sql.value('SELECT pg_conf_load_time()::text')
-  await sql.execute('SELECT pg_reload_conf()')
+  const { service } = ctx.on(node).settings.postgres
+  const own = typeof service === 'object' ? service.reload : undefined
+  if (own === undefined) await sql.execute('SELECT pg_reload_conf()')
+  else await ctx.on(node).output(shellScript(own, own, [], { runAs: 'login' }))
   const deadline = Date.now() + 5_000
   while (Date.now() < deadline) {
     // A session takes over a reload between two statements, and pg_conf_load_time() is that of its own.

@@ -58,7 +58,7 @@ export function fetchBackup(restore: Restore): Step {
 }
 
 async function sizeOf(node: Node, dir: string): Promise<number> {
-  const command = shellScript('measure', 'du -sk -- "$1" 2>/dev/null | awk \'{ print $1 }\'', [dir])
+  const command = shellScript('measure', 'du -sk -- "$1/" 2>/dev/null | awk \'{ print $1 }\'', [dir])
   return Number((await node.output(command)).trim()) * 1024
 }
 

@@ -33,8 +33,9 @@ export function changeConfirming(
 
 /** A step whose undo is that another one, on the same node, is applied. */
 function takenBackBy(step: Step, back: Step): Step {
+  const { undoEndsWithRun: _, ...own } = step
   return {
-    ...step,
+    ...own,
     undo: async (ctx) => {
       await back.apply?.(ctx)
       await back.verify?.(ctx)

@@ -18,7 +18,7 @@ export function requireFreePort(node: NodeName): Step {
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
-      const { port } = ctx.node.settings.postgres
+      const { port, dataDir } = ctx.node.settings.postgres
       const { postmaster } = facts
       if (postmaster?.isAlive === true && (postmaster.port ?? port) === port) {
         return satisfied(`our own instance has port ${port}`)
@@ -28,6 +28,7 @@ export function requireFreePort(node: NodeName): Step {
       )
       if (output.trim() === '') return satisfied(`nothing listens on port ${port}`)
       const owner = /^data (.*)$/m.exec(output)?.[1]
+      if (owner === dataDir) return satisfied(`${dataDir} had it, and is stopped`)
       return refused(
         new ReplctlError('port-in-use', `port ${port} on ${node} is in use`, {
           detail: owner === undefined ? 'Something listens there.' : `The instance in ${owner} has it.`,

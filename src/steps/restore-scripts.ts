@@ -19,7 +19,7 @@ case $1 in /*) state=$1 ;; *) state="$HOME/$1" ;; esac
 host=$2 port=$3 user=$4 patience=$5 system=$6 bin=$7 how=$8 data=$9
 shift 9
 work=$1; shift
-${tellingScript}${chainPlaceScript}fetched() { du -sk "$data" "$chain"; }
+${tellingScript}${chainPlaceScript}fetched() { du -sk "$data/" "$chain"; }
 case $work in /*) ;; *) work="$HOME/$work" ;; esac
 accepted=
 for pair in gz:gzip lz4:lz4 zst:zstd; do

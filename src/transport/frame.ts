@@ -8,6 +8,11 @@ const cleanShell = `/usr/bin/env -i PATH=${searchPath} LC_ALL=C /bin/sh -c`
 const longestLine = 90_000
 /** csh as Debian's package of that name has it takes no word of 8 kB. */
 const longestWord = 4_000
+/**
+ * As many escapes of five characters as fit into a word. It is cut between two of them: behind a lone backslash, the quote that ends the
+ * word would be one of its characters to fish.
+ */
+const wordPattern = new RegExp(`(?:\\\\0[0-7]{3}|[^\\\\]){1,${longestWord / 5}}`, 'g')
 
 /** A command ready to be given to a login shell, and what is needed to read its output. */
 export interface FramedCommand {
@@ -79,7 +84,7 @@ function isPlainName(user: string): boolean {
 
 /** The encoded script follows in words, which are put together there. */
 function elevate(encoded: string, { by, user }: Elevation): string {
-  const pieces = encoded.match(new RegExp(`.{1,${longestWord}}`, 'g')) ?? []
+  const pieces = encoded.match(wordPattern) ?? []
   const words = ['sh', ...pieces.map((piece) => `'${piece}'`)].join(' ')
   const decode = 'script=$(IFS=; printf %b "$*")'
   if (by === 'none') return `exec ${cleanShell} '${decode}; set --; eval "$script"' ${words}`

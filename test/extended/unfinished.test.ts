@@ -1,3 +1,5 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
@@ -68,6 +70,9 @@ describeOnHosts('what an operation leaves, and what it needs of the disks', () =
 
   it('abort --dry-run shows what abort takes back, and changes nothing', async () => {
     await cluster.succeed(['remove-standby', 'pg3', '--purge'])
+    const heard = join(hosts.directory, 'heard.json')
+    await writeFile(join(hosts.directory, 'hook.sh'), `cat >"${heard}"\n`)
+    await cluster.writeInventory({ ...openToControlHost, hooks: { on_event: 'sh ./hook.sh' } })
     await hosts.limitLink('pg3', '4mbit')
     await killOnce(['add-standby', 'pg3'], /take a base backup from pg1/)
     await hosts.limitLink('pg3', undefined)
@@ -76,6 +81,11 @@ describeOnHosts('what an operation leaves, and what it needs of the disks', () =
     const again = await cluster.succeed(['abort', '--dry-run'])
     expect(again.json.result.steps).toEqual(shown.json.result.steps)
     const done = await cluster.succeed(['abort'])
+    await cluster.writeInventory(openToControlHost)
+    // Whoever moves clients by it must not take this for a standby that was added.
+    expect(JSON.parse(await readFile(heard, 'utf8'))).toMatchObject({
+      ...{ event: 'abort', of: 'add-standby', cluster: 'shop', ok: true, exit_code: 0 },
+    })
     const titles = (result: ReplctlResult, state: string) =>
       result.json.result.steps
         .filter((step: { state: string }) => step.state === state)

@@ -91,7 +91,10 @@ export function callOf(call: Call, journal: Journal, extra: Readonly<Record<stri
       'cannot-abort',
       `this replctl does not know how to go on with "${journal.command}"`,
       {
-        hint: 'Use the version of replctl that began it.',
+        hint:
+          journal.command === 'sandbox up'
+            ? 'Run it again: replctl sandbox up'
+            : 'Use the version of replctl that began it.',
       },
     )
   }

@@ -25,7 +25,7 @@ const healthy: HostProbe = {
   locales: ['C', 'C.utf8', 'POSIX'],
   place: { path: '/var/lib/postgresql', isWritable: true },
   hasLostFound: false,
-  isHomeWritable: true,
+  noState: null,
   listener: null,
   forwards: null,
   rootRefusal: null,
@@ -84,7 +84,7 @@ describe('one host by itself', () => {
     ['psql is missing', { probe: { missingPrograms: ['psql', 'pg_rewind'] } }, ['programs binaries-missing']],
     ['flock is missing', { probe: { missingTools: ['flock'] } }, ['tools (binaries-missing)']],
     ['awk is missing', { probe: { missingTools: ['awk'] } }, ['tools binaries-missing']],
-    ['no home to write to', { probe: { isHomeWritable: false } }, ['tools remote-command-failed']],
+    ['no place for its state', { probe: { noState: '/home/postgres' } }, ['tools remote-command-failed']],
     ['little space', { facts: { freeBytes: 10_000_000 } }, ['disk (disk-full)']],
     [
       'a data_dir with lost+found',

@@ -647,6 +647,12 @@ test('what abort would take back is shown: the begun steps that can be, and noth
   expect(log).toEqual([])
 })
 
+test('what only the run itself could take back is not shown as if abort would', () => {
+  const plan = inOrder([fake([], 'a'), { ...fake([], 'b'), undoEndsWithRun: true }])
+  const shown = planUndo(plan, { ...journal, begun: ['pg1: a', 'pg1: b'] }, [])
+  expect(shown.steps.map(({ title }) => title)).toEqual(['a'])
+})
+
 describe('abort', () => {
   const three = (log: Log) => inOrder([fake(log, 'a'), fake(log, 'b'), fake(log, 'c')])
   const owed = ['pg1: a', 'pg9: fence: it', 'pg1: c']

@@ -30,6 +30,17 @@ describe('a framed command', () => {
     expect(line).not.toMatch(/\\[\\']/)
   })
 
+  test('is cut between escapes, however long it is: behind a backslash fish takes no quote for the end', () => {
+    for (let length = 3_900; length < 4_100; length += 1) {
+      const script = `${'x'.repeat(length)}${"'\\".repeat(2_000)}`
+      const { line } = frameCommand(shellScript('x', script), { elevation: direct })
+      expect(line).not.toMatch(/\\[\\']/)
+      expect(line).not.toMatch(/\\0?[0-7]{0,2}'/)
+      expect(Math.max(...line.split(' ').map((word) => word.length))).toBeLessThan(4_100)
+      expect(decode(line)).toContain(script)
+    }
+  })
+
   test('holds the script and its arguments unharmed', () => {
     const { line } = frameCommand(shellScript('x', `echo ${awkward}`, [awkward, '']), { elevation: direct })
     const script = decode(line)
