@@ -36,17 +36,28 @@ if command -v flock >/dev/null 2>&1; then
   flock -n 9 || held
 else
   # A link is made with its holder's pid in it: there is no moment at which it is nobody's.
+  # That of a dead process ($1) is removed by one alone, who has a mark of that name: another one that found it dead a moment
+  # ago would remove what somebody has taken since. The mark of one that died over it is succeeded to by a mark of both names.
+  remove_dead() {
+    dead=$1 mark=$lock.dead.$1
+    shift
+    until ln -s $$ "$mark" 2>/dev/null; do
+      by=$(readlink "$mark") || return
+      if kill -0 "$by" 2>/dev/null; then return; fi
+      set -- "$@" "$mark"
+      mark=$mark.$by
+    done
+    if [ "$(readlink "$lock.pid")" = "$dead" ] && ! kill -0 "$dead" 2>/dev/null; then rm -f "$lock.pid"; fi
+    rm -f "$@" "$mark"
+  }
   tries=0
   until ln -s $$ "$lock.pid" 2>/dev/null; do
     tries=$((tries + 1))
     [ $tries -lt 100 ] || { echo "cannot make $lock.pid" >&2; exit 73; }
     old=$(readlink "$lock.pid") || continue
     if kill -0 "$old" 2>/dev/null; then held; fi
-    mv "$lock.pid" "$lock.dead.$$" 2>/dev/null || continue
-    # Of two who find the holder dead the second moves away what the first has made by now: it goes back.
-    moved=$(readlink "$lock.dead.$$")
-    [ "$moved" = "$old" ] || ln -s "$moved" "$lock.pid" 2>/dev/null
-    rm -f "$lock.dead.$$"
+    remove_dead "$old"
+    [ $tries -lt 10 ] || sleep 0.02 2>/dev/null || sleep 1
   done
 fi
 watch= own_link=

@@ -202,6 +202,17 @@ describe('without flock', () => {
     }
   })
 
+  test('who died while it removed the lock of a dead one is succeeded to', async () => {
+    await symlink('999999', stateFile('lock.pid'))
+    await symlink('999998', stateFile('lock.dead.999999'))
+    await symlink('999997', stateFile('lock.dead.999999.999998'))
+    const answers = await Promise.all(Array.from({ length: 4 }, () => tryGuard(node, holder)))
+    const locked = answers.filter((answer) => answer.is === 'locked')
+    expect([locked.length, answers.length - locked.length]).toEqual([1, 3])
+    await (locked[0] as { guard: Guard }).guard.release()
+    expect((await readdir(join(home, '.replctl/shop'))).toSorted()).toEqual([])
+  })
+
   test('a lock whose holder has not yet said who it is, is held', async () => {
     await symlink(String(process.pid), stateFile('lock.pid'))
     expect(await tryGuard(node, holder)).toMatchObject({ is: 'held', holder: null })
