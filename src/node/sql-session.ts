@@ -33,26 +33,32 @@ export interface SqlOptions {
 const settings = [
   "SET application_name = 'replctl'",
   'SET synchronous_commit = local',
-  'SET statement_timeout = 0',
-  "SET default_transaction_isolation = 'read committed'",
   'SET default_transaction_read_only = off',
   'SET default_transaction_deferrable = off',
   "SET lock_timeout = '10s'",
   "SET client_encoding = 'UTF8'",
   'SET standard_conforming_strings = on',
-  'SET search_path = pg_catalog',
   "SET log_statement = 'none'",
   'SET log_min_duration_statement = -1',
   "SET log_min_error_statement = 'panic'",
   "SET pg_stat_statements.track_utility = 'off'",
   'SET idle_in_transaction_session_timeout = 0',
 ]
+/** Without these a server may refuse, or end, the others. */
+const first = [
+  "SET default_transaction_isolation = 'read committed'",
+  'SET statement_timeout = 0',
+  'SET search_path = pg_catalog',
+]
 /** Limits that only newer versions know: a CHECKPOINT takes its time, and a session waits as long as its command does. */
 const limits = ['transaction_timeout', 'idle_session_timeout'].map(
   (name) => `CASE WHEN current_setting('${name}', true) <> '0' THEN set_config('${name}', '0', false) END`,
 )
-/** A transaction of its own for the settings: what follows is read under them. */
-export const sessionPreamble = `BEGIN; ${settings.join('; ')}; COMMIT; SELECT ${limits.join(', ')}`
+/** Transactions of their own: what follows is read under them, and the first is over before a limit on it can be. */
+export const sessionPreamble = [
+  ...['BEGIN', ...first, 'COMMIT', `SELECT ${limits.join(', ')}`],
+  ...['BEGIN', ...settings, 'COMMIT'],
+].join('; ')
 
 /**
  * Opens SQL on a node. Logged in as the PostgreSQL OS user: `pg` over a forwarded channel to the unix socket, where
