@@ -22,6 +22,12 @@ export interface HostProbe {
   readonly hasLostFound: boolean
   /** The folder that keeps replctl's state (or the nearest one that exists), where it cannot be written; null: it can be. */
   readonly noState: string | null
+  /** Free space where WAL and replctl's state lie, which may be other file systems than that of the data. */
+  readonly rooms: readonly {
+    readonly path: string
+    readonly mountPoint: string
+    readonly freeBytes: number
+  }[]
   /** Who listens on the node's port: nobody, a data directory, or something else. */
   readonly listener: { readonly dataDirectory: string | null } | null
   /** Whether sshd forwards to a unix socket; null: cannot be tried, or is not needed. */

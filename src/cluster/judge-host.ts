@@ -22,7 +22,7 @@ export function judgeHost(node: ExaminedNode, clusterIdentifier: string | null):
     judgeTools(node, probe),
     judgeDataDirectory(node, probe, clusterIdentifier),
     judgePort(node, probe),
-    judgeDisk(node),
+    judgeDisk(node, probe),
     ...judgeForwarding(node, probe),
     ...judgeService(node, probe),
   ]
@@ -185,11 +185,25 @@ function judgePort({ facts, settings }: ExaminedNode, { listener }: HostProbe): 
   )
 }
 
-function judgeDisk({ facts, settings }: ExaminedNode): DoctorCheck {
+function judgeDisk({ facts, settings }: ExaminedNode, { rooms }: HostProbe): DoctorCheck {
   const { fine, doubtful } = checksOf(facts.name)
-  if (facts.freeBytes === null) return fine('disk', 'free space is unknown')
-  const free = `${(facts.freeBytes / 2 ** 30).toFixed(1)} GiB are free where ${settings.postgres.dataDir} is`
-  if (facts.freeBytes >= fewBytes) return fine('disk', free)
+  const tell = (bytes: number, path: string) =>
+    `${(bytes / 2 ** 30).toFixed(1)} GiB are free where ${path} is`
+  const { dataDir } = settings.postgres
+  const full = rooms.filter(
+    (room, index) =>
+      room.freeBytes < fewBytes && rooms.findIndex((one) => one.mountPoint === room.mountPoint) === index,
+  )
+  const isDataFull = facts.freeBytes !== null && facts.freeBytes < fewBytes
+  if (facts.freeBytes === null && full.length === 0) return fine('disk', 'free space is unknown')
+  const ofData = facts.freeBytes === null ? [] : [tell(facts.freeBytes, dataDir)]
+  if (!isDataFull && full.length === 0) return fine('disk', ofData.join(''))
+  const free = [
+    ...(isDataFull ? ofData : []),
+    ...full
+      .filter(({ freeBytes }) => !isDataFull || freeBytes !== facts.freeBytes)
+      .map(({ freeBytes, path }) => tell(freeBytes, path)),
+  ].join(', ')
   return doubtful(
     'disk',
     new ReplctlError('disk-full', `little disk space is left on ${facts.name}`, {

@@ -30,6 +30,10 @@ case $state in /*) at=$state ;; *) at=$HOME/$state ;; esac
 state=$at
 while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
 if [ ! -d "$at" ] || [ ! -w "$at" ] || [ ! -x "$at" ] || { [ "$at" = "$state" ] && [ ! -O "$at" ]; }; then say no-state "$at"; fi
+for at in "$data/pg_wal/" "$state"; do
+  while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
+  printf 'room\\t%s\\t%s\\n' "$at" "$(df -Pk -- "$at" 2>/dev/null | tail -n 1)"
+done
 set -- "$port"
 ( ${listenScript} ) | while IFS= read -r line; do say listener "$line"; done
 `
@@ -67,6 +71,7 @@ export async function probeHost(node: Node, facts: NodeFacts): Promise<HostProbe
     place: { path: [...all('place'), ...all('no-place')][0] ?? dataDir, isWritable: all('place').length > 0 },
     hasLostFound: all('lost-found').length > 0,
     noState: all('no-state')[0] ?? null,
+    rooms: lines.flatMap(([key, path = '', line = '']) => (key === 'room' ? readRoom(path, line) : [])),
     listener:
       listeners.length === 0
         ? null
@@ -76,6 +81,13 @@ export async function probeHost(node: Node, facts: NodeFacts): Promise<HostProbe
     service: facts.binaries === null ? null : serviceOf(node, facts, facts.binaries.directory).name,
     guard,
   }
+}
+
+/** What `df -Pk` says of one path. */
+function readRoom(path: string, line: string): HostProbe['rooms'] {
+  const [, freeKb, mountPoint] = / +(-?\d+) +\S+ +(\/.*)$/.exec(line) ?? []
+  if (freeKb === undefined || mountPoint === undefined) return []
+  return [{ path: path.replace(/(?<=.)\/$/, ''), mountPoint, freeBytes: Number(freeKb) * 1024 }]
 }
 
 /** SQL goes through a forwarded socket where replctl logs in as the OS user; else psql on the host is used anyway. */

