@@ -2,7 +2,7 @@ import { wantsLogicalSlots } from '../cluster/failover-slots.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { Roles } from '../cluster/roles.ts'
-import { inOrder, mayBeLeftBehind, type Plan, together } from '../engine/step.ts'
+import { inOrder, mayBeLeftBehind, type Plan, type Step, together } from '../engine/step.ts'
 import type { PromotionMethod } from '../postgres/versions.ts'
 import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
 import { awaitBystander } from '../steps/await-streaming.ts'
@@ -55,6 +55,8 @@ export interface PromoteWish {
   readonly members: readonly NodeName[]
   /** Members that shall confirm commits in sync and quorum mode. */
   readonly confirming: readonly NodeName[]
+  /** Where the candidate leads already and others wait for it: on record before it is in force. */
+  readonly announced: readonly Step[]
 }
 
 /**
@@ -95,6 +97,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     ...(wish.rivals.length === 0 ? [] : [requireMostAdvanced(name, wish.rivals)]),
     ...fetchArchivedEnd(name, input.inventory, wish.archivedEnd),
     // A commit confirmed right after the promotion must be as safe as one before it, and so must what a subscriber is sent.
+    ...(wish.announced.length === 0 ? [] : [together(wish.announced)]),
     ...(isAwaited ? [ensureSettings(name, input, wish.confirming)] : []),
     ...ensureArchiveSlot(name, input.inventory).map(mayBeLeftBehind),
     promoteInstance(name, wish.method, input.inventory, slots),

@@ -19,7 +19,6 @@ import {
   thoseThatFollow,
 } from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
-import { inOrder, together } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
@@ -137,7 +136,8 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
     ...astray,
     ...(isLedAlready ? neverConfirming(topology) : []),
   ])
-  const promotion = promote(
+  const informed = [candidate, ...following].map((one) => one.name)
+  const plan = promote(
     { inventory, templates },
     {
       candidate,
@@ -165,13 +165,11 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
       members,
       away: isLedAlready ? [] : away.map(placeOf),
       confirming,
+      announced: isLedAlready
+        ? announceConfirming(informed, candidate.name, { inventory, templates }, confirming)
+        : [],
     },
   )
-  const informed = [candidate, ...following].map((one) => one.name)
-  const announced = isLedAlready
-    ? announceConfirming(informed, candidate.name, { inventory, templates }, confirming)
-    : []
-  const plan = announced.length === 0 ? promotion : inOrder([together(announced), promotion])
   const oldPrimary = oldPrimaryOf(judged, record)
   return {
     plan,
