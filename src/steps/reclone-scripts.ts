@@ -1,4 +1,5 @@
 import { realFolderScript } from './real-folder.ts'
+import { requireNotRunningScript } from './rejoin-scripts.ts'
 
 /** What a data directory that is replaced, and a folder that its pg_wal links to, are called until the new one streams. */
 export const asideSuffix = '.replctl-old'
@@ -29,6 +30,8 @@ export const moveAsideScript = `${canMoveScript}
 can_move "$1" || exit ${cannotMove}
 named=$1
 set -- "$(real_folder "$1")"
+data=$1
+${requireNotRunningScript}
 old=$1${asideSuffix} wal=
 rm -rf -- "$old" || exit 74
 if [ -L "$1/pg_wal" ]; then

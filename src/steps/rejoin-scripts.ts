@@ -23,13 +23,8 @@ own_names() {
 }
 `
 
-/**
- * The data directory `$data` of a stopped instance of system identifier `$id`: looked at on its host right before anything
- * is done in it, whatever was known a moment ago.
- */
-export const requireStoppedScript = `
-found=$("$bin/pg_controldata" "$data" | sed -n 's/^Database system identifier: *//p')
-[ "$found" = "$id" ] || { echo "replctl: the system identifier of $data is $found, not $id" >&2; exit 91; }
+/** Nothing runs in the data directory `$data`: what starts PostgreSQL by itself may have done so a moment ago. */
+export const requireNotRunningScript = `
 if [ -f "$data/postmaster.pid" ]; then
   read -r pid < "$data/postmaster.pid"
   if kill -0 "$pid" 2>/dev/null && [ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$(cd -P "$data" && pwd -P)" ]; then
@@ -37,6 +32,15 @@ if [ -f "$data/postmaster.pid" ]; then
   fi
 fi
 `
+
+/**
+ * The data directory `$data` of a stopped instance of system identifier `$id`: looked at on its host right before anything
+ * is done in it, whatever was known a moment ago.
+ */
+export const requireStoppedScript = `
+found=$("$bin/pg_controldata" "$data" | sed -n 's/^Database system identifier: *//p')
+[ "$found" = "$id" ] || { echo "replctl: the system identifier of $data is $found, not $id" >&2; exit 91; }
+${requireNotRunningScript}`
 
 /** All of a data directory to disk, wherever its parts lie. */
 export const syncScript = `

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -52,6 +52,17 @@ test('when the new clone streams, the old directory goes with its WAL, and the n
   run(deleteAsideScript, data)
   expect(readdirSync(home).toSorted()).toEqual(["pg's data", 'wal'])
   expect(readdirSync(wal)).toEqual(['new'])
+})
+
+test('what runs again by now is not moved', async () => {
+  const server = spawn('sleep', ['60'], { cwd: data })
+  await writeFile(join(data, 'postmaster.pid'), `${server.pid}\n${data}\n`)
+  expect(() => run(moveAsideScript, data)).toThrow(expect.objectContaining({ status: 92 }))
+  expect(readdirSync(data).toSorted()).toEqual(['PG_VERSION', 'postmaster.pid'])
+  server.kill('SIGKILL')
+  await new Promise((resolve) => server.once('exit', resolve))
+  run(moveAsideScript, data)
+  expect(readdirSync(home).toSorted()).toEqual(["pg's data.replctl-old", 'wal'])
 })
 
 test('a mount point is left as it is, and so is a link to one', async () => {
