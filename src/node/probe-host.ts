@@ -3,7 +3,7 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import { shellScript } from '../command.ts'
 import { asReplctlError } from '../errors.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
-import { listenScript } from './listen-script.ts'
+import { listenArgs, listenScript } from './listen-script.ts'
 import type { Node } from './node.ts'
 import { serviceOf } from './service.ts'
 import { checkGuard } from './start-guard.ts'
@@ -13,10 +13,10 @@ import { sqlEndpointOf } from './survey.ts'
 const limitMs = 4_000
 
 const probeScript = `
-port=$1 bin=$2 data=$3 state=$4; shift 4
+bin=$1 data=$2 state=$3 programs=$4; shift 4
 say() { printf '%s\\t%s\\n' "$1" "$2"; }
 now=$(date +%s%3N 2>/dev/null); case $now in ''|*[!0-9]*) ;; *) say clock "$now" ;; esac
-if [ -n "$bin" ]; then for name; do [ -x "$bin/$name" ] || say no-program "$name"; done; fi
+if [ -n "$bin" ]; then for name in $programs; do [ -x "$bin/$name" ] || say no-program "$name"; done; fi
 for name in flock base64 awk sed grep cp mv df cmp; do command -v "$name" >/dev/null 2>&1 || say no-tool "$name"; done
 # On a file system that holds no pages to write: a busy disk may take minutes for its own.
 sync -f /dev/null 2>/dev/null || say no-tool 'sync -f'
@@ -34,20 +34,19 @@ for at in "$data/pg_wal/" "$state"; do
   while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
   printf 'room\\t%s\\t%s\\n' "$at" "$(df -Pk -- "$at" 2>/dev/null | tail -n 1)"
 done
-set -- "$port"
 ( ${listenScript} ) | while IFS= read -r line; do say listener "$line"; done
 `
 
 /** Tries on a host what replctl will need there. It changes nothing. */
 export async function probeHost(node: Node, facts: NodeFacts): Promise<HostProbe> {
   const { stateDir } = node.settings
-  const { port, dataDir, service } = node.settings.postgres
+  const { dataDir, service } = node.settings.postgres
   const programs = ['postgres', 'initdb', 'pg_ctl', 'pg_controldata', 'psql', 'pg_basebackup', 'pg_rewind']
   const verifies = capabilitiesOf(facts.binaries?.major ?? 0).backupManifest
   const command = shellScript('try what is needed on the host', probeScript, [
-    ...[String(port), facts.binaries?.directory ?? '', dataDir, stateDir],
-    ...programs,
-    ...(verifies ? ['pg_verifybackup'] : []),
+    ...[facts.binaries?.directory ?? '', dataDir, stateDir],
+    [...programs, ...(verifies ? ['pg_verifybackup'] : [])].join(' '),
+    ...listenArgs(node.settings.postgres),
   ])
   const askedAt = Date.now()
   const [output, loginUser, forwards, rootRefusal, guard] = await Promise.all([

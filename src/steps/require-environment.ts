@@ -5,7 +5,7 @@ import { isSameMachine } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { listenScript } from '../node/listen-script.ts'
+import { listenArgs, listenScript } from '../node/listen-script.ts'
 import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateVariableScript } from '../node/node.ts'
 import { ask, awaitState, look } from './look.ts'
@@ -24,7 +24,7 @@ export function requireFreePort(node: NodeName): Step {
         return satisfied(`our own instance has port ${port}`)
       }
       const output = await ctx.node.output(
-        shellScript(`look who listens on port ${port}`, listenScript, [String(port)]),
+        shellScript(`look who listens on port ${port}`, listenScript, listenArgs(ctx.node.settings.postgres)),
       )
       if (output.trim() === '') return satisfied(`nothing listens on port ${port}`)
       const owner = /^data (.*)$/m.exec(output)?.[1]

@@ -7,7 +7,7 @@ import { clusterIdentifier } from '../../cluster/record.ts'
 import { shellScript } from '../../command.ts'
 import { inOrder } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
-import { listenScript } from '../../node/listen-script.ts'
+import { listenArgs, listenScript } from '../../node/listen-script.ts'
 import { createNode, type Node } from '../../node/node.ts'
 import { parseRecoveryTarget, type RecoveryTarget } from '../../postgres/recovery-target.ts'
 import { restoreBeside, restoreCluster } from '../../runbooks/restore.ts'
@@ -264,7 +264,7 @@ export async function openBeside(
 async function freePort(host: Node, from: number): Promise<number> {
   for (let port = Math.max(from, 1_025); port < from + 50; port += 1) {
     const listens = await host.output(
-      shellScript(`look who listens on port ${port}`, listenScript, [String(port)]),
+      shellScript(`look who listens on port ${port}`, listenScript, listenArgs({ port, parameters: {} })),
     )
     if (listens.trim() === '') return port
   }

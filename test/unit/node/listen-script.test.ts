@@ -1,10 +1,11 @@
 import { execFile, spawn } from 'node:child_process'
 import { mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { listenScript } from '../../../src/node/listen-script.ts'
+import { listenArgs, listenScript } from '../../../src/node/listen-script.ts'
 
 /** Nothing listens there: no TCP port of ours is so high on a machine that runs tests. */
 const port = 64_999
@@ -19,8 +20,8 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-const ask = async () =>
-  (await promisify(execFile)('sh', ['-c', listenScript, 'sh', String(port)])).stdout.trim()
+const ask = async (args = listenArgs({ port, parameters: {} })) =>
+  (await promisify(execFile)('sh', ['-c', listenScript, 'sh', ...args])).stdout.trim()
 const leave = (pid: string) => writeFile(lock, `${pid}\n${folder}\n1700000000\n${port}\n/tmp\n`)
 
 test('the lock file of a socket counts while the process in it works in the data directory', async () => {
@@ -38,4 +39,27 @@ test('what a crash left counts for nothing, also where its number is another pro
     await leave(pid)
     expect([pid, await ask()]).toEqual([pid, ''])
   }
+})
+
+test('a port is in use on the addresses that are listened on, where an instance has its own', async () => {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port: taken } = server.address() as AddressInfo
+  const on = (addresses: string) =>
+    ask(
+      listenArgs({
+        port: taken,
+        parameters: { listen_addresses: addresses, unix_socket_directories: folder },
+      }),
+    )
+  expect(await on('127.0.0.1')).toBe('busy')
+  expect(await on('localhost, 10.9.8.7')).toBe('busy')
+  expect(await on('*')).toBe('busy')
+  expect(await on('pg1.example.com')).toBe('busy')
+  expect(await on('127.0.0.2')).toBe('')
+  await new Promise((resolve) => server.close(resolve))
+  const everywhere = createServer()
+  await new Promise<void>((resolve) => everywhere.listen(taken, resolve))
+  expect(await on('127.0.0.2')).toBe('busy')
+  await new Promise((resolve) => everywhere.close(resolve))
 })
