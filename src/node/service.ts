@@ -2,6 +2,7 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import { type Command, program, shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import { type Node, stateDirectoryScript } from './node.ts'
+import { systemdUnitScript } from './systemd-unit.ts'
 
 /** How an instance is started, stopped, restarted and reloaded on its host. */
 export interface Service {
@@ -44,7 +45,7 @@ export function serviceOf(node: Node, facts: NodeFacts, binDirectory: string): S
   if (debian !== null && (service === 'auto' || service === 'pg_ctlcluster')) {
     return clusterService(debian[1] ?? '', debian[2] ?? '')
   }
-  if (service === 'systemd') return systemdService(debian, facts)
+  if (service === 'systemd') return systemdService(debian, facts, dataDir)
   const start = shellScript(`pg_ctl start -D ${dataDir}`, startScript, [
     ...[node.settings.stateDir, binDirectory, dataDir, facts.configDirectory],
   ])
@@ -94,10 +95,19 @@ function clusterService(version: string, name: string): Service {
   }
 }
 
-function systemdService(debian: RegExpExecArray | null, facts: NodeFacts): Service {
-  const unit =
-    debian === null ? `postgresql-${facts.dataMajor ?? ''}` : `postgresql@${debian[1]}-${debian[2]}`
-  const command = (verb: string) => program('systemctl', [verb, unit], { runAs: 'root' })
+/** The unit as PGDG's packages call it; Debian's has its cluster's name. */
+export function usualUnit(facts: NodeFacts): string {
+  return `postgresql-${facts.dataMajor ?? facts.binaries?.major ?? ''}`
+}
+
+function systemdService(debian: RegExpExecArray | null, facts: NodeFacts, dataDir: string): Service {
+  const unit = debian === null ? usualUnit(facts) : `postgresql@${debian[1]}-${debian[2]}`
+  // Another instance may have the usual name.
+  const script = `${systemdUnitScript}unit=$(unit_of "$1" "$2") || exit 3; systemctl "$3" "$unit"`
+  const command = (verb: string) =>
+    debian === null
+      ? shellScript(`systemctl ${verb} ${unit}`, script, [dataDir, unit, verb], { runAs: 'root' })
+      : program('systemctl', [verb, unit], { runAs: 'root' })
   return {
     name: `systemctl … ${unit}`,
     stopsByPid: false,

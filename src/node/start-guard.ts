@@ -17,6 +17,8 @@ import {
 import type { CommandResult, RunOptions } from '../transport/transport.ts'
 import { readTextFile, writeTextFile } from './files.ts'
 import { type Node, stateScript } from './node.ts'
+import { usualUnit } from './service.ts'
+import { systemdUnitScript } from './systemd-unit.ts'
 
 /** The texts of templates/guard/. */
 export interface GuardTemplates {
@@ -134,23 +136,13 @@ export async function findGuardPlace(node: Node, wish: GuardWish): Promise<Guard
   }
 }
 
-/** Name of the systemd unit that serves a data directory: the inventory's choice, else one that names it as its PGDATA. */
+/** Name of the systemd unit that serves a data directory; the inventory may say that there is one. */
 async function findUnit(node: Node, facts: NodeFacts): Promise<string | null> {
   const { service, dataDir } = node.settings.postgres
-  if (service === 'systemd') return `postgresql-${facts.dataMajor ?? ''}`
   if (typeof service === 'object') return null
-  const script = `
-for file in /etc/systemd/system/postgresql*.service /usr/lib/systemd/system/postgresql*.service /lib/systemd/system/postgresql*.service; do
-  [ -r "$file" ] || continue
-  while IFS= read -r line; do
-    line=\${line%/}; line=\${line%\\"}; line=\${line%/}
-    case $line in
-      "Environment=PGDATA=$1" | "Environment=\\"PGDATA=$1") name=\${file##*/}; printf '%s\\n' "\${name%.service}"; exit 0 ;;
-    esac
-  done < "$file"
-done
-`
-  const found = await node.output(shellScript('look for a systemd unit', script, [dataDir]))
+  const guess = service === 'systemd' ? usualUnit(facts) : ''
+  const script = `${systemdUnitScript}unit_of "$1" "$2" 2>/dev/null; :`
+  const found = await node.output(shellScript('look for a systemd unit', script, [dataDir, guess]))
   return found.trim() === '' ? null : found.trim()
 }
 

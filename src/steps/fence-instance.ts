@@ -162,8 +162,8 @@ export async function stopInstance(ctx: StepContext, node: NodeName, seen?: Node
     const service = serviceOf(on, facts, binDirectoryOf(facts))
     const stopped = await on.run(service.stop, { timeoutMs: graceMs }).catch(() => null)
     if (stopped?.status === 0 && service.stopsByPid) return
-    // A service that did not start it has nothing to stop, and says that all is well.
-    if (stopped?.status === 0) {
+    // A service that did not start it has nothing to stop, and says that all is well, or that it knows none.
+    if (stopped !== null && !service.stopsByPid) {
       if ((await lookAnew(ctx, node)).postmaster?.isAlive !== true) return
       const stop = stopByPid(on, binDirectoryOf(facts))
       const ended = await on.run(stop, { timeoutMs: graceMs }).catch(() => null)
