@@ -1,9 +1,10 @@
+import { configuredUpstream, nodeAt } from './configured-upstream.ts'
 import { ledUntilNow } from './former-primaries.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, isForeign } from './record.ts'
 import { confirmingArchive } from './roles.ts'
-import { configuredUpstream, nodeAt, type ObservedNode, type Topology, timelineOf } from './topology.ts'
+import { type ObservedNode, type Topology, timelineOf } from './topology.ts'
 
 /** Who may have confirmed commits of the primary that is lost. */
 export interface Confirmers {

@@ -50,8 +50,8 @@ export function wantsLogicalSlots({ replication, nodes }: Inventory): boolean {
 }
 
 /** Whether any change of who follows whom changes what the primary waits for, whatever its version. */
-export function primaryWaitsForStandbys({ replication, nodes }: Inventory): boolean {
-  return replication.mode !== 'async' || nodes.some(isLogical)
+export function primaryWaitsForStandbys(inventory: Inventory): boolean {
+  return inventory.replication.mode !== 'async' || wantsLogicalSlots(inventory)
 }
 
 /** Slots of `synchronized_standby_slots` through which nobody receives, while a logical subscriber is served that waits for them. */

@@ -1,8 +1,9 @@
+import { configuredUpstream, nodeAt } from './configured-upstream.ts'
 import type { NodeFacts } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf, isForeign } from './record.ts'
-import { configuredUpstream, nodeAt, type ObservedNode, type Topology } from './topology.ts'
+import type { ObservedNode, Topology } from './topology.ts'
 
 /**
  * How sure we are that a former primary cannot write. `absent`: its host answers, and where the inventory says that its data

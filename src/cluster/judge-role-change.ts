@@ -1,7 +1,8 @@
 import { ReplctlError } from '../errors.ts'
+import { configuredUser } from './configured-upstream.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
-import { configuredUser, isRunningStandby, type Topology } from './topology.ts'
+import { isRunningStandby, type Topology } from './topology.ts'
 
 /**
  * Why another `replication.user` cannot be rendered now: standbys that were built log in as the one from before. Their passfiles and

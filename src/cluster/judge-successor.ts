@@ -1,10 +1,10 @@
 import { ReplctlError } from '../errors.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
+import { configuredUpstream } from './configured-upstream.ts'
 import type { NodeFacts } from './facts.ts'
 import { refuseInsufficient } from './insufficient-settings.ts'
 import type { NodeSettings } from './inventory.ts'
-import { configuredUpstream } from './topology.ts'
 
 /** A standby that is to lead, and the primary that it is to take over from, as they are now. */
 export interface Succession {

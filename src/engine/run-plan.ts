@@ -3,9 +3,10 @@ import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
 import { begunSteps, stepKey } from './begun-steps.ts'
 import type { ClusterLock } from './cluster-lock.ts'
-import type { EventListener, StepReport, StepState } from './events.ts'
+import type { EventListener, StepState } from './events.ts'
 import type { Journal } from './journal.ts'
 import { RunJournal } from './run-journal.ts'
+import { type Outcome, outcomeOf } from './run-outcome.ts'
 import { type Finding, type Plan, type Step, type StepContext, stepsOf } from './step.ts'
 
 export interface RunOptions {
@@ -13,16 +14,6 @@ export interface RunOptions {
   readonly timeoutMs: number
   readonly signal: AbortSignal
   readonly listener: EventListener
-}
-
-/** How a run ended. `error` is null when every step is satisfied or applied. */
-export interface Outcome {
-  readonly steps: readonly StepReport[]
-  readonly hasChanged: boolean
-  /** The point of no return is behind it. */
-  readonly hasCrossed: boolean
-  readonly error: ReplctlError | null
-  readonly exitCode: number
 }
 
 /** Shows what a run would do: the same steps, checks only. */
@@ -194,49 +185,26 @@ class Run {
   }
 
   outcome(): Outcome {
-    const error = this.#error
-    return {
+    return outcomeOf({
       steps: this.#steps.flatMap((step, index) => {
         const done = this.#states.get(step)
         return done === undefined
           ? []
           : [{ n: index + 1, node: step.node, title: step.title, state: done.state, ms: done.ms }]
       }),
-      hasChanged: this.#hasApplied && (error === null || this.#hasUnfinished()),
-      hasCrossed: this.#isPastPointOfNoReturn,
-      error: error === null ? null : error.with({ detail: this.#tellState(error) }),
-      exitCode: error === null ? exitCodes.ok : this.#exitCode(error),
-    }
+      error: this.#error,
+      hasApplied: this.#hasApplied,
+      isResumed: this.#isResumed,
+      isPastPointOfNoReturn: this.#isPastPointOfNoReturn,
+      remains: this.#remains,
+      isFinal: this.#journal?.isFinal === true,
+      isTakenBack: this.#isTakenBack,
+    })
   }
 
   /** Something of this run still stands although it failed. */
   #hasUnfinished(): boolean {
     return this.#remains || this.#isPastPointOfNoReturn
-  }
-
-  #exitCode(error: ReplctlError): number {
-    const wasInterrupted = error.code === 'interrupted'
-    if (wasInterrupted) return error.exitCode
-    if (!this.#hasApplied && !this.#isResumed && !this.#isPastPointOfNoReturn) return error.exitCode
-    if (error.code === 'internal-error') return exitCodes.internal
-    if (this.#isTakenBack) return exitCodes.undone
-    if (error.code === 'timeout') return exitCodes.timeout
-    return this.#hasUnfinished() || this.#isResumed ? exitCodes.partial : exitCodes.undone
-  }
-
-  #tellState(error: ReplctlError): string {
-    const detail = error.detail === undefined ? '' : `${error.detail} `
-    if (!this.#hasApplied && !this.#hasUnfinished()) return `${detail}Nothing was changed.`
-    if (this.#isPastPointOfNoReturn) {
-      return `${detail}The point of no return is crossed: "replctl resume" goes on from here.`
-    }
-    if (this.#remains && this.#journal?.isFinal === true) {
-      return `${detail}Part of it stands and cannot be taken back: "replctl resume" goes on.`
-    }
-    if (this.#remains)
-      return `${detail}Part of it stands: "replctl resume" goes on, "replctl abort" takes it back.`
-    if (this.#isTakenBack) return `${detail}Everything was taken back: the cluster is as before.`
-    return `${detail}What this run had changed was taken back.`
   }
 
   async #runPart(part: Plan): Promise<void> {

@@ -1,4 +1,4 @@
-import { wantsLogicalSlots } from '../cluster/failover-slots.ts'
+import { primaryWaitsForStandbys } from '../cluster/failover-slots.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { Roles } from '../cluster/roles.ts'
@@ -75,7 +75,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     name,
     receivers.filter(({ upstream }) => upstream.name === name).map(({ node }) => node),
   )
-  const isAwaited = replication.mode !== 'async' || wantsLogicalSlots(input.inventory)
+  const isAwaited = primaryWaitsForStandbys(input.inventory)
   return inOrder([
     // First those that may be refused: nothing has been changed then.
     requireNamesToCome(name),

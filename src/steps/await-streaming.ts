@@ -1,6 +1,6 @@
+import { configuredUpstream } from '../cluster/configured-upstream.ts'
 import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { configuredUpstream } from '../cluster/topology.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'

@@ -31,9 +31,9 @@ export function changeConfirming(
   return takenBackBy(ensureSettings(primary, input, after), ensureSettings(primary, input, before))
 }
 
-/** A step whose undo is that another one, on the same node, is applied. */
+/** A step whose undo is that another one, on the same node, is applied: whoever takes it back knows how, and owes it. */
 function takenBackBy(step: Step, back: Step): Step {
-  const { undoEndsWithRun: _, ...own } = step
+  const { undoEndsWithRun: _, mayBeLeftBehind: __, ...own } = step
   return {
     ...own,
     undo: async (ctx) => {

@@ -1,12 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { configuredUpstream, nodeAt } from '../../../src/cluster/configured-upstream.ts'
 import type { NodeFacts } from '../../../src/cluster/facts.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
 import {
-  configuredUpstream,
   expectedUpstream,
   factsOf,
   hasDiverged,
-  nodeAt,
   receivedLsn,
   thoseThatFollow,
 } from '../../../src/cluster/topology.ts'

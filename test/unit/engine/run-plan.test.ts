@@ -3,14 +3,8 @@ import { nodeName } from '../../../src/cluster/names.ts'
 import type { ClusterLock } from '../../../src/engine/cluster-lock.ts'
 import type { EngineEvent } from '../../../src/engine/events.ts'
 import type { Journal } from '../../../src/engine/journal.ts'
-import {
-  type Outcome,
-  planSteps,
-  planUndo,
-  type RunOptions,
-  runSteps,
-  undoSteps,
-} from '../../../src/engine/run-plan.ts'
+import type { Outcome } from '../../../src/engine/run-outcome.ts'
+import { planSteps, planUndo, type RunOptions, runSteps, undoSteps } from '../../../src/engine/run-plan.ts'
 import {
   asOne,
   inOrder,

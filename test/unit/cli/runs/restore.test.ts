@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { besideOf, requireAbsolute } from '../../../../src/cli/runs/restore.ts'
 import { decisionOf } from '../../../../src/cli/runs/restore-answer.ts'
-import type { Outcome } from '../../../../src/engine/run-plan.ts'
+import type { Outcome } from '../../../../src/engine/run-outcome.ts'
 import { inOrder } from '../../../../src/engine/step.ts'
 import { createNode } from '../../../../src/node/node.ts'
 import { createRecordingTransport } from '../../../../src/transport/recording-transport.ts'
