@@ -119,7 +119,11 @@ describeOnHosts('switchover', () => {
       result.json.result.steps.flatMap((step: Record<string, string>) =>
         step.state === state ? [`${step.node}: ${step.title}`] : [],
       )
-    expect(those(planned, 'planned')).toEqual(expect.arrayContaining(those(done, 'applied')))
+    // How far the candidate has replayed under load is another matter at every look: waited for, or held already.
+    const changes = (steps: string[]) => steps.filter((step) => !step.includes(': require that it replays '))
+    expect(changes(those(planned, 'planned'))).toEqual(
+      expect.arrayContaining(changes(those(done, 'applied'))),
+    )
     const kept = `SELECT count(DISTINCT id) FROM ledger WHERE id = ANY ('{${confirmed}}')`
     expect(await value('pg2', kept)).toBe(confirmed.length)
     // Another standby goes on without a restart.
