@@ -18,7 +18,7 @@ export function ensurePackages() {
 
 /** Builds dist/ where it is older than what it is made of. Returns whether that worked. */
 export function ensureBuilt() {
-  const built = join(root, 'dist/main.js')
+  const built = join(root, 'dist/main.cjs')
   const sources = ['src', 'scripts/build.mjs', 'package-lock.json'].map((path) => newestIn(join(root, path)))
   if (existsSync(built) && statSync(built).mtimeMs >= Math.max(...sources)) return true
   console.error('$ npm run build')

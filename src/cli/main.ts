@@ -181,6 +181,12 @@ function commandIn(words: readonly string[]): string {
   return known.toSorted((a, b) => positionOf(a) - positionOf(b) || b.length - a.length)[0] ?? typed
 }
 
+/** What a run is like, by its command line: runs of one kind call much the same functions. */
+export function runKind(words: readonly string[]): string {
+  const form = words.includes('--help') ? ' --help' : words.includes('--dry-run') ? ' --dry-run' : ''
+  return `${commandIn(words)}${form}`
+}
+
 /** The first signal asks the running operation to stop cleanly; the second one ends the process, and says so. */
 function listenToSignals(process: NodeJS.Process, io: Surroundings, words: readonly string[]): AbortSignal {
   const controller = new AbortController()

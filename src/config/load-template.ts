@@ -1,7 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { ReplctlError } from '../errors.ts'
 
 /**
@@ -9,7 +8,7 @@ import { ReplctlError } from '../errors.ts'
  * @throws {ReplctlError} `template-invalid` if the package is not complete
  */
 export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url))
+  let folder: string = import.meta.dirname
   while (!existsSync(join(folder, 'package.json'))) {
     const parent = dirname(folder)
     if (parent === folder) throw incompletePackage('package.json')

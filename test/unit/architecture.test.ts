@@ -9,6 +9,7 @@ const root = fileURLToPath(new URL('../../src', import.meta.url))
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   'errors.ts': [],
   'command.ts': [],
+  start: [],
   postgres: ['command.ts', 'errors.ts'],
   cluster: ['postgres', 'command.ts', 'errors.ts'],
   config: ['cluster', 'postgres', 'command.ts', 'errors.ts'],
