@@ -16,7 +16,7 @@ import {
 } from '../postgres/start-guard.ts'
 import type { CommandResult, RunOptions } from '../transport/transport.ts'
 import { readTextFile, writeTextFile } from './files.ts'
-import { type Node, stateScript } from './node.ts'
+import { commandFailed, type Node, stateScript } from './node.ts'
 import { usualUnit } from './service.ts'
 import { systemdUnitScript } from './systemd-unit.ts'
 
@@ -142,8 +142,10 @@ async function findUnit(node: Node, facts: NodeFacts): Promise<string | null> {
   if (typeof service === 'object') return null
   const guess = service === 'systemd' ? usualUnit(facts) : ''
   const script = `${systemdUnitScript}unit_of "$1" "$2" 2>/dev/null; :`
-  const found = await node.output(shellScript('look for a systemd unit', script, [dataDir, guess]))
-  return found.trim() === '' ? null : found.trim()
+  const command = shellScript('look for a systemd unit', script, [dataDir, guess], { isQuick: true })
+  const found = await node.read(command)
+  if (found.status !== 0) throw commandFailed(node.name, command, found)
+  return found.stdout.trim() || null
 }
 
 async function canWrite(node: Node, path: string): Promise<boolean> {
