@@ -40,9 +40,30 @@ async function dialTcp(hop: SshHop, env: NodeJS.ProcessEnv, signal: AbortSignal)
     socket.on('error', (error) => reject(hostUnreachable(hop, error)))
     socket.once('connect', () => {
       signal.removeEventListener('abort', onAbort)
-      resolve(socket)
+      resolve(writeTogether(socket))
     })
   })
+}
+
+/**
+ * What is written in one turn leaves at once, in one system call: ssh2 writes each packet in three parts, and without a delay each
+ * of them would be a segment of its own and wake the other side.
+ */
+function writeTogether(socket: net.Socket): net.Socket {
+  const write = socket.write
+  let isGathering = false
+  socket.write = (...given: unknown[]) => {
+    if (!isGathering) {
+      isGathering = true
+      socket.cork()
+      process.nextTick(() => {
+        isGathering = false
+        socket.uncork()
+      })
+    }
+    return Reflect.apply(write, socket, given)
+  }
+  return socket
 }
 
 async function lookUp(
