@@ -143,6 +143,37 @@ export async function readInstanceFacts(sql: SqlSession, timeoutMs = 10_000): Pr
   }
 }
 
+/** The reading that is under way on a session, and the one that follows it. */
+interface Readings {
+  running: Promise<InstanceFacts> | null
+  next: Promise<InstanceFacts> | null
+}
+const readingsOf = new WeakMap<SqlSession, Readings>()
+
+/**
+ * The same for those who look at one instance side by side (sixteen standbys at their primary): who comes while a reading is
+ * under way shares the next one with all others who do. What is given was read after the call.
+ */
+export function readInstanceTogether(sql: SqlSession): Promise<InstanceFacts> {
+  const readings = readingsOf.get(sql) ?? { running: null, next: null }
+  readingsOf.set(sql, readings)
+  const read = (): Promise<InstanceFacts> => {
+    const reading = readInstanceFacts(sql).finally(() => {
+      if (readings.running === reading) readings.running = null
+    })
+    readings.running = reading
+    return reading
+  }
+  if (readings.running === null) return read()
+  readings.next ??= readings.running
+    .catch(() => undefined)
+    .then(() => {
+      readings.next = null
+      return read()
+    })
+  return readings.next
+}
+
 const text = (value: unknown): string | null => (typeof value === 'string' ? value : null)
 const numberOrNull = (value: unknown): number | null => (typeof value === 'number' ? value : null)
 const lsnOrNull = (value: unknown): Lsn | null => (typeof value === 'string' ? parseLsn(value) : null)

@@ -32,6 +32,8 @@ export function ensureStandbySettings(
 ): Step {
   /** Written by this run, and taken over by a restart only. */
   let isToRestart = false
+  /** A reload was enough, and is done: who waits for the standby sees what became of it. */
+  let isTakenOver = false
   const plan = async (ctx: StepContext, facts: NodeFacts) => {
     const { dataDir } = ctx.node.settings.postgres
     const major = majorOf(facts)
@@ -88,9 +90,12 @@ export function ensureStandbySettings(
         const auto = `${dataDir}/postgresql.auto.conf`
         await writeTextFile(ctx.node, auto, removeSettings((await readTextFile(ctx.node, auto)) ?? '', names))
       }
-      if (facts.instance !== null && !has.recoveryConf) await reloadConfiguration(ctx, node)
+      if (facts.instance === null || has.recoveryConf) return
+      await reloadConfiguration(ctx, node)
+      isTakenOver = !isToRestart && has.reloadsPrimaryConninfo
     },
     verify: async (ctx) => {
+      if (isTakenOver) return
       const facts = await look(ctx)
       if (facts.instance === null) return
       const has = capabilitiesOf(majorOf(facts))

@@ -2,7 +2,7 @@ import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { StepContext } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { readInstanceFacts } from '../node/instance-facts.ts'
+import { readInstanceTogether } from '../node/instance-facts.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { recentFacts, sqlEndpointOf, surveyNode } from '../node/survey.ts'
 
@@ -43,7 +43,7 @@ export async function lookAtInstance(
   const open = await ctx.on(name).openSql()
   if (open !== null) {
     try {
-      return await readInstanceFacts(open.sql)
+      return await readInstanceTogether(open.sql)
     } catch {
       // It went away, or is silent: the host knows more.
     }

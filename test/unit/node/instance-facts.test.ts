@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { readInstanceFacts } from '../../../src/node/instance-facts.ts'
+import { readInstanceFacts, readInstanceTogether } from '../../../src/node/instance-facts.ts'
 import type { SqlSession } from '../../../src/node/sql-session.ts'
 
 /** A session that answers the one statement with this document. */
@@ -191,4 +191,39 @@ test('archiving fails while its last attempt failed', async () => {
   expect(await at('2026-03-01T12:00:01+00:00', '2026-03-01T12:00:00+00:00')).toBe(false)
   expect(await at('2026-03-01T14:00:00+02:00', '2026-03-01T11:59:59+00:00')).toBe(false)
   expect(await at(null, null)).toBe(false)
+})
+
+test('those who look at one instance side by side share what is read after they came', async () => {
+  const waiting: ((lsn: string) => void)[] = []
+  const session = sessionWith({})
+  const document = (await session.json('')) as object
+  const sql: SqlSession = {
+    ...session,
+    json: <T>() =>
+      new Promise<T>((resolve, reject) =>
+        waiting.push((lsn) =>
+          lsn === '' ? reject(new Error('gone')) : resolve({ ...document, current_lsn: lsn } as T),
+        ),
+      ),
+  }
+  const turn = () => new Promise((resolve) => setImmediate(resolve))
+  const answer = async (lsn: string) => {
+    waiting.shift()?.(lsn)
+    await turn()
+  }
+  const first = readInstanceTogether(sql)
+  const [second, third] = [readInstanceTogether(sql), readInstanceTogether(sql)]
+  await turn()
+  expect(waiting).toHaveLength(1)
+  await answer('0/1')
+  expect(waiting).toHaveLength(1)
+  const fourth = readInstanceTogether(sql)
+  await answer('0/2')
+  const failing = expect(fourth).rejects.toThrow('gone')
+  await answer('')
+  await failing
+  const fifth = readInstanceTogether(sql)
+  await answer('0/5')
+  const lsns = (await Promise.all([first, second, third, fifth])).map((facts) => facts.currentLsn)
+  expect(lsns).toEqual(['0/1', '0/2', '0/2', '0/5'])
 })
