@@ -1,10 +1,12 @@
-import { Liquid, type LiquidError } from 'liquidjs'
+import { Liquid, type LiquidError, type Template } from 'liquidjs'
 import { quoteForShell } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import { quoteConfigValue } from './config-file.ts'
 import { quoteHbaField } from './hba.ts'
 
 let engine: Liquid | undefined
+/** Templates by their text: each is filled for many nodes, and again when it is checked. */
+const parsed = new Map<string, Template[]>()
 
 /** Made when the first template is filled: commands that only look have no use for it. */
 function liquid(): Liquid {
@@ -39,7 +41,9 @@ export function renderTemplate(
   name = 'template',
 ): string {
   try {
-    return liquid().parseAndRenderSync(text, values)
+    const template = parsed.get(text) ?? liquid().parse(text)
+    parsed.set(text, template)
+    return liquid().renderSync(template, values)
   } catch (error) {
     throw invalidTemplate(name, error as Error)
   }
