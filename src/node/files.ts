@@ -27,7 +27,7 @@ async function readBytes(node: Node, path: string): Promise<Uint8Array> {
 
 /**
  * Replaces a file as a whole: temporary file beside it, fsync, rename. A reader sees the old text or the new one.
- * The mode and owner of a file that is already there are kept unless `mode` is given.
+ * The owner of a file that is already there is kept, and its mode unless `mode` is given.
  * Links are followed, so that a linked configuration file stays a link.
  */
 export async function writeTextFile(
@@ -47,11 +47,17 @@ while [ -L "$target" ]; do
 done
 new="$target.replctl-new.$$"
 trap 'rm -f "$new"' EXIT
-if [ -e "$target" ]; then cp -p -- "$target" "$new" || exit 74; fi
+copied=
+# Where the mode is given and the file is ours, nothing of the old one is kept. Not every sh knows -O.
+if [ -e "$target" ] && ! { [ -n "$2" ] && [ -O "$target" ]; } 2>/dev/null; then
+  cp -p -- "$target" "$new" || exit 74
+  copied=yes
+fi
 cat > "$new" || exit 74
-if [ -n "$2" ]; then chmod "$2" "$new" || exit 74; elif [ ! -e "$target" ]; then chmod 600 "$new" || exit 74; fi
+if [ -n "$2" ]; then chmod "$2" "$new" || exit 74; elif [ -z "$copied" ]; then chmod 600 "$new" || exit 74; fi
 sync "$new" 2>/dev/null || sync
 mv -f -- "$new" "$target" || exit 74
+trap - EXIT
 sync "\${target%/*}/" 2>/dev/null || sync
 `,
     [path, options.mode ?? ''],

@@ -90,8 +90,10 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
   const isNew = (node: NodeSettings) => standbys.some((standby) => standby.node.name === node.name)
   return inOrder([
     ...standbys.flatMap(({ node }) => requireArchiveHost(input, node, primary.name)),
-    ...standbys.flatMap((standby) =>
-      preconditions(standby, isNew(standby.source) ? primary : standby.source, primary),
+    asOne(
+      standbys.flatMap((standby) =>
+        preconditions(standby, isNew(standby.source) ? primary : standby.source, primary),
+      ),
     ),
     ...standbys
       .filter(({ isReclone }) => !isReclone)

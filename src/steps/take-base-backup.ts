@@ -84,8 +84,7 @@ export function takeBaseBackup({ standby, source, slot, inventory }: BaseBackupW
         await beginCopy(ctx, before, { standby, source, slot, inventory })
       }
       await followCopy(ctx, source)
-      const facts = await look(ctx)
-      const { facts: there } = await ask(ctx, source.name)
+      const [facts, { facts: there }] = await Promise.all([look(ctx), ask(ctx, source.name)])
       await writeMark(ctx, facts, 'cloned', there.instance?.systemIdentifier ?? '')
       await stopJob(ctx.node, baseBackupJob)
     },
@@ -130,8 +129,7 @@ rm -f "$state/tablespaces"
 async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWish): Promise<void> {
   const { standby, source, slot, inventory } = wish
   const { dataDir } = ctx.node.settings.postgres
-  await endUnfinishedRestore(ctx)
-  const { facts: there } = await ask(ctx, source.name)
+  const [{ facts: there }] = await Promise.all([ask(ctx, source.name), endUnfinishedRestore(ctx)])
   const binaries = suitableBinaries(facts, majorOf(there))
   const directory = binaries?.directory ?? binDirectoryOf(facts)
   const setAside = facts.rejoin?.walDirectory ?? undefined
