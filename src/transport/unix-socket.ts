@@ -57,6 +57,10 @@ class ConnectedSocket extends Duplex {
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     this.#inner.write(chunk, done)
   }
+  /** pg corks the five messages of a prepared statement: they go through the tunnel as one packet. */
+  override _writev(chunks: { readonly chunk: Buffer }[], done: (error?: Error | null) => void): void {
+    this.#inner.write(Buffer.concat(chunks.map(({ chunk }) => chunk)), done)
+  }
   override _final(done: (error?: Error | null) => void): void {
     this.#inner.end()
     done()

@@ -38,6 +38,16 @@ describe('a tunnel with the face of a socket', () => {
     expect(await data).toBe('early')
   })
 
+  test('what was corked goes through as one packet', async () => {
+    const { written, stalled, socket } = channel()
+    socket.cork()
+    for (const part of ['parse ', 'bind ', 'execute ', 'sync']) socket.write(part)
+    socket.uncork()
+    await new Promise(setImmediate)
+    expect(written).toEqual(['parse bind execute sync'])
+    expect(stalled).toHaveLength(1)
+  })
+
   test('passes on that the other side is slow', async () => {
     const { written, stalled, socket } = channel()
     let isWritten = false
