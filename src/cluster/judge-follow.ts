@@ -1,7 +1,9 @@
 import { ReplctlError } from '../errors.ts'
 import { compareLsn } from '../postgres/lsn.ts'
+import { capabilitiesOf } from '../postgres/versions.ts'
 import type { NodeFacts } from './facts.ts'
 import { primaryWaitsForStandbys } from './failover-slots.ts'
+import { refuseInsufficient } from './insufficient-settings.ts'
 import type { Inventory } from './inventory.ts'
 import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
@@ -41,7 +43,7 @@ export interface FollowDecision {
  * Decides whether a standby may be pointed at another upstream: both run, belong together, and the upstream's history
  * holds all that the standby has. Nothing of it needs to be tried; what does is left to the steps.
  * @throws {ReplctlError} `two-writers`, `primary-alive`, `not-a-standby`, `node-diverged`, `foreign-cluster`,
- * `orphan-standby`, `not-streaming`, `wrong-upstream`, `wrong-timeline`, `version-mismatch`, `standby-ahead`, `durability-reduced`
+ * `orphan-standby`, `not-streaming`, `wrong-upstream`, `wrong-timeline`, `version-mismatch`, `standby-ahead`, `replay-paused`, `settings-too-low`, `durability-reduced`
  */
 export function judgeFollow(
   inventory: Inventory,
@@ -56,6 +58,7 @@ export function judgeFollow(
   refuseUnfitUpstream(node, upstream, topology, survey)
   refuseCircle(topology, wish.node, wish.upstream)
   refuseOtherHistory(node, upstream, topology)
+  refusePaused(inventory, node, wish.upstream)
   const formerUpstream = formerUpstreamOf(inventory, topology, node, wish.upstream)
   const rolesWith = (at: NodeName | null): Roles | null =>
     primary === null
@@ -191,6 +194,26 @@ function refuseOtherHistory(node: ObservedNode, upstream: ObservedNode, topology
       node: name,
     })
   }
+}
+
+/**
+ * A paused startup process reads its settings, and asks nobody else for WAL until it goes on. (A restart, by which older versions
+ * change over, ends the pause.)
+ */
+function refusePaused(inventory: Inventory, node: ObservedNode, upstream: NodeName): void {
+  const { instance } = node.facts
+  const { name } = node.settings
+  if (instance?.isReplayPaused !== true || !capabilitiesOf(majorOf(node)).reloadsPrimaryConninfo) return
+  if (isReceivingFrom(inventory, instance, upstream)) return
+  const what = `cannot re-point ${name}`
+  throw (
+    refuseInsufficient(node.facts, what) ??
+    new ReplctlError('replay-paused', `${what}: its replay is paused`, {
+      detail: `It has received ${instance.receiveLsn} and replayed ${instance.replayLsn}. Until it goes on it asks no other node for WAL.`,
+      hint: 'Resume it there: SELECT pg_wal_replay_resume();',
+      node: name,
+    })
+  )
 }
 
 /** Where it receives from now, else where a slot still waits for it: an interrupted `follow` finds its way back. */

@@ -59,6 +59,30 @@ function refusal(...args: Parameters<typeof judge>): ReplctlError {
   throw new Error('was not refused')
 }
 
+describe('a paused replay', () => {
+  const paused = (changes = {}) => pg3({ isReplayPaused: true, ...changes })
+
+  test('changes over to nobody where a reload is what changes it over', () => {
+    const error = refusal([pg1(), pg2(), paused()], 'pg3', 'pg2')
+    expect(error).toMatchObject({ code: 'replay-paused', exitCode: 3, node: 'pg3' })
+    expect(error.hint).toContain('SELECT pg_wal_replay_resume()')
+  })
+
+  test('goes on by the restart that an older version needs', () => {
+    const older = { serverVersionNumber: 120022, isReplayPaused: true }
+    const nodes = [pg1(undefined, older), pg2(older), pg3(older)]
+    expect(judge(nodes, 'pg3', 'pg2').formerUpstream).toBe('pg1')
+  })
+
+  test('is no matter where it receives from that one already', () => {
+    const receiver = {
+      ...{ status: 'streaming', senderHost: '10.0.0.11', senderPort: 5432, slotName: 'shop_pg3' },
+      ...{ receivedTimeline: timeline(1), latestEndLsn: lsn('0/5000000'), silenceSeconds: 0.1 },
+    }
+    expect(judge([pg1(), pg2(), paused({ receiver })], 'pg3', 'pg1').otherWish).toBeNull()
+  })
+})
+
 describe('a standby may be pointed elsewhere', () => {
   test('at another standby: its slot and its place move', () => {
     const judged = judge([pg1(), pg2(), pg3()], 'pg3', 'pg2')
