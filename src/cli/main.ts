@@ -181,10 +181,13 @@ function commandIn(words: readonly string[]): string {
   return known.toSorted((a, b) => positionOf(a) - positionOf(b) || b.length - a.length)[0] ?? typed
 }
 
-/** What a run is like, by its command line: runs of one kind call much the same functions. */
+/** What a run is like, by its command line: runs of one kind call much the same functions. There are not many kinds. */
 export function runKind(words: readonly string[]): string {
-  const form = words.includes('--help') ? ' --help' : words.includes('--dry-run') ? ' --dry-run' : ''
-  return `${commandIn(words)}${form}`
+  if (words[0] === 'complete') return 'complete'
+  if (words.some((word) => ['help', '--help', '-h'].includes(word))) return 'help'
+  const name = commandIn(words)
+  if (!commands.some((command) => command.name === name)) return ''
+  return words.includes('--dry-run') ? `${name} --dry-run` : name
 }
 
 /** The first signal asks the running operation to stop cleanly; the second one ends the process, and says so. */

@@ -48,7 +48,12 @@ export interface FollowDecision {
 export function judgeFollow(
   inventory: Inventory,
   topology: Topology,
-  wish: { readonly node: NodeName; readonly upstream: NodeName },
+  wish: {
+    readonly node: NodeName
+    readonly upstream: NodeName
+    /** It was begun earlier, and is gone on with or taken back. */
+    readonly isResumed?: boolean
+  },
 ): FollowDecision {
   if (topology.writers.length > 1) throw twoWriters(topology)
   const [node, upstream] = [nodeOf(topology, wish.node), nodeOf(topology, wish.upstream)]
@@ -58,7 +63,8 @@ export function judgeFollow(
   refuseUnfitUpstream(node, upstream, topology, survey)
   refuseCircle(topology, wish.node, wish.upstream)
   refuseOtherHistory(node, upstream, topology)
-  refusePaused(inventory, node, wish.upstream)
+  // What was begun can be ended in any case: by going back, too.
+  if (wish.isResumed !== true) refusePaused(inventory, node, wish.upstream)
   const formerUpstream = formerUpstreamOf(inventory, topology, node, wish.upstream)
   const rolesWith = (at: NodeName | null): Roles | null =>
     primary === null

@@ -45,6 +45,7 @@ while [ -L "$target" ]; do
   link=$(readlink "$target")
   case $link in /*) target=$link ;; *) target=$(dirname "$target")/$link ;; esac
 done
+[ ! -d "$target" ] || { echo "$target is a directory" >&2; exit 74; }
 new="$target.replctl-new.$$"
 trap 'rm -f "$new"' EXIT
 copied=

@@ -1,16 +1,20 @@
 import { createHash } from 'node:crypto'
 import {
   closeSync,
+  constants as flags,
   fstatSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
   renameSync,
+  type Stats,
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, isAbsolute, join } from 'node:path'
+import { cachedDataVersionTag } from 'node:v8'
 import { Script } from 'node:vm'
 
 /** A bundle that was loaded, and what its functions compiled to. */
@@ -35,15 +39,16 @@ export interface LoadBundle {
 
 /**
  * Loads a bundle together with the code that V8 made of it in earlier runs: to compile it anew takes longer than most of what
- * replctl then does. Kept code belongs to one bundle (by its content) and one Node.js; what is not whole, or what another user
- * could have written, counts as absent.
+ * replctl then does. Kept code belongs to one bundle (by its content) and one V8 with its flags; what is not whole, or what another
+ * user could have written, counts as absent.
  * @throws whatever the bundle's own top level throws, and errors of the file system where the bundle is not there
  */
 export function loadBundle({ file, folder, uid }: LoadBundle): LoadedBundle {
   const bytes = readFileSync(file)
   const bundle = digestOf(bytes)
+  const runtime = `${process.version} ${process.arch} ${cachedDataVersionTag()}`
   const path =
-    folder === null ? null : join(folder, `compiled-${digestOf(file + process.version).slice(0, 12)}`)
+    folder === null ? null : join(folder, `compiled-${digestOf(`${file} ${runtime}`).slice(0, 12)}`)
   const kept = path === null ? null : readKept(path, bundle, uid)
   const script = new Script(
     `(function(exports,require,module,__filename,__dirname){${bytes.toString('latin1')}\n})`,
@@ -56,7 +61,12 @@ export function loadBundle({ file, folder, uid }: LoadBundle): LoadedBundle {
     exports: module.exports,
     keep(kind) {
       if (path === null || kinds.includes(kind)) return
-      write(path, { bundle, kinds: [...kinds, kind], code: script.createCachedData() })
+      write(path, uid, () => {
+        const code = script.createCachedData()
+        // A long run has let go of functions that it did not call for a while: what others will call is worth more.
+        if (kinds.length > 0 && code.length < (kept?.code.length ?? 0)) return null
+        return { bundle, kinds: [...kinds, kind], code }
+      })
     },
   }
 }
@@ -95,28 +105,48 @@ function readKept(path: string, bundle: string, uid: number): Kept | null {
   }
 }
 
-/** A file that nobody but `uid` may write. What was opened is what is looked at. */
+/** A file that nobody but `uid` may write, in a folder of the same kind. What was opened is what is looked at. */
 function readOwn(path: string, uid: number): Buffer {
-  const file = openSync(path, 'r')
+  requireOwn(lstatSync(dirname(path)), uid)
+  // Never waits for somebody who might write into a pipe of that name.
+  const file = openSync(path, flags.O_RDONLY | flags.O_NOFOLLOW | flags.O_NONBLOCK)
   try {
-    const found = fstatSync(file)
-    if (found.uid !== uid || (found.mode & 0o022) !== 0) throw new Error(`${path} may be somebody else's`)
+    requireOwn(fstatSync(file), uid)
     return readFileSync(file)
   } finally {
     closeSync(file)
   }
 }
 
-/** Whole or not at all: other runs read it meanwhile. Of what two write at once, or a killed one left, the digest tells. */
-function write(path: string, { bundle, kinds, code }: Kept): void {
+function requireOwn({ uid, mode }: Stats, wanted: number): void {
+  if (uid !== wanted || (mode & 0o022) !== 0) throw new Error('it may be somebody else’s')
+}
+
+/**
+ * Whole or not at all: other runs read it meanwhile. Of what two write at once, or a killed one left, the digest tells. The code is
+ * only made where it can be written.
+ */
+function write(path: string, uid: number, make: () => Kept | null): void {
   const temporary = `${path}.new`
+  let file: number | undefined
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
+    requireOwn(lstatSync(dirname(path)), uid)
+    remove(temporary)
+    file = openSync(temporary, flags.O_WRONLY | flags.O_CREAT | flags.O_EXCL, 0o600)
+    const kept = make()
+    if (kept === null) {
+      remove(temporary)
+      return
+    }
+    const { bundle, kinds, code } = kept
     const header = JSON.stringify({ bundle, kinds, digest: digestOf(code) })
-    writeFileSync(temporary, Buffer.concat([Buffer.from(`${header}\n`, 'latin1'), code]), { mode: 0o600 })
+    writeFileSync(file, Buffer.concat([Buffer.from(`${header}\n`, 'latin1'), code]))
     renameSync(temporary, path)
   } catch {
-    remove(temporary)
+    if (file !== undefined) remove(temporary)
+  } finally {
+    if (file !== undefined) closeSync(file)
   }
 }
 

@@ -34,10 +34,14 @@ export async function run(call: Call): Promise<Answer> {
 }
 
 /** What following comes to; refuses what must not be. */
-export function decide(session: ClusterSession, { survey, topology }: Observation, wish: Wish): Decision {
+export function decide(
+  session: ClusterSession,
+  { survey, topology, resumed }: Observation,
+  wish: Wish,
+): Decision {
   const { inventory, templates } = session
   requireReachable(survey, [wish.node, wish.upstream])
-  const judged = judgeFollow(inventory, topology, wish)
+  const judged = judgeFollow(inventory, topology, { ...wish, isResumed: resumed !== null })
   const settingsOf = (name: NodeName) => findNode(inventory, name)
   const plan = follow(
     { inventory, templates },

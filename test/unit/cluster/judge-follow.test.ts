@@ -68,6 +68,12 @@ describe('a paused replay', () => {
     expect(error.hint).toContain('SELECT pg_wal_replay_resume()')
   })
 
+  test('keeps nobody from ending what was begun', () => {
+    const { inventory, topology } = observed([pg1(), pg2(), paused()])
+    const wish = { node: nodeName('pg3'), upstream: nodeName('pg2'), isResumed: true }
+    expect(judgeFollow(inventory, topology, wish).formerUpstream).toBe('pg1')
+  })
+
   test('goes on by the restart that an older version needs', () => {
     const older = { serverVersionNumber: 120022, isReplayPaused: true }
     const nodes = [pg1(undefined, older), pg2(older), pg3(older)]

@@ -1,6 +1,7 @@
 import {
   chmodSync,
   lstatSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -71,6 +72,15 @@ describe('writeTextFile', () => {
       true,
       true,
     ])
+  })
+
+  test('a directory is not written into', async () => {
+    mkdirSync(at('conf'))
+    for (const options of [{}, { mode: '0600' }])
+      await expect(writeTextFile(node, at('conf'), 'new', options)).rejects.toMatchObject({
+        code: 'remote-command-failed',
+      })
+    expect(readdirSync(at('conf'))).toEqual([])
   })
 
   test('what cannot be written leaves the old text and nothing beside it', async () => {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
   existsSync,
@@ -6,11 +7,13 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Script } from 'node:vm'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { compiledCodeFolder, loadBundle } from '../../../src/start/compiled-code.ts'
 
 const uid = process.geteuid?.() ?? 0
@@ -107,16 +110,53 @@ describe('loadBundle', () => {
 
   it('takes nothing that another user could have written', () => {
     load().keep('status')
-    for (const changed of [{ uid: uid + 1 }, {}]) {
-      if (changed.uid === undefined) chmodSync(kept(), 0o620)
-      const before = readFileSync(kept())
-      const next = load(changed)
-      expect(next.exports.word()).toBe('one')
-      next.keep('promote')
-      expect(header().kinds).toEqual(['promote'])
-      expect(readFileSync(kept())).not.toEqual(before)
-      load().keep('status')
-    }
+    chmodSync(kept(), 0o620)
+    const next = load()
+    expect(next.exports.word()).toBe('one')
+    next.keep('promote')
+    // Had it been taken, both would stand there.
+    expect(header().kinds).toEqual(['promote'])
+    const before = readFileSync(kept())
+    const stranger = load({ uid: uid + 1 })
+    expect(stranger.exports.word()).toBe('one')
+    stranger.keep('status')
+    expect(readFileSync(kept())).toEqual(before)
+  })
+
+  it('takes and writes nothing in a folder that another user may write to', () => {
+    load().keep('status')
+    const before = readFileSync(kept())
+    chmodSync(folder, 0o775)
+    const next = load()
+    expect(next.exports.word()).toBe('one')
+    next.keep('promote')
+    expect(readFileSync(kept())).toEqual(before)
+    expect(readdirSync(folder)).toHaveLength(1)
+  })
+
+  it('neither follows a link nor waits at a pipe', () => {
+    load().keep('status')
+    const [path, other] = [kept(), join(dir, 'other')]
+    writeFileSync(other, 'of somebody')
+    symlinkSync(other, `${path}.new`)
+    load().keep('promote')
+    expect(readFileSync(other, 'utf8')).toBe('of somebody')
+    expect(header().kinds).toEqual(['status', 'promote'])
+    rmSync(path)
+    execFileSync('mkfifo', ['-m', '600', path])
+    expect(load().exports.word()).toBe('one')
+  })
+
+  it('a run that has let go of functions takes nothing away from the others', () => {
+    const first = load()
+    first.exports.word()
+    first.keep('status')
+    const before = readFileSync(kept())
+    const spy = vi.spyOn(Script.prototype, 'createCachedData').mockReturnValue(Buffer.alloc(8))
+    load().keep('add-standby')
+    spy.mockRestore()
+    expect(readFileSync(kept())).toEqual(before)
+    expect(readdirSync(folder)).toHaveLength(1)
   })
 
   it('runs also where nothing can be kept', () => {
