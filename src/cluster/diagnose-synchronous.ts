@@ -1,4 +1,5 @@
 import { ReplctlError } from '../errors.ts'
+import { compareLsn } from '../postgres/lsn.ts'
 import {
   type ParsedSynchronousStandbys,
   parseSynchronousStandbyNames,
@@ -7,7 +8,7 @@ import type { InstanceFacts, ReplicationConnection } from './facts.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { confirmingArchive } from './roles.ts'
-import type { Topology } from './topology.ts'
+import type { ObservedNode, Topology } from './topology.ts'
 
 /** A healthy standby confirms within milliseconds. Whoever waited this long waits for one that is cut off. */
 const patienceSeconds = 3
@@ -31,8 +32,37 @@ export function diagnoseSynchronous(inventory: Inventory, topology: Topology): R
   if (live !== null && confirming.length < live.count) {
     return blocked(inventory, name, live, instance, confirming, Math.max(wanted, live.count))
   }
+  const held = replayAwaited(topology, confirming, instance)
+  if (live !== null && confirming.length - held.length < live.count && held[0] !== undefined) {
+    return blockedByReplay(primary, instance, held)
+  }
   const count = Math.min(confirming.length, live?.count ?? 0)
-  return count < wanted ? reduced(inventory, name, live, count) : null
+  if (count < wanted) return reduced(inventory, name, live, count)
+  return wanted > 0 && isNobodyAwaited(instance) ? unawaited(primary) : null
+}
+
+/** Nobody waits for a standby, whoever is named, unless a session asks for it. */
+const isNobodyAwaited = ({ synchronousCommit }: InstanceFacts): boolean =>
+  synchronousCommit === 'off' || synchronousCommit === 'local'
+
+/**
+ * Standbys that have the WAL and do not replay it, while sessions wait: with `remote_apply` a commit waits for that. How old the
+ * last transaction is that one has replayed tells a standstill from what is under way at every moment of a busy cluster.
+ */
+function replayAwaited(
+  topology: Topology,
+  confirming: readonly ReplicationConnection[],
+  { waitingForSyncSeconds }: InstanceFacts,
+): readonly ObservedNode[] {
+  if ((waitingForSyncSeconds ?? 0) < patienceSeconds) return []
+  return confirming.flatMap(({ applicationName, flushLsn, replayLsn }) => {
+    if (flushLsn === null || replayLsn === null || compareLsn(replayLsn, flushLsn) >= 0) return []
+    const node = topology.nodes.find((one) => one.settings.applicationName === applicationName)
+    const standby = node?.facts.instance ?? null
+    if (node === undefined || standby === null) return []
+    const isStill = standby.isReplayPaused || (standby.replayLagSeconds ?? 0) >= patienceSeconds
+    return isStill ? [node] : []
+  })
 }
 
 /** A standby whose link is cut stays in pg_stat_replication for up to wal_sender_timeout: it is known by its own silence. */
@@ -73,19 +103,12 @@ function blocked(
       ? [`archive.synchronous: false in the inventory, then replctl init primary ${primary}`]
       : []),
   ]
-  const since = instance.waitingForSyncSeconds
-  const waiting =
-    instance.waitingForSync === 0
-      ? 'No session waits yet: the next commit will.'
-      : `${instance.waitingForSync} session(s) wait for a synchronous standby${
-          since === null ? '' : `, the first for ${Math.round(since)} s`
-        }.`
   const value = instance.settings.synchronous_standby_names?.value
   return new ReplctlError(
     'writes-blocked',
     `writes blocked: ${confirming.length} of ${wanted} sync standbys`,
     {
-      detail: `${waiting} synchronous_standby_names is ${value}.`,
+      detail: `${tellWaiting(instance)} synchronous_standby_names is ${value}.`,
       hint:
         partners.length === 0
           ? `Correct synchronous_standby_names on ${primary}: it names nobody who streams.`
@@ -93,6 +116,52 @@ function blocked(
       node: primary,
     },
   )
+}
+
+function tellWaiting({ waitingForSync, waitingForSyncSeconds: since }: InstanceFacts): string {
+  if (waitingForSync === 0) return 'No session waits yet: the next commit will.'
+  const first = since === null ? '' : `, the first for ${Math.round(since)} s`
+  return `${waitingForSync} session(s) wait for a synchronous standby${first}.`
+}
+
+function blockedByReplay(
+  primary: ObservedNode,
+  instance: InstanceFacts,
+  held: readonly ObservedNode[],
+): ReplctlError {
+  const names = held.map(({ settings }) => settings.name).join(', ')
+  const where = held.map(({ settings, facts }) => {
+    const { isReplayPaused, replayLsn, receiveLsn } = facts.instance ?? {}
+    return `${settings.name} has received ${receiveLsn} and replayed ${replayLsn}${isReplayPaused === true ? ': replay is paused there' : ''}.`
+  })
+  const paused = held.filter(({ facts }) => facts.instance?.isReplayPaused === true)
+  const busy = held.filter((node) => !paused.includes(node))
+  const hints = [
+    ...paused.map(({ settings }) => `On ${settings.name}: SELECT pg_wal_replay_resume();`),
+    ...busy.map(
+      ({ settings }) =>
+        `On ${settings.name}, end the query that holds replay up (pg_stat_activity, the oldest backend_xmin), or lower max_standby_streaming_delay.`,
+    ),
+  ]
+  return new ReplctlError('writes-blocked', `writes blocked: commits wait for replay on ${names}`, {
+    detail: [tellWaiting(instance), ...where].join(' '),
+    hint: hints.join(' '),
+    node: primary.settings.name,
+  })
+}
+
+function unawaited({ settings, facts }: ObservedNode): ReplctlError {
+  const { name, postgres } = settings
+  const live = facts.instance?.synchronousCommit
+  const isWished = postgres.parameters.synchronous_commit?.toLowerCase() === live
+  return new ReplctlError('durability-reduced', `synchronous_commit is ${live} on ${name}`, {
+    detail:
+      'Commits wait for no standby there, unless a session sets it: a failover may lose what was confirmed.',
+    hint: isWished
+      ? `Take synchronous_commit out of postgres.parameters in the inventory, then: replctl init primary ${name}`
+      : `Set it on ${name}: ALTER SYSTEM SET synchronous_commit = 'on'; SELECT pg_reload_conf();`,
+    node: name,
+  })
 }
 
 function reduced(

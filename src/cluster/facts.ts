@@ -195,6 +195,11 @@ export interface InstanceFacts {
   readonly waitingForSync: number
   /** How long ago the first of them began the statement that it waits with; null where nobody waits. */
   readonly waitingForSyncSeconds: number | null
+  /**
+   * synchronous_commit of sessions that set nothing themselves. Null where that cannot be told: a role or a database of
+   * replctl's session has a value of its own.
+   */
+  readonly synchronousCommit?: string | null
 }
 
 /** Which archive each script speaks to, as `archiveConnectionName` names it; null: there is none that may be run. */

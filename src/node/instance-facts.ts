@@ -82,7 +82,11 @@ const instanceQuery = `SELECT json_build_object(
   'prepared', (SELECT count(*) FROM pg_prepared_xacts),
   'waiting_for_sync', (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'),
   'waiting_seconds', (SELECT extract(epoch FROM clock_timestamp() - min(query_start)) FROM pg_stat_activity
-       WHERE wait_event = 'SyncRep')
+       WHERE wait_event = 'SyncRep'),
+  'synchronous_commit', (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit' AND NOT EXISTS (
+       SELECT FROM pg_db_role_setting, unnest(setconfig) one WHERE one LIKE 'synchronous_commit=%'
+         AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+         AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))))
 ) FROM (SELECT i.in_recovery, CASE WHEN i.in_recovery
     THEN greatest((SELECT timeline_id FROM pg_control_checkpoint()),
                   (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
@@ -113,6 +117,7 @@ interface RawInstance {
   readonly prepared: number
   readonly waiting_for_sync: number
   readonly waiting_seconds: number | null
+  readonly synchronous_commit: string | null
 }
 type RawRow = Readonly<Record<string, unknown>>
 
@@ -140,6 +145,7 @@ export async function readInstanceFacts(sql: SqlSession, timeoutMs = 10_000): Pr
     preparedTransactions: raw.prepared,
     waitingForSync: raw.waiting_for_sync,
     waitingForSyncSeconds: raw.waiting_seconds,
+    synchronousCommit: raw.synchronous_commit,
   }
 }
 

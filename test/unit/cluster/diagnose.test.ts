@@ -656,4 +656,76 @@ describe('synchronous standbys', () => {
     // It has confirmed all that it was sent: the session that waits began long ago and waits for a moment only.
     expect(found(leader(20, { flushLsn: unconfirmed.sentLsn }), silent(20))).toEqual([])
   })
+
+  describe('commits that wait for replay (remote_apply)', () => {
+    const unapplied = { flushLsn: lsn('0/5000100'), sentLsn: lsn('0/5000100'), replayLsn: lsn('0/5000000') }
+    const leader = (seconds: number, changes = {}) =>
+      primary({
+        ...waiting,
+        waitingForSyncSeconds: seconds,
+        replication: [connection('pg2', 'sync', { ...unapplied, ...changes }), connection('pg3')],
+      })
+    const standby = (changes: Partial<InstanceFacts>) => ({
+      ...pg2,
+      instance: { ...pg2.instance!, ...changes },
+    })
+    const found = (node: NodeFacts, changes: Partial<InstanceFacts>) =>
+      problemsOf([node, standby(changes), pg3], replication('sync')).filter(
+        ({ code }) => code === 'writes-blocked',
+      )
+
+    test('replay is paused on the one that they wait for', () => {
+      const [problem] = found(leader(20), { isReplayPaused: true })
+      expect(problem).toMatchObject({
+        ...{ severity: 'error', node: 'pg1', message: 'writes blocked: commits wait for replay on pg2' },
+        hint: 'On pg2: SELECT pg_wal_replay_resume();',
+      })
+      expect(problem?.detail).toMatch(
+        /^3 session\(s\) wait .* for 20 s\. pg2 has received .*replay is paused/,
+      )
+    })
+    test('a query holds replay up there', () => {
+      const [problem] = found(leader(20), { replayLagSeconds: 20 })
+      expect(problem?.hint).toMatch(/^On pg2, end the query .*max_standby_streaming_delay/)
+    })
+    test('replay that goes on holds nobody up, nor does it while nobody waits for long', () => {
+      expect(found(leader(20), { replayLagSeconds: 0.1 })).toEqual([])
+      expect(found(leader(0.1), { replayLagSeconds: 20 })).toEqual([])
+      expect(found(leader(20, { replayLsn: lsn('0/5000100') }), { isReplayPaused: true })).toEqual([])
+    })
+    test('as many as are needed replay: nobody waits for the other', () => {
+      const two = { ...waiting, ...namesOf('ANY 1 ("shop_pg2", "shop_pg3")'), waitingForSyncSeconds: 20 }
+      const both = [connection('pg2', 'quorum', unapplied), connection('pg3', 'quorum')]
+      expect(found(primary({ ...two, replication: both }), { isReplayPaused: true })).toEqual([])
+    })
+  })
+
+  describe('synchronous_commit that lets nobody wait', () => {
+    const leader = (synchronousCommit: string | null) =>
+      primary({ ...waiting, synchronousCommit, waitingForSync: 0, replication: asSync('sync', 'potential') })
+    test.each(['off', 'local'])('%s', (value) => {
+      const problems = problemsOf([leader(value), pg2, pg3], replication('sync'))
+      expectOnly(
+        problems,
+        error(
+          'durability-reduced',
+          'pg1',
+          `synchronous_commit is ${value} on pg1`,
+          /^Set it on pg1: ALTER SYSTEM/,
+        ),
+      )
+    })
+    test('by the inventory’s own wish', () => {
+      const { postgres } = inventoryOf(['pg1']).nodes[0]!
+      const nodes = { pg1: { postgres: { ...postgres, parameters: { synchronous_commit: 'off' } } } }
+      const problems = problemsOf([leader('off'), pg2, pg3], replication('sync'), nodes)
+      expect(problems[0]?.hint).toMatch(/^Take synchronous_commit out .*replctl init primary pg1$/)
+    })
+    test.each(['on', 'remote_write', 'remote_apply', null])('%s is as it should be', (value) => {
+      expect(problemsOf([leader(value), pg2, pg3], replication('sync'))).toEqual([])
+    })
+    test('in mode async nobody is to wait', () => {
+      expect(problemsOf([leader('off'), pg2, pg3])).toEqual([])
+    })
+  })
 })
