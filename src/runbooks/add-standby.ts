@@ -90,6 +90,13 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
   const isNew = (node: NodeSettings) => standbys.some((standby) => standby.node.name === node.name)
   return inOrder([
     ...standbys.flatMap(({ node }) => requireArchiveHost(input, node, primary.name)),
+    // First what is quick to answer: to measure what a killed clone left may take minutes.
+    asOne(
+      standbys.flatMap(({ node, source }) => [
+        requireSameMajorVersion(node.name, isNew(source) ? primary.name : source.name),
+        requireFreePort(node.name),
+      ]),
+    ),
     asOne(
       standbys.flatMap((standby) =>
         preconditions(standby, isNew(standby.source) ? primary : standby.source, primary),
@@ -172,11 +179,9 @@ function preconditions(
   primary: NodeSettings,
 ): Step[] {
   return [
-    requireSameMajorVersion(node.name, source.name),
     isReclone
       ? requireReplaceableDataDirectory(node.name, primary.name, { isResumed })
       : requireClonableDataDirectory(node.name, source.name),
-    requireFreePort(node.name),
     ...(isReclone ? [] : [requireDiskSpace(node.name, source.name)]),
     requireTablespaceFolders(node.name, source.name, isReclone),
   ]

@@ -129,7 +129,9 @@ rm -f "$state/tablespaces"
 async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWish): Promise<void> {
   const { standby, source, slot, inventory } = wish
   const { dataDir } = ctx.node.settings.postgres
-  const [{ facts: there }] = await Promise.all([ask(ctx, source.name), endUnfinishedRestore(ctx)])
+  // Not beside it: where the source does not answer, a change would still be under way.
+  await endUnfinishedRestore(ctx)
+  const { facts: there } = await ask(ctx, source.name)
   const binaries = suitableBinaries(facts, majorOf(there))
   const directory = binaries?.directory ?? binDirectoryOf(facts)
   const setAside = facts.rejoin?.walDirectory ?? undefined
