@@ -9,6 +9,7 @@ import { archiveConnection, judgeArchiving } from './judge-archiving.ts'
 import { archiveHost } from './names.ts'
 import { type BackupState, observeBackups } from './observe-backups.ts'
 import { type Problem, problemOf } from './problem.ts'
+import { fullBytes } from './room.ts'
 
 /** What was seen on the archive host. */
 export interface ArchiveMeasure {
@@ -66,9 +67,6 @@ export interface ArchiveObservation {
   readonly catalog: BackupCatalog | null
   readonly nowMs: number
 }
-
-/** Below this the next segments do not fit. */
-const fullBytes = 64 * 2 ** 20
 
 /** The archive as it is now, and what is wrong on its host. What fails on the primary is told by `judgeArchiving`. */
 export function observeArchive(seen: ArchiveObservation): {

@@ -3,6 +3,7 @@ import { checksOf, type DoctorCheck } from './doctor-check.ts'
 import type { ExaminedNode, HostProbe } from './doctor-facts.ts'
 import type { NodeFacts } from './facts.ts'
 import { holdsLostFound } from './lost-found.ts'
+import { fullBytes } from './room.ts'
 
 /** Below this a PostgreSQL host is about to stop: WAL alone comes in 16 MiB pieces. */
 const fewBytes = 2 ** 30
@@ -22,6 +23,7 @@ export function judgeHost(node: ExaminedNode, clusterIdentifier: string | null):
     judgeTools(node, probe),
     judgeDataDirectory(node, probe, clusterIdentifier),
     judgePort(node, probe),
+    ...judgeSql(node),
     judgeDisk(node, probe),
     ...judgeForwarding(node, probe),
     ...judgeService(node, probe),
@@ -185,10 +187,30 @@ function judgePort({ facts, settings }: ExaminedNode, { listener }: HostProbe): 
   )
 }
 
+/** An instance that runs and answers nobody, or not us: no command would get further than its first statement. */
+function judgeSql({ facts, settings }: ExaminedNode): DoctorCheck[] {
+  const { fine, bad } = checksOf(facts.name)
+  const { osUser, database } = settings.postgres
+  if (facts.instance !== null) return [fine('sql', `answers "${osUser}" in database "${database}"`)]
+  const { instanceError: error } = facts
+  if (facts.postmaster?.isAlive !== true || error === null) return []
+  return [
+    bad(
+      'sql',
+      error.with({
+        hint:
+          error.hint ??
+          `Look at its log. Over its unix socket the server must let "${osUser}" into database "${database}", as a superuser: local all ${osUser} peer, in pg_hba.conf.`,
+        node: facts.name,
+      }),
+    ),
+  ]
+}
+
 function judgeDisk({ facts, settings }: ExaminedNode, { rooms }: HostProbe): DoctorCheck {
-  const { fine, doubtful } = checksOf(facts.name)
+  const { fine, bad, doubtful } = checksOf(facts.name)
   const tell = (bytes: number, path: string) =>
-    `${(bytes / 2 ** 30).toFixed(1)} GiB are free where ${path} is`
+    `${bytes < 2 ** 27 ? `${Math.floor(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`} are free where ${path} is`
   const { dataDir } = settings.postgres
   const full = rooms.filter(
     (room, index) =>
@@ -204,9 +226,10 @@ function judgeDisk({ facts, settings }: ExaminedNode, { rooms }: HostProbe): Doc
       .filter(({ freeBytes }) => !isDataFull || freeBytes !== facts.freeBytes)
       .map(({ freeBytes, path }) => tell(freeBytes, path)),
   ].join(', ')
-  return doubtful(
+  const isFull = Math.min(facts.freeBytes ?? fewBytes, ...full.map(({ freeBytes }) => freeBytes)) < fullBytes
+  return (isFull ? bad : doubtful)(
     'disk',
-    new ReplctlError('disk-full', `little disk space is left on ${facts.name}`, {
+    new ReplctlError('disk-full', `${isFull ? 'no' : 'little'} disk space is left on ${facts.name}`, {
       detail: `${free}.`,
       hint: 'A slot keeps WAL while a standby is away. Free some space, or choose another data_dir.',
       node: facts.name,

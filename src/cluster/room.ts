@@ -21,6 +21,9 @@ export interface Room {
   readonly freeBytes: number
 }
 
+/** Where less is free the next WAL segments do not fit. */
+export const fullBytes = 64 * 2 ** 20
+
 /** For the WAL that arrives meanwhile. */
 const besideDataBytes = 64 * 2 ** 20
 

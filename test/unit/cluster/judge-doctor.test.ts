@@ -7,7 +7,7 @@ import { judgeAlike, judgeReach } from '../../../src/cluster/judge-between-hosts
 import { judgeHost } from '../../../src/cluster/judge-host.ts'
 import type { Room } from '../../../src/cluster/room.ts'
 import { ReplctlError } from '../../../src/errors.ts'
-import { emptyNode, inventoryOf, runningNode, standbyNode } from '../some-cluster.ts'
+import { emptyNode, inventoryOf, postmaster, runningNode, standbyNode } from '../some-cluster.ts'
 
 const binaries = (version: string) => ({
   directory: `/usr/lib/postgresql/${version.split('.')[0]}/bin`,
@@ -86,11 +86,41 @@ describe('one host by itself', () => {
     ['flock is missing', { probe: { missingTools: ['flock'] } }, ['tools (binaries-missing)']],
     ['awk is missing', { probe: { missingTools: ['awk'] } }, ['tools binaries-missing']],
     ['no place for its state', { probe: { noState: '/home/postgres' } }, ['tools remote-command-failed']],
-    ['little space', { facts: { freeBytes: 10_000_000 } }, ['disk (disk-full)']],
+    ['little space', { facts: { freeBytes: 100_000_000 } }, ['disk (disk-full)']],
+    ['no space: the next segments of WAL do not fit', { facts: { freeBytes: 0 } }, ['disk disk-full']],
     [
       'little space for WAL alone',
-      { probe: { rooms: [{ path: '/wal', mountPoint: '/wal', freeBytes: 10_000_000 }] } },
+      { probe: { rooms: [{ path: '/wal', mountPoint: '/wal', freeBytes: 100_000_000 }] } },
       ['disk (disk-full)'],
+    ],
+    [
+      'no space for WAL',
+      { probe: { rooms: [{ path: '/wal', mountPoint: '/wal', freeBytes: 10_000_000 }] } },
+      ['disk disk-full'],
+    ],
+    [
+      'an instance that runs and refuses our SQL',
+      {
+        facts: {
+          ...{ ...built, isStartGuarded: true, dataDirectoryState: 'instance', dataMajor: 15 },
+          postmaster: postmaster(),
+          instanceError: new ReplctlError(
+            'sql-failed',
+            'the server refused a statement: no pg_hba.conf entry',
+          ),
+        },
+      },
+      ['sql sql-failed'],
+    ],
+    [
+      'an instance that is stopped',
+      {
+        facts: {
+          ...{ ...built, isStartGuarded: true, dataDirectoryState: 'instance', dataMajor: 15 },
+          postmaster: postmaster({ isAlive: false }),
+        },
+      },
+      [],
     ],
     [
       'a data_dir with lost+found',
