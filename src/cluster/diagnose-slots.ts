@@ -2,6 +2,8 @@ import { ReplctlError } from '../errors.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
 import type { NodeFacts, ReplicationSlot } from './facts.ts'
 import type { Inventory } from './inventory.ts'
+import type { NodeName } from './names.ts'
+import type { Problem } from './problem.ts'
 import { commonRecord } from './record.ts'
 import { ownSlots } from './roles.ts'
 import { expectedUpstream, type ObservedNode, type Topology } from './topology.ts'
@@ -11,31 +13,61 @@ export function slotFinding(
   inventory: Inventory,
   node: ObservedNode,
   topology: Topology,
-): ReplctlError | null {
-  const { settings, slot } = node
+): readonly [ReplctlError, Problem['severity']] | null {
+  const { settings, slot, upstream } = node
   const { name } = settings
-  if (slot?.walStatus === 'lost' || slot?.invalidationReason) {
-    const reason = slot.invalidationReason === null ? '' : ` (${slot.invalidationReason})`
-    return new ReplctlError('slot-lost', `the replication slot of ${name} is lost`, {
-      detail: `Slot "${slot.name}" has wal_status ${slot.walStatus}${reason}: WAL that ${name} still needed is gone from the upstream.`,
-      hint:
-        inventory.archive === undefined
-          ? `Clone it again: replctl add-standby ${name} --reclone`
-          : `While the archive has the WAL it gets it from there: replctl add-standby ${name}. Else clone it again: replctl add-standby ${name} --reclone`,
-      node: name,
-    })
-  }
-  const canTell = topology.nodes.some(
-    (one) => one.settings.name === node.upstream && one.facts.instance !== null,
-  )
-  if (inventory.replication.slots && slot === null && canTell) {
-    return new ReplctlError('slot-missing', `${node.upstream} has no replication slot for ${name}`, {
+  if (slot?.walStatus === 'lost' || slot?.invalidationReason) return [slotLost(name, slot), 'error']
+  const canTell = topology.nodes.some((one) => one.settings.name === upstream && one.facts.instance !== null)
+  if (!inventory.replication.slots || !canTell) return null
+  if (slot === null) {
+    const missing = new ReplctlError('slot-missing', `${upstream} has no replication slot for ${name}`, {
       detail: `Slot "${settings.slotName}" is missing, so WAL that ${name} still needs may be removed.`,
       hint: `Make it again: replctl add-standby ${name}`,
       node: name,
     })
+    return [missing, 'error']
   }
-  return null
+  if (isReceivingWithout(node)) return [slotNotUsed(node), 'error']
+  return slot.walStatus === 'unreserved' ? [slotInDanger(node), 'warning'] : null
+}
+
+function slotLost(name: NodeName, { name: slot, walStatus, invalidationReason }: ReplicationSlot) {
+  const reason = invalidationReason === null ? '' : ` (${invalidationReason})`
+  // Since 18: nobody received through it for longer than idle_replication_slot_timeout.
+  const why =
+    invalidationReason === 'idle_timeout'
+      ? `nobody received through it for too long. It keeps no WAL for ${name} any more`
+      : `WAL that ${name} still needed is gone from the upstream`
+  return new ReplctlError('slot-lost', `the replication slot of ${name} is lost`, {
+    detail: `Slot "${slot}" has wal_status ${walStatus}${reason}: ${why}.`,
+    hint: `Have it made anew: replctl add-standby ${name}. Where WAL that it needs is gone for good, that says so, and it is to be cloned again (--reclone).`,
+    node: name,
+  })
+}
+
+/** Its walreceiver streams, by another slot or by none. */
+function isReceivingWithout({ connection, facts, settings }: ObservedNode): boolean {
+  const receiver = facts.instance?.receiver ?? null
+  return connection !== null && receiver?.status === 'streaming' && receiver.slotName !== settings.slotName
+}
+
+function slotNotUsed({ facts, settings, upstream }: ObservedNode): ReplctlError {
+  const { name, slotName } = settings
+  const used = facts.instance?.receiver?.slotName ?? null
+  const how = used === null ? 'without a slot' : `through slot "${used}"`
+  return new ReplctlError('slot-missing', `${name} does not use its replication slot`, {
+    detail: `It receives from ${upstream} ${how}: what it needs next may be removed there, while "${slotName}" keeps WAL for nobody.`,
+    hint: `Have it use "${slotName}": replctl add-standby ${name}`,
+    node: name,
+  })
+}
+
+function slotInDanger({ settings: { name, slotName }, upstream }: ObservedNode): ReplctlError {
+  return new ReplctlError('slot-lost', `the replication slot of ${name} is about to be lost`, {
+    detail: `Slot "${slotName}" on ${upstream} has wal_status unreserved: the next checkpoint may remove WAL that ${name} still needs.`,
+    hint: `Let ${name} catch up soon. A larger max_slot_wal_keep_size on ${upstream} keeps more.`,
+    node: name,
+  })
 }
 
 /** Slots of replctl's own that keep WAL for nobody: their standby receives from elsewhere, or is no member any more. */

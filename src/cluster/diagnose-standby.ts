@@ -35,7 +35,7 @@ export function diagnoseStandby(
   }
   if (facts.instance?.isReplayPaused === true) findings.push([replayPaused(facts)])
   const slot = slotFinding(inventory, node, topology)
-  if (slot !== null) findings.push([slot])
+  if (slot !== null) findings.push(slot)
   if (topology.primary === null) return findings
   const expected = expectedUpstream(inventory, settings, topology.primary, survey)
   const actual = node.upstream ?? node.foreignUpstream

@@ -78,7 +78,7 @@ function diagnoseNode(
     return [
       ...journalFinding(node),
       [stopped(node, primaryOf(topology, survey))],
-      ...(lost === null ? [] : [[lost] as const]),
+      ...(lost === null ? [] : [lost]),
     ]
   }
   const findings: Finding[] = [...journalFinding(node)]

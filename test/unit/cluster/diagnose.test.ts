@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { diagnose } from '../../../src/cluster/diagnose.ts'
-import type { InstanceFacts, NodeFacts } from '../../../src/cluster/facts.ts'
+import type { InstanceFacts, NodeFacts, ReplicationSlot } from '../../../src/cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../../../src/cluster/inventory.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
 import type { Problem } from '../../../src/cluster/problem.ts'
@@ -26,6 +26,12 @@ import {
   timeline,
   unreachableNode,
 } from '../some-cluster.ts'
+
+/** pg3 streams, and this is its primary_slot_name. */
+function withSlot(slotName: string | null): NodeFacts {
+  const { instance } = standbyNode('pg3', '0/5000148')
+  return { ...pg3, instance: { ...instance!, receiver: { ...instance!.receiver!, slotName } } }
+}
 
 const built = { dataDirectoryState: 'instance' } as const
 const history = '1\t0/3000000\tpromoted\n2\t0/4000000\tpromoted\n'
@@ -245,7 +251,7 @@ describe('one thing that is wrong with a node is one problem, with what mends it
         pg2,
         pg3,
       ],
-      error('slot-lost', 'pg3', 'the replication slot of pg3 is lost', /replctl add-standby pg3 --reclone/),
+      error('slot-lost', 'pg3', 'the replication slot of pg3 is lost', /replctl add-standby pg3\./),
     ],
     [
       'its slot was invalidated',
@@ -256,7 +262,26 @@ describe('one thing that is wrong with a node is one problem, with what mends it
         pg2,
         pg3,
       ],
-      error('slot-lost', 'pg3', 'the replication slot of pg3 is lost', /--reclone/),
+      error('slot-lost', 'pg3', 'the replication slot of pg3 is lost', /replctl add-standby pg3\./),
+    ],
+    [
+      'its slot is about to be lost',
+      [
+        primary({ slots: [slot('shop_pg2', '0/1'), slot('shop_pg3', '0/1', { walStatus: 'unreserved' })] }),
+        pg2,
+        pg3,
+      ],
+      warning(
+        'slot-lost',
+        'pg3',
+        'the replication slot of pg3 is about to be lost',
+        /catch up soon.*max_slot_wal_keep_size on pg1/,
+      ),
+    ],
+    [
+      'it streams without its slot',
+      [primary(), pg2, withSlot(null)],
+      error('slot-missing', 'pg3', 'pg3 does not use its replication slot', /: replctl add-standby pg3$/),
     ],
     [
       'its slot is missing',
@@ -406,6 +431,22 @@ describe('one thing that is wrong with a node is one problem, with what mends it
     expect(problemsOf([leader, pg2, misled]).map(({ code }) => code)).toEqual(['wrong-upstream'])
     // While somebody is at work slots come and go.
     expect(problemsOf([{ ...primary(), holder: '{}' }, holder, pg3])).toEqual([])
+  })
+
+  test('why a slot is lost, and what a standby uses in place of its own, is told', () => {
+    const detail = (changes: Partial<ReplicationSlot>, node = pg3) => {
+      const slots = [slot('shop_pg2', '0/1'), slot('shop_pg3', '0/1', changes)]
+      return problemsOf([primary({ slots }), pg2, node])[0]?.detail
+    }
+    expect(detail({ walStatus: 'lost', invalidationReason: 'wal_removed' })).toMatch(
+      /is gone from the upstream/,
+    )
+    expect(detail({ walStatus: 'lost', invalidationReason: 'idle_timeout' })).toMatch(
+      /received through it for too/,
+    )
+    expect(detail({}, withSlot('other'))).toMatch(/^It receives from pg1 through slot "other"/)
+    expect(detail({}, withSlot(null))).toMatch(/^It receives from pg1 without a slot/)
+    expect(problemsOf([primary(), pg2, withSlot(null)], noSlots)).toEqual([])
   })
 
   test('both system identifiers are told', () => {
