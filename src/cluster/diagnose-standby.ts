@@ -6,7 +6,7 @@ import { insufficientSettings, raiseInsufficient, tellInsufficient } from './ins
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import type { Problem } from './problem.ts'
-import { expectedUpstream, type ObservedNode, placeFor, type Topology } from './topology.ts'
+import { delayMsOf, expectedUpstream, type ObservedNode, placeFor, type Topology } from './topology.ts'
 import { comeBackHint } from './way-back.ts'
 
 export type Finding = readonly [ReplctlError, Problem['severity']?]
@@ -62,6 +62,7 @@ export function diagnoseStandby(
       'warning',
     ])
   }
+  if (delayMsOf(node) !== settings.delayMs) findings.push([otherDelay(node)])
   findings.push(...parityFindings(topology, node, survey))
   const fault = archivingFault(inventory, facts)
   if (fault !== null) findings.push(fault)
@@ -104,6 +105,20 @@ function parityFindings(
   ])
 }
 
+function otherDelay(node: ObservedNode): ReplctlError {
+  const { name, delayMs } = node.settings
+  const source = node.facts.instance?.settings.recovery_min_apply_delay?.sourceFile ?? null
+  return new ReplctlError(
+    'setting-overridden',
+    `${name} replays ${delayMsOf(node) / 1000} s late, not ${delayMs / 1000} s`,
+    {
+      detail: `recovery_min_apply_delay is ${delayMsOf(node)} ms there${source === null ? '' : `, by ${source}`}; its delay in the inventory is ${delayMs / 1000} s.`,
+      hint: `Have it set: replctl add-standby ${name}`,
+      node: name,
+    },
+  )
+}
+
 function wrongUpstream(
   node: ObservedNode,
   expected: NodeName,
@@ -136,7 +151,7 @@ function wrongUpstream(
 }
 
 function notStreaming(node: ObservedNode, expected: NodeName): Finding {
-  const { name, delayMs } = node.settings
+  const { name } = node.settings
   const { instance } = node.facts
   const error = new ReplctlError('not-streaming', `${name} does not stream from ${expected}`, {
     detail: `Its state is ${node.state}; it has replayed ${instance?.replayLsn}.`,
@@ -146,7 +161,7 @@ function notStreaming(node: ObservedNode, expected: NodeName): Finding {
   if (instance?.isAwaitingDelay !== true) return [error]
   return [
     error.with({
-      detail: `It holds a transaction back on purpose (delay of ${delayMs / 1000} s). PostgreSQL asks ${expected} for more WAL only after that.`,
+      detail: `It holds a transaction back on purpose (delay of ${delayMsOf(node) / 1000} s). PostgreSQL asks ${expected} for more WAL only after that.`,
       hint: `Nothing is to be done: its slot on ${expected} keeps the WAL.`,
     }),
     'warning',

@@ -116,6 +116,21 @@ export function isRunningStandby(facts: NodeFacts): boolean {
   return facts.instance?.isInRecovery === true
 }
 
+/**
+ * How much later than the primary a node replays on purpose, ms: what its instance goes by. Of one that is not in recovery, or
+ * that does not show it (11: recovery.conf), the wish.
+ */
+export function delayMsOf({ facts, settings }: Pick<ObservedNode, 'facts' | 'settings'>): number {
+  const live = facts.instance?.isInRecovery === true ? liveDelayMs(facts.instance) : null
+  return live ?? settings.delayMs
+}
+
+/** recovery_min_apply_delay as pg_settings has it, in ms; null where it is no setting. */
+function liveDelayMs({ settings }: InstanceFacts): number | null {
+  const value = settings.recovery_min_apply_delay?.value
+  return value === undefined || !/^\d+$/.test(value) ? null : Number(value)
+}
+
 /** Whether a standby's walreceiver streams, as far as it knows: its sender may be gone without a word. */
 export function isReceiving(facts: NodeFacts): boolean {
   return facts.instance?.receiver?.status === 'streaming'

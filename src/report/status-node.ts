@@ -1,7 +1,7 @@
 import { retainedBytes } from '../cluster/diagnose-slots.ts'
 import { archiveHost } from '../cluster/names.ts'
 import { archiveStreamNames } from '../cluster/replication-names.ts'
-import type { ObservedNode, Topology } from '../cluster/topology.ts'
+import { delayMsOf, type ObservedNode, type Topology } from '../cluster/topology.ts'
 
 /** One node of `status`, as the public contract names it, with a few keys more. */
 export interface StatusNode {
@@ -24,7 +24,7 @@ export interface StatusNode {
   /** WAL that its slot makes the primary keep. */
   readonly retained_bytes: number | null
   readonly paused: boolean
-  /** How much later than the primary it replays, by wish. */
+  /** How much later than the primary it replays on purpose. */
   readonly delay_seconds: number
   readonly promotable: boolean
   /** Every replication slot that stands on this node, foreign ones too. */
@@ -69,7 +69,7 @@ export function statusNode(node: ObservedNode, topology: Topology): StatusNode {
     slot_wal_status: slot?.walStatus ?? null,
     retained_bytes: slot === null || holder === undefined ? null : retainedBytes(holder.facts, slot),
     paused: instance?.isReplayPaused ?? false,
-    delay_seconds: settings.delayMs / 1000,
+    delay_seconds: delayMsOf(node) / 1000,
     promotable: settings.promotable,
     slots: statusSlots(node, topology),
   }

@@ -1,6 +1,6 @@
 import type { Inventory } from '../cluster/inventory.ts'
 import type { Problem } from '../cluster/problem.ts'
-import type { ObservedNode, Topology } from '../cluster/topology.ts'
+import { delayMsOf, type ObservedNode, type Topology } from '../cluster/topology.ts'
 import { formatBytes, formatDuration } from './bytes.ts'
 import { holderLines, unfinishedLines } from './operation.ts'
 import type { Paint } from './paint.ts'
@@ -131,7 +131,9 @@ function lsnText(status: StatusNode, hasPrimary: boolean): string {
   return `${lsn ?? '-'}${isBehind ? ` (received ${received})` : ''}`
 }
 
-function lagText({ settings, role }: ObservedNode, status: StatusNode): string {
+function lagText(node: ObservedNode, status: StatusNode): string {
+  const { role } = node
+  const delayMs = delayMsOf(node)
   const { lag_bytes: bytes, lag_seconds: seconds } = status
   // Without a primary, 0 seconds only say that it replayed what it has: nobody knows what it lacks.
   if (role === 'primary' || (bytes === null && (seconds ?? 0) === 0)) return '-'
@@ -139,8 +141,8 @@ function lagText({ settings, role }: ObservedNode, status: StatusNode): string {
     ...(bytes === null ? [] : [formatBytes(bytes)]),
     ...(seconds === null ? [] : [formatDuration(Math.round(seconds * 10) * 100)]),
   ]
-  const wish = settings.delayMs > 0 ? ` (delay ${formatDuration(settings.delayMs)})` : ''
-  return `${bytes === 0 ? 'none' : parts.join(', ')}${wish}`
+  const delay = delayMs > 0 ? ` (delay ${formatDuration(delayMs)})` : ''
+  return `${bytes === 0 ? 'none' : parts.join(', ')}${delay}`
 }
 
 function slotText({ slot }: ObservedNode, status: StatusNode, paint: Paint): string {

@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { diagnose } from '../../cluster/diagnose.ts'
 import type { NodeFacts } from '../../cluster/facts.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
-import { isRunningStandby, observeTopology, type Topology } from '../../cluster/topology.ts'
+import { delayMsOf, isRunningStandby, observeTopology, type Topology } from '../../cluster/topology.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
 import type { Node } from '../../node/node.ts'
 import { type ArchiveProof, proveArchive } from '../../node/prove-archive.ts'
@@ -187,7 +187,7 @@ async function readOn(
   const node = nodes.get(name)
   const known = problems.some((problem) => problem.node === name && problem.severity === 'error')
   // A standby that cannot get the row (paused, cut off, another timeline) is known to be ill: no need to wait long.
-  const delayMs = observed?.settings.delayMs ?? 0
+  const delayMs = observed === undefined ? 0 : delayMsOf(observed)
   // One that holds back a transaction on purpose, and lost its upstream meanwhile, asks for WAL only after that.
   const isDeaf = facts.instance?.isAwaitingDelay === true && facts.instance.receiver === null
   const limitMs = known || isDeaf ? Math.min(1_000, timeoutMs) : timeoutMs
@@ -228,7 +228,7 @@ function withTheOthers(
     return [
       {
         ...{ name, ok: false, latency_ms: null, timeline: node.facts.instance?.timeline ?? null },
-        ...{ proof: null, received_ms: null, delay_seconds: node.settings.delayMs / 1000 },
+        ...{ proof: null, received_ms: null, delay_seconds: delayMsOf(node) / 1000 },
       },
     ]
   })

@@ -27,6 +27,9 @@ import {
   unreachableNode,
 } from '../some-cluster.ts'
 
+/** recovery_min_apply_delay as pg_settings has it, in ms. */
+const delayOf = (value: string) => ({ recovery_min_apply_delay: setting(value) })
+
 /** pg3 streams, and this is its primary_slot_name. */
 function withSlot(slotName: string | null): NodeFacts {
   const { instance } = standbyNode('pg3', '0/5000148')
@@ -348,6 +351,11 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       ),
     ],
     [
+      'it replays late, and nobody wished that',
+      [primary(), pg2, standbyNode('pg3', '0/5000148', { settings: delayOf('3600000') })],
+      error('setting-overridden', 'pg3', 'pg3 replays 3600 s late, not 0 s', /: replctl add-standby pg3$/),
+    ],
+    [
       'an operation stopped part-way',
       [{ ...primary(), journal: '{"version":1}' }, pg2, pg3],
       warning(
@@ -431,6 +439,17 @@ describe('one thing that is wrong with a node is one problem, with what mends it
     expect(problemsOf([leader, pg2, misled]).map(({ code }) => code)).toEqual(['wrong-upstream'])
     // While somebody is at work slots come and go.
     expect(problemsOf([{ ...primary(), holder: '{}' }, holder, pg3])).toEqual([])
+  })
+
+  test('a delay that was wished for and is not in force is told; on 11, where the server does not show it, nothing is', () => {
+    const late = { pg3: { delayMs: 3_600_000 } }
+    const of = (settings: InstanceFacts['settings']) =>
+      problemsOf([primary(), pg2, standbyNode('pg3', '0/5000148', { settings })], {}, late).map(
+        ({ code, message }) => `${code}: ${message}`,
+      )
+    expect(of(delayOf('0'))).toEqual(['setting-overridden: pg3 replays 0 s late, not 3600 s'])
+    expect(of(delayOf('3600000'))).toEqual([])
+    expect(of({})).toEqual([])
   })
 
   test('why a slot is lost, and what a standby uses in place of its own, is told', () => {
