@@ -5,12 +5,12 @@ import { diagnoseStandby, type Finding, primaryOf } from './diagnose-standby.ts'
 import { diagnoseSynchronous } from './diagnose-synchronous.ts'
 import type { Inventory } from './inventory.ts'
 import { judgeArchiving } from './judge-archiving.ts'
-import { twoWriters } from './judge-promotion.ts'
+import { strayAlive, strayPrimary, twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
 import { rejoinUnderWay } from './rejoin-under-way.ts'
-import type { ObservedNode, Topology } from './topology.ts'
+import { isReceivingFrom, type ObservedNode, type Topology } from './topology.ts'
 import { comeBackHint, refusalToDiscard, wayBack } from './way-back.ts'
 
 /** Everything that is not as the inventory wants it, worst first, each with the command that mends it. */
@@ -20,8 +20,12 @@ export function diagnose(inventory: Inventory, topology: Topology): readonly Pro
   const add = (error: ReplctlError, severity: Problem['severity'] = 'error') =>
     problems.push(problemOf(error, severity))
   if (topology.writers.length > 1) add(twoWriters(topology))
-  if (topology.writers.length === 0) add(noPrimary(topology))
+  const stray = strayPrimary(topology)
+  if (stray !== undefined) add(strayAlive(stray))
+  else if (topology.writers.length === 0) add(noPrimary(inventory, topology))
   for (const node of topology.nodes) {
+    // What is missing in its data directory must not be built, nor anybody promoted for it.
+    if (node === stray) continue
     for (const problem of diagnoseNode(inventory, topology, node, survey)) add(...problem)
   }
   for (const problem of diagnosePrimary(inventory, topology)) add(...problem)
@@ -29,19 +33,48 @@ export function diagnose(inventory: Inventory, topology: Topology): readonly Pro
   return problems
 }
 
-function noPrimary(topology: Topology): ReplctlError {
+function noPrimary(inventory: Inventory, topology: Topology): ReplctlError {
   const { best } = chooseCandidate(topology)
-  const isEmpty = topology.nodes.every((node) => node.role === 'empty')
+  const { nodes } = topology
+  const isEmpty = nodes.every((node) => node.role === 'empty')
   // Without a name it would be gone on with whoever was told before.
-  const isUnfinished = topology.nodes.some(({ facts }) => facts.journal !== null && facts.holder === null)
-  return new ReplctlError('no-primary', 'no node accepts writes', {
-    hint: isEmpty
-      ? 'Build the cluster: replctl init primary'
-      : best === null
-        ? 'Bring a node back first: no standby can be promoted now.'
-        : isUnfinished
-          ? `If the primary is lost: replctl promote ${best}. What stopped part-way may have told another one to lead: "replctl resume" goes on with that.`
-          : `If the primary is lost: replctl promote (the best candidate is ${best})`,
+  const isUnfinished = nodes.some(({ facts }) => facts.journal !== null && facts.holder === null)
+  const way = isEmpty
+    ? 'Build the cluster: replctl init primary'
+    : best === null
+      ? 'Bring a node back first: no standby can be promoted now.'
+      : isUnfinished
+        ? `If the primary is lost: replctl promote ${best}. What stopped part-way may have told another one to lead: "replctl resume" goes on with that.`
+        : `If the primary is lost: replctl promote (the best candidate is ${best})`
+  const isAnybodySilent = nodes.some(({ facts }) => facts.unreachable !== null)
+  const message = isAnybodySilent ? 'no node that answers accepts writes' : 'no node accepts writes'
+  const alive = sendersAlive(inventory, topology)[0]
+  if (alive === undefined) return new ReplctlError('no-primary', message, { hint: way })
+  const { sender, receivers } = alive
+  return new ReplctlError('no-primary', message, {
+    detail: `${receivers.join(', ')} still receive${receivers.length === 1 ? 's' : ''} from ${sender}.`,
+    hint: `See to it that ${sender} can be reached and answers: promote refuses while somebody receives from it. ${way}`,
+  })
+}
+
+/** A living walsender that has nothing to send says so after half of wal_sender_timeout (60 s by default) at the latest. */
+const longestSilenceSeconds = 30
+
+/** Nodes that do not answer us, and that standbys hear from. */
+function sendersAlive(
+  inventory: Inventory,
+  { nodes }: Topology,
+): readonly { readonly sender: NodeName; readonly receivers: readonly NodeName[] }[] {
+  return nodes.flatMap(({ facts, settings: { name: sender } }) => {
+    const isSilent = facts.unreachable !== null || facts.postmaster?.isAlive === true
+    if (facts.instance !== null || !isSilent) return []
+    const receivers = nodes.flatMap(({ facts: { instance }, settings: { name, upstream } }) => {
+      const silence = instance?.receiver?.silenceSeconds ?? null
+      const isHeard = silence !== null && silence < longestSilenceSeconds
+      // A standby may be what sends to whom is wished below it.
+      return isHeard && upstream !== sender && isReceivingFrom(inventory, instance, sender) ? [name] : []
+    })
+    return receivers.length === 0 ? [] : [{ sender, receivers }]
   })
 }
 

@@ -120,23 +120,30 @@ export function judgePromotionBack(
   }
 }
 
-/**
- * Whoever answers in an old primary's place as a primary of this cluster is one, wherever its data lies.
- * @throws {ReplctlError} `primary-alive`
- */
-export function refuseBesideStray({ nodes }: Topology): void {
+/** The node where a primary of this cluster answers that does not run in the data directory; undefined: there is none. */
+export function strayPrimary({ nodes }: Pick<Topology, 'nodes'>): ObservedNode | undefined {
   const ours = clusterIdentifier(nodes.map(({ facts }) => facts))
-  const stray = nodes.find(
+  return nodes.find(
     ({ facts: { strayInstance } }) =>
       strayInstance?.isInRecovery === false && (ours === null || strayInstance.systemIdentifier === ours),
   )
-  if (stray === undefined) return
-  const { name, postgres } = stray.settings
-  throw new ReplctlError('primary-alive', `a primary of this cluster answers on ${name}`, {
+}
+
+export function strayAlive({ settings: { name, postgres } }: ObservedNode): ReplctlError {
+  return new ReplctlError('primary-alive', `a primary of this cluster answers on ${name}`, {
     detail: `It does not run in ${postgres.dataDir}: that was moved, or data_dir in the inventory is wrong. So replctl cannot stop it, and another primary beside it would make two writers.`,
     hint: `Set data_dir of ${name} to where it runs (SHOW data_directory says where it was started), or stop it yourself.`,
     node: name,
   })
+}
+
+/**
+ * Whoever answers in an old primary's place as a primary of this cluster is one, wherever its data lies.
+ * @throws {ReplctlError} `primary-alive`
+ */
+export function refuseBesideStray(topology: Topology): void {
+  const stray = strayPrimary(topology)
+  if (stray !== undefined) throw strayAlive(stray)
 }
 
 function refuseUnfit(

@@ -1,4 +1,5 @@
 import type { Inventory } from '../cluster/inventory.ts'
+import { strayPrimary } from '../cluster/judge-promotion.ts'
 import type { Problem } from '../cluster/problem.ts'
 import { delayMsOf, type ObservedNode, type Topology } from '../cluster/topology.ts'
 import { formatBytes, formatDuration } from './bytes.ts'
@@ -68,7 +69,10 @@ function headline(
   return `${name}: primary ${paint.name(topology.primary)}, timeline ${timeline}${version}`
 }
 
-function noPrimary({ nodes }: Topology): string {
+function noPrimary(topology: Topology): string {
+  const { nodes } = topology
+  const stray = strayPrimary(topology)
+  if (stray !== undefined) return `NO PRIMARY IN ITS PLACE: one answers on ${stray.settings.name}`
   const unreachable = nodes.filter((node) => node.facts.unreachable !== null).length
   if (nodes.every((node) => node.role === 'empty')) return 'not built yet'
   if (unreachable === 0) return 'NO PRIMARY: no node accepts writes'

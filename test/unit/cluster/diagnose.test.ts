@@ -565,6 +565,44 @@ describe('the cluster as a whole', () => {
     expect(problem?.hint).toMatch(hint)
   })
 
+  test('no primary that answers, and standbys hear from one: it is the way to it that is lost', () => {
+    const hears = (name: string, silenceSeconds: number) => {
+      const node = standbyNode(name, '0/5000148')
+      const receiver = {
+        ...node.instance!.receiver!,
+        senderHost: '10.0.0.11',
+        senderPort: 5432,
+        silenceSeconds,
+      }
+      return { ...node, instance: { ...node.instance!, receiver } }
+    }
+    const of = (...standbys: NodeFacts[]) => problemsOf([unreachableNode('pg1'), ...standbys])[0]
+    expect(of(hears('pg2', 1), hears('pg3', 4))).toMatchObject({
+      ...{ code: 'no-primary', message: 'no node that answers accepts writes' },
+      detail: 'pg2, pg3 still receive from pg1.',
+      hint: expect.stringMatching(
+        /^See to it that pg1 can be reached and answers: promote refuses .*If the primary is lost: replctl promote/,
+      ),
+    })
+    expect(of(hears('pg2', 1), hears('pg3', 50))?.detail).toBe('pg2 still receives from pg1.')
+    expect(of(hears('pg2', 50), hears('pg3', 50))?.hint).toMatch(/^If the primary is lost/)
+  })
+
+  test('a primary that answers outside of its data directory: nothing is to be built or promoted beside it', () => {
+    const stray = { ...emptyNode('pg1'), strayInstance: primary().instance! }
+    const problems = problemsOf([stray, pg2, pg3])
+    expectOnly(
+      problems,
+      error('primary-alive', 'pg1', 'a primary of this cluster answers on pg1', /^Set data_dir of pg1/),
+    )
+    expect(JSON.stringify(problems)).not.toContain('replctl promote')
+    const other = {
+      ...emptyNode('pg1'),
+      strayInstance: { ...primary().instance!, systemIdentifier: foreign },
+    }
+    expect(problemsOf([other, pg2, pg3]).map(({ code }) => code)).toEqual(['no-primary', 'node-not-built'])
+  })
+
   test('before the first init each node says how it is built', () => {
     const hints = problemsOf([emptyNode('pg1'), emptyNode('pg2')]).map(({ hint }) => hint)
     expect(hints).toContain('replctl init primary pg1')
