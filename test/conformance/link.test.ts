@@ -1,5 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { createConnection, createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { shellScript } from '../../src/command.ts'
@@ -217,11 +217,24 @@ describe.skipIf(!hasSshd)('the link', () => {
     await transport.close()
   })
 
-  test('many logins at once get through a small MaxStartups', async () => {
-    const narrow = await other({ config: ['MaxStartups 3:30:100'] })
-    const transports = Array.from({ length: 8 }, () => open(narrow, { connectTimeoutMs: 10_000 }))
-    await Promise.all(transports.map((transport) => transport.connect()))
-    await Promise.all(transports.map((transport) => transport.close()))
+  test('a login that is dropped at once, as by MaxStartups, is tried again', async () => {
+    let connections = 0
+    const door = createServer((socket) => {
+      connections += 1
+      socket.on('error', () => {})
+      if (connections <= 2) return socket.destroy()
+      const inside = createConnection(sshd.port, '127.0.0.1').on('error', () => socket.destroy())
+      socket.pipe(inside).pipe(socket)
+    })
+    const port = await freePort()
+    await new Promise<void>((resolve) => door.listen(port, '127.0.0.1', resolve))
+    const knownHosts = join(sshd.folder, 'known_hosts_of_the_door')
+    writeFileSync(knownHosts, sshd.knownHostLines().replace(`:${sshd.port} `, ':* '))
+    const transport = open(sshd, { port, knownHosts, connectTimeoutMs: 10_000 })
+    expect((await transport.run(sh('echo in'))).stdout).toBe('in\n')
+    await transport.close()
+    expect(connections).toBe(3)
+    door.close()
   })
 
   test('a forbidden forwarding says what forbids it', async () => {
