@@ -35,6 +35,9 @@ describeOnHosts('status', () => {
       await cluster
         .server(name)
         .awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+      // The receiver says so while the sender still catches up.
+      await cluster.server('pg1').awaitStreaming(`shop_${name}`)
+      await cluster.server(name).awaitCatchup(cluster.server('pg1'))
     }
   })
   const status = () => cluster.replctl(['status', '--json'])
