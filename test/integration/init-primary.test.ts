@@ -128,7 +128,7 @@ describeOnHosts('init primary', () => {
     const before = await fingerprint(cluster.server('pg1'))
     expect((await cluster.init()).json.changed).toBe(false)
     expect(await fingerprint(cluster.server('pg1'))).toEqual(before)
-    expect(await cluster.server('pg1').sqlValue('SELECT sync_state FROM pg_stat_replication')).toBe('sync')
+    await cluster.server('pg1').awaitSql("SELECT sync_state = 'sync' FROM pg_stat_replication")
     expect((await cluster.succeed(['status'])).json.problems).toEqual([])
   })
 
@@ -151,7 +151,7 @@ describeOnHosts('init primary', () => {
     await hosts.startSshd('pg2')
     expect((await cluster.init()).json.changed).toBe(true)
     await cluster.server('pg1').awaitStreaming('shop_pg2')
-    expect(await cluster.server('pg1').sqlValue('SELECT sync_state FROM pg_stat_replication')).toBe('sync')
+    await cluster.server('pg1').awaitSql("SELECT sync_state = 'sync' FROM pg_stat_replication")
   })
 
   it('a port that another instance has, a folder with files in it: refused, and left as they are', async () => {
