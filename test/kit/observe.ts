@@ -28,7 +28,8 @@ SELECT rolname, rolpassword FROM pg_authid ORDER BY 1;
 SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_(temp|toast_temp)_' ORDER BY 1;
 SELECT oid, relname FROM pg_class WHERE relnamespace >= 16384 OR relnamespace = 'public'::regnamespace ORDER BY 1;
 SQL
-ps -e -o args= | grep -c '[h]old the cluster' || :
+# A holder that ends may take a moment for it.
+[ ! -e "$state/lock" ] || { flock -w 3 "$state/lock" true && echo free || echo held; }
 `
   const { stdout } = await hosts.exec(node, ['sh', '-c', script, 'sh', dataDir, String(port), cluster], {
     user: osUser,

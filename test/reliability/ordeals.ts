@@ -218,7 +218,8 @@ async function leftovers(hosts: TestHosts, ordeal: Ordeal): Promise<string[]> {
 cd ~postgres/.replctl/shop 2>/dev/null || exit 0
 for file in journal holder beat rewinding job-* *.new *.tmp* adopt; do [ -e "$file" ] && echo "file $file"; done
 ls -d ~postgres/15/shop.* 2>/dev/null | grep -v '[.]log$' | grep -v -- '-saved$'
-ps -e -o args= | grep -E '[h]old the cluster|^[^ ]*(pg_basebackup|pg_rewind|pg_waldump)' | cut -c 1-120
+[ ! -e lock ] || flock -n lock true || echo 'the cluster lock, which is held'
+ps -e -o args= | grep -E '^[^ ]*(pg_basebackup|pg_rewind|pg_waldump)' | cut -c 1-120
 :`
   const found = await Promise.all(
     hosts.names.map(async (name) => {
