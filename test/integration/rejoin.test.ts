@@ -204,7 +204,8 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
       everyMs: 2,
     })
     started.kill()
-    await started.finished
+    expect((await started.finished).signal, started.stderr()).toBe('SIGKILL')
+    expect(hasEnded(step), started.stderr()).toBe(true)
     expect(await writersNow(scene.hosts)).toEqual(['pg2'])
     const elsewhere = join(scene.hosts.directory, `elsewhere-${Math.random().toString(36).slice(2)}`)
     await mkdir(elsewhere, { recursive: true })
