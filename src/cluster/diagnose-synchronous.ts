@@ -66,7 +66,7 @@ function replayAwaited(
 }
 
 /** A standby whose link is cut stays in pg_stat_replication for up to wal_sender_timeout: it is known by its own silence. */
-function silentStandbys(
+export function silentStandbys(
   topology: Topology,
   archive: string | null,
   { waitingForSyncSeconds }: InstanceFacts,

@@ -1,6 +1,7 @@
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { refuseCircle } from '../../cluster/judge-follow.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
+import { refuseToBlockWrites } from '../../cluster/judge-reclone.ts'
 import { noPrimaryToFollow } from '../../cluster/judge-rejoin.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
 import type { NodeName } from '../../cluster/names.ts'
@@ -94,6 +95,8 @@ export function decide(
     const wished = { isReclone, ...reclones?.get(node.name) }
     return { node, upstream, source, ...wished, isResumed: observation.resumed !== null }
   })
+  const replaced = standbys.filter((standby) => standby.isReclone).map(({ node }) => node.name)
+  if (!isAbort) refuseToBlockWrites(inventory, topology, replaced)
   const places = new Map(standbys.map(({ node, upstream }) => [node.name, upstream.name]))
   for (const [name, upstream] of places) refuseCircle(topology, name, upstream, places)
   for (const { source, node } of standbys) {

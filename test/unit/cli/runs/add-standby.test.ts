@@ -1,11 +1,19 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { ClusterSession } from '../../../../src/cli/cluster-session.ts'
 import type { Decision, Observation } from '../../../../src/cli/operation.ts'
 import { decide } from '../../../../src/cli/runs/add-standby.ts'
-import type { NodeFacts } from '../../../../src/cluster/facts.ts'
+import type { NodeFacts, ReplicationConnection } from '../../../../src/cluster/facts.ts'
 import type { ReplicationSettings } from '../../../../src/cluster/inventory.ts'
 import { stepsOf } from '../../../../src/engine/step.ts'
-import { emptyNode, observed, recordOf, runningNode } from '../../some-cluster.ts'
+import {
+  connection,
+  emptyNode,
+  observed,
+  recordOf,
+  runningNode,
+  setting,
+  standbyNode,
+} from '../../some-cluster.ts'
 
 interface Scene {
   readonly survey: readonly NodeFacts[]
@@ -33,4 +41,98 @@ test('what is quick to answer is asked of all new standbys before room is measur
   const first = titles.findIndex((title) => title.includes('require disk space'))
   expect(last).toBeGreaterThan(0)
   expect(first).toBeGreaterThan(last)
+})
+
+describe('a standby that commits wait for is cloned anew', () => {
+  const record = recordOf('pg1', ['pg1', 'pg2', 'pg3'])
+  const standby = (name: string) => standbyNode(name, '0/3000000', {}, { record })
+  const waits = (
+    names: string,
+    replication: readonly ReplicationConnection[],
+    others: readonly NodeFacts[] = [standby('pg2'), standby('pg3')],
+  ) => {
+    const settings = { synchronous_standby_names: setting(names) }
+    return [runningNode('pg1', { replication, settings }, { record }), ...others]
+  }
+  const two = [connection('pg2', 'sync'), connection('pg3', 'potential')]
+
+  test.each<[string, Scene]>([
+    [
+      'another one confirms in its place',
+      { survey: waits('FIRST 1 ("shop_pg2", "shop_pg3")', two), targets: ['pg2'] },
+    ],
+    [
+      'an archive does',
+      {
+        survey: waits('ANY 1 ("shop_pg2", "shop_archive")', [
+          connection('pg2', 'quorum'),
+          connection('archive', 'quorum'),
+        ]),
+        targets: ['pg2'],
+      },
+    ],
+    ['it does not stream', { survey: waits('FIRST 1 ("shop_pg2")', []), targets: ['pg2'] }],
+    [
+      'it has not caught up',
+      {
+        survey: waits('FIRST 1 ("shop_pg2")', [connection('pg2', 'potential', { state: 'catchup' })]),
+        targets: ['pg2'],
+      },
+    ],
+    ['nobody is waited for', { survey: waits('', [connection('pg2'), connection('pg3')]), targets: ['pg2'] }],
+    [
+      'it is not cloned anew, only seen to',
+      { survey: waits('FIRST 1 ("shop_pg2")', two.slice(0, 1)), targets: ['pg2'], isReclone: false },
+    ],
+    [
+      'what was begun is taken back',
+      { survey: waits('FIRST 1 ("shop_pg2")', two.slice(0, 1)), targets: ['pg2'], isAbort: true },
+    ],
+  ])('where %s', (_, scene) => {
+    expect(titlesOf(decided(scene))).not.toEqual([])
+  })
+
+  test.each<[string, Scene, string, string]>([
+    [
+      'it is the only one',
+      {
+        survey: waits('FIRST 1 ("shop_pg2")', two.slice(0, 1), [standby('pg2'), emptyNode('pg3')]),
+        targets: ['pg2'],
+      },
+      'Without pg2, 0 of 1 sync standbys would be left.',
+      'Add another standby first: replctl add-standby pg3; or, to let commits do without meanwhile: replctl remove-standby pg2, then replctl add-standby pg2 --reclone',
+    ],
+    [
+      'both are at once',
+      { survey: waits('ANY 1 ("shop_pg2", "shop_pg3")', two), targets: ['pg2', 'pg3'] },
+      'Without pg2, pg3, 0 of 1 sync standbys would be left.',
+      'replctl remove-standby pg2, replctl remove-standby pg3, then replctl add-standby pg2 pg3 --reclone',
+    ],
+    [
+      'as many are waited for as there are',
+      { survey: waits('ANY 2 ("shop_pg2", "shop_pg3")', two), targets: ['pg3'] },
+      'Without pg3, 1 of 2 sync standbys would be left.',
+      'Add another standby to the inventory and to the cluster first',
+    ],
+    [
+      'the other one receives from it',
+      {
+        survey: waits('FIRST 1 ("shop_pg2")', two.slice(0, 1), [
+          standbyNode('pg2', '0/3000000', { replication: [connection('pg3')] }, { record }),
+          standby('pg3'),
+        ]),
+        targets: ['pg2'],
+      },
+      'Without pg2, 0 of 1 sync standbys would be left.',
+      'Let pg3 confirm first: replctl follow pg3 --upstream pg1; or',
+    ],
+  ])('never where %s: every write would hang meanwhile', (_, scene, detail, hint) => {
+    expect(() => decided(scene)).toThrow(
+      expect.objectContaining({
+        code: 'writes-blocked',
+        detail: expect.stringContaining(detail),
+        hint: expect.stringContaining(hint),
+      }),
+    )
+  })
 })
