@@ -66,6 +66,11 @@ export function diagnoseStandby(
   findings.push(...parityFindings(topology, node, survey))
   const fault = archivingFault(inventory, facts)
   if (fault !== null) findings.push(fault)
+  const { maxCandidateLagBytes } = inventory.replication
+  // Whatever else is wrong tells why.
+  if (findings.length === 0 && isBehind(node, maxCandidateLagBytes)) {
+    findings.push([tooFarBehind(node, maxCandidateLagBytes), 'warning'])
+  }
   return findings
 }
 
@@ -103,6 +108,28 @@ function parityFindings(
       node: node.settings.name,
     }),
   ])
+}
+
+/** So late is none that keeps up, however much is written. */
+const lateSeconds = 10
+
+/** It streams, replays at once by wish, and yet is so far behind that a switchover to it would be refused. */
+const isBehind = (node: ObservedNode, mostBytes: number): boolean =>
+  node.state === 'streaming' &&
+  node.settings.delayMs === 0 &&
+  delayMsOf(node) === 0 &&
+  (node.lagBytes ?? 0) > mostBytes &&
+  (node.lagSeconds ?? 0) >= lateSeconds
+
+function tooFarBehind(
+  { settings: { name }, lagBytes, lagSeconds }: ObservedNode,
+  mostBytes: number,
+): ReplctlError {
+  return new ReplctlError('lag-too-high', `${name} is ${lagBytes} bytes of WAL behind`, {
+    detail: `The last transaction that it replayed is ${Math.round(lagSeconds ?? 0)} s old. replication.max_candidate_lag is ${mostBytes} bytes: a switchover to it would be refused.`,
+    hint: `Watch whether it catches up: replctl watch. A long query on ${name}, or a slow link or disk, holds it up.`,
+    node: name,
+  })
 }
 
 function otherDelay(node: ObservedNode): ReplctlError {

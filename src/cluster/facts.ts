@@ -177,7 +177,7 @@ export interface InstanceFacts {
   readonly currentLsn: Lsn | null
   readonly receiveLsn: Lsn | null
   readonly replayLsn: Lsn | null
-  /** Age of the last replayed transaction; 0 when everything received is replayed. */
+  /** Age of the last replayed transaction; 0 when it streams and everything received is replayed. */
   readonly replayLagSeconds: number | null
   readonly isReplayPaused: boolean
   /** It holds a commit back for recovery_min_apply_delay. Until then it asks nobody for WAL if its walreceiver ended. */

@@ -60,6 +60,7 @@ export function observeTopology(inventory: Inventory, survey: Survey): Topology 
   const nodes = inventory.nodes.map((settings) => {
     const facts = factsOf(survey, settings.name)
     const { upstream, foreign, connection } = findUpstream(inventory, survey, settings, facts)
+    const lagBytes = lagBytesOf(facts, primaryFacts)
     const isBehindFork = primaryFacts !== null && hasDiverged(facts, primaryFacts)
     const role = isForeign(facts, survey) ? 'unknown' : roleOf(facts, isBehindFork)
     const holds = (one: NodeFacts) => one.instance?.slots.some((slot) => slot.name === settings.slotName)
@@ -75,8 +76,8 @@ export function observeTopology(inventory: Inventory, survey: Survey): Topology 
       foreignUpstream: foreign,
       connection,
       slot: holder?.slots.find((slot) => slot.name === settings.slotName) ?? null,
-      lagBytes: lagBytesOf(facts, primaryFacts),
-      lagSeconds: facts.instance?.isInRecovery === true ? facts.instance.replayLagSeconds : null,
+      lagBytes,
+      lagSeconds: lagSecondsOf(facts, lagBytes),
     }
   })
   return { cluster: inventory.cluster, primary, writers, nodes }
@@ -306,6 +307,12 @@ function lagBytesOf(facts: NodeFacts, primary: NodeFacts | null): number | null 
   const from = facts.instance?.replayLsn ?? null
   const to = primary?.instance?.currentLsn ?? null
   return from === null || to === null ? null : Math.max(0, lsnDistance(from, to))
+}
+
+/** One that lacks nothing is not late, however long ago the last transaction was. */
+function lagSecondsOf({ instance }: NodeFacts, lagBytes: number | null): number | null {
+  if (instance?.isInRecovery !== true) return null
+  return lagBytes === 0 ? 0 : instance.replayLagSeconds
 }
 
 function findUpstream(

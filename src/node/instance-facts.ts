@@ -57,7 +57,8 @@ const instanceQuery = `SELECT json_build_object(
   'receive_lsn', CASE WHEN r.in_recovery THEN pg_last_wal_receive_lsn()::text END,
   'replay_lsn', CASE WHEN r.in_recovery THEN pg_last_wal_replay_lsn()::text END,
   'replay_lag', CASE WHEN r.in_recovery THEN
-    CASE WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
+    CASE WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn()
+           AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') THEN 0
          ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END END,
   'paused', CASE WHEN r.in_recovery THEN pg_is_wal_replay_paused() ELSE false END,
   'awaits_delay', r.in_recovery AND EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'RecoveryApplyDelay'),
@@ -132,7 +133,8 @@ export async function readInstanceFacts(sql: SqlSession, timeoutMs = 10_000): Pr
     currentLsn: lsnOrNull(raw.current_lsn),
     receiveLsn: lsnOrNull(raw.receive_lsn),
     replayLsn: lsnOrNull(raw.replay_lsn),
-    replayLagSeconds: raw.replay_lag,
+    // Clocks differ.
+    replayLagSeconds: raw.replay_lag === null ? null : Math.max(0, raw.replay_lag),
     isReplayPaused: raw.paused,
     isAwaitingDelay: raw.awaits_delay,
     receiver: readReceiver(raw.receiver),

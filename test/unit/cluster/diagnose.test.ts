@@ -351,6 +351,15 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       ),
     ],
     [
+      'it streams, and is further behind than a switchover allows',
+      [
+        primary({ currentLsn: lsn('0/7000148') }),
+        standbyNode('pg2', '0/5000148', { replayLagSeconds: 2 }),
+        standbyNode('pg3', '0/5000148', { replayLagSeconds: 12 }),
+      ],
+      warning('lag-too-high', 'pg3', 'pg3 is 33554432 bytes of WAL behind', /replctl watch/),
+    ],
+    [
       'it replays late, and nobody wished that',
       [primary(), pg2, standbyNode('pg3', '0/5000148', { settings: delayOf('3600000') })],
       error('setting-overridden', 'pg3', 'pg3 replays 3600 s late, not 0 s', /: replctl add-standby pg3$/),

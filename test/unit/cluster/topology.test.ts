@@ -185,6 +185,14 @@ describe('upstream, slot and lag', () => {
     expect(lookAt(standbyNode('pg2', '0/6000000')).lagBytes).toBe(0)
   })
 
+  test('one that is cut off is as late as its last transaction is old, unless it lacks nothing', () => {
+    const cutOff = (replayed: string) =>
+      standbyNode('pg2', replayed, { receiver: null, replayLagSeconds: 40 })
+    expect(lookAt(cutOff('0/5000000'))).toMatchObject({ lagBytes: 328, lagSeconds: 40 })
+    expect(lookAt(cutOff('0/5000148'))).toMatchObject({ lagBytes: 0, lagSeconds: 0 })
+    expect(lookAt(cutOff('0/5000148'), [unreachableNode('pg1')])).toMatchObject({ lagSeconds: 40 })
+  })
+
   test('without a primary no lag in bytes is known', () => {
     expect(lookAt(standbyNode('pg2', '0/5000148'), []).lagBytes).toBeNull()
   })
