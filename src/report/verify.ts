@@ -61,12 +61,15 @@ function nodeRow(node: VerifiedNode, paint: Paint): string[] {
     `${mark(node.ok, paint)} ${paint.name(node.name)}`,
     node.proof === 'received'
       ? receivedText(node)
-      : node.ok
+      : hasRow(node)
         ? `row read back${latency}`
-        : paint.bad(`row not read back${latency}`),
+        : paint.bad('row not read back'),
     node.timeline === null ? '' : `timeline ${node.timeline}`,
   ]
 }
+
+/** What is wrong with a standby otherwise takes nothing from that the row came to it. */
+const hasRow = ({ ok, proof }: VerifiedNode): boolean => (proof === undefined ? ok : proof !== null)
 
 /** It replays late on purpose: that it has the row's WAL is what can be proved now. */
 function receivedText({ received_ms: ms, delay_seconds: delay }: VerifiedNode): string {
@@ -83,10 +86,12 @@ function archiveRows(archive: VerifiedArchive | null, paint: Paint): string[][] 
 }
 
 function summary({ nodes, archive }: VerifyResult, paint: Paint): string {
-  const good = nodes.filter((node) => node.ok).length
   const hasArchiveFailed = archive?.ok === false
-  const isGood = good === nodes.length && !hasArchiveFailed
-  const text = `${good} of ${nodes.length} ${nodes.length === 1 ? 'standby' : 'standbys'} replicated the row${
+  const isGood = nodes.every((node) => node.ok) && !hasArchiveFailed
+  const arrived = nodes.filter(hasRow)
+  const ill = arrived.filter((node) => !node.ok).map((node) => node.name)
+  const besides = ill.length === 0 ? '' : ` (something else is wrong with ${ill.join(', ')})`
+  const text = `${arrived.length} of ${nodes.length} ${nodes.length === 1 ? 'standby' : 'standbys'} replicated the row${besides}${
     archive === null ? '' : hasArchiveFailed ? '; the archive did not get it' : '; the archive has it'
   }.`
   return isGood ? paint.good(text) : paint.bad(text)

@@ -33,6 +33,17 @@ test('a standby that replays late on purpose proves that it has received the row
   expect(text).toContain('3 of 3 standbys replicated the row')
 })
 
+test('a standby that has the row, and that something else is wrong with, is marked and said to have it', () => {
+  const ill = { name: 'pg3', ok: false, latency_ms: 5, timeline: 3, proof: 'read' as const }
+  const text = verifyText({ ...good, nodes: [good.nodes[0]!, ill], archive: null }, [], plain)
+  expect(text).toContain('✗ pg3  row read back after 5 ms')
+  expect(text).toContain('2 of 2 standbys replicated the row (something else is wrong with pg3).')
+  const lost = { ...ill, latency_ms: null, proof: null }
+  const without = verifyText({ ...good, nodes: [good.nodes[0]!, lost], archive: null }, [], plain)
+  expect(without).toContain('✗ pg3  row not read back')
+  expect(without).toContain('1 of 2 standbys replicated the row.')
+})
+
 test('what failed is told with its problem', () => {
   const bad: VerifyResult = {
     token: 'f3a9',
