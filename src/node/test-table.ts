@@ -148,11 +148,26 @@ export async function awaitTestRow(
   }
 }
 
-/** The primary refuses to write: full disk, read-only default, no rights. */
-export function cannotWrite(node: string, cause: ReplctlError): ReplctlError {
+/** Read-only, full, shutting down, out of order: what the server refuses so is not a trigger's word. */
+const notATriggers = /^(25|5[3-8]|XX)/
+
+/** Those of the operator that run at DDL: one of them may be what refuses replctl's table. Null: there are none, or it is not. */
+export async function eventTriggersBehind(sql: SqlSession, cause: ReplctlError): Promise<string | null> {
+  const state = sqlStateOf(cause)
+  if (state === undefined || notATriggers.test(state)) return null
+  const query = `SELECT string_agg(quote_ident(evtname), ', ' ORDER BY evtname) FROM pg_event_trigger
+    WHERE evtenabled IN ('O', 'A') AND evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop')`
+  return await sql.value(query).catch(() => null)
+}
+
+/** The primary refuses to write: full disk, read-only default, no rights, an event trigger (`triggers`) that lets no DDL through. */
+export function cannotWrite(node: string, cause: ReplctlError, triggers: string | null = null): ReplctlError {
   return new ReplctlError('sql-failed', `could not write the test row on ${node}`, {
     detail: `${cause.message}. ${cause.detail ?? ''}`.trim(),
-    hint: 'See to it that the primary accepts writes.',
+    hint:
+      triggers === null
+        ? 'See to it that the primary accepts writes.'
+        : `If an event trigger refused it (${triggers}), have it let DDL on schema replctl through where application_name is replctl: verify makes its table, and drops it again.`,
     node,
     cause,
   })

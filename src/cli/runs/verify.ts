@@ -12,6 +12,7 @@ import {
   awaitReceipt,
   awaitTestRow,
   cannotWrite,
+  eventTriggersBehind,
   removeTestRow,
   type TestRow,
   writeTestRow,
@@ -138,7 +139,8 @@ async function prove(wish: ToProve): Promise<VerifyResult> {
     row = await writeTestRow(sql, token)
   } catch (thrown) {
     if (call.signal.aborted) throw interrupted(takenAway)
-    problems.push(problemOf(cannotWrite(node.name, asReplctlError(thrown))))
+    const error = asReplctlError(thrown)
+    problems.push(problemOf(cannotWrite(node.name, error, await eventTriggersBehind(sql, error))))
     return nothing
   }
   const writtenAt = performance.now()
