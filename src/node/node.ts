@@ -80,6 +80,11 @@ export interface Node {
    * there (logged in as root or an administrator: wherever `dataDirectory` says), else forgotten.
    */
   presumeSql(endpoint: SqlEndpoint, dataDirectory: string): void
+  /**
+   * One more session, to where the first one leads: for what must not end that one with itself. It lasts as long as the node is
+   * connected. @throws {ReplctlError} `not-answering` also where there is no first one
+   */
+  openAside(): Promise<SqlSession>
   /** Forgets the SQL session, e.g. before the instance is stopped. */
   closeSql(): Promise<void>
   close(): Promise<void>
@@ -103,7 +108,14 @@ export function createNode(
   activity: Activity = { count: 0 },
   observer?: TransportObserver,
 ): Node {
-  let session: { readonly endpoint: string; readonly opened: Promise<SqlSession> } | undefined
+  let session:
+    | {
+        readonly endpoint: string
+        readonly opened: Promise<SqlSession>
+        readonly another: () => Promise<SqlSession>
+      }
+    | undefined
+  const asides: SqlSession[] = []
   const named = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work
@@ -164,9 +176,10 @@ export function createNode(
         if (existing?.isOpen) return existing
       }
       await closeSql()
-      const opened = named(openSqlSession(transport, settings, endpoint)).then(counted)
+      const another = () => named(openSqlSession(transport, settings, endpoint)).then(counted)
+      const opened = another()
       opened.catch(() => undefined)
-      session = { endpoint: nameOf(endpoint), opened }
+      session = { endpoint: nameOf(endpoint), opened, another }
       return await opened
     },
     openSql: async () => {
@@ -177,12 +190,23 @@ export function createNode(
     },
     presumeSql: (endpoint, dataDirectory) => {
       if (session !== undefined) return
-      const opened = named(presumeSqlSession(transport, settings, endpoint, dataDirectory)).then(counted)
+      const another = () =>
+        named(presumeSqlSession(transport, settings, endpoint, dataDirectory)).then(counted)
+      const opened = another()
       opened.catch(() => undefined)
-      session = { endpoint: transport.socketPeerIsOsUser ? nameOf(endpoint) : anywhere, opened }
+      session = { endpoint: transport.socketPeerIsOsUser ? nameOf(endpoint) : anywhere, opened, another }
+    },
+    openAside: async () => {
+      if (session === undefined) throw noSession(settings.name)
+      const aside = await session.another()
+      asides.push(aside)
+      return aside
     },
     closeSql,
     close: async () => {
+      // The slots that they hold are gone before the connection is.
+      const closing = Promise.allSettled(asides.map((aside) => aside.close()))
+      await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, 300).unref())])
       await closeSql()
       await transport.close()
     },
@@ -197,6 +221,10 @@ async function acting<T>(activity: Activity, work: Promise<T>): Promise<T> {
   } finally {
     activity.count += 1
   }
+}
+
+function noSession(node: NodeName): ReplctlError {
+  return new ReplctlError('not-answering', `there is no session to PostgreSQL on ${node}`, { node })
 }
 
 /** A statement may change something, unless it is a query for a document: those only read. */

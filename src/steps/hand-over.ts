@@ -11,7 +11,7 @@ import type { SqlSession } from '../node/sql-session.ts'
 import { compareLsn, type Lsn, parseLsn } from '../postgres/lsn.ts'
 import { capabilitiesOf, choosePromotionMethod } from '../postgres/versions.ts'
 import { killAllScript } from './fence-instance.ts'
-import { keepWalForArchive } from './keep-wal.ts'
+import { keepWalForArchive, openKeeper } from './keep-wal.ts'
 import { binDirectoryOf, look, lookAnew, majorOf, sqlOf } from './look.ts'
 import { preparedRecoveryFile } from './prepare-demotion.ts'
 import { promotionTitle } from './promote-instance.ts'
@@ -122,7 +122,8 @@ export class Handover {
    */
   async #awaken(ctx: StepContext, primary: NodeFacts): Promise<void> {
     const sql = await this.#sql(ctx)
-    await keepWalForArchive(this.#inventory, sql, { timeoutMs: silenceMs })
+    const keeper = await openKeeper(this.#inventory, ctx.on(this.#exchange.candidate))
+    await keepWalForArchive(this.#inventory, keeper ?? sql, { timeoutMs: silenceMs })
     if (primary.instance === null) await sql.value('SELECT 1', { timeoutMs: silenceMs })
     else await awaitFlow(ctx, this.#exchange, await sqlOf(ctx, primary), sql)
   }

@@ -7,7 +7,7 @@ import { pending, refused, type Step, type StepContext, satisfied } from '../eng
 import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { choosePromotionMethod, type PromotionMethod } from '../postgres/versions.ts'
-import { keepWalForArchive } from './keep-wal.ts'
+import { keepWalForArchive, openKeeper } from './keep-wal.ts'
 import { look, sqlOf } from './look.ts'
 import type { SlotsBeforePromotion } from './slots-before-promotion.ts'
 
@@ -52,8 +52,8 @@ export function promoteInstance(
       const instance = seen?.sql.isOpen === true ? seen : await glance(ctx)
       if (instance === null) throw gone(node)
       const { sql } = instance
-      await slots.make(sql)
-      await keepWalForArchive(inventory, sql)
+      const [keeper] = await Promise.all([openKeeper(inventory, ctx.node), slots.make(sql)])
+      await keepWalForArchive(inventory, keeper ?? sql)
       if (instance.isReplayPaused) await sql.execute('SELECT pg_wal_replay_resume()')
       if (choosePromotionMethod(instance.major, method) === 'pg_promote') {
         await sql.execute('SELECT pg_promote(false), pg_reload_conf()')
