@@ -6,6 +6,7 @@ import { openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
 const dataDir = '/var/lib/postgresql/15/shop'
 const configDir = '/etc/postgresql/15/shop'
 const state = '/var/lib/postgresql/.replctl/shop'
+const logFile = '/var/log/postgresql/postgresql-15-shop.log'
 const guarded = `${state}/guarded-postgres`
 const ownOptions = `# pg_ctl waits as long as it takes, says the DBA\npg_ctl_options = '-t 3600'\n`
 
@@ -37,7 +38,7 @@ describeOnHosts('P-43: the start guard on Debian’s layout', () => {
   })
   afterAll(() => hosts?.destroy())
 
-  /** All hosts on, with what was built on them; nothing runs. */
+  /** All hosts on, with what was built on them and empty logs; nothing runs. */
   beforeEach(async () => {
     const restore = `
 for entry in /proc/[0-9]*; do
@@ -45,6 +46,7 @@ for entry in /proc/[0-9]*; do
 done 2>/dev/null
 rm -rf /var/run/postgresql/.s.PGSQL.* /dev/shm/PostgreSQL.*
 find /var/lib/postgresql /etc/postgresql -mindepth 1 -delete
+truncate -c -s 0 ${logFile}
 cp -a /data/lib/. /var/lib/postgresql; cp -a /data/etc/. /etc/postgresql`
     await Promise.all(
       hosts.names.map(async (host) => {
@@ -72,7 +74,7 @@ cp -a /data/lib/. /var/lib/postgresql; cp -a /data/etc/. /etc/postgresql`
     await hosts.powerOn(host)
     return await startService(host)
   }
-  const log = (host: string) => hosts.readFile(host, '/var/log/postgresql/postgresql-15-shop.log')
+  const log = (host: string) => hosts.readFile(host, logFile)
   const codesOf = (json: { problems: { code: string; node?: string }[] }, node: string) =>
     json.problems.flatMap((one) => (one.node === node ? [one.code] : []))
 
@@ -207,7 +209,7 @@ cp -a /data/lib/. /var/lib/postgresql; cp -a /data/etc/. /etc/postgresql`
     const refused = await startService('pg1')
     expect(refused.stdout + refused.stderr).toContain('too few of the other nodes answer')
     expect(await writersNow(hosts, ['pg1'])).toEqual([])
-    expect(await hosts.exec('pg1', ['ls', `${dataDir}`])).not.toContain('standby.signal')
+    expect((await hosts.exec('pg1', ['ls', dataDir])).stdout).not.toContain('standby.signal')
     await hosts.exec('pg1', [`${state}/start-guard`, '--allow-once'], { user: 'postgres' })
     await startService('pg1')
     expect(await writersNow(hosts, ['pg1'])).toEqual(['pg1'])
