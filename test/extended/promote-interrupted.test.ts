@@ -57,7 +57,7 @@ describeOnHosts('promote, interrupted', () => {
     async (k) => {
       const watch = new WriterWatch(hosts)
       await cluster.server('pg1').kill9()
-      await killAt(cluster, promote(), { kind: 'step', n: k })
+      expect((await killAt(cluster, promote(), { kind: 'step', n: k })).wasEarlier).toBe(false)
       const elsewhere = join(hosts.directory, `elsewhere-${k}`)
       await mkdir(elsewhere, { recursive: true })
       const isResume = k % 2 === 1
@@ -153,7 +153,8 @@ describeOnHosts('promote, interrupted', () => {
     await cluster.server('pg1').kill9()
     const startedAt = performance.now()
     const cut = () => hosts.cutLink('pg2', 'control', { port: 22 })
-    await disturbAt(cluster, promote('--timeout', '10s'), { kind: 'step', n: 3 }, cut)
+    const stopped = await disturbAt(cluster, promote('--timeout', '10s'), { kind: 'step', n: 3 }, cut)
+    expect(stopped).toMatchObject({ wasEarlier: false, exitCode: 6 })
     expect(performance.now() - startedAt).toBeLessThan(60_000)
     await hosts.restoreLink('pg2')
     told(await cluster.replctl(['resume', '--json', '--timeout', '90s'])).toMatchObject({ exit: 0 })
