@@ -5,6 +5,7 @@ import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { divergingCluster } from '../kit/diverging-cluster.ts'
 import { awaitCondition } from '../kit/index.ts'
 import { writersNow } from '../kit/observe.ts'
+import { killAfter } from './kill-after.ts'
 
 describeOnHosts('rejoin, killed in the middle of a rewind', () => {
   const scene = divergingCluster()
@@ -58,7 +59,7 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
       return (await scene.hosts.exec('pg1', script, { check: false })).exitCode === 0
     })
     started.kill()
-    await started.finished
+    expect((await started.finished).signal).toBe('SIGKILL')
     await scene.hosts.powerOff('pg2')
     const aborted = await scene.cluster.replctl(['abort', '--json'])
     // What is left to be taken back is on the host that is lost.
@@ -84,7 +85,7 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
       (await isThere(`${data()}.replctl-before-*`)) && (await isThere(`${data()}/base`))
     await awaitCondition('files of the new copy arrive', copies, { timeoutMs: 120_000 })
     started.kill()
-    await started.finished
+    expect((await started.finished).signal).toBe('SIGKILL')
     await hosts.limitLink('pg1', undefined)
     const status = await cluster.replctl(['status', '--json'])
     expect(JSON.stringify(status.json.problems)).toContain('replctl rejoin pg1')
@@ -113,38 +114,21 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
     await divergePg1()
     await scene.cluster.server('pg1').kill9()
     await scene.hosts.restoreLink('pg1')
-    const started = scene.cluster.startReplctl(['rejoin', 'pg1'])
-    let isOver = false
-    void started.finished.then(() => {
-      isOver = true
-    })
-    const hasEnded = (title: RegExp) =>
-      started
-        .stderr()
-        .split('\n')
-        .some((line) => /^[✓·] /.test(line) && title.test(line))
-    const title = step ?? /try pg_rewind/
-    await awaitCondition(`${title} ended`, () => isOver || hasEnded(title), {
-      timeoutMs: 300_000,
-      everyMs: 2,
-    })
-    if (step === null) {
-      await awaitCondition('pg_rewind was killed', async () => isOver || (await killRewind()), {
-        timeoutMs: 60_000,
-        everyMs: 2,
-      })
-    }
-    started.kill()
-    await started.finished
+    if (step === null) await killRewind()
+    else await killAfter(scene.cluster, ['rejoin', 'pg1'], step)
   }
 
-  /** What stopped in the middle of it cannot be started, by nobody. */
-  async function killRewind(): Promise<boolean> {
-    const pids = await scene.hosts.pids('pg1', 'bin/pg_rewind -D .*--no-ensure-shutdown$')
-    if (pids.length === 0) return false
-    for (const pid of pids) await scene.hosts.kill('pg1', pid).catch(() => undefined)
-    if ((await scene.hosts.exec('pg1', `stat -c %a ${data()}`)).stdout.trim() !== '701') return false
+  /** Kills replctl, and pg_rewind in the middle of its work: what that leaves cannot be started, by nobody. */
+  async function killRewind(): Promise<void> {
+    const started = scene.cluster.startReplctl(['rejoin', 'pg1'])
+    // Not the one that only tries: mode 701 keeps the server from starting. Frozen, it cannot end, nor can replctl.
+    const atWork = 'bin/pg_rewind -D .*--no-ensure-shutdown$'
+    const freeze =
+      'until [ "$(stat -c %a "$1")" = 701 ] && pkill -STOP -f "$2"; do sleep 0.01; done 2>/dev/null'
+    await scene.hosts.exec('pg1', ['sh', '-c', freeze, 'sh', data(), atWork])
+    started.kill()
+    expect((await started.finished).signal).toBe('SIGKILL')
+    await scene.hosts.exec('pg1', ['pkill', '-KILL', '-f', atWork])
     await expect(scene.cluster.server('pg1').start()).rejects.toThrow()
-    return true
   }
 })
