@@ -88,10 +88,10 @@ describeOnHosts('P-48: shells that talk and set what they please', () => {
     ['zsh and sh', '/usr/bin/zsh', '/bin/sh'],
   ] as const
 
-  it.each(shells)('%s: a whole life is as quiet as elsewhere', async (_name, ofAdmin, ofRoot) => {
+  it.for(shells)('%s: a whole life is as quiet as elsewhere', async ([, ofAdmin, ofRoot], { skip }) => {
     const has = async (shell: string | undefined) =>
       shell === undefined || (await hosts.exec('pg2', ['test', '-x', shell], { check: false })).exitCode === 0
-    if (!(await has(ofAdmin)) || !(await has(ofRoot))) return
+    if (!(await has(ofAdmin)) || !(await has(ofRoot))) skip(`${ofAdmin} or ${ofRoot} is not installed`)
     if (ofAdmin) await hosts.setLoginShell('pg2', 'admin', ofAdmin)
     if (ofRoot) await hosts.setLoginShell('pg3', 'root', ofRoot)
     const { emptyHosts } = await import('../kit/empty-hosts.ts')
