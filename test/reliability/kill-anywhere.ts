@@ -18,6 +18,8 @@ export interface Trial {
   readonly disaster: Disaster
   readonly point: KillPoint
   readonly ending: Ending
+  /** At this point there is something to finish, and a way back: `resume` and `abort` are not to be refused. */
+  readonly mustEnd?: boolean
 }
 
 export interface TrialResult {
@@ -69,7 +71,10 @@ async function befall({ hosts, cluster }: Arena, { ordeal, disaster, point }: Tr
 }
 
 /** Ends it by what the trial says, then asks once more for the same: that must change nothing. Gives complaints. */
-async function finish({ hosts, cluster }: Arena, { ordeal, ending }: Trial): Promise<string[]> {
+async function finish(
+  { hosts, cluster }: Arena,
+  { ordeal, ending, mustEnd = false }: Trial,
+): Promise<string[]> {
   const home = mkdtempSync(join(hosts.directory, 'elsewhere-'))
   const elsewhere = { cwd: home, env: { HOME: home } }
   const call = (...args: string[]) => cluster.replctl([...args, '--json', '--timeout', '90s'], elsewhere)
@@ -77,7 +82,7 @@ async function finish({ hosts, cluster }: Arena, { ordeal, ending }: Trial): Pro
     if (ending !== 'same') {
       const first = await call(ending)
       const isOver = codeOf(first) === 'nothing-to-resume' || codeOf(first) === 'cannot-abort'
-      if (first.exitCode !== 0 && !isOver) return [tell(ending, first)]
+      if (first.exitCode !== 0 && (mustEnd || !isOver)) return [tell(ending, first)]
       if (codeOf(first) === 'cannot-abort') {
         const resumed = await call('resume')
         if (resumed.exitCode !== 0) return [tell('resume after an abort that was refused', resumed)]
