@@ -45,6 +45,8 @@ export interface Hosts {
   /** The user replctl logs in as. */
   loginOf(host: string): string
   addressOf(host: string): string
+  /** Whether the host has power. */
+  isOn(host: string): boolean
   /** Port and data directory for this host's instance: they differ where hosts share a machine. */
   postgresOf(host: string): InstancePlace
   sshConfigFor(host: string, user?: string): SshAccess

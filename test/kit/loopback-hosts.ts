@@ -68,6 +68,11 @@ export class LoopbackHosts implements Hosts {
     return this.#host(host).address
   }
 
+  isOn(host: string): boolean {
+    this.#host(host)
+    return true
+  }
+
   postgresOf(host: string): InstancePlace {
     const { directory, postgresPort } = this.#host(host)
     return {

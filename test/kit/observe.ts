@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import pg from 'pg'
 import type { Hosts } from './hosts.ts'
+import { describeFailure } from './run-process.ts'
 
 /** Lets the control host log in to every database of a test cluster, for `WriterWatch` and `Client`. */
 export const openToControlHost = { postgres: { hba: ['host all all samenet trust'] } }
@@ -53,15 +54,28 @@ export async function fingerprints(
   )
 }
 
-/** Nodes whose instance is out of recovery now; looked at on the host itself, not over the network. */
+/** What psql says of an instance that is stopped, or neither up nor down: it takes no writes at this moment. */
+const notServing =
+  /No such file or directory|Connection refused|the database system is |server closed the connection unexpectedly|terminating connection due to administrator command/
+
+/**
+ * Nodes whose instance is out of recovery now; looked at on the host itself, not over the network.
+ * @throws {Error} if an instance can neither be asked nor is seen to be down
+ */
 export async function writersNow(hosts: Hosts, nodes: readonly string[] = hosts.names): Promise<string[]> {
   const answers = await Promise.all(
     nodes.map(async (node) => {
+      if (!hosts.isOn(node)) return []
       const { port, osUser } = hosts.postgresOf(node)
       const query = 'SELECT pg_is_in_recovery()'
       const args = ['psql', '-X', '-A', '-t', '-p', String(port), '-d', 'postgres', '-c', query]
-      const run = await hosts.exec(node, args, { user: osUser, check: false }).catch(() => null)
-      return run?.stdout.trim() === 'f' ? [node] : []
+      // A standby answers nobody whose transactions are serializable by default.
+      const PGOPTIONS = '-c default_transaction_isolation=read\\ committed'
+      const env = { PGOPTIONS, PGCONNECT_TIMEOUT: '10' }
+      const run = await hosts.exec(node, args, { user: osUser, env, check: false, timeoutMs: 30_000 })
+      if (run.exitCode !== 0 && !notServing.test(run.stderr))
+        throw new Error(describeFailure(`${node}: ${query}`, run))
+      return run.stdout.trim() === 'f' ? [node] : []
     }),
   )
   return answers.flat()
@@ -88,10 +102,14 @@ export class WriterWatch {
     this.#loops = nodes.map((node) => this.#watch(hosts, node))
   }
 
-  /** Ends the watch; gives each overlap it saw, in words: none is what promise 1 says. */
+  /**
+   * Ends the watch; gives each overlap it saw, in words: none is what promise 1 says.
+   * @throws {Error} if no node ever answered: it watched nothing
+   */
   async stop(): Promise<string[]> {
     this.#isOver = true
     await Promise.all(this.#loops)
+    if (this.samples === 0) throw new Error('the watch for writers was answered by no node')
     return this.#reigns.flatMap((a, index) =>
       this.#reigns.slice(index + 1).flatMap((b) => {
         const overlap = Math.min(a.to, b.to) - Math.max(a.from, b.from)

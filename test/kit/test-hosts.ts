@@ -80,7 +80,6 @@ export class TestHosts implements Hosts {
     return { host: this.addressOf(host), port: 22, user, identityFile, knownHostsFile }
   }
 
-  /** Whether the host has power. */
   isOn(host: string): boolean {
     return this.#host(host).isOn
   }
