@@ -133,11 +133,9 @@ export const ordeals: Readonly<Record<OrdealName, Ordeal>> = {
       await hosts.restoreLink('pg1')
       await cluster.succeed(['promote', 'pg2'])
       await saveHosts(hosts)
-      await stopAgain(arena)
     },
     prepare: async (arena) => {
       await restoreHosts(arena.hosts)
-      await stopAgain(arena)
       await streams(arena, 'pg3')
     },
     isUnderWrites: true,
@@ -149,11 +147,6 @@ export const ordeals: Readonly<Record<OrdealName, Ordeal>> = {
 
 /** Rows that pg1 alone had, in the ordeal of `rejoin`. */
 export const onlyOnOldPrimary = Array.from({ length: 50 }, (_, index) => 2001 + index)
-
-/** `saveHosts` starts what it finds: the fenced node must lie there stopped, as its crash left it. */
-async function stopAgain({ cluster }: Arena): Promise<void> {
-  if (await cluster.server('pg1').isRunning()) await cluster.server('pg1').kill9()
-}
 
 async function streams({ cluster }: Arena, name: string): Promise<void> {
   await cluster
