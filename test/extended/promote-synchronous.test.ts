@@ -73,7 +73,7 @@ describeOnHosts('promote in the modes sync and quorum', () => {
       // Written right after: confirmed only with a second copy, so the loss of the new primary loses nothing either.
       await server.sql('INSERT INTO ledger VALUES (-1)')
       await server.kill9()
-      expect(await cluster.server(repointed[0]).sqlValue('SELECT count(*) FROM ledger WHERE id = -1')).toBe(1)
+      await cluster.server(repointed[0]).awaitSql('SELECT count(*) = 1 FROM ledger WHERE id = -1')
     },
   )
 

@@ -131,10 +131,14 @@ describeOnHosts('promote where not everybody is on the newest timeline', () => {
     await server('pg1').kill9()
     const planned = await cluster.succeed(['promote', 'pg2', '--dry-run'])
     const promoted = await cluster.succeed(['promote', 'pg2'])
+    // The server makes a checkpoint of its own after a promotion: whose comes first is another matter each time.
     const stepsOf = (result: ReplctlResult, done: string) =>
-      result.json.result.steps.map(
-        ({ n, title, state }: Record<string, string>) => `${n} ${title}: ${state === done ? 'done' : state}`,
-      )
+      result.json.result.steps
+        .filter(({ title }: Record<string, string>) => !title!.startsWith('checkpoint, so that pg_control'))
+        .map(
+          ({ n, title, state }: Record<string, string>) =>
+            `${n} ${title}: ${state === done ? 'done' : state}`,
+        )
     expect(stepsOf(promoted, 'applied')).toEqual(stepsOf(planned, 'planned'))
     await server('pg2').sql('CHECKPOINT')
     const added = await cluster.succeed(['add-standby', 'pg3'], { timeoutMs: 120_000 })

@@ -58,8 +58,11 @@ describeOnHosts('switchover in the modes sync and quorum, and in a cascade, with
         },
       )
       expect(log.stdout).not.toMatch(/invalid value for parameter "synchronous_standby_names"/)
+      const rows = await value(node, 'SELECT count(*) FROM ledger')
+      expect(rows).toBeGreaterThan(0)
+      // A commit waits until the row is on the other's disk, not until it is to be seen there.
       for (const name of names) {
-        expect(await value(name, 'SELECT count(*) FROM ledger')).toBeGreaterThan(0)
+        await cluster.server(name).awaitSql(`SELECT count(*) = ${rows} FROM ledger`)
       }
     },
   )
