@@ -1,10 +1,10 @@
 import { execFile, spawn } from 'node:child_process'
 import { mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
 import { listenArgs, listenScript } from '../../../src/node/listen-script.ts'
 
 /** Nothing listens there: no TCP port of ours is so high on a machine that runs tests. */
@@ -42,24 +42,27 @@ test('what a crash left counts for nothing, also where its number is another pro
 })
 
 test('a port is in use on the addresses that are listened on, where an instance has its own', async () => {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port: taken } = server.address() as AddressInfo
-  const on = (addresses: string) =>
-    ask(
+  const on = async (server: Server, addresses: string) =>
+    await ask(
       listenArgs({
-        port: taken,
+        port: (server.address() as AddressInfo).port,
         parameters: { listen_addresses: addresses, unix_socket_directories: folder },
       }),
     )
-  expect(await on('127.0.0.1')).toBe('busy')
-  expect(await on('localhost, 10.9.8.7')).toBe('busy')
-  expect(await on('*')).toBe('busy')
-  expect(await on('pg1.example.com')).toBe('busy')
-  expect(await on('127.0.0.2')).toBe('')
-  await new Promise((resolve) => server.close(resolve))
-  const everywhere = createServer()
-  await new Promise<void>((resolve) => everywhere.listen(taken, resolve))
-  expect(await on('127.0.0.2')).toBe('busy')
-  await new Promise((resolve) => everywhere.close(resolve))
+  const here = await listening('127.0.0.1')
+  expect(await on(here, '127.0.0.1')).toBe('busy')
+  expect(await on(here, 'localhost, 10.9.8.7')).toBe('busy')
+  expect(await on(here, '*')).toBe('busy')
+  expect(await on(here, 'pg1.example.com')).toBe('busy')
+  expect(await on(here, '127.0.0.2')).toBe('')
+  // A port of its own: the first one may be another's as soon as it is let go of.
+  const everywhere = await listening(undefined)
+  expect(await on(everywhere, '127.0.0.2')).toBe('busy')
 })
+
+async function listening(address: string | undefined): Promise<Server> {
+  const server = createServer()
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, address, resolve))
+  onTestFinished(() => void server.close())
+  return server
+}
