@@ -19,6 +19,16 @@ export function applicationNameFor(cluster: string, node: string): string {
   return shorten(fullName, fullName)
 }
 
+/**
+ * The application_name of the copy that becomes a node's data. Not the node's own: pg_basebackup reports what it has flushed of the WAL
+ * meanwhile, and a primary whose commits wait for that name would wait for the end of a segment there, and take it for a confirmation.
+ * @see src/bin/pg_basebackup/receivelog.c, ReceiveXlogStream
+ */
+export function cloneApplicationName(applicationName: string): string {
+  const name = `clone:${applicationName}`
+  return shorten(name, name)
+}
+
 /** The slot and the application_name of pg_receivewal on the archive host; no node may be called so then. */
 export function archiveStreamNames(cluster: string): { readonly slot: string; readonly application: string } {
   return { slot: slotNameFor(cluster, 'archive'), application: applicationNameFor(cluster, 'archive') }

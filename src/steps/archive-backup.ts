@@ -134,7 +134,9 @@ export function takeArchiveBackup(backup: ArchiveBackup): Step {
       if (isTaken) return
       const running = await isCopying(ctx.node, backup)
       if (!running) await beginBackup(ctx, backup)
-      const tellServer = await serverProgress(ctx, source, applicationNameOf(backup.inventory))
+      const tellServer = await serverProgress(ctx, source, {
+        applicationName: applicationNameOf(backup.inventory),
+      })
       await followJob({
         ...{ node: ctx.node, name: backupJob, what: 'the base backup', signal: ctx.signal },
         patienceMs: Math.max(600_000, ctx.timeoutMs),

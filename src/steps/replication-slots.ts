@@ -2,6 +2,7 @@ import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
 import { isCopied } from '../cluster/failover-slots.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { cloneApplicationName } from '../cluster/replication-names.ts'
 import { archiveSlot, type Roles, staleSlots, wantedSlots } from '../cluster/roles.ts'
 import { isReceivingFrom } from '../cluster/topology.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
@@ -199,9 +200,11 @@ export function requireRoomForStandby(
       if (instance === null) return unknownUntil(`PostgreSQL runs on ${upstream}`)
       const limit = (name: string) => Number(instance.settings[name]?.value ?? 0)
       // A standby that streams already needs no room of its own, nor a second copy.
-      const isHere = (node: NodeSettings) =>
+      const isHere = ({ applicationName }: NodeSettings) =>
         instance.replication.some(
-          (one) => one.applicationName === node.applicationName && one.state === 'streaming',
+          (one) =>
+            [applicationName, cloneApplicationName(applicationName)].includes(one.applicationName) &&
+            one.state === 'streaming',
         )
       const missing = standbys.filter((node) => !isHere(node))
       const hasSlot = (node: NodeSettings) => instance.slots.some((one) => one.name === node.slotName)

@@ -2,6 +2,7 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { upstreamConninfo } from '../cluster/node-configuration.ts'
+import { cloneApplicationName } from '../cluster/replication-names.ts'
 import { isSameMachine } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { type Progress, pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
@@ -163,7 +164,7 @@ async function beginCopy(ctx: StepContext, facts: NodeFacts, wish: BaseBackupWis
     clientMajor: binaries?.major ?? majorOf(there),
     serverMajor: majorOf(there),
     dataDirectory: dataDir,
-    conninfo: upstreamConninfo(inventory, facts.home, ctx.node.settings, source),
+    conninfo: upstreamConninfo(inventory, facts.home, asClone(ctx.node.settings), source),
     slot,
     walDirectory,
     compression,
@@ -216,13 +217,19 @@ async function followCopy(ctx: StepContext, source: NodeSettings): Promise<void>
   })
 }
 
+/** The node as its copy logs in. */
+const asClone = (node: NodeSettings): NodeSettings => ({
+  ...node,
+  applicationName: cloneApplicationName(node.applicationName),
+})
+
 type CopyProgress = Pick<Progress, 'message' | 'doneBytes' | 'totalBytes'>
 
 /** The sending server's own view of the copy; where it has none (12 and older), or does not answer, null each time. */
 export async function serverProgress(
   ctx: StepContext,
   source: NodeSettings,
-  applicationName = ctx.node.settings.applicationName,
+  { applicationName }: Pick<NodeSettings, 'applicationName'> = asClone(ctx.node.settings),
 ): Promise<() => Promise<CopyProgress | null>> {
   const there = await ask(ctx, source.name).catch(() => null)
   if (there === null || !capabilitiesOf(majorOf(there.facts)).basebackupProgressView) return async () => null

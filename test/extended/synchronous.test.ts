@@ -152,6 +152,55 @@ describeOnHosts('modes sync and quorum', () => {
     await awaitCondition('pg2 confirms', async () => (await confirming()).join() === 'shop_pg2 quorum')
   })
 
+  it('a standby that commits wait for is cloned anew where writes go on meanwhile, or where that is what sets them free', async () => {
+    await cluster.writeInventory(inMode('sync', 1))
+    told(await run('add-standby', 'pg2')).toMatchObject({ exit: 0 })
+    const pg1 = cluster.server('pg1')
+    await pg1.sql('CREATE TABLE ledger (id bigint)')
+    const confirm = (...who: string[]) =>
+      awaitCondition(`${who} confirm`, async () => (await confirming()).join() === who.join())
+    await confirm('shop_pg2 sync')
+
+    const refused = await run('add-standby', 'pg2', '--reclone')
+    told(refused).toMatchObject({ exit: 3, changed: false, found: ['pg2 writes-blocked'] })
+    const { hint } = message(refused, 'writes-blocked')
+    expect(hint).toContain('Add another standby first: replctl add-standby pg3; or')
+    expect(await confirming()).toEqual(['shop_pg2 sync'])
+    // One way that the hint names: commits do without meanwhile.
+    expect(hint).toContain('replctl remove-standby pg2, then replctl add-standby pg2 --reclone')
+    told(await run('remove-standby', 'pg2')).toMatchObject({ exit: 0 })
+    await pg1.sql('INSERT INTO ledger VALUES (1)')
+    told(await run('add-standby', 'pg2', '--reclone')).toMatchObject({ exit: 0 })
+    await confirm('shop_pg2 sync')
+
+    // The other way: somebody else confirms meanwhile, and never the copy itself.
+    told(await run('add-standby', 'pg3')).toMatchObject({ exit: 0 })
+    await confirm('shop_pg2 sync', 'shop_pg3 potential')
+    await hosts.limitLink('pg2', '20mbit')
+    const started = cluster.startReplctl(['add-standby', 'pg2', '--reclone', '--json'])
+    const copies = "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'backup'"
+    await pg1.awaitSql(
+      `${copies} AND EXISTS (SELECT 1 FROM pg_stat_replication WHERE state = 'streaming' AND application_name LIKE '%pg2')`,
+    )
+    expect(await confirming()).toEqual(['shop_pg3 sync'])
+    await pg1.sql('INSERT INTO ledger VALUES (2)')
+    expect(await pg1.sqlValue(copies)).toBe(true)
+    await hosts.limitLink('pg2', undefined)
+    const { exitCode } = await started.finished
+    expect(exitCode, started.stdout()).toBe(0)
+    await confirm('shop_pg2 sync', 'shop_pg3 potential')
+
+    // The only one is lost: its new clone sets writes free.
+    told(await run('remove-standby', 'pg3')).toMatchObject({ exit: 0 })
+    await cluster.server('pg2').stop()
+    const waiting = pg1.sql('INSERT INTO ledger VALUES (3)')
+    await pg1.awaitSql("SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+    told(await run('add-standby', 'pg2', '--reclone')).toMatchObject({ exit: 0 })
+    await waiting
+    await confirm('shop_pg2 sync')
+    await cluster.server('pg2').awaitSql('SELECT count(*) = 3 FROM ledger')
+  })
+
   it('two failovers, and no rejoin between them: what was lost first is in the way only where commits waited for it again', async () => {
     told(await run('add-standby', 'pg2', 'pg3')).toMatchObject({ exit: 0 })
     await cluster.server('pg1').sql('CREATE TABLE ledger (id bigint)')

@@ -1,5 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { applicationNameFor, slotNameFor } from '../../../src/cluster/replication-names.ts'
+import {
+  applicationNameFor,
+  cloneApplicationName,
+  slotNameFor,
+} from '../../../src/cluster/replication-names.ts'
 
 describe('a slot name', () => {
   test.each([
@@ -38,4 +42,10 @@ describe('an application name', () => {
     for (const name of names) expect(Buffer.byteLength(name)).toBe(63)
     expect(new Set(names).size).toBe(2)
   })
+})
+
+test('the copy that becomes a node’s data never has the name of a node: it would confirm commits', () => {
+  expect(cloneApplicationName('shop_pg2')).toBe('clone:shop_pg2')
+  // PostgreSQL cuts what is longer, and a name that is cut must be known when it is looked for.
+  expect(cloneApplicationName('n'.repeat(63))).toHaveLength(63)
 })
