@@ -17,8 +17,8 @@ export async function readCopySize(sql: SqlSession, options?: SqlOptions): Promi
 }
 
 /**
- * Looks at the file systems that a copy of this size would fill. `isBegun`: the data directory is a copy that we began; it
- * makes room for the next try, and is only measured where the answer depends on it.
+ * Looks at the file systems that a copy of this size would fill. `isBegun`: the data directory is a copy that we began, or an old
+ * one that is emptied first; it makes room for the next, and is only measured where the answer depends on it.
  */
 export async function measureRoom(node: Node, size: CopySize, isBegun: boolean): Promise<readonly Room[]> {
   const { dataDir } = node.settings.postgres

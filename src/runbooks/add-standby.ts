@@ -182,7 +182,7 @@ function preconditions(
     isReclone
       ? requireReplaceableDataDirectory(node.name, primary.name, { isResumed })
       : requireClonableDataDirectory(node.name, source.name),
-    ...(isReclone ? [] : [requireDiskSpace(node.name, source.name)]),
+    requireDiskSpace(node.name, source.name, { isReclone, isResumed }),
     requireTablespaceFolders(node.name, source.name, isReclone),
   ]
 }

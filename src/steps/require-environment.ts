@@ -1,6 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { describeRoom, hintForRoom, tooSmall } from '../cluster/room.ts'
+import { describeRoom, hintForRoom, type Room, tooSmall } from '../cluster/room.ts'
 import { isSameMachine } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
@@ -9,6 +9,7 @@ import { listenArgs, listenScript } from '../node/listen-script.ts'
 import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateVariableScript } from '../node/node.ts'
 import { ask, awaitState, look } from './look.ts'
+import { canBeMoved, isAside } from './replace-data-directory.ts'
 import { isOwn } from './require-data-directory.ts'
 
 /** Nothing else listens on the port, unless it is the node's own instance. */
@@ -48,28 +49,56 @@ function isBegunClone(ctx: StepContext, facts: NodeFacts): boolean {
   return isOwn(facts, ctx.node.cluster, ctx.node.settings.postgres.dataDir) && facts.mark?.phase === 'cloning'
 }
 
-/** Where the standby's data directory and tablespaces will lie, there is room for the source's. */
-export function requireDiskSpace(standby: NodeName, source: NodeName): Step {
+/**
+ * Where the standby's data directory and tablespaces will lie, there is room for the source's: beside an old one that is moved aside
+ * until the new one streams, or in the place of one that cannot be moved, and is emptied.
+ */
+export function requireDiskSpace(
+  standby: NodeName,
+  source: NodeName,
+  { isReclone = false, isResumed = false }: { isReclone?: boolean; isResumed?: boolean | undefined } = {},
+): Step {
+  /** What is to be replaced; not a whole copy of this very operation. */
+  const isOld = async (ctx: StepContext, { mark, dataDirectoryInode }: NodeFacts) => {
+    if (!isReclone) return false
+    const isCopy = mark?.phase === 'cloned' && mark.inode === dataDirectoryInode
+    return !(isCopy && (isResumed || (await isAside(ctx))))
+  }
   return {
     title: `require disk space for a copy of ${source}`,
     node: standby,
     check: async (ctx) => {
       const [facts, { sql }] = await Promise.all([look(ctx), ask(ctx, source)])
-      if (facts.dataDirectoryState === 'instance') return satisfied('the copy is there already')
+      const isBegun = isBegunClone(ctx, facts)
+      const isWhole = facts.dataDirectoryState === 'instance' && !isBegun
+      if (isWhole && !(await isOld(ctx, facts))) return satisfied('the copy is there already')
+      const isBeside = isWhole && (await canBeMoved(ctx))
       const { dataDir } = ctx.node.settings.postgres
-      const rooms = await measureRoom(ctx.node, await readCopySize(sql), isBegunClone(ctx, facts))
+      const rooms = await measureRoom(ctx.node, await readCopySize(sql), isBegun || (isWhole && !isBeside))
       if (rooms.length === 0) return satisfied('free space is unknown')
       const [short] = tooSmall(rooms)
       if (short === undefined) return satisfied(rooms.map(describeRoom).join('; '))
       return refused(
-        new ReplctlError('disk-full', `${standby} has no room for a copy of ${source}`, {
-          detail: `${describeRoom(short)}.`,
-          hint: hintForRoom(short, dataDir),
-          node: standby,
-        }),
+        isBeside ? noRoomBeside(standby, source, short) : noRoom(standby, source, short, dataDir),
       )
     },
   }
+}
+
+function noRoom(standby: NodeName, source: NodeName, short: Room, dataDir: string): ReplctlError {
+  return new ReplctlError('disk-full', `${standby} has no room for a copy of ${source}`, {
+    detail: `${describeRoom(short)}.`,
+    hint: hintForRoom(short, dataDir),
+    node: standby,
+  })
+}
+
+function noRoomBeside(standby: NodeName, source: NodeName, short: Room): ReplctlError {
+  return new ReplctlError('disk-full', `${standby} has no room for a copy of ${source} beside the old one`, {
+    detail: `${describeRoom(short)}. The old data directory goes only after the new one streams.`,
+    hint: `Free some space there; or, to give the old one up first: replctl remove-standby ${standby} --purge, then replctl add-standby ${standby}`,
+    node: standby,
+  })
 }
 
 /** Folders that a clone we began fills already stand in a file of the state directory. */

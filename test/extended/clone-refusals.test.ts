@@ -67,6 +67,26 @@ describeOnHosts('a clone onto a host that is not ready for it', () => {
     await hosts.freeDisk('pg3', '/data')
   })
 
+  it('a new clone that has no room beside the old data is refused, and the standby streams on', async () => {
+    const pg1 = cluster.server('pg1')
+    await pg1.sql("CREATE TABLE u AS SELECT n, repeat('x', 500) AS x FROM generate_series(1, 60000) n")
+    await cluster.succeed(['add-standby', 'pg3'])
+    const startedAt = () => cluster.server('pg3').sqlValue('SELECT pg_postmaster_start_time()::text')
+    const before = await startedAt()
+    const refused = await cluster.replctl(['add-standby', 'pg3', '--reclone', '--json'])
+    const [problem] = refused.json.problems
+    expect([refused.exitCode, problem.code], problem.message).toEqual([3, 'disk-full'])
+    expect(problem.detail).toMatch(/\d+ MiB are needed and \d+ MiB are free where \/data\/pg is/)
+    expect(problem.hint).toContain('replctl remove-standby pg3 --purge, then replctl add-standby pg3')
+    expect(await startedAt()).toBe(before)
+    await pg1.awaitStreaming('shop_pg3')
+    // As the hint says.
+    await cluster.succeed(['remove-standby', 'pg3', '--purge'])
+    await cluster.succeed(['add-standby', 'pg3'])
+    await cluster.succeed(['remove-standby', 'pg3', '--purge'])
+    await pg1.sql('DROP TABLE u')
+  })
+
   it('P-07: a tablespace finds no folder, or one with files in it: refused before the copy', async () => {
     const pg1 = cluster.server('pg1')
     await hosts.exec('pg1', 'install -d -o postgres -g postgres -m 700 /srv/ts-a')

@@ -110,6 +110,66 @@ describe('room for a copy', () => {
   })
 })
 
+describe('room for a clone in the place of an old standby', () => {
+  const size = { dataBytes: 100 * 2 ** 20, tablespaces: [] }
+  /** 90 MiB are free, and 80 MiB are in the data directory; what is asked besides finds `moved` and `aside`. */
+  const room =
+    ({ moved = 'yes\n', aside = '' } = {}) =>
+    (script: string) =>
+      script.includes('can_move "$1"')
+        ? moved
+        : script.includes('for suffix')
+          ? aside
+          : `${script.includes('du -sk') ? 80 * 1024 : 0} /dev/sda1 999999 9999 ${90 * 1024} 91% /\n`
+  const whole = (phase: 'cloning' | 'cloned' | 'done'): Partial<NodeFacts> => {
+    const { mark } = begun()
+    return { dataDirectoryState: 'instance', mark: { ...mark!, phase } }
+  }
+  const reclone = (name: NodeSettings['name'], source: NodeSettings['name']) =>
+    requireDiskSpace(name, source, { isReclone: true })
+  const resumed = (name: NodeSettings['name'], source: NodeSettings['name']) =>
+    requireDiskSpace(name, source, { isReclone: true, isResumed: true })
+
+  test('is there beside the old data, which stays until the new streams', async () => {
+    const old = await check(reclone, { size, says: room(), facts: whole('done') })
+    expect(old).toMatchObject({
+      is: 'refused',
+      error: {
+        code: 'disk-full',
+        detail: `169 MiB are needed and 90 MiB are free where ${data} is. The old data directory goes only after the new one streams.`,
+        hint: expect.stringContaining('replctl remove-standby pg2 --purge, then replctl add-standby pg2'),
+      },
+    })
+    const small = { ...size, dataBytes: 2 ** 20 }
+    expect(await check(reclone, { size: small, says: room(), facts: whole('done') })).toMatchObject({
+      is: 'satisfied',
+      because: expect.stringContaining('65 MiB are needed'),
+    })
+  })
+
+  test('or is made by emptying what cannot be moved', async () => {
+    const says = room({ moved: '' })
+    expect(await check(reclone, { size, says, facts: whole('done') })).toMatchObject({ is: 'satisfied' })
+  })
+
+  test.each<[string, typeof reclone, 'cloning' | 'cloned', string]>([
+    ['a clone that was killed is what is replaced', reclone, 'cloning', 'satisfied'],
+    ['also without a reclone', requireDiskSpace, 'cloning', 'satisfied'],
+    ['a whole copy that never came to stream is replaced as well', reclone, 'cloned', 'refused'],
+    ['but not by the operation that made it', resumed, 'cloned', 'satisfied'],
+  ])('%s', async (_, step, phase, expected) => {
+    expect(await check(step, { size, says: room(), facts: whole(phase) })).toMatchObject({ is: expected })
+  })
+
+  test('a clone that was killed once PG_VERSION had come is no copy that is there already', async () => {
+    const larger = { ...size, dataBytes: 200 * 2 ** 20 }
+    const facts = whole('cloning')
+    expect(await check(requireDiskSpace, { size: larger, says: room(), facts })).toMatchObject({
+      is: 'refused',
+    })
+  })
+})
+
 describe('lost+found, at the top of a file system, keeps initdb and pg_basebackup from filling it', () => {
   test.each<[string, (name: NodeSettings['name'], source: NodeSettings['name']) => Step]>([
     ['init primary', (name) => requireDataDirectoryForPrimary(name)],
