@@ -40,7 +40,7 @@ function slotLost(name: NodeName, { name: slot, walStatus, invalidationReason }:
       : `WAL that ${name} still needed is gone from the upstream`
   return new ReplctlError('slot-lost', `the replication slot of ${name} is lost`, {
     detail: `Slot "${slot}" has wal_status ${walStatus}${reason}: ${why}.`,
-    hint: `Have it made anew: replctl add-standby ${name}. Where WAL that it needs is gone for good, that says so, and it is to be cloned again (--reclone).`,
+    hint: `Have it made anew: replctl add-standby ${name}. Where WAL that it needs is gone for good, that says so; then: replctl add-standby ${name} --reclone`,
     node: name,
   })
 }
