@@ -36,8 +36,18 @@ export async function readIdentityFile(path: string): Promise<IdentityFile> {
   return { is: 'unusable', path, why: key.message, isMissing: false }
 }
 
-/** Parses a private key. Costs about 0.3 s with a passphrase: that is its purpose. */
-export async function parsePrivateKey(text: string, passphrase?: string): Promise<ParsedKey | Error> {
+/** Keys by their text and passphrase: one key logs in on every host. */
+const parsedKeys = new Map<string, Promise<ParsedKey | Error>>()
+
+/** Parses a private key, once in a run. Costs about 0.3 s with a passphrase: that is its purpose. */
+export function parsePrivateKey(text: string, passphrase?: string): Promise<ParsedKey | Error> {
+  const name = JSON.stringify([text, passphrase])
+  const parsing = parsedKeys.get(name) ?? parse(text, passphrase)
+  parsedKeys.set(name, parsing)
+  return parsing
+}
+
+async function parse(text: string, passphrase: string | undefined): Promise<ParsedKey | Error> {
   const { default: ssh2 } = await import('ssh2')
   const parsed: unknown = ssh2.utils.parseKey(fromPkcs8(text, passphrase), passphrase)
   // ssh2 gives a list for files that may hold several keys.
