@@ -10,6 +10,11 @@ export function configuredUpstream(facts: NodeFacts): { host: string; port: numb
   return at === undefined ? null : { host: at, port: Number(port ?? 5432) }
 }
 
+/** What a standby calls itself at its upstream, where its settings say that. */
+export function configuredApplicationName(facts: NodeFacts): string | undefined {
+  return configuredConninfo(facts).application_name
+}
+
 /** As which role a standby logs in to its upstream. */
 export function configuredUser(facts: NodeFacts): string | undefined {
   return configuredConninfo(facts).user
@@ -32,10 +37,14 @@ function readConninfo(text: string): Record<string, string> {
   }
 }
 
-/** The node of the inventory that other nodes reach at this address and port. */
+/**
+ * The node of the inventory that other nodes reach at this address and port; failing that, the one that replctl logs into by that
+ * name. Null where none is known by it, or several are (ports of one machine that are forwarded to others).
+ */
 export function nodeAt(inventory: Inventory, host: string, port: number): NodeName | null {
-  const found = inventory.nodes.find(
-    (node) => (node.address === host || node.host === host) && node.postgres.port === port,
-  )
-  return found?.name ?? null
+  const known = (key: 'address' | 'host') =>
+    inventory.nodes.filter((node) => node[key] === host && node.postgres.port === port)
+  const [byAddress, byHost] = [known('address'), known('host')]
+  const found = byAddress.length > 0 ? byAddress : byHost
+  return found.length === 1 ? (found[0]?.name ?? null) : null
 }

@@ -6,7 +6,14 @@ import { insufficientSettings, raiseInsufficient, tellInsufficient } from './ins
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import type { Problem } from './problem.ts'
-import { delayMsOf, expectedUpstream, type ObservedNode, placeFor, type Topology } from './topology.ts'
+import {
+  delayMsOf,
+  expectedUpstream,
+  isReceiving,
+  type ObservedNode,
+  placeFor,
+  type Topology,
+} from './topology.ts'
 import { comeBackHint } from './way-back.ts'
 
 export type Finding = readonly [ReplctlError, Problem['severity']?]
@@ -180,11 +187,22 @@ function wrongUpstream(
 function notStreaming(node: ObservedNode, expected: NodeName): Finding {
   const { name } = node.settings
   const { instance } = node.facts
+  const detail = `Its state is ${node.state}; it has replayed ${instance?.replayLsn}.`
+  const tried = `"replctl doctor ${name}" tries the login for real.`
   const error = new ReplctlError('not-streaming', `${name} does not stream from ${expected}`, {
-    detail: `Its state is ${node.state}; it has replayed ${instance?.replayLsn}.`,
-    hint: `The reason stands in the log of ${name}. "replctl doctor ${name}" tries the login for real.`,
+    detail,
+    hint: `The reason stands in the log of ${name}. ${tried}`,
     node: name,
   })
+  if (isReceiving(node.facts)) {
+    const silence = Math.round(instance?.receiver?.silenceSeconds ?? 0)
+    return [
+      error.with({
+        detail: `${detail} Its walreceiver believes that it streams, and has heard nothing for ${silence} s; ${node.upstream} has no connection of it.`,
+        hint: `Look at the network between ${name} and ${node.upstream}. ${tried}`,
+      }),
+    ]
+  }
   if (instance?.isAwaitingDelay !== true) return [error]
   return [
     error.with({

@@ -78,6 +78,8 @@ export function silentStandbys(
     // The archive cannot be asked here; who has not confirmed for so long does not.
     if (node === undefined) return applicationName === archive
     const receiver = node.facts.instance?.receiver ?? null
+    // Its connection is one of earlier: it receives from another node now.
+    if (node.upstream !== topology.primary) return true
     return receiver === null || (receiver.silenceSeconds ?? 0) >= patienceSeconds
   }
 }

@@ -135,7 +135,7 @@ export interface WalReceiver {
   readonly slotName: string | null
   readonly receivedTimeline: TimelineId | null
   readonly latestEndLsn: Lsn | null
-  /** Seconds since the last message of the sender. */
+  /** Seconds since the last message of the sender, by the standby's own clock. */
   readonly silenceSeconds: number | null
 }
 
@@ -179,6 +179,8 @@ export interface InstanceFacts {
   readonly replayLsn: Lsn | null
   /** Age of the last replayed transaction; 0 when it streams and everything received is replayed. */
   readonly replayLagSeconds: number | null
+  /** The same age, whatever its walreceiver says. */
+  readonly lastReplayedSeconds: number | null
   readonly isReplayPaused: boolean
   /** It holds a commit back for recovery_min_apply_delay. Until then it asks nobody for WAL if its walreceiver ended. */
   readonly isAwaitingDelay: boolean

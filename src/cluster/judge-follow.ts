@@ -3,6 +3,7 @@ import { compareLsn } from '../postgres/lsn.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { NodeFacts } from './facts.ts'
 import { primaryWaitsForStandbys } from './failover-slots.ts'
+import { senderOf } from './find-upstream.ts'
 import { refuseInsufficient } from './insufficient-settings.ts'
 import type { Inventory } from './inventory.ts'
 import { twoWriters } from './judge-promotion.ts'
@@ -123,7 +124,7 @@ function refuseUnfitUpstream(
     })
   }
   if (facts.instance === null) throw notRunning(upstream, `${refusal}: it is not running`, topology)
-  if (topology.primary !== null && isRunningStandby(facts) && !isSupplied(facts)) {
+  if (topology.primary !== null && isRunningStandby(facts) && !isSupplied(upstream)) {
     throw new ReplctlError('not-streaming', `${refusal}: it does not receive itself`, {
       detail: `Its state is ${upstream.state}; below it ${node.settings.name} would get nothing of what ${topology.primary} writes.`,
       hint: `Choose another upstream, or mend ${name} first: "replctl doctor ${name}" tries its login for real.`,
@@ -230,8 +231,8 @@ function formerUpstreamOf(
   upstream: NodeName,
 ): NodeName | null {
   if (node.upstream !== null && node.upstream !== upstream) return node.upstream
-  const sender = inventory.nodes.find(({ name }) => isReceivingFrom(inventory, node.facts.instance, name))
-  if (sender !== undefined && sender.name !== upstream) return sender.name
+  const sender = senderOf(inventory, node.facts.instance)
+  if (sender !== null && sender !== upstream) return sender
   const holder = topology.nodes.find(
     (one) =>
       one.settings.name !== upstream &&

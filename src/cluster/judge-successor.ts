@@ -3,15 +3,16 @@ import { lsnDistance } from '../postgres/lsn.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
 import { configuredUpstream } from './configured-upstream.ts'
 import type { NodeFacts } from './facts.ts'
+import { senderOf } from './find-upstream.ts'
 import { refuseInsufficient } from './insufficient-settings.ts'
-import type { NodeSettings } from './inventory.ts'
+import type { Inventory, NodeSettings } from './inventory.ts'
 
 /** A standby that is to lead, and the primary that it is to take over from, as they are now. */
 export interface Succession {
   readonly primary: NodeFacts
   readonly candidate: NodeFacts
   readonly settings: NodeSettings
-  readonly maxLagBytes: number
+  readonly inventory: Inventory
 }
 
 /**
@@ -77,7 +78,8 @@ function replayPaused({ candidate }: Succession): ReplctlError | null {
   })
 }
 
-function lagTooHigh({ primary, candidate, maxLagBytes }: Succession): ReplctlError | null {
+function lagTooHigh({ primary, candidate, inventory }: Succession): ReplctlError | null {
+  const maxLagBytes = inventory.replication.maxCandidateLagBytes
   const [from, to] = [candidate.instance?.replayLsn ?? null, primary.instance?.currentLsn ?? null]
   if (from === null || to === null) return null
   const lagBytes = lsnDistance(from, to)
@@ -90,20 +92,26 @@ function lagTooHigh({ primary, candidate, maxLagBytes }: Succession): ReplctlErr
 }
 
 /** It receives from this very primary, on its timeline, as both of them say. */
-function notStreaming({ primary, candidate, settings }: Succession): ReplctlError | null {
+function notStreaming({ primary, candidate, settings, inventory }: Succession): ReplctlError | null {
   const { name } = candidate
   const row = primary.instance?.replication.find(
     (one) => one.applicationName === settings.applicationName && one.state !== 'backup',
   )
-  if (row === undefined) {
+  const sender = senderOf(inventory, candidate.instance)
+  const isOfOther = sender !== null && sender !== primary.name
+  if (row === undefined || isOfOther) {
     const upstream = configuredUpstream(candidate)
-    const isElsewhere = candidate.instance?.receiver?.status === 'streaming'
+    const isStreaming = candidate.instance?.receiver?.status === 'streaming'
+    const isElsewhere = isStreaming && sender !== primary.name
     const told = upstream === null ? 'nobody' : `${upstream.host}:${upstream.port}`
     return new ReplctlError(
       isElsewhere ? 'wrong-upstream' : 'not-streaming',
       `cannot switch over to ${name}: it does not receive from ${primary.name}`,
       {
-        detail: `${primary.name} has no replication connection of ${name}; ${name} is told to receive from ${told}.`,
+        detail:
+          row === undefined
+            ? `${primary.name} has no replication connection of ${name}; ${name} is told to receive from ${told}.`
+            : `${name} receives from ${sender}, by its own word; the connection of it that ${primary.name} still shows is a former one.`,
         hint: isElsewhere
           ? `Switch over to a standby that receives from ${primary.name} itself, or point ${name} at it first.`
           : `The reason stands in the log of ${name}; "replctl doctor ${name}" tries the login for real.`,

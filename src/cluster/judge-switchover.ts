@@ -75,10 +75,9 @@ function chooseSuccessor(inventory: Inventory, topology: Topology, primary: Node
   const { verdicts } = chooseCandidate(topology)
   const able = verdicts.filter((verdict) => verdict.canLead).map((verdict) => nodeOf(topology, verdict.node))
   const primaryFacts = nodeOf(topology, primary).facts
-  const maxLagBytes = inventory.replication.maxCandidateLagBytes
   const fit = able.filter(
     ({ facts, settings }) =>
-      judgeSuccessor({ primary: primaryFacts, candidate: facts, settings, maxLagBytes }) === null,
+      judgeSuccessor({ primary: primaryFacts, candidate: facts, settings, inventory }) === null,
   )
   const isClose = ({ facts }: { facts: NodeFacts }) => {
     const [from, to] = [facts.instance?.receiveLsn ?? null, primaryFacts.instance?.currentLsn ?? null]

@@ -1,8 +1,8 @@
 import type { ControlData } from '../postgres/control-data.ts'
 import { compareLsn, type Lsn, lsnDistance, type TimelineId } from '../postgres/lsn.ts'
 import { commonAncestor, forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
-import { configuredUpstream, nodeAt } from './configured-upstream.ts'
 import type { InstanceFacts, NodeFacts, ReplicationConnection, ReplicationSlot, Survey } from './facts.ts'
+import { findUpstream, noUpstream, senderOf } from './find-upstream.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { isForeign } from './record.ts'
@@ -28,7 +28,7 @@ export interface ObservedNode {
   readonly settings: NodeSettings
   readonly role: NodeRole
   readonly state: NodeState
-  /** Whom it receives from, as far as that is a node of the inventory. */
+  /** Whom it receives from, as far as that is a node of the inventory: by its own word, else by that of who sends to it. */
   readonly upstream: NodeName | null
   /** `host:port` of an upstream that is not in the inventory. */
   readonly foreignUpstream: string | null
@@ -59,7 +59,9 @@ export function observeTopology(inventory: Inventory, survey: Survey): Topology 
   const primaryFacts = survey.find((facts) => facts.name === primary) ?? null
   const nodes = inventory.nodes.map((settings) => {
     const facts = factsOf(survey, settings.name)
-    const { upstream, foreign, connection } = findUpstream(inventory, survey, settings, facts)
+    const { upstream, foreign, connection, isCutOff } = isRunningStandby(facts)
+      ? findUpstream(inventory, survey, settings, facts)
+      : noUpstream
     const lagBytes = lagBytesOf(facts, primaryFacts)
     const isBehindFork = primaryFacts !== null && hasDiverged(facts, primaryFacts)
     const role = isForeign(facts, survey) ? 'unknown' : roleOf(facts, isBehindFork)
@@ -71,13 +73,13 @@ export function observeTopology(inventory: Inventory, survey: Survey): Topology 
       facts,
       settings,
       role,
-      state: stateOf(facts, role, connection),
+      state: stateOf(facts, role, connection, isCutOff),
       upstream,
       foreignUpstream: foreign,
       connection,
       slot: holder?.slots.find((slot) => slot.name === settings.slotName) ?? null,
       lagBytes,
-      lagSeconds: lagSecondsOf(facts, lagBytes),
+      lagSeconds: lagSecondsOf(facts, lagBytes, isCutOff),
     }
   })
   return { cluster: inventory.cluster, primary, writers, nodes }
@@ -141,8 +143,8 @@ export function isReceiving(facts: NodeFacts): boolean {
  * Whether a running standby gets what the primary writes, so that others may receive from it. One that holds a transaction back
  * on purpose asks for more after that.
  */
-export function isSupplied(facts: NodeFacts): boolean {
-  return isReceiving(facts) || facts.instance?.isAwaitingDelay === true
+export function isSupplied({ facts, state }: Pick<ObservedNode, 'facts' | 'state'>): boolean {
+  return (isReceiving(facts) && state !== 'disconnected') || facts.instance?.isAwaitingDelay === true
 }
 
 /** Whether a standby's walreceiver streams from this node of the inventory, by its own word. */
@@ -151,9 +153,7 @@ export function isReceivingFrom(
   instance: InstanceFacts | null,
   sender: NodeName,
 ): boolean {
-  const receiver = instance?.receiver ?? null
-  if (receiver?.status !== 'streaming' || receiver.senderHost === null) return false
-  return nodeAt(inventory, receiver.senderHost, receiver.senderPort ?? 5432) === sender
+  return senderOf(inventory, instance) === sender
 }
 
 /** WAL that a standby holds: received, or replayed where nothing was received since its start. */
@@ -199,7 +199,7 @@ export function placeFor(
     ({ settings, upstream }) => settings.name === node.name && upstream === wish,
   )
   const isLed = isWriter(factsOf(survey, primary))
-  return wish === primary || isThere || !isLed || isSupplied(factsOf(survey, wish)) ? wish : primary
+  return wish === primary || isThere || !isLed || isSupplied(nodeOf(topology, wish)) ? wish : primary
 }
 
 /**
@@ -290,7 +290,12 @@ function roleOf(facts: NodeFacts, hasLeftHistory: boolean): NodeRole {
   return 'stopped'
 }
 
-function stateOf(facts: NodeFacts, role: NodeRole, connection: ReplicationConnection | null): NodeState {
+function stateOf(
+  facts: NodeFacts,
+  role: NodeRole,
+  connection: ReplicationConnection | null,
+  isCutOff: boolean,
+): NodeState {
   const { instance } = facts
   if (instance === null) {
     const isStopped = role === 'stopped' || role === 'fenced' || role === 'empty'
@@ -299,6 +304,7 @@ function stateOf(facts: NodeFacts, role: NodeRole, connection: ReplicationConnec
   if (!instance.isInRecovery) return 'running'
   if (instance.isReplayPaused) return 'paused'
   if (connection?.state === 'catchup' || connection?.state === 'startup') return 'catchup'
+  if (isCutOff) return 'disconnected'
   if (instance.receiver?.status === 'streaming') return 'streaming'
   return (instance.settings.restore_command?.value ?? '') === '' ? 'disconnected' : 'archive'
 }
@@ -310,27 +316,8 @@ function lagBytesOf(facts: NodeFacts, primary: NodeFacts | null): number | null 
 }
 
 /** One that lacks nothing is not late, however long ago the last transaction was. */
-function lagSecondsOf({ instance }: NodeFacts, lagBytes: number | null): number | null {
+function lagSecondsOf({ instance }: NodeFacts, lagBytes: number | null, isCutOff: boolean): number | null {
   if (instance?.isInRecovery !== true) return null
-  return lagBytes === 0 ? 0 : instance.replayLagSeconds
-}
-
-function findUpstream(
-  inventory: Inventory,
-  survey: Survey,
-  settings: NodeSettings,
-  facts: NodeFacts,
-): { upstream: NodeName | null; foreign: string | null; connection: ReplicationConnection | null } {
-  if (!isRunningStandby(facts)) return { upstream: null, foreign: null, connection: null }
-  for (const sender of survey) {
-    const connection = sender.instance?.replication.find(
-      (one) => one.applicationName === settings.applicationName && one.state !== 'backup',
-    )
-    if (connection !== undefined) return { upstream: sender.name, foreign: null, connection }
-  }
-  const configured = configuredUpstream(facts)
-  if (configured === null) return { upstream: null, foreign: null, connection: null }
-  const known = nodeAt(inventory, configured.host, configured.port)
-  const foreign = known === null ? `${configured.host}:${configured.port}` : null
-  return { upstream: known, foreign, connection: null }
+  if (lagBytes === 0) return 0
+  return isCutOff ? instance.lastReplayedSeconds : instance.replayLagSeconds
 }

@@ -60,6 +60,8 @@ const instanceQuery = `SELECT json_build_object(
     CASE WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn()
            AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') THEN 0
          ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END END,
+  'replay_age', CASE WHEN r.in_recovery THEN
+    extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END,
   'paused', CASE WHEN r.in_recovery THEN pg_is_wal_replay_paused() ELSE false END,
   'awaits_delay', r.in_recovery AND EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'RecoveryApplyDelay'),
   'receiver', (SELECT to_jsonb(w) - 'conninfo' || jsonb_build_object('silence',
@@ -106,6 +108,7 @@ interface RawInstance {
   readonly receive_lsn: string | null
   readonly replay_lsn: string | null
   readonly replay_lag: number | null
+  readonly replay_age: number | null
   readonly paused: boolean
   readonly awaits_delay: boolean
   readonly receiver: RawRow | null
@@ -135,6 +138,7 @@ export async function readInstanceFacts(sql: SqlSession, timeoutMs = 10_000): Pr
     replayLsn: lsnOrNull(raw.replay_lsn),
     // Clocks differ.
     replayLagSeconds: raw.replay_lag === null ? null : Math.max(0, raw.replay_lag),
+    lastReplayedSeconds: raw.replay_age === null ? null : Math.max(0, raw.replay_age),
     isReplayPaused: raw.paused,
     isAwaitingDelay: raw.awaits_delay,
     receiver: readReceiver(raw.receiver),

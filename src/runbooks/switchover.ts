@@ -65,7 +65,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
   const followers = [...placements, ...order.away].filter(({ upstream }) => upstream.name === candidate.name)
   const moved = order.following.filter(({ upstream }) => upstream.name === candidate.name)
   return inOrder([
-    requireFitSuccessor(exchange, candidate, replication.maxCandidateLagBytes),
+    requireFitSuccessor(exchange, candidate, input.inventory),
     requireNamesToCome(candidate.name),
     requireSettingsParity(
       exchange,

@@ -129,18 +129,19 @@ async function streamingState(
     }
   }
   const connection = connectionOf(there, ctx.on(standby).settings.applicationName)
-  if (connection === undefined) {
+  // It is told to receive from here, and does not do so yet: a connection of it that is still shown is one of earlier.
+  const isHeldByFormer =
+    receivesElsewhere(own, ctx.on(upstream)) && isPointedAt(await look(ctx, standby), ctx.on(upstream))
+  if (connection === undefined || isHeldByFormer) {
     const none = no(
-      own.isReplayPaused && own.receiver === null
-        ? 'its replay is paused: until that goes on it asks nobody for WAL'
-        : `${upstream} has no connection of it`,
+      isHeldByFormer
+        ? `it still receives from ${own.receiver?.senderHost}`
+        : own.isReplayPaused && own.receiver === null
+          ? 'its replay is paused: until that goes on it asks nobody for WAL'
+          : `${upstream} has no connection of it`,
     )
     // It changes over at the end of a segment of its replay: that may be as far away as its delay is long.
-    const isHeldByFormer =
-      own.isAwaitingDelay &&
-      receivesElsewhere(own, ctx.on(upstream)) &&
-      isPointedAt(await look(ctx, standby), ctx.on(upstream))
-    return { ...none, isHeldByFormer }
+    return { ...none, isHeldByFormer: isHeldByFormer && own.isAwaitingDelay }
   }
   if (connection.state !== 'streaming') return no(`its state is ${connection.state}`)
   if (own.receiver?.status !== 'streaming') return no('its walreceiver is not streaming yet')

@@ -1,3 +1,4 @@
+import { senderOf } from '../cluster/find-upstream.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { passfileOf } from '../cluster/node-configuration.ts'
@@ -28,9 +29,10 @@ export function requireReplicationLogin(
       const isHere = there.instance.replication.some(
         (one) => one.applicationName === applicationName && one.state === 'streaming',
       )
+      const isStreaming = facts.instance?.receiver?.status === 'streaming'
+      const sender = senderOf(inventory, facts.instance) ?? upstream.name
       // It needs no second walsender, which may not be there, to show that it can log in.
-      if (isHere && facts.instance?.receiver?.status === 'streaming')
-        return satisfied('it streams from there')
+      if (isHere && isStreaming && sender === upstream.name) return satisfied('it streams from there')
       const answer = await tryAgain(() => tryReplicationLogin(ctx, standby, upstream, inventory))
       if (typeof answer !== 'string') return refused(answer)
       return answer === there.instance.systemIdentifier

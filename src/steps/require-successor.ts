@@ -1,5 +1,5 @@
 import type { NodeFacts } from '../cluster/facts.ts'
-import type { NodeSettings } from '../cluster/inventory.ts'
+import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import { judgeRoom, judgeSuccessor, settingsTooLow } from '../cluster/judge-successor.ts'
 import { type Exchange, hasHandedOver } from '../cluster/judge-switchover.ts'
 import type { NodeName } from '../cluster/names.ts'
@@ -36,11 +36,11 @@ function requireOfBoth(
 }
 
 /** The candidate streams from the primary, is close behind it, replays, and may lead. */
-export function requireFitSuccessor(exchange: Exchange, settings: NodeSettings, maxLagBytes: number): Step {
+export function requireFitSuccessor(exchange: Exchange, settings: NodeSettings, inventory: Inventory): Step {
   return requireOfBoth(
     exchange,
     `require that it can take over from ${exchange.oldPrimary} without loss`,
-    (_ctx, both) => judgeSuccessor({ ...both, settings, maxLagBytes }),
+    (_ctx, both) => judgeSuccessor({ ...both, settings, inventory }),
     ({ candidate }) => `it streams, and has replayed ${candidate.instance?.replayLsn}`,
   )
 }

@@ -7,6 +7,7 @@ import type {
   ReplicationConnection,
   ReplicationSlot,
   Setting,
+  WalReceiver,
 } from '../../src/cluster/facts.ts'
 import type { Inventory, NodeSettings, ReplicationSettings } from '../../src/cluster/inventory.ts'
 import { nodeName } from '../../src/cluster/names.ts'
@@ -141,6 +142,7 @@ function instance(changes: Partial<InstanceFacts>): InstanceFacts {
     receiveLsn: null,
     replayLsn: null,
     replayLagSeconds: null,
+    lastReplayedSeconds: null,
     isReplayPaused: false,
     isAwaitingDelay: false,
     receiver: null,
@@ -215,13 +217,9 @@ export function lowStandby(name: string, replayed: string, changes: Partial<Inst
   return standbyNode(name, replayed, paused, { control: { ...reached, ...needs } })
 }
 
-export function standbyNode(
-  name: string,
-  replayed: string,
-  changes: Partial<InstanceFacts> = {},
-  facts: Partial<NodeFacts> = {},
-): NodeFacts {
-  const receiver = {
+/** The walreceiver of a node, which streams and does not say from whom. */
+export function receiver(name: string, changes: Partial<WalReceiver> = {}): WalReceiver {
+  return {
     status: 'streaming',
     senderHost: null,
     senderPort: null,
@@ -229,7 +227,21 @@ export function standbyNode(
     receivedTimeline: timeline(3),
     latestEndLsn: null,
     silenceSeconds: 0,
+    ...changes,
   }
+}
+
+/** The same of one that says from whom it streams. */
+export function receiverFrom(name: string, senderHost: string, changes: Partial<WalReceiver> = {}) {
+  return { receiver: receiver(name, { senderHost, senderPort: 5432, ...changes }) }
+}
+
+export function standbyNode(
+  name: string,
+  replayed: string,
+  changes: Partial<InstanceFacts> = {},
+  facts: Partial<NodeFacts> = {},
+): NodeFacts {
   return runningNode(
     name,
     {
@@ -237,7 +249,8 @@ export function standbyNode(
       replayLsn: lsn(replayed),
       receiveLsn: lsn(replayed),
       replayLagSeconds: 0,
-      receiver,
+      lastReplayedSeconds: 0,
+      receiver: receiver(name),
       ...changes,
     },
     facts,

@@ -16,6 +16,7 @@ import {
   lsn,
   observed,
   postmaster,
+  receiverFrom,
   receivesFrom,
   recordOf,
   runningNode,
@@ -330,6 +331,35 @@ describe('one thing that is wrong with a node is one problem, with what mends it
         standbyNode('pg3', '0/1', { ...receivesFrom('10.0.0.11'), receiver: null }),
       ],
       error('not-streaming', 'pg3', 'pg3 does not stream from pg1', /replctl doctor pg3/),
+    ],
+    [
+      'it believes that it streams, hears nothing, and its upstream does not know it any more',
+      [
+        primary({ replication: [connection('pg2')] }),
+        pg2,
+        standbyNode('pg3', '0/5000148', {
+          ...receiverFrom('pg3', '10.0.0.11', { silenceSeconds: 12 }),
+          settings: { primary_conninfo: setting('host=10.0.0.11 application_name=shop_pg3') },
+        }),
+      ],
+      error(
+        'not-streaming',
+        'pg3',
+        'pg3 does not stream from pg1',
+        /^Look at the network between pg3 and pg1/,
+      ),
+    ],
+    [
+      'it receives from another one, and the primary still shows its former connection',
+      [
+        primary(),
+        standbyNode('pg2', '0/5000148', {
+          replication: [connection('pg3')],
+          slots: [slot('shop_pg3', '0/5000148')],
+        }),
+        standbyNode('pg3', '0/5000148', receiverFrom('pg3', '10.0.0.12')),
+      ],
+      error('wrong-upstream', 'pg3', 'pg3 does not receive from pg1', /replctl follow pg3 --upstream pg1/),
     ],
     [
       'it streams an older timeline than the primary has',
@@ -760,6 +790,9 @@ describe('synchronous standbys', () => {
     expect(found(leader(20), silent(20))).toEqual(['writes-blocked'])
     expect(found(leader(20), silent(0.2))).toEqual([])
     expect(found(leader(0.1), silent(20))).toEqual([])
+    // It receives from another one meanwhile: what the primary still shows is its former connection.
+    const moved = standbyNode('pg2', '0/5000148', receiverFrom('pg2', '10.0.0.13', { silenceSeconds: 0.2 }))
+    expect(found(leader(20), moved)).toEqual(['writes-blocked'])
     // It has confirmed all that it was sent: the session that waits began long ago and waits for a moment only.
     expect(found(leader(20, { flushLsn: unconfirmed.sentLsn }), silent(20))).toEqual([])
   })

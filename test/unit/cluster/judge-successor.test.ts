@@ -6,6 +6,7 @@ import {
   connection,
   inventoryOf,
   lsn,
+  receiverFrom,
   receivesFrom,
   runningNode,
   setting,
@@ -23,6 +24,7 @@ interface Given {
 }
 
 function judge({ primary, candidate, settings, replayed = '0/5000000' }: Given) {
+  const inventory = inventoryOf(['pg1', 'pg2', 'pg3'], { pg2: settings ?? {} })
   return judgeSuccessor({
     primary: runningNode('pg1', {
       currentLsn: lsn('0/5000000'),
@@ -30,8 +32,8 @@ function judge({ primary, candidate, settings, replayed = '0/5000000' }: Given) 
       ...primary,
     }),
     candidate: standbyNode('pg2', replayed, candidate),
-    settings: inventoryOf(['pg1', 'pg2'], { pg2: settings ?? {} }).nodes[1]!,
-    maxLagBytes: 16 * mebibyte,
+    settings: inventory.nodes[1]!,
+    inventory,
   })
 }
 
@@ -39,6 +41,9 @@ describe('a successor', () => {
   test('is fit when it streams from the primary, close behind it', () => {
     expect(judge({})).toBeNull()
     expect(judge({ replayed: '0/4100000' })).toBeNull()
+    for (const sender of ['10.0.0.11', 'another-name']) {
+      expect(judge({ candidate: receiverFrom('pg2', sender) })).toBeNull()
+    }
   })
 
   test.each<[string, Given, string]>([
@@ -48,6 +53,16 @@ describe('a successor', () => {
     ['is further behind than allowed', { replayed: '0/3F00000' }, 'lag-too-high'],
     ['has no connection', { primary: { replication: [] }, candidate: { receiver: null } }, 'not-streaming'],
     ['receives from somebody else', { primary: { replication: [connection('pg3')] } }, 'wrong-upstream'],
+    [
+      'says that it receives from another one',
+      { candidate: receiverFrom('pg2', '10.0.0.13') },
+      'wrong-upstream',
+    ],
+    [
+      'is not known to the primary any more',
+      { primary: { replication: [] }, candidate: receiverFrom('pg2', '10.0.0.11') },
+      'not-streaming',
+    ],
     [
       'is only being cloned from it',
       {
@@ -82,6 +97,13 @@ describe('a successor', () => {
   test('one that receives from somebody else is told whom it is told to receive from', () => {
     const error = judge({ primary: { replication: [] }, candidate: receivesFrom('10.0.0.13') })
     expect(error?.detail).toContain('10.0.0.13:5432')
+  })
+
+  test('one whose former connection the primary still shows is told whom it receives from', () => {
+    const error = judge({ candidate: receiverFrom('pg2', '10.0.0.13') })
+    expect(error?.detail).toBe(
+      'pg2 receives from pg3, by its own word; the connection of it that pg1 still shows is a former one.',
+    )
   })
 })
 

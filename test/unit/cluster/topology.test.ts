@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { configuredUpstream, nodeAt } from '../../../src/cluster/configured-upstream.ts'
-import type { NodeFacts } from '../../../src/cluster/facts.ts'
+import type { InstanceFacts, NodeFacts } from '../../../src/cluster/facts.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
 import {
   expectedUpstream,
@@ -19,6 +19,7 @@ import {
   lsn,
   observed,
   postmaster,
+  receiverFrom,
   receivesFrom,
   runningNode,
   setting,
@@ -144,6 +145,51 @@ describe('upstream, slot and lag', () => {
     expect(node.slot?.name).toBe('shop_pg2')
   })
 
+  test('the standby itself knows from whom it receives: a row that another sender still has is a former one', () => {
+    const stale = primary('pg1', ['pg2', 'pg3'])
+    const middle = standbyNode('pg2', '0/5000148', {
+      replication: [connection('pg3', 'potential')],
+      slots: [slot('shop_pg3', '0/4000000')],
+    })
+    const node = lookAt(standbyNode('pg3', '0/5000148', receiverFrom('pg3', '10.0.0.12')), [stale, middle])
+    expect(node).toMatchObject({
+      upstream: 'pg2',
+      state: 'streaming',
+      connection: { syncState: 'potential' },
+    })
+    expect(node.slot?.restartLsn).toBe('0/4000000')
+  })
+
+  test('its word stands where its sender cannot be asked, whoever has a row of it', () => {
+    const standby = standbyNode('pg3', '0/5000148', receiverFrom('pg3', '10.0.0.12'))
+    const node = lookAt(standby, [primary('pg1', ['pg3']), unreachableNode('pg2')])
+    expect(node).toMatchObject({
+      upstream: 'pg2',
+      foreignUpstream: null,
+      connection: null,
+      state: 'streaming',
+    })
+  })
+
+  test.each([
+    ['an address that is no node', receiverFrom('pg3', '192.0.2.7')],
+    ['a port that is no node', receiverFrom('pg3', '10.0.0.12', { senderPort: 6432 })],
+    ['its own address', receiverFrom('pg3', '10.0.0.13')],
+    ['nothing, to one who may not see it', receiverFrom('pg3', '', { status: 'unknown', senderHost: null })],
+    ['that it waits', receiverFrom('pg3', '10.0.0.12', { status: 'waiting' })],
+  ])('where its walreceiver says %s, the row tells', (_, word) => {
+    const standby = standbyNode('pg3', '0/5000148', word)
+    const others = [primary('pg1', ['pg3']), standbyNode('pg2', '0/5000148')]
+    expect(lookAt(standby, others)).toMatchObject({ upstream: 'pg1', connection: { state: 'streaming' } })
+  })
+
+  test('of several rows that of the node which its settings name tells', () => {
+    const middle = standbyNode('pg2', '0/5000148', { replication: [connection('pg3', 'potential')] })
+    const standby = standbyNode('pg3', '0/5000148', { receiver: null, ...receivesFrom('10.0.0.12') })
+    const node = lookAt(standby, [primary('pg1', ['pg3']), middle])
+    expect(node).toMatchObject({ upstream: 'pg2', connection: { syncState: 'potential' } })
+  })
+
   test('a base backup that runs under the same name is no upstream', () => {
     const sender = runningNode('pg1', { replication: [connection('pg2', 'async', { state: 'backup' })] })
     expect(lookAt(standbyNode('pg2', '0/5000148'), [sender])).toMatchObject({
@@ -191,6 +237,35 @@ describe('upstream, slot and lag', () => {
     expect(lookAt(cutOff('0/5000000'))).toMatchObject({ lagBytes: 328, lagSeconds: 40 })
     expect(lookAt(cutOff('0/5000148'))).toMatchObject({ lagBytes: 0, lagSeconds: 0 })
     expect(lookAt(cutOff('0/5000148'), [unreachableNode('pg1')])).toMatchObject({ lagSeconds: 40 })
+  })
+
+  const silent = (changes: Partial<InstanceFacts> = {}, silenceSeconds: number | null = 5) =>
+    standbyNode('pg2', '0/5000000', {
+      ...receiverFrom('pg2', '10.0.0.11', { silenceSeconds }),
+      ...calledOurs,
+      ...{ lastReplayedSeconds: 40, replayLagSeconds: 0 },
+      ...changes,
+    })
+  const calledOurs = {
+    settings: { primary_conninfo: setting('host=10.0.0.11 application_name=shop_pg2') },
+  }
+
+  test('one that hears nothing, and whom its sender does not know any more, is disconnected and as late as its last transaction', () => {
+    const cutOff = { upstream: 'pg1', connection: null, state: 'disconnected', lagBytes: 328, lagSeconds: 40 }
+    expect(lookAt(silent())).toMatchObject(cutOff)
+    const archive = { ...calledOurs.settings, restore_command: setting('cp /a/%f %p') }
+    expect(lookAt(silent({ settings: archive }))).toMatchObject(cutOff)
+  })
+
+  test.each([
+    ['its sender has a row of it', silent(), primary('pg1', ['pg2'])],
+    ['it heard something a moment ago', silent({}, 4.9), primary('pg1')],
+    ['nobody may see when it heard something', silent({}, null), primary('pg1')],
+    ['its sender does not answer', silent(), unreachableNode('pg1')],
+    ['it is told to call itself otherwise', silent(receivesFrom('10.0.0.11')), primary('pg1')],
+    ['its sender is not known', silent(receiverFrom('pg2', 'vip', { silenceSeconds: 9 })), primary('pg1')],
+  ])('what its walreceiver says stands where %s', (_, standby, sender) => {
+    expect(lookAt(standby, [sender])).toMatchObject({ state: 'streaming', lagSeconds: 0 })
   })
 
   test('without a primary no lag in bytes is known', () => {
@@ -265,6 +340,17 @@ describe('where a standby is told to receive from', () => {
     expect(nodeAt(inventory, '10.0.0.12', 5432)).toBe('pg2')
     expect(nodeAt(inventory, 'bastion', 5432)).toBe('pg2')
     expect(nodeAt(inventory, '10.0.0.12', 5433)).toBeNull()
+  })
+
+  test('where several hosts are logged into by one name, that is nobody; what nodes reach is the address', () => {
+    const tunnels = { host: '127.0.0.1', address: '10.0.0.11' }
+    const inventory = inventoryOf(['pg1', 'pg2', 'pg3'], {
+      pg1: tunnels,
+      pg2: { ...tunnels, address: '10.0.0.12' },
+      pg3: { host: '10.0.0.12', address: '10.0.0.13' },
+    })
+    expect(nodeAt(inventory, '127.0.0.1', 5432)).toBeNull()
+    expect(nodeAt(inventory, '10.0.0.12', 5432)).toBe('pg2')
   })
 })
 

@@ -13,6 +13,7 @@ function sessionWith(changes: object): SqlSession {
     receive_lsn: null,
     replay_lsn: null,
     replay_lag: null,
+    replay_age: null,
     paused: false,
     receiver: null,
     replication: [],
@@ -135,6 +136,7 @@ test('a standby that streams', async () => {
     receive_lsn: '1/0',
     replay_lsn: '0/FFFFFF00',
     replay_lag: 1.25,
+    replay_age: -0.5,
     paused: true,
     receiver: {
       status: 'streaming',
@@ -150,6 +152,7 @@ test('a standby that streams', async () => {
     receiveLsn: '1/0',
     replayLsn: '0/FFFFFF00',
     replayLagSeconds: 1.25,
+    lastReplayedSeconds: 0,
     isReplayPaused: true,
   })
   expect(facts.receiver).toEqual({
