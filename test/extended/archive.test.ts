@@ -1,7 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
-import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
+import {
+  awaitCondition,
+  type PostgresServer,
+  type ReplctlResult,
+  TestCluster,
+  TestHosts,
+} from '../kit/index.ts'
 
 const archiveDisk = '/archive'
 const archiveDir = `${archiveDisk}/shop`
@@ -45,6 +51,9 @@ describeOnHosts('a cluster with a WAL archive', () => {
     await pg1.sql('INSERT INTO switched VALUES (now())')
     return String(await pg1.sqlValue('SELECT pg_walfile_name(pg_switch_wal())'))
   }
+  /** The segment that is written now; where one has just ended, the name of its last byte is that of an archived file. */
+  const segmentBegun = async (server: PostgresServer) =>
+    String(await server.sqlValue("SELECT pg_walfile_name(pg_create_restore_point('begun'))"))
   const awaitFailing = async (detail = /./) => {
     let seen: ReplctlResult | undefined
     await awaitCondition(
@@ -197,7 +206,7 @@ describeOnHosts('a cluster with a WAL archive', () => {
 
   it('lets a standby whose slot has lost its WAL catch up from the archive by itself, as soon as it can be asked', async () => {
     const [pg1, pg2] = [cluster.server('pg1'), cluster.server('pg2')]
-    const needed = String(await pg1.sqlValue('SELECT pg_walfile_name(pg_current_wal_lsn())'))
+    const needed = await segmentBegun(pg1)
     await pg2.awaitCatchup(pg1)
     await pg2.stop()
     await pg1.sql('CREATE TABLE meanwhile AS SELECT n FROM generate_series(1, 1000) n')
@@ -239,7 +248,7 @@ describeOnHosts('a cluster with a WAL archive', () => {
 
   it('tells a conflict by its name, leaves the archived file alone, and goes on once it is removed (P-29)', async () => {
     const pg1 = cluster.server('pg1')
-    const next = String(await pg1.sqlValue('SELECT pg_walfile_name(pg_current_wal_lsn())'))
+    const next = await segmentBegun(pg1)
     const other = `${archiveDir}/$(ls ${archiveDir})/wal/${next}`
     await hosts.exec('backup1', `head -c 16777216 /dev/urandom > ${other}`, { user: 'postgres' })
     const before = await hosts.exec('backup1', `sha256sum < ${other}`, { user: 'postgres' })
