@@ -290,6 +290,9 @@ ends_with_the_archive() {
   *) return 1 ;;
   esac
   [ -e standby.signal ] && return 1
+  # A server that becomes a primary asks once more, for the history of the timeline that it leaves, when its signal file is
+  # gone already: a promotion must not wait for the archive, and pg_wal keeps every history that it came by.
+  [ -e recovery.signal ] || [ -e recovery.conf ] || return 1
   # Up to PostgreSQL 11.
   ! grep -Eiq "^[[:space:]]*standby_mode[[:space:]]*=?[[:space:]]*'?(on|t|y|1)" recovery.conf 2>/dev/null
 }

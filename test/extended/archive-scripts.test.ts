@@ -1055,6 +1055,32 @@ describe('with a server', () => {
     }
   })
 
+  test('a standby is promoted while its archive cannot be reached, on whichever timeline', async () => {
+    const node = await freshNode({ name: 'cut-off', systemIdentifier: identifier, port: kit.port - 1 })
+    const settings = {
+      restore_command: standbyRestoreCommandLine(node.fetchPath),
+      wal_retrieve_retry_interval: '200ms',
+      archive_mode: 'off',
+      primary_conninfo: `host=${primary.directory} user=postgres`,
+    }
+    await primary.start()
+    const standby = new LocalInstance(kit, 'cut-off')
+    try {
+      await standby.copyOf(primary)
+      for (const timeline of [2, 3]) {
+        kit.write(join(standby.dataDir, 'standby.signal'), '')
+        await standby.start(settings)
+        await standby.promote()
+        expect(await standby.sql('SELECT pg_is_in_recovery()')).toBe('f')
+        await standby.sql('CHECKPOINT')
+        expect(await standby.sql('SELECT timeline_id FROM pg_control_checkpoint()')).toBe(String(timeline))
+        await standby.stop('fast')
+      }
+    } finally {
+      await standby.stop('immediate')
+    }
+  })
+
   test('a finished segment that lies in pg_wal is read there, one that may be half written is not', async () => {
     const node = await freshNode({ name: 'own' })
     const [segment, other] = [segments[0]!, segments[1]!]
@@ -1098,7 +1124,10 @@ describe('with a server', () => {
     kit.directory('older-data', 'pg_wal')
     const ask = (timeoutMs: number) =>
       node.fetch(segments[0]!, 'pg_wal/RECOVERYXLOG', { cwd: dataDirectory, timeoutMs })
+    expect((await ask(10_000)).status).toBe(archiveStatus.unreachable)
+    kit.write(join(dataDirectory, 'recovery.signal'), '')
     expect((await ask(1500)).signal).toBe('SIGKILL')
+    rmSync(join(dataDirectory, 'recovery.signal'))
     kit.write(join(dataDirectory, 'recovery.conf'), "#standby_mode = 'on'\nrestore_command = 'x'\n")
     expect((await ask(1500)).signal).toBe('SIGKILL')
     kit.write(join(dataDirectory, 'recovery.conf'), "standby_mode = 'on'\n")
