@@ -3,7 +3,7 @@ import type { NodeFacts } from '../cluster/facts.ts'
 import type { ArchiveSettings } from '../cluster/inventory.ts'
 import { shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
-import { archiveFiles } from '../postgres/archive.ts'
+import { archiveFiles, archiveStatus } from '../postgres/archive.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import { segmentOnLine, type TimelineHistory } from '../postgres/timeline-history.ts'
 import { endOfLocalWal, segmentNumber, walFileName, walFileStart } from '../postgres/wal-file.ts'
@@ -75,3 +75,35 @@ export async function findMissingSegment(question: WalQuestion): Promise<string 
     throw thrown
   }
 }
+
+/**
+ * Why a node that takes its WAL from the archive gets no answer there now; null where it gets one, or cannot ask yet. It asks as
+ * restore_command does, for a segment of the present.
+ */
+export async function whyArchiveIsSilent(
+  node: Node,
+  facts: NodeFacts,
+  archive: ArchiveSettings,
+): Promise<string | null> {
+  const { instance } = facts
+  if (instance === null || !fetchesFrom(archive, facts)) return null
+  const name = walFileName(
+    instance.timeline,
+    instance.currentLsn ?? instance.receiveLsn ?? instance.replayLsn ?? ('0/0' as Lsn),
+    segmentSizeOf(facts),
+  )
+  const script = `"$state/${archiveFiles.fetch}" --has "$2"`
+  const command = stateScript(node, 'ask the archive host', script, [name])
+  try {
+    const { status, stderr } = await node.run(command, { timeoutMs: patienceMs })
+    return status === 0 || status === archiveStatus.missing
+      ? null
+      : endOfSentence(stderr.trim() || `archive-fetch ended with status ${status}`)
+  } catch (thrown) {
+    if (thrown instanceof ReplctlError && thrown.code === 'timeout')
+      return `It did not answer within ${patienceMs / 1000} s.`
+    throw thrown
+  }
+}
+
+const endOfSentence = (text: string) => (/[.!?]$/.test(text) ? text : `${text}.`)

@@ -2,8 +2,9 @@ import { awaitedAndAway, isCopied } from '../cluster/failover-slots.ts'
 import type { Inventory } from '../cluster/inventory.ts'
 import { standingFaults } from '../cluster/judge-archiving.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { refused, type Step, satisfied } from '../engine/step.ts'
+import { refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { whyArchiveIsSilent } from '../node/missing-wal.ts'
 import { ask, look } from './look.ts'
 
 /** So many segments may wait for the archive without being a sign of trouble. */
@@ -32,13 +33,38 @@ export function requireArchiveKeepsUp(
       if (mode === 'off') return satisfied('archive_mode is off')
       const ready = instance.archiver?.readyCount ?? 0
       const isFailing = ready > 0 && instance.archiver?.isFailing === true
-      if (!isFailing && ready <= mostReady) return satisfied(`${ready} segment(s) wait for it`)
-      const error = archiveBehind(primary, ready, isFailing ? instance.archiver?.lastFailedWal : null)
+      const error =
+        isFailing || ready > mostReady
+          ? archiveBehind(primary, ready, isFailing ? instance.archiver?.lastFailedWal : null)
+          : await archiveAway(ctx, [primary, candidate], inventory)
+      if (error === null) return satisfied(`${ready} segment(s) wait for it`)
       if (!isAllowed) return refused(error)
       ctx.warn(error)
       return satisfied(`${ready} segment(s) wait for it, which --allow-unarchived allows`)
     },
   }
+}
+
+/** An archive that has just gone away has failed nobody yet: it is asked now, by the two that will need it. */
+async function archiveAway(
+  ctx: StepContext,
+  names: readonly NodeName[],
+  { archive }: Inventory,
+): Promise<ReplctlError | null> {
+  if (archive?.mode !== 'push') return null
+  const answers = await Promise.all(
+    names.map(async (name) => ({
+      name,
+      said: await whyArchiveIsSilent(ctx.on(name), await look(ctx, name), archive),
+    })),
+  )
+  const silent = answers.find(({ said }) => said !== null)
+  if (silent === undefined) return null
+  return new ReplctlError('archive-failing', `${silent.name} cannot reach the archive host ${archive.host}`, {
+    detail: `${silent.said} What ${names[0]} writes last could be missing in the archive: after a switchover nobody else archives it.`,
+    hint: 'Bring the archive host back: replctl archive status. To go on and have a gap in the archive: --allow-unarchived',
+    node: silent.name,
+  })
 }
 
 function archiveBehind(primary: NodeName, ready: number, failed: string | null | undefined): ReplctlError {
