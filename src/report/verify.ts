@@ -91,9 +91,12 @@ function summary({ nodes, archive }: VerifyResult, paint: Paint): string {
   const arrived = nodes.filter(hasRow)
   const ill = arrived.filter((node) => !node.ok).map((node) => node.name)
   const besides = ill.length === 0 ? '' : ` (something else is wrong with ${ill.join(', ')})`
-  const text = `${arrived.length} of ${nodes.length} ${nodes.length === 1 ? 'standby' : 'standbys'} replicated the row${besides}${
+  const kept =
     archive === null ? '' : hasArchiveFailed ? '; the archive did not get it' : '; the archive has it'
-  }.`
+  if (nodes.length === 0)
+    return paint.warn(`No standby was asked for the row: no replication was proved${kept}.`)
+  const count = `${arrived.length} of ${nodes.length} ${nodes.length === 1 ? 'standby' : 'standbys'}`
+  const text = `${count} replicated the row${besides}${kept}.`
   return isGood ? paint.good(text) : paint.bad(text)
 }
 

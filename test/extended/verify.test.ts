@@ -72,6 +72,17 @@ describeOnHosts('verify', () => {
     expect((await cluster.replctl(['verify', 'pg4', '--json'])).exitCode).toBe(2)
   })
 
+  it('named alone, the primary proves nothing: that is a problem, also in the report', async () => {
+    const report = join(hosts.directory, 'junit-primary.xml')
+    const alone = await verify('pg1', '--junit', report)
+    told(alone).toMatchObject({ exit: 9, ok: {}, found: ['pg1 not-a-standby'] })
+    expect(alone.json.problems[0].message).toBe('pg1 is the primary')
+    expect(elementsOf(await readFile(report, 'utf8')).filter((name) => name === 'failure')).toHaveLength(1)
+    told(await verify('pg1', '--dry-run')).toMatchObject({ exit: 9, found: ['pg1 not-a-standby'] })
+    const beside = await verify('pg1', 'pg3')
+    told(beside).toMatchObject({ exit: 0, ok: { pg3: true }, found: ['pg1 not-a-standby'] })
+  })
+
   it('shows logical subscribers nothing where a publication is for all tables, and proves the standbys all the same', async () => {
     const server = cluster.server('pg1')
     await server.sql('ALTER SYSTEM SET wal_level = logical')

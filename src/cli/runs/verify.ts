@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { resolve } from 'node:path'
 import { diagnose } from '../../cluster/diagnose.ts'
 import type { NodeFacts } from '../../cluster/facts.ts'
+import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { delayMsOf, isRunningStandby, observeTopology, type Topology } from '../../cluster/topology.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
@@ -66,6 +67,8 @@ export async function run(call: Call): Promise<Answer> {
       (problem) =>
         problem.node === null || named.length === 0 || chosen.some((name) => name === problem.node),
     )
+    const primary = named.find((name) => name === topology.primary)
+    if (primary !== undefined) problems.push(nothingToProve(primary, named))
     const standbys = survey.filter((facts) => chosen.includes(facts.name) && isRunningStandby(facts))
     if (call.flags.isDryRun) return planned({ call, session, topology, standbys, problems })
     const startedAt = performance.now()
@@ -87,6 +90,17 @@ export async function run(call: Call): Promise<Answer> {
   } finally {
     await session.close()
   }
+}
+
+/** It has the row because it was written there. Somebody who names it alone, after a failover to it, must not read a success. */
+function nothingToProve(primary: NodeName, named: readonly NodeName[]): Problem {
+  const isAlone = named.every((name) => name === primary)
+  const error = new ReplctlError('not-a-standby', `${primary} is the primary`, {
+    detail: `The test row is written there: it is no proof of replication${isAlone ? ', and no standby was named' : ''}.`,
+    hint: 'To prove all standbys, whoever leads: replctl verify',
+    node: primary,
+  })
+  return problemOf(error, isAlone ? 'error' : 'warning')
 }
 
 const exitCodeFor = (problems: readonly Problem[]): number =>

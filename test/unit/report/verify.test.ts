@@ -44,6 +44,12 @@ test('a standby that has the row, and that something else is wrong with, is mark
   expect(without).toContain('1 of 2 standbys replicated the row.')
 })
 
+test('without a standby nothing counts as proved', () => {
+  const text = verifyText({ ...good, nodes: [], archive: null }, [], plain)
+  expect(text).toContain('No standby was asked for the row: no replication was proved.')
+  expect(text).not.toContain('0 of 0')
+})
+
 test('what failed is told with its problem', () => {
   const bad: VerifyResult = {
     token: 'f3a9',
