@@ -27,8 +27,11 @@ export interface ClusterSession {
 /** Opens the cluster of a call. @throws {ReplctlError} `inventory-missing`, `inventory-invalid` */
 export async function openCluster(call: Call): Promise<ClusterSession> {
   const { env, cwd, home } = call.io
+  call.found.isSought = true
   const path = findInventoryPath({ flag: call.flags.config, env, cwd, home })
-  return await openInventory(call, await loadInventory(path, { env, home, cwd }))
+  const inventory = await loadInventory(path, { env, home, cwd, signal: call.signal })
+  call.found.name = inventory.cluster
+  return await openInventory(call, inventory)
 }
 
 /**

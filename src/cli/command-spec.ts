@@ -41,6 +41,14 @@ export interface Call {
   readonly io: Surroundings
   /** Aborted by SIGINT or SIGTERM. */
   readonly signal: AbortSignal
+  readonly found: FoundCluster
+}
+
+/** What was learned of the cluster on the way, for the answer of a call that fails: a pipe is not read twice. */
+export interface FoundCluster {
+  /** The inventory was read, or tried to be. */
+  isSought: boolean
+  name: string | null
 }
 
 /** What a command gives back; report and exit code are made of it. */

@@ -1,9 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import { RootCommand, ShellCompDirective } from '@bomb.sh/tab'
 import tab from '@bomb.sh/tab/commander'
 import type { Command } from 'commander'
 import { findInventoryPath } from '../config/find-inventory.ts'
+import { readBounded } from '../config/read-bounded.ts'
 import type { Surroundings } from './command-spec.ts'
+import { configIn } from './config-in.ts'
 import { makeProgram } from './program.ts'
 
 /** Options and arguments whose values are the names of nodes. */
@@ -76,10 +77,10 @@ async function nodeNames(
   try {
     const path = findInventoryPath({ flag: configIn(words), env, cwd, home })
     const [text, { readNodeNames }] = await Promise.all([
-      readFile(path, 'utf8'),
+      readBounded(path, path, AbortSignal.timeout(1_000)),
       import('../config/read-node-names.ts'),
     ])
-    return readNodeNames(text)
+    return readNodeNames(text.toString())
   } catch {
     return []
   }
@@ -89,11 +90,6 @@ async function nodeNames(
 function splitOption(word: string): readonly string[] {
   const [, name, value] = /^(--[\w-]+)=(.*)$/s.exec(word) ?? []
   return name === undefined || value === undefined ? [word] : [name, value]
-}
-
-function configIn(words: readonly string[]): string | undefined {
-  const at = words.findIndex((word) => word === '-c' || word === '--config')
-  return at < 0 ? undefined : words[at + 1]
 }
 
 /** What a shell sources to complete replctl. */

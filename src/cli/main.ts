@@ -2,8 +2,9 @@ import { CommanderError } from 'commander'
 import { problemOf } from '../cluster/problem.ts'
 import { packageVersion } from '../config/load-template.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
-import type { Answer, Call, CommandSpec, Surroundings } from './command-spec.ts'
+import type { Answer, Call, CommandSpec, FoundCluster, Surroundings } from './command-spec.ts'
 import { commands } from './commands/index.ts'
+import { configIn } from './config-in.ts'
 import { makeProgram } from './program.ts'
 import { surroundingsOf } from './surroundings.ts'
 
@@ -19,7 +20,14 @@ async function runIn(process: NodeJS.Process, io: Surroundings): Promise<number>
     io.writeOut(`${packageVersion()}\n`)
     return exitCodes.ok
   }
-  const interruption = listenToSignals(process, io, words)
+  const found: FoundCluster = { isSought: false, name: null }
+  const of: ReportOn = {
+    command: commandIn(words),
+    isJson: words.includes('--json'),
+    config: configIn(words),
+    found,
+  }
+  const interruption = listenToSignals(process, io, of)
   let exitCode: number = exitCodes.ok
   const program = makeProgram({
     version: packageVersion,
@@ -27,12 +35,12 @@ async function runIn(process: NodeJS.Process, io: Surroundings): Promise<number>
     writeOut: io.writeOut,
     writeError: io.writeError,
     run: async (spec, call) => {
-      exitCode = await answer(spec, { ...call, io, signal: interruption })
+      exitCode = await answer(spec, { ...call, io, signal: interruption, found })
       // Its connections are still open, and nobody waits for them.
       if (spec.onlyLooks === true && interruption.aborted) process.exit(exitCode)
     },
   })
-  answerUncaught(process, io, words)
+  answerUncaught(process, io, of)
   try {
     if (words[0] === 'complete') {
       const { complete } = await import('./complete.ts')
@@ -41,14 +49,14 @@ async function runIn(process: NodeJS.Process, io: Surroundings): Promise<number>
     await program.parseAsync(words, { from: 'user' })
     return exitCode
   } catch (thrown) {
-    if (thrown instanceof CommanderError) return await usageExit(thrown, words, io)
-    await report(io, { command: commandIn(words), isJson: words.includes('--json') }, failed(thrown), 0)
+    if (thrown instanceof CommanderError) return await usageExit(thrown, of, io)
+    await report(io, of, failed(thrown), 0)
     return asReplctlError(thrown).exitCode
   }
 }
 
 /** Nothing may end this process without an answer, not even an error that nobody waited for; and nothing may keep it. */
-function answerUncaught(process: NodeJS.Process, io: Surroundings, words: readonly string[]): void {
+function answerUncaught(process: NodeJS.Process, io: Surroundings, of: ReportOn): void {
   let isEnding = false
   process.on('uncaughtException', (thrown) => {
     // What breaks while the first error is being reported must not cut that report off.
@@ -56,10 +64,7 @@ function answerUncaught(process: NodeJS.Process, io: Surroundings, words: readon
     isEnding = true
     const end = () => process.exit(exitCodes.internal)
     setTimeout(end, 5_000).unref()
-    report(io, { command: commandIn(words), isJson: words.includes('--json') }, failed(thrown), 0).then(
-      end,
-      end,
-    )
+    report(io, { ...of, isUrgent: true }, failed(thrown), 0).then(end, end)
   })
 }
 
@@ -79,7 +84,7 @@ async function answer(spec: CommandSpec, call: Call): Promise<number> {
   }
   await report(
     call.io,
-    { command: call.command, isJson: call.flags.isJson, call, spec },
+    { command: call.command, isJson: call.flags.isJson, config: call.flags.config, found: call.found, call },
     given,
     performance.now() - startedAt,
   )
@@ -113,8 +118,12 @@ function failed(thrown: unknown, call?: Call): Answer {
 interface ReportOn {
   readonly command: string
   readonly isJson: boolean
+  /** Value of --config. */
+  readonly config: string | undefined
+  readonly found: FoundCluster
   readonly call?: Call
-  readonly spec?: CommandSpec
+  /** Nothing more is looked up for it. */
+  readonly isUrgent?: true
 }
 
 /** Exactly one JSON document on standard output, or the answer there and the problems on standard error. */
@@ -124,7 +133,7 @@ async function report(io: Surroundings, on: ReportOn, given: Answer, elapsedMs: 
     io.writeOut(
       jsonDocument({
         command: on.command,
-        cluster: given.cluster ?? (await clusterNameOf(on)),
+        cluster: given.cluster ?? (await clusterNameOf(on, io)),
         exitCode: given.exitCode,
         changed: given.changed,
         elapsedMs: Math.round(elapsedMs),
@@ -138,39 +147,45 @@ async function report(io: Surroundings, on: ReportOn, given: Answer, elapsedMs: 
   reportProblems(io, on.call, given)
 }
 
+/** Longer than this nobody waits for a pipe, only to be told of a wrong option. */
+const longestLookMs = 2_000
+
 /** The cluster's name for an answer that failed before it could say it; null where the inventory is not, or cannot be read. */
-async function clusterNameOf({ call, spec }: ReportOn): Promise<string | null> {
-  if (call === undefined || spec?.readsNoInventory === true) return null
+async function clusterNameOf(on: ReportOn, { env, cwd, home }: Surroundings): Promise<string | null> {
+  if (on.found.isSought || on.isUrgent === true) return on.found.name
+  if (commands.find(({ name }) => name === on.command)?.readsNoInventory === true) return null
   try {
     const [{ findInventoryPath }, { loadInventory }] = await Promise.all([
       import('../config/find-inventory.ts'),
       import('../config/load-inventory.ts'),
     ])
-    const { env, cwd, home } = call.io
-    return (
-      await loadInventory(findInventoryPath({ flag: call.flags.config, env, cwd, home }), { env, home })
-    ).cluster
+    const path = findInventoryPath({ flag: on.config, env, cwd, home })
+    return (await loadInventory(path, { env, home, signal: AbortSignal.timeout(longestLookMs) })).cluster
   } catch {
     return null
   }
 }
 
 /** commander's own errors: help and version are no failure, everything else is a usage error. */
-async function usageExit(
-  thrown: CommanderError,
-  words: readonly string[],
-  io: Surroundings,
-): Promise<number> {
+async function usageExit(thrown: CommanderError, on: ReportOn, io: Surroundings): Promise<number> {
+  if (thrown.code === 'commander.version') {
+    if (on.isJson) await report(io, { ...on, isUrgent: true }, versionAnswer(thrown.message), 0)
+    else io.writeOut(`${thrown.message}\n`)
+  }
   if (thrown.exitCode === 0) return exitCodes.ok
-  const isJson = words.includes('--json')
-  if (isJson) {
+  if (on.isJson) {
     const message = thrown.message.replace(/^error: /, '')
     const error = new ReplctlError('usage', message === '(outputHelp)' ? 'a command is missing' : message, {
       hint: 'See replctl --help.',
     })
-    await report(io, { command: commandIn(words), isJson }, failed(error), 0)
+    await report(io, on, failed(error), 0)
   }
   return exitCodes.usage
+}
+
+function versionAnswer(version: string): Answer {
+  const common = { exitCode: exitCodes.ok, changed: false, cluster: null, problems: [], text: '' }
+  return { ...common, result: { version } }
 }
 
 /** The command that was meant, e.g. `backup list` (not `backup`); where there is no such command, what was typed. */
@@ -191,7 +206,7 @@ export function runKind(words: readonly string[]): string {
 }
 
 /** The first signal asks the running operation to stop cleanly; the second one ends the process, and says so. */
-function listenToSignals(process: NodeJS.Process, io: Surroundings, words: readonly string[]): AbortSignal {
+function listenToSignals(process: NodeJS.Process, io: Surroundings, of: ReportOn): AbortSignal {
   const controller = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
@@ -206,7 +221,7 @@ function listenToSignals(process: NodeJS.Process, io: Surroundings, words: reado
         hint: 'Look with "replctl status"; "replctl resume" goes on, "replctl abort" takes it back.',
       })
       const given = { ...failed(error), exitCode }
-      report(io, { command: commandIn(words), isJson: words.includes('--json') }, given, 0).then(end, end)
+      report(io, { ...of, isUrgent: true }, given, 0).then(end, end)
     })
   }
   return controller.signal

@@ -97,6 +97,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
   const nodes = [...session.nodes.values()]
   preloadPg()
   let lock: ClusterLock | null = null
+  let hasDecided = false
   try {
     const { depth = 'full' } = operation
     if (!call.flags.isDryRun) lock = await lockCluster(call, nodes, listener, depth)
@@ -111,6 +112,7 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
       throw onlyForward(resumed)
     const observation = { survey, topology: observeTopology(inventory, survey), resumed, unfinished: found }
     const decision = await operation.decide(observation)
+    hasDecided = true
     if (found !== null && resumed === null) warnings.push(problemOf(supersedes(found), 'warning'))
     const options = {
       nodes: session.hosts,
@@ -138,6 +140,9 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     const answer = await makeAnswer({ call, decision, outcome, after, warnings, inventory, survey })
     const unheard = operation.isFirstTry?.(answer) === true ? [] : await reportEvent(call, session, answer)
     return { ...answer, problems: [...answer.problems, ...unheard] }
+  } catch (thrown) {
+    // Which look the signal cut off says nothing of the cluster.
+    throw hasDecided || asReplctlError(thrown).code !== 'interrupted' ? thrown : interruptedEarly()
   } finally {
     reporter.finish()
     await lock?.release()

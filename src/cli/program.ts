@@ -9,7 +9,7 @@ export interface ProgramOptions {
   readonly env: Readonly<Record<string, string | undefined>>
   writeOut(text: string): void
   writeError(text: string): void
-  run(spec: CommandSpec, call: Omit<Call, 'io' | 'signal'>): Promise<void>
+  run(spec: CommandSpec, call: Omit<Call, 'io' | 'signal' | 'found'>): Promise<void>
 }
 
 const epilogue = `
@@ -30,7 +30,6 @@ export function makeProgram(options: ProgramOptions): Command {
     )
     .option('-V, --version', 'print the version')
     .on('option:version', () => {
-      options.writeOut(`${options.version()}\n`)
       throw new CommanderError(0, 'commander.version', options.version())
     })
     .addHelpText('after', epilogue)

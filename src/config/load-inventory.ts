@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readlink } from 'node:fs/promises'
 import { isAbsolute, relative, resolve } from 'node:path'
 import type { Secret } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
@@ -8,6 +8,7 @@ import { type Environment, missingInventoryHint } from './find-inventory.ts'
 import type { Inventory } from './inventory.ts'
 import { type InventoryProblem, inventoryInvalid, type LocatedProblem } from './inventory-problem.ts'
 import { resolveLocalPath } from './local-path.ts'
+import { readBounded } from './read-bounded.ts'
 import { passwordFromEnvironment, readPasswordFile } from './read-password.ts'
 import { resolveInventory } from './resolve-inventory.ts'
 import { inventorySchema } from './schema.ts'
@@ -20,20 +21,22 @@ export interface LoadInventoryOptions {
   readonly home: string
   /** Where the operator is: a file below it is named relative to it in errors. Default: the path as given. */
   readonly cwd?: string | undefined
+  /** Ends the wait for what is written into a pipe. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /**
  * Reads, checks and defaults the inventory.
  * @throws {ReplctlError} `inventory-missing`; `inventory-invalid` with all that is wrong in it, each with file, line
- * and column; `password-invalid` if $REPLCTL_REPLICATION_PASSWORD is unusable
+ * and column; `password-invalid` if $REPLCTL_REPLICATION_PASSWORD is unusable; `interrupted`
  */
 export async function loadInventory(
   path: string,
-  { env, home, cwd }: LoadInventoryOptions,
+  { env, home, cwd, signal }: LoadInventoryOptions,
 ): Promise<Inventory> {
   const file = cwd === undefined ? path : displayPath(path, cwd)
   const fullPath = cwd === undefined ? resolve(path) : resolve(cwd, path)
-  const source = readYaml(await readText(fullPath, file))
+  const source = readYaml(await readText(fullPath, file, signal))
   const { value } = source
   if (value === undefined) throw inventoryInvalid(file, locate(source, source.problems))
 
@@ -74,12 +77,21 @@ async function findPassword(
     : readPasswordFile(resolveLocalPath(passwordFile, folder, home))
 }
 
-async function readText(path: string, file: string): Promise<string> {
+async function readText(path: string, file: string, signal: AbortSignal | undefined): Promise<string> {
   let bytes: Buffer
   try {
-    bytes = await readFile(path)
+    bytes = await readBounded(path, file, signal)
   } catch (thrown) {
+    if (thrown instanceof ReplctlError) throw thrown
     const { code } = thrown as NodeJS.ErrnoException
+    const target = code === 'ENOENT' ? await readlink(path).catch(() => null) : null
+    if (target !== null) {
+      throw new ReplctlError('inventory-invalid', `could not read ${file}`, {
+        detail: `It is a link to ${target}, which is not there.`,
+        hint: 'Mend or remove the link, or name another inventory with --config.',
+        cause: thrown,
+      })
+    }
     if (code === 'ENOENT') {
       throw new ReplctlError('inventory-missing', `no inventory ${file}`, {
         hint: missingInventoryHint,
@@ -87,7 +99,8 @@ async function readText(path: string, file: string): Promise<string> {
       })
     }
     const detail = code === 'EISDIR' ? 'It is a directory.' : `The system says ${code}.`
-    throw new ReplctlError('inventory-invalid', `could not read ${file}`, { detail, cause: thrown })
+    const hint = 'Name an inventory that can be read with --config, or go to another folder.'
+    throw new ReplctlError('inventory-invalid', `could not read ${file}`, { detail, hint, cause: thrown })
   }
   try {
     // It also drops a byte order mark, which would shift the columns of the first line.

@@ -52,14 +52,18 @@ export interface LockOptions {
  * Takes the lock on all nodes that can be reached, or on none. It is tried everywhere at once; of two commands that start
  * together the one that has the first node by name keeps what it has until the other one has gone. A holder that is
  * alive is waited for as long as `timeoutMs` says; one that has fallen silent is waited for until its lock dies.
- * @throws {ReplctlError} `locked`, naming who holds it, where, with what command and since when
+ * @throws {ReplctlError} `locked`, naming who holds it, where, with what command and since when;
+ * `interrupted`
  */
 export async function acquireClusterLock(nodes: readonly Node[], options: LockOptions): Promise<ClusterLock> {
   const startedAt = Date.now()
   const attempt = new Attempt(nodes, options)
   let hasTold = false
   for (;;) {
-    const held = await attempt.take()
+    const held = await attempt.take().catch((thrown: unknown) => {
+      // What the signal cut off on a host says nothing of the cluster.
+      throw options.signal.aborted ? interruptedEarly() : thrown
+    })
     // A node that was given up because of the signal is no node that cannot keep a lock.
     if (held === null && options.signal.aborted) {
       await Promise.all(attempt.taken.map(({ guard }) => guard.release()))
@@ -222,7 +226,7 @@ function journalUnwritable(nodes: readonly string[]): ReplctlError {
 }
 
 function interruptedEarly(): ReplctlError {
-  return new ReplctlError('interrupted', 'interrupted while waiting for the cluster lock', {
+  return new ReplctlError('interrupted', 'interrupted while taking the cluster lock', {
     detail: 'Nothing was changed.',
   })
 }

@@ -10,8 +10,13 @@ interface Program {
 /** Exit codes of runs that got to their end: what they needed is compiled. */
 const finished: readonly number[] = [0, 9]
 
+const heldSignals = ['SIGINT', 'SIGTERM'] as const
+
 /** Runs replctl for a process; gives the exit code. */
 export async function start(process: NodeJS.Process): Promise<number> {
+  // A signal that comes while all of it is loaded reaches those who listen afterwards, instead of ending the process unanswered.
+  const hold = () => undefined
+  for (const name of heldSignals) process.on(name, hold)
   const uid = process.geteuid?.() ?? -1
   const bundle = loadBundle({
     file: join(import.meta.dirname, 'main.cjs'),
@@ -19,7 +24,9 @@ export async function start(process: NodeJS.Process): Promise<number> {
     uid,
   })
   const program = bundle.exports as Program
-  const exitCode = await program.main(process)
+  const running = program.main(process)
+  for (const name of heldSignals) process.off(name, hold)
+  const exitCode = await running
   if (finished.includes(exitCode)) bundle.keep(program.runKind(process.argv.slice(2)))
   return exitCode
 }

@@ -145,7 +145,8 @@ async function confirm(call: Call, { node, question, message, detail, hint }: Qu
   if (call.flags.isYes || call.flags.isDryRun) return
   const isAsked = canAsk(call)
   if (isAsked && (await askYes(call, question))) return
-  if (call.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal', { node })
+  if (call.signal.aborted)
+    throw new ReplctlError('interrupted', 'interrupted by a signal', { detail: 'Nothing was changed.', node })
   throw new ReplctlError('confirmation-needed', message, {
     detail: `${detail} ${isAsked ? 'You did not say yes.' : 'There is no terminal to ask at.'} Nothing was changed.`,
     hint,

@@ -1,3 +1,4 @@
+import { execFileSync, spawn } from 'node:child_process'
 import { EventEmitter } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -251,10 +252,64 @@ describe('the cluster of an inventory that lies around', () => {
   test('is that of a command that reads it', async () => {
     expect(await clusterIn('add-standby', 'pg9')).toBe('shop')
   })
+
+  test.each(['promote a b', 'status --timeout abc', 'follow pg1', 'statsu', 'backup list --nope'])(
+    'is told also where the command line is wrong: replctl %s',
+    async (line) => {
+      expect(await clusterIn(...line.split(' '))).toBe('shop')
+    },
+  )
+
+  test.each(['-c FILE', '--config FILE', '--config=FILE', '-cFILE'])(
+    'is that of %s, wherever it stands',
+    async (option) => {
+      const file = join(folder, 'other.yaml')
+      writeFileSync(
+        file,
+        'cluster: other\npostgres: { data_dir: /srv/pg }\nnodes: { pg1: { host: 10.0.0.11 } }\n',
+      )
+      const words = option.replace('FILE', file).split(' ')
+      expect(await clusterIn(...words, 'promote', 'a', 'b')).toBe('other')
+      expect(await clusterIn('promote', 'a', 'b', ...words)).toBe('other')
+    },
+  )
+
+  test('is known from the one time that a pipe was read', async () => {
+    const pipe = join(folder, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    const writer = spawn('sh', ['-c', 'exec cat "$1" > "$2"', 'sh', join(folder, 'replctl.yaml'), pipe])
+    expect(await clusterIn('-c', pipe, 'verify', 'pg9')).toBe('shop')
+    writer.kill()
+  })
+
+  test('is not waited for behind a signal, where nobody writes into the pipe', async () => {
+    const pipe = join(folder, 'silent')
+    execFileSync('mkfifo', [pipe])
+    const { fake, running, written } = start(['-c', pipe, 'promote', '--json'], { cwd: () => folder })
+    fake.emit('SIGTERM')
+    expect(await running).toBe(143)
+    expect(JSON.parse(written.out)).toMatchObject({ cluster: null, problems: [{ code: 'interrupted' }] })
+  })
 })
 
 describe('version and help', () => {
-  test.each(['--version', '-V', '--json --version', '--no-color -V', 'status --version'])(
+  test.each(['--json --version', '-V --json', 'status --json --version'])(
+    'replctl %s is one JSON document',
+    async (line) => {
+      const { exitCode, out } = await replctl(...line.split(' '))
+      expect(exitCode).toBe(0)
+      expect(JSON.parse(out)).toMatchObject({
+        cluster: null,
+        ok: true,
+        exit_code: 0,
+        changed: false,
+        problems: [],
+      })
+      expect(JSON.parse(out).result).toEqual({ version: expect.stringMatching(/^\d+\.\d+\.\d+$/) })
+    },
+  )
+
+  test.each(['--version', '-V', '--no-color -V', 'status --version'])(
     'replctl %s prints the version only',
     async (line) => {
       const ran = await replctl(...line.split(' '))

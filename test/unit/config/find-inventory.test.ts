@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { findInventoryPath } from '../../../src/config/load-inventory.ts'
@@ -47,6 +47,21 @@ describe('the inventory is found', () => {
     expect(findInventoryPath({ env: { XDG_CONFIG_HOME: elsewhere }, cwd, home })).toBe(
       join(elsewhere, 'replctl/replctl.yaml'),
     )
+  })
+
+  test('also where it cannot be seen: no other inventory takes its place', async () => {
+    const { cwd, home } = await makePlaces({ inHome: true })
+    await symlink('/nonexistent/shop.yaml', join(cwd, 'replctl.yaml'))
+    expect(findInventoryPath({ env: {}, cwd, home })).toBe(join(cwd, 'replctl.yaml'))
+    const circle = join(cwd, 'circle')
+    await symlink(circle, circle)
+    expect(findInventoryPath({ env: {}, cwd: circle, home })).toBe(join(circle, 'replctl.yaml'))
+  })
+
+  test('not below what is no folder', async () => {
+    const { cwd, home } = await makePlaces({ inHome: true })
+    await writeFile(join(cwd, 'file'), '')
+    expect(findInventoryPath({ env: {}, cwd: join(cwd, 'file'), home })).toContain(home)
   })
 
   test('nowhere: the error names the places and the way out', async () => {

@@ -1,4 +1,5 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { loadInventory } from '../../../src/config/load-inventory.ts'
@@ -380,6 +381,32 @@ describe('the replication password', () => {
   })
 })
 
+describe('a pipe', () => {
+  const options = { env: {}, home: '/home/dba' }
+  const makePipe = async () => {
+    const path = join(await temporaryFolder(), 'pipe')
+    execFileSync('mkfifo', [path])
+    return path
+  }
+
+  test('is read to its end, also where its writer comes late and writes slowly', async () => {
+    const path = await makePipe()
+    const script =
+      'sleep 0.1; exec > "$1"; printf "cluster: shop\\npostgres: {data_dir: /srv/pg}\\n"; sleep 0.1; printf "nodes: {pg1: {host: a}}\\n"'
+    const writer = spawn('sh', ['-c', script, 'sh', path])
+    const inventory = await loadInventory(path, options)
+    expect(inventory.cluster).toBe('shop')
+    expect(inventory.nodes.map(({ name }) => name)).toEqual(['pg1'])
+    writer.kill()
+  })
+
+  test('that nobody writes into holds up no signal', async () => {
+    const path = await makePipe()
+    const error = await failureOf(loadInventory(path, { ...options, signal: AbortSignal.timeout(50) }))
+    expect(error).toMatchObject({ code: 'interrupted', detail: 'Nothing was changed.' })
+  })
+})
+
 describe('a file that cannot be read', () => {
   const options = { env: {}, home: '/home/dba' }
   test('is missing', async () => {
@@ -398,6 +425,24 @@ describe('a file that cannot be read', () => {
       message: `could not read ${path}`,
       detail: 'It is a directory.',
     })
+  })
+
+  test('is a link that leads nowhere', async () => {
+    const path = join(await temporaryFolder(), 'replctl.yaml')
+    await symlink('/nonexistent/shop.yaml', path)
+    const error = await failureOf(loadInventory(path, options))
+    expect(error).toMatchObject({
+      code: 'inventory-invalid',
+      message: `could not read ${path}`,
+      detail: 'It is a link to /nonexistent/shop.yaml, which is not there.',
+    })
+  })
+
+  test.each(['/dev/zero', 'a long file'])('is larger than any inventory: %s', async (kind) => {
+    const path = kind.startsWith('/') ? kind : join(await temporaryFolder(), 'replctl.yaml')
+    if (path !== kind) await writeFile(path, Buffer.alloc(16 * 1024 * 1024 + 1, '#'))
+    const error = await failureOf(loadInventory(path, options))
+    expect(error).toMatchObject({ code: 'inventory-invalid', detail: 'It is larger than 16 MiB.' })
   })
 
   test.skipIf(process.getuid?.() === 0)('is not permitted', async () => {

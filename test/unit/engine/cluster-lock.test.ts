@@ -249,6 +249,23 @@ describe('a lock that is held', () => {
     expect((await taking).error.code).toBe('interrupted')
   })
 
+  test('a signal that cuts off the look at a host is told with the state of the cluster', async () => {
+    const controller = new AbortController()
+    const { nodes, options } = scene({ pg1: [free()] }, { signal: controller.signal })
+    const start = async () => {
+      controller.abort('SIGTERM')
+      throw new ReplctlError('interrupted', 'command on pg1 interrupted: hold the cluster lock')
+    }
+    const { error } = await failure(
+      acquireClusterLock(
+        nodes.map((node) => Object.assign(node, { start })),
+        options,
+      ),
+    )
+    expect(error).toMatchObject({ code: 'interrupted', detail: 'Nothing was changed.', node: undefined })
+    expect(error.message).not.toContain('command on')
+  })
+
   test('two nodes with one state directory are told, not waited for', async () => {
     const { nodes, options, log } = scene({ pg1: [free()], pg2: [held(holder)] })
     const { error } = await failure(acquireClusterLock(nodes, options))
