@@ -10,7 +10,7 @@ import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
 import { rejoinUnderWay } from './rejoin-under-way.ts'
-import { isReceivingFrom, type ObservedNode, type Topology } from './topology.ts'
+import { isReceivingFrom, type ObservedNode, type Topology, timelineOf } from './topology.ts'
 import { comeBackHint, refusalToDiscard, wayBack } from './way-back.ts'
 
 /** Everything that is not as the inventory wants it, worst first, each with the command that mends it. */
@@ -48,12 +48,35 @@ function noPrimary(inventory: Inventory, topology: Topology): ReplctlError {
         : `If the primary is lost: replctl promote (the best candidate is ${best})`
   const isAnybodySilent = nodes.some(({ facts }) => facts.unreachable !== null)
   const message = isAnybodySilent ? 'no node that answers accepts writes' : 'no node accepts writes'
+  const hidden = hiddenLead(topology)
+  if (hidden !== undefined) return leadsUnseen(message, hidden)
   const alive = sendersAlive(inventory, topology)[0]
   if (alive === undefined) return new ReplctlError('no-primary', message, { hint: way })
   const { sender, receivers } = alive
   return new ReplctlError('no-primary', message, {
     detail: `${receivers.join(', ')} still receive${receivers.length === 1 ? 's' : ''} from ${sender}.`,
     hint: `See to it that ${sender} can be reached and answers: promote refuses while somebody receives from it. ${way}`,
+  })
+}
+
+/** One that cannot be reached, and that tells the others that it leads, or follows a newer timeline than whatever answers. */
+function hiddenLead({ nodes }: Topology): ObservedNode | undefined {
+  const newest = Math.max(0, ...nodes.map(({ facts }) => timelineOf(facts) ?? 0))
+  const hidden = nodes.filter(({ facts }) => facts.unreachable !== null)
+  return (
+    hidden.find(({ facts }) => facts.seenByOthers?.role === 'primary') ??
+    hidden.find(({ facts }) => (facts.seenByOthers?.timeline ?? 0) > newest)
+  )
+}
+
+function leadsUnseen(message: string, { facts, settings: { name, host } }: ObservedNode): ReplctlError {
+  const { seenByOthers: answer } = facts
+  return new ReplctlError('no-primary', message, {
+    detail: `${name}, whose SSH cannot be reached from here, told ${answer?.from} that it is a ${answer?.role} on timeline ${answer?.timeline}.`,
+    hint:
+      answer?.role === 'primary'
+        ? `Restore SSH to ${host}: ${name} is the primary, and nobody is to be promoted beside it.`
+        : `Restore SSH to ${host}, or to the node that ${name} follows: another one leads than those that answer know of.`,
   })
 }
 

@@ -210,11 +210,26 @@ export interface ArchiveScripts {
   readonly fetch: string | null
 }
 
+/** What another node heard at the port of one whose host cannot be reached. */
+export interface PeerAnswer {
+  /** Who asked. */
+  readonly from: NodeName
+  /** `unknown`: somebody is there, and does not say. */
+  readonly role: 'primary' | 'standby' | 'unknown'
+  readonly systemIdentifier: string | null
+  /** Of a standby whose replay is late it may be older than what it follows. */
+  readonly timeline: TimelineId | null
+  /** What it said instead of that; empty where it told. */
+  readonly said: string
+}
+
 /** Everything that was observed of one node, in one survey. */
 export interface NodeFacts {
   readonly name: NodeName
   /** Why the host could not be reached; everything else is then empty. */
   readonly unreachable: ReplctlError | null
+  /** What the others hear at its port then; absent where nobody asked, or nobody is there. */
+  readonly seenByOthers?: PeerAnswer
   readonly hostName: string
   /** Home of the PostgreSQL OS user; the state directory lies there, see `stateDirectoryOf`. */
   readonly home: string

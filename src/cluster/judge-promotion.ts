@@ -9,6 +9,7 @@ import {
   whyItWouldLose,
 } from './choose-candidate.ts'
 import { confirmationsNeeded, confirmersOf } from './confirmers.ts'
+import type { PeerAnswer } from './facts.ts'
 import { formerPrimaries, type OldPrimary } from './former-primaries.ts'
 import type { Inventory } from './inventory.ts'
 import { knownGap } from './known-gap.ts'
@@ -46,7 +47,7 @@ export interface PromotionDecision {
 /**
  * Decides a failover, or refuses it. More WAL beats a wish; a primary that answers is never passed over; what
  * cannot be known needs the operator's flag, what is known to be alive is stopped or refused.
- * @throws {ReplctlError} `primary-alive`, `two-writers`, `no-candidate`, `not-promotable`, `standby-ahead`,
+ * @throws {ReplctlError} `primary-alive`, `primary-unproven`, `two-writers`, `no-candidate`, `not-promotable`, `standby-ahead`,
  * `confirmed-commits-at-risk`, `not-a-standby`, `method-not-available`
  */
 export function judgePromotion(
@@ -73,7 +74,9 @@ export function judgePromotion(
   }
   const candidate = wish.node ?? choice.best
   if (candidate === null) throw noCandidate(choice)
+  const oldPrimaries = formerPrimaries(inventory, topology, candidate, wish.told)
   refuseUnfit(topology, candidate, choice, wish.allowDataLoss)
+  refuseBesideSeen(topology, candidate, oldPrimaries, wish.allowSplitBrain)
   refuseBesideWhoPromotes(topology, candidate, wish.told)
   // A fence command must not have run for a promotion that this version cannot do.
   const version = nodeOf(topology, candidate).facts.instance?.serverVersionNumber ?? 0
@@ -88,7 +91,7 @@ export function judgePromotion(
     candidate,
     choice,
     isAlreadyPrimary: false,
-    oldPrimaries: formerPrimaries(inventory, topology, candidate, wish.told),
+    oldPrimaries,
     reserves,
     archivedEnd:
       !wish.allowDataLoss && mayArchiveAloneHaveCommits(inventory, topology, candidate, wish.told)
@@ -144,6 +147,72 @@ export function strayAlive({ settings: { name, postgres } }: ObservedNode): Repl
 export function refuseBesideStray(topology: Topology): void {
   const stray = strayPrimary(topology)
   if (stray !== undefined) throw strayAlive(stray)
+}
+
+/**
+ * Whom replctl cannot reach the others may hear. A primary among them may be gone past only where it is to be fenced, and on no newer
+ * timeline than the candidate: else the candidate is of a history that the cluster has left.
+ */
+function refuseBesideSeen(
+  topology: Topology,
+  candidate: NodeName,
+  oldPrimaries: readonly OldPrimary[],
+  allowSplitBrain: boolean,
+): void {
+  const own = nodeOf(topology, candidate).facts.instance?.timeline ?? 0
+  for (const node of topology.nodes) {
+    const { facts, settings } = node
+    const answer = facts.seenByOthers
+    if (facts.unreachable === null || answer === undefined) continue
+    const isToFence = oldPrimaries.some((one) => one.node === settings.name)
+    const isNewer = (answer.timeline ?? 0) > own
+    if (isNewer || (answer.role === 'primary' && !isToFence)) throw seenAlive(node, answer, candidate)
+    if (answer.role === 'unknown' && !isToFence && !allowSplitBrain) throw seenUnknown(node, answer)
+  }
+}
+
+/** One that cannot be reached, and that others hear as a primary, or as a standby of a timeline that is newer than what answers. */
+export function seenAlive({ settings }: ObservedNode, answer: PeerAnswer, candidate: NodeName): ReplctlError {
+  const { name, host } = settings
+  const isPrimary = answer.role === 'primary'
+  return new ReplctlError(
+    'primary-alive',
+    isPrimary
+      ? `refused to promote ${candidate}: ${name} accepts writes`
+      : `refused to promote ${candidate}: ${name} follows a newer primary`,
+    {
+      detail: `Only its SSH cannot be reached from here: it told ${answer.from} that it is a ${answer.role} on timeline ${answer.timeline}. ${
+        isPrimary
+          ? 'Promoting beside it would make two writers.'
+          : `Another node was promoted then, of which ${candidate} does not know.`
+      }`,
+      hint: isPrimary
+        ? `Restore SSH to ${host}, then look with "replctl status". If ${name} has to go, stop PostgreSQL there first.`
+        : `Restore SSH to ${host}, or bring the node back that leads; then look with "replctl status".`,
+      node: name,
+    },
+  )
+}
+
+function seenUnknown({ settings: { name, host } }: ObservedNode, { from, said }: PeerAnswer): ReplctlError {
+  return new ReplctlError('primary-unproven', `cannot prove that ${name} is no primary`, {
+    detail: `Only its SSH cannot be reached from here: something is at its port, and did not tell ${from} whether it leads: ${said}`,
+    hint: `Restore SSH to ${host}, or stop PostgreSQL there. If you know that it does not lead: --allow-split-brain.`,
+    node: name,
+  })
+}
+
+/** Those that a promotion passes over unseen: whether one of them leads their port can tell, as the others see it. */
+export function needsAskingAround(
+  { nodes }: Topology,
+  { isAlreadyPrimary, oldPrimaries }: PromotionDecision,
+): boolean {
+  return (
+    !isAlreadyPrimary &&
+    nodes.some(
+      ({ facts }) => facts.unreachable !== null && oldPrimaries.every(({ node }) => node !== facts.name),
+    )
+  )
 }
 
 function refuseUnfit(

@@ -181,9 +181,13 @@ export function standbyConfigText(wish: StandbyWish): string {
     primarySlotName: inventory.replication.slots ? node.slotName : undefined,
     restoreCommand: wish.restoreCommand,
     recoveryMinApplyDelayMs: node.delayMs,
+    statusInterval: hasParameter(node, 'wal_receiver_status_interval') ? undefined : '1s',
     triggerFile: triggerFileOf(home, node),
   }
   return capabilitiesOf(major).recoveryConf
     ? renderRecoveryConf(templates.recoveryConf, values)
     : renderStandbySettings(templates.standbyConf, values)
 }
+
+const hasParameter = ({ postgres }: NodeSettings, name: string): boolean =>
+  Object.keys(postgres.parameters).some((one) => one.toLowerCase() === name)

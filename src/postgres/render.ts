@@ -90,6 +90,8 @@ export interface StandbyValues {
   readonly recoveryMinApplyDelayMs?: number | undefined
   /** Logical slots of the primary are copied here (17 and newer). */
   readonly copiesLogicalSlots?: boolean | undefined
+  /** How often it reports to its upstream; undefined: left to the operator. */
+  readonly statusInterval?: string | undefined
   /** The file whose creation promotes; left out where the version knows no such setting. */
   readonly triggerFile?: string | undefined
 }
@@ -115,6 +117,7 @@ function standbyValues(values: StandbyValues, hasTrigger: boolean): Record<strin
     recovery_target_timeline: 'latest',
     restore_command: restoreCommand ?? null,
     recovery_min_apply_delay: recoveryMinApplyDelayMs ? `${recoveryMinApplyDelayMs}ms` : null,
+    status_interval: values.statusInterval ?? null,
     copies_logical_slots: values.copiesLogicalSlots === true,
     trigger_file: hasTrigger ? (triggerFile ?? null) : null,
   }

@@ -1,9 +1,8 @@
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
-import { commandFailed } from '../node/node.ts'
+import { probeLife, probeSeconds } from '../node/probe-life.ts'
 import { binDirectoryOf, look, sqlOf } from './look.ts'
 
 /** What a fence command answered: null where the inventory has none. */
@@ -59,8 +58,8 @@ export function fenceUnreachable(wish: UnreachableWish): Step {
 }
 
 /**
- * Whether any standby sees the old primary alive: its walreceiver heard something within the last moment, or the
- * server's port answers from there. Null: nobody does. `isPortOfOther`: another cluster is known to answer at that port.
+ * Whether any standby sees the old primary alive: its walreceiver heard something within the last moment or has its reports
+ * acknowledged, or the server's port answers from there, or is held. Null: nobody does. `isPortOfOther`: another cluster is known to answer at that port.
  */
 export async function signOfLife(
   ctx: StepContext,
@@ -89,46 +88,40 @@ async function signSeenFrom(
   const facts = await look(ctx, witness)
   // A node that is about to be restored has no instance; it can still knock at the port.
   const sql = facts.instance === null ? null : await sqlOf(ctx, facts)
-  const probe = shellScript(`ask ${oldPrimary.name} for a sign of life`, probeScript, [
-    ...[binDirectoryOf(facts), oldPrimary.address, String(oldPrimary.postgres.port)],
-    String(probeSeconds(oldPrimary)),
+  const receiver = sql === null ? null : await sql.json<Receiver | null>(receiverQuery)
+  const isItsSender = receiver?.host === oldPrimary.address || receiver?.host === oldPrimary.host
+  const [seen, silence] = await Promise.all([
+    probeLife(ctx.on(witness), {
+      ...{ name: oldPrimary.name, address: oldPrimary.address, port: oldPrimary.postgres.port },
+      ...{ binDirectory: binDirectoryOf(facts), limitSeconds: probeSeconds(oldPrimary) },
+      receiver: isItsSender && receiver !== null ? receiver : null,
+    }),
+    wait(250).then(() => (isItsSender ? sql?.value(silenceQuery) : null)),
   ])
-  const [answer, silence] = await Promise.all([
-    ctx.on(witness).run(probe, { timeoutMs: 3_000 }),
-    wait(250).then(() =>
-      sql?.value(
-        `SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time)::text FROM pg_stat_wal_receiver
-          WHERE status = 'streaming'`,
-      ),
-    ),
-  ])
-  // pg_isready: 0 accepts connections, 1 rejects them (starting, stopping); both are signs of life. 2: no answer; 124: none in
-  // time. Anything else is no look at all.
-  if (!isPortOfOther && (answer.status === 0 || answer.status === 1)) {
-    return `its port ${oldPrimary.postgres.port} answers ${witness}`
+  const port = `its port ${oldPrimary.postgres.port}`
+  if (!isPortOfOther && seen.port === 'answers') return `${port} answers ${witness}`
+  if (!isPortOfOther && seen.port === 'held') {
+    return `a process holds ${port}: the connection of ${witness} was taken, although nobody said anything`
   }
-  if (![0, 1, 2, 124].includes(answer.status ?? -1)) throw commandFailed(witness, probe, answer)
-  const sender = facts.instance?.receiver
-  const isItsSender = sender?.senderHost === oldPrimary.address || sender?.senderHost === oldPrimary.host
-  if (isItsSender && silence != null && Number(silence) < 0.25) return `${witness} still receives WAL from it`
+  if (silence != null && Number(silence) < 0.25) return `${witness} still receives WAL from it`
+  if (seen.stream === 'acknowledged') {
+    return `${witness} is still connected to it, and what it reports is acknowledged there`
+  }
   return null
 }
 
-/** TCP and one message of the server's: what libpq would try first, TLS and GSS, takes several round trips more. */
-const probeScript = `
-export PGSSLMODE=disable PGGSSENCMODE=disable
-limit=$4
-set -- "$1/pg_isready" -q -h "$2" -p "$3" -t 1
-if command -v timeout >/dev/null; then timeout "$limit" "$@"; else "$@"; fi
-`
-
-/**
- * How long the server's port may take to answer, while nobody can write: a part of what the operator gives its host to, so that
- * whoever has a slow network and says so is not passed over.
- */
-export function probeSeconds({ ssh }: NodeSettings): number {
-  return Math.min(1, Math.max(0.3, (0.3 * ssh.connectTimeoutMs) / 1_000))
+interface Receiver {
+  readonly pid: number
+  readonly host: string | null
+  readonly reportSeconds: number
 }
+
+const receiverQuery = `SELECT (SELECT json_build_object('pid', pid, 'host', sender_host,
+    'reportSeconds', (SELECT setting::int FROM pg_settings WHERE name = 'wal_receiver_status_interval'))
+  FROM pg_stat_wal_receiver WHERE status = 'streaming')`
+
+const silenceQuery = `SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time)::text FROM pg_stat_wal_receiver
+  WHERE status = 'streaming'`
 
 const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 

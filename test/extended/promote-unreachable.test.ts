@@ -119,6 +119,76 @@ describeOnHosts('promote while the old primary cannot be reached, or not be seen
     expect(await writersNow(hosts)).toEqual(['pg1'])
   })
 
+  it('nobody is promoted beside a primary that only its SSH cannot be reached of, although the candidate never heard of it', async () => {
+    await withFence('echo {node} >>fenced.txt')
+    await cluster.server('pg2').stop()
+    await hosts.powerOff('pg1')
+    told(await promote('pg3')).toMatchObject({ exit: 0, changed: true, errors: [] })
+    await hosts.stopSshd('pg3', { sessions: true })
+    await cluster.server('pg2').start()
+    const status = await cluster.replctl(['status', '--json'])
+    const [found] = status.json.problems
+    expect(found).toMatchObject({ code: 'no-primary', detail: expect.stringMatching(/pg3.* told pg2/) })
+    expect(found.hint).not.toContain('replctl promote')
+    const watch = new WriterWatch(hosts)
+    for (const args of [[], ['pg2'], ['pg2', '--allow-split-brain', '--allow-data-loss']]) {
+      told(await promote(...args)).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    }
+    expect(await watch.stop()).toEqual([])
+    expect(await writersNow(hosts, ['pg2', 'pg3'])).toEqual(['pg3'])
+    expect(await readFile(join(hosts.directory, 'fenced.txt'), 'utf8')).toBe('pg1\n')
+  })
+
+  it('a standby that is still connected to an idle primary is a sign of life, where nothing new gets through', async () => {
+    await withFence('exit 0')
+    await hosts.exec(
+      'pg1',
+      `nft -f - <<'END'
+table inet closed { chain input { type filter hook input priority 0; tcp flags & (syn|ack) == syn tcp dport { 22, 5432 } drop; }; }
+END`,
+    )
+    await hosts.stopSshd('pg1', { sessions: true })
+    try {
+      const watch = new WriterWatch(hosts)
+      told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+      const forced = await promote('pg2', '--allow-split-brain')
+      told(forced).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+      expect(await watch.stop()).toEqual([])
+      expect(await writersNow(hosts)).toEqual(['pg1'])
+    } finally {
+      await hosts.exec('pg1', 'nft delete table inet closed')
+    }
+  })
+
+  it('a primary that is frozen, and its sshd with it, is alive: nobody can tell when it goes on', async () => {
+    const client = new Client(hosts, 'pg1')
+    await awaitCondition('the client writes', () => client.confirmed.length > 10)
+    const watch = new WriterWatch(hosts)
+    const both = (signal: string) =>
+      hosts.exec(
+        'pg1',
+        `for entry in /proc/[0-9]*; do
+        case $(cat $entry/comm 2>/dev/null) in postgres|sshd) kill -s ${signal} "\${entry#/proc/}" 2>/dev/null;; esac; done; :`,
+      )
+    await both('STOP')
+    // The port alone: those who were connected ask anew, and get no answer.
+    for (const name of ['pg2', 'pg3']) {
+      const server = cluster.server(name)
+      const pid = await server.sql('SELECT pid FROM pg_stat_wal_receiver')
+      await hosts.exec(name, ['kill', String(pid)])
+      await server.awaitSql("SELECT count(*) = 0 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+    }
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+    const forced = await promote('pg2', '--allow-split-brain')
+    told(forced).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    await withFence('exit 0')
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    await both('CONT')
+    expect(await watch.stop()).toEqual([])
+    await client.stop()
+    expect(await writersNow(hosts)).toEqual(['pg1'])
+  })
+
   describe('runs from another directory than the inventory says: promote is refused, whatever flags are given', () => {
     const refusedAlways = async () => {
       const watch = new WriterWatch(hosts)

@@ -3,6 +3,7 @@ import type {
   FenceMark,
   InstanceFacts,
   NodeFacts,
+  PeerAnswer,
   PostmasterFacts,
   ReplicationConnection,
   ReplicationSlot,
@@ -258,11 +259,18 @@ export function standbyNode(
 }
 
 /** A node whose host does not answer. */
-export function unreachableNode(name: string): NodeFacts {
+export function unreachableNode(name: string, changes: Partial<NodeFacts> = {}): NodeFacts {
   return emptyNode(name, {
     unreachable: new ReplctlError('host-unreachable', `could not reach ${name}`, { node: name }),
     binaries: null,
+    ...changes,
   })
+}
+
+/** The same, and what it told pg2 at its port. */
+export function heardNode(name: string, answer: Partial<PeerAnswer>): NodeFacts {
+  const usual = { from: nodeName('pg2'), role: 'primary', timeline: timeline(3), said: '' } as const
+  return unreachableNode(name, { seenByOthers: { ...usual, systemIdentifier: ours, ...answer } })
 }
 
 /** What pg_control says of a stopped instance of ours. */

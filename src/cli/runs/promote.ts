@@ -2,7 +2,12 @@ import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidat
 import type { ClusterRecord, NodeFacts } from '../../cluster/facts.ts'
 import { formerUpstream, foundAs } from '../../cluster/former-primaries.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
-import { judgePromotion, judgePromotionBack, type PromotionDecision } from '../../cluster/judge-promotion.ts'
+import {
+  judgePromotion,
+  judgePromotionBack,
+  needsAskingAround,
+  type PromotionDecision,
+} from '../../cluster/judge-promotion.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
 import { gapAfterStop } from '../../cluster/known-gap.ts'
 import type { NodeName } from '../../cluster/names.ts'
@@ -16,10 +21,12 @@ import {
   isAstray,
   isReceiving,
   isRunningStandby,
+  observeTopology,
   thoseThatFollow,
 } from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
+import { askAround } from '../../node/ask-around.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
@@ -63,9 +70,15 @@ interface Wish {
   readonly allowSplitBrain: boolean
 }
 
-function decide(call: Call, session: ClusterSession, observation: Observation, wish: Wish): Decision {
+async function decide(
+  call: Call,
+  session: ClusterSession,
+  observation: Observation,
+  wish: Wish,
+): Promise<Decision> {
   const { inventory, templates } = session
-  const { survey, topology } = observation
+  const { survey } = observation
+  let { topology } = observation
   const isAbort = call.options.isAbort === true
   if (wish.node !== undefined && !isAbort) requireReachable(survey, [wish.node])
   if (survey.every((facts) => facts.unreachable !== null))
@@ -78,10 +91,15 @@ function decide(call: Call, session: ClusterSession, observation: Observation, w
   const node = wish.node ?? (observation.resumed === null ? undefined : chosen)
   if (isAbort && node !== undefined) requireForAbort(survey, node)
   if (!isAbort && wish.node === undefined && told !== undefined && node === told) requireTold(topology, told)
-  const judged =
+  const judge = () =>
     isAbort && node !== undefined
       ? judgePromotionBack(inventory, topology, node, told)
       : judgePromotion(inventory, topology, { ...wish, node, told })
+  let judged = judge()
+  if (!isAbort && needsAskingAround(topology, judged)) {
+    topology = observeTopology(inventory, await askAround(inventory, session.nodes, survey))
+    judged = judge()
+  }
   const candidate = findNode(inventory, judged.candidate)
   const toFence = judged.oldPrimaries.filter((one) => one.state === 'stopped' || one.state === 'to-stop')
   // All others would be left without a primary that lets them in; the candidate itself logs in nowhere any more.

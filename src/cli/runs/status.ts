@@ -1,6 +1,7 @@
 import { diagnose } from '../../cluster/diagnose.ts'
 import { observeTopology } from '../../cluster/topology.ts'
 import { exitCodes } from '../../errors.ts'
+import { askAround } from '../../node/ask-around.ts'
 import { surveyNodes } from '../../node/survey.ts'
 import { archiveLine } from '../../report/archive.ts'
 import { statusJson, statusText } from '../../report/status.ts'
@@ -14,7 +15,12 @@ export async function statusIn(session: ClusterSession, call: Call): Promise<Ans
   const { inventory } = session
   const connected = beginToReachArchive(session)
   const survey = await surveyNodes([...session.nodes.values()], 'brief')
-  const topology = observeTopology(inventory, survey)
+  const seen = observeTopology(inventory, survey)
+  // Nobody is to be promoted beside one that leads and cannot be reached from here.
+  const topology =
+    seen.writers.length === 0
+      ? observeTopology(inventory, await askAround(inventory, session.nodes, survey))
+      : seen
   const archive = await lookAtArchive(session, survey, topology, connected)
   const problems = [...diagnose(inventory, topology), ...archive.problems]
   const paint = paintOf(call, 'out')

@@ -11,6 +11,7 @@ import {
   emptyNode,
   fenceMark,
   foreign,
+  heardNode,
   inventoryOf,
   lowStandby,
   lsn,
@@ -602,6 +603,21 @@ describe('the cluster as a whole', () => {
     const [problem] = problemsOf(survey)
     expect(problem).toMatchObject({ code: 'no-primary', severity: 'error', node: null })
     expect(problem?.hint).toMatch(hint)
+  })
+
+  test('no primary that answers, and a standby hears one: nobody is to be promoted beside it', () => {
+    const leads = problemsOf([unreachableNode('pg1'), pg2, heardNode('pg3', {})])[0]
+    expect(leads).toMatchObject({
+      ...{ code: 'no-primary', detail: /^pg3, .* told pg2 that it is a primary on timeline 3/ },
+      hint: /^Restore SSH to 10\.0\.0\.13: pg3 is the primary/,
+    })
+    const newer = { role: 'standby', timeline: timeline(9) } as const
+    const follows = problemsOf([unreachableNode('pg1'), pg2, heardNode('pg3', newer)])[0]
+    expect(follows?.hint).toMatch(/^Restore SSH to 10\.0\.0\.13, or to the node that pg3 follows/)
+    for (const one of [leads, follows]) expect(one?.hint).not.toContain('replctl promote')
+    const older = { role: 'standby', timeline: timeline(1) } as const
+    const usual = problemsOf([unreachableNode('pg1'), pg2, heardNode('pg3', older)])[0]
+    expect(usual?.hint).toMatch(/If the primary is lost: replctl promote/)
   })
 
   test('no primary that answers, and standbys hear from one: it is the way to it that is lost', () => {

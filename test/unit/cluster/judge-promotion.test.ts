@@ -10,6 +10,7 @@ import {
   emptyNode,
   fenceMark,
   foreign,
+  heardNode,
   lsn,
   observed,
   postmaster,
@@ -242,6 +243,50 @@ describe('refusals, all of them before anything is changed', () => {
     const { detail } = refusalOf({ survey })
     expect(detail).toContain('pg1: system identifier 7412345678901234567, timeline 3, at 0/5000148.')
     expect(detail).toContain('pg2: system identifier 7412345678901234567, timeline 4, at 0/6000000.')
+  })
+})
+
+describe('those who cannot be reached, and answer the others', () => {
+  const pg2 = standbyNode('pg2', '0/5000148', {}, ledByPg1)
+  const off = unreachableNode('pg1')
+  const refused = (pg3: NodeFacts, wish: Partial<PromotionWish> = {}) =>
+    refusalOf({ survey: [off, pg2, pg3], node: 'pg2', wish })
+  const both = { allowSplitBrain: true, allowDataLoss: true }
+  const own = pg2.instance?.timeline ?? 0
+
+  test.each([own - 1, own, own + 1])(
+    'a bystander that leads on timeline %i: whatever flags are given',
+    (id) => {
+      for (const wish of [{}, both]) {
+        const refusal = refused(heardNode('pg3', { timeline: timeline(id) }), wish)
+        expect(refusal).toMatchObject({ code: 'primary-alive', node: 'pg3' })
+        expect(refusal.message).toMatch(/pg3 accepts writes/)
+        expect(refusal.hint).toMatch(/Restore SSH to 10\.0\.0\.13/)
+      }
+    },
+  )
+
+  test('one that follows a newer timeline: somebody leads there', () => {
+    const refusal = refused(heardNode('pg3', { role: 'standby', timeline: timeline(own + 1) }), both)
+    expect(refusal).toMatchObject({ code: 'primary-alive', message: /pg3 follows a newer primary/ })
+    expect(
+      judge({ survey: [off, pg2, heardNode('pg3', { role: 'standby', timeline: timeline(own) })] }),
+    ).toMatchObject({ candidate: 'pg2' })
+  })
+
+  test('one that does not say whether it leads: that is unknown, which a flag overrides', () => {
+    const silent = heardNode('pg3', { role: 'unknown', timeline: null, said: 'sorry, too many clients' })
+    expect(refused(silent)).toMatchObject({ code: 'primary-unproven', detail: /sorry, too many clients/ })
+    const wish = { allowSplitBrain: true }
+    expect(judge({ survey: [off, pg2, silent], node: 'pg2', wish })).toMatchObject({ candidate: 'pg2' })
+  })
+
+  test('the old primary itself is fenced, unless the candidate has not seen what it leads', () => {
+    const pg3 = standbyNode('pg3', '0/5000148', {}, ledByPg1)
+    const decided = judge({ survey: [heardNode('pg1', { timeline: timeline(own) }), pg2, pg3] })
+    expect(decided.oldPrimaries).toEqual([{ node: 'pg1', state: 'unreachable' }])
+    const newer = heardNode('pg1', { timeline: timeline(own + 2) })
+    expect(refusalOf({ survey: [newer, pg2, pg3], wish: both })).toMatchObject({ code: 'primary-alive' })
   })
 })
 

@@ -112,6 +112,16 @@ describe('what makes a node a standby', () => {
     expect(Object.fromEntries(valuesIn(without)).primary_slot_name ?? '').toBe('')
   })
 
+  test('has a standby report each second, unless the operator says how often', () => {
+    const inventory = three()
+    const wish = { ...wishOf(inventory), upstream: inventory.nodes[0]!, walLevel: null }
+    const interval = (text: string) => Object.fromEntries(valuesIn(text)).wal_receiver_status_interval
+    expect(interval(standbyConfigText(wish))).toBe('1s')
+    const parameters = { Wal_Receiver_Status_Interval: '5s' }
+    const node = { ...wish.node, postgres: { ...wish.node.postgres, parameters } }
+    expect(interval(standbyConfigText({ ...wish, node }))).toBe(undefined)
+  })
+
   test('a passfile’s path and a name may hold any letter', () => {
     const name = `o'b "x\\`
     const inventory = inventoryOf(['pg1', name], { [name]: { stateDir: "/srv/it's here" } })

@@ -117,6 +117,7 @@ describe('standby settings', () => {
     primarySlotName: 'shop_pg2',
     restoreCommand: '/srv/restore %f "%p"',
     recoveryMinApplyDelayMs: 3_600_000,
+    statusInterval: '1s',
     triggerFile: '/run/promote',
   }
   const standby = (values: typeof least) => read(renderStandbySettings(template('standby.conf'), values))
@@ -129,6 +130,7 @@ describe('standby settings', () => {
       recovery_target_timeline: 'latest',
       restore_command: '/srv/restore %f "%p"',
       recovery_min_apply_delay: '3600000ms',
+      wal_receiver_status_interval: '1s',
       promote_trigger_file: '/run/promote',
     })
   })
@@ -157,7 +159,7 @@ describe('standby settings', () => {
   })
 
   test('recovery.conf has its own names for two of them', () => {
-    const { promote_trigger_file, ...rest } = standby(most)
+    const { promote_trigger_file, wal_receiver_status_interval: _, ...rest } = standby(most)
     expect(recovery({ ...most, major: 11 })).toEqual({
       ...rest,
       standby_mode: 'on',
