@@ -106,6 +106,7 @@ export const errorTable = {
   'rewind-unavailable': exitCodes.refused,
   'rewind-failed': exitCodes.refused,
   'salvage-incomplete': exitCodes.refused,
+  'salvage-untold': exitCodes.ok,
   'start-guard-missing': exitCodes.refused,
   'clock-skew': exitCodes.refused,
   'locale-missing': exitCodes.refused,

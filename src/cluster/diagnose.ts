@@ -9,7 +9,7 @@ import { strayAlive, strayPrimary, twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
-import { rejoinUnderWay } from './rejoin-under-way.ts'
+import { rejoinToTell, rejoinUnderWay } from './rejoin-under-way.ts'
 import { isReceivingFrom, type ObservedNode, type Topology, timelineOf } from './topology.ts'
 import { comeBackHint, refusalToDiscard, wayBack } from './way-back.ts'
 
@@ -229,7 +229,7 @@ function notAnswering(node: ObservedNode): ReplctlError {
 
 function stopped(node: ObservedNode, primary: ObservedNode['facts'] | undefined): ReplctlError {
   const { facts, settings } = node
-  const isBegun = rejoinUnderWay(facts) !== null
+  const isBegun = rejoinUnderWay(facts) !== null || rejoinToTell(facts) !== null
   return new ReplctlError('instance-stopped', `PostgreSQL is stopped on ${settings.name}`, {
     detail: `pg_control says "${facts.control?.state ?? 'unreadable'}", timeline ${facts.control?.timeline ?? '?'}.`,
     hint:

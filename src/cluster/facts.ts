@@ -85,14 +85,21 @@ export interface RejoinMark {
   /** Whose data it gets, and the timeline that one was on: another source's blocks must not be mixed in. */
   readonly source: string
   readonly timeline: number
-  /** `rewound`: pg_rewind came to its end, and the node's own files are to be put back. */
-  readonly phase: 'rewinding' | 'rewound' | 'recloning'
+  /**
+   * `rewound`: pg_rewind came to its end, and the node's own files are to be put back. `whole`: what stands in its place is an
+   * instance again, to be judged by what it holds; what was discarded is still to be told.
+   */
+  readonly phase: 'rewinding' | 'rewound' | 'recloning' | 'whole'
   /** Of the kernel: what pg_rewind had written before a reboot may not have reached the disk. */
   readonly bootId: string
   readonly forkLsn: string | null
+  /** Of the node's own WAL, as far as it was known before it went. Absent in marks of earlier versions. */
+  readonly discardedBytes?: number | null
+  /** How an earlier rejoin had discarded it, and did not come to tell: where this one is taken back that is still so. */
+  readonly untold?: RejoinMark['method']
   /** Where the old data directory lies meanwhile; null: it is changed in place. */
   readonly aside: string | null
-  /** Of the directory that is rewound: one that took its place is not the one that this speaks of. */
+  /** Of the directory that is rewound, or that became whole: one that took its place is not the one that this speaks of. */
   readonly inode?: string
   /** Where pg_wal lies, where that is a link. */
   readonly walDirectory: string | null

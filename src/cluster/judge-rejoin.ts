@@ -1,12 +1,12 @@
 import { ReplctlError } from '../errors.ts'
 import { compareLsn, type Lsn } from '../postgres/lsn.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
-import type { NodeFacts } from './facts.ts'
+import type { NodeFacts, RejoinMark } from './facts.ts'
 import type { Divergence } from './judge-divergence.ts'
 import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { clusterIdentifier, commonRecord, identifierOf, isForeign } from './record.ts'
-import { rejoinUnderWay } from './rejoin-under-way.ts'
+import { rejoinToTell, rejoinUnderWay } from './rejoin-under-way.ts'
 import { factsOf, type Topology, timelineOf } from './topology.ts'
 
 /** The rungs of the ladder, the cheapest first. `none` is a `follow` in which nothing was left to do. */
@@ -52,7 +52,7 @@ function refuseForeign(own: NodeFacts, survey: readonly NodeFacts[]): void {
       node: name,
     })
   }
-  const isBeingCloned = own.rejoin !== null || own.mark?.phase === 'cloning'
+  const isBeingCloned = (own.rejoin !== null && own.rejoin.phase !== 'whole') || own.mark?.phase === 'cloning'
   if (own.dataDirectoryState !== 'instance' && !isBeingCloned) {
     throw new ReplctlError('node-not-built', `there is nothing on ${name} that could come back`, {
       detail: `Its data directory is ${own.dataDirectoryState}.`,
@@ -96,22 +96,33 @@ export interface RejoinDecision {
   readonly isContinued: boolean
   /** One sentence for each rung that was looked at. */
   readonly reasons: readonly string[]
+  /** An earlier run had discarded what only the node had, or begun to, and has not told it: this one does. */
+  readonly untold: RejoinMark | null
+}
+
+/** How the node came back, by this run and the one that it goes on with. */
+export function methodTold({ method, untold }: RejoinDecision): Exclude<RejoinMethod, 'none'> {
+  return method === 'follow' && untold !== null ? untold.method : method
 }
 
 /** Chooses the rung: follow where nothing diverged, else rewind where that is possible, else clone anew. */
 export function judgeRejoin(facts: RejoinFacts, wish: RejoinWish): RejoinDecision {
   const { node, divergence } = facts
-  const isBegun = wish.isTakenBack === true ? node.rejoin !== null : rejoinUnderWay(node) !== null
+  const isToBePutBack = wish.isTakenBack === true && node.rejoin !== null && node.rejoin.phase !== 'whole'
+  const isBegun = isToBePutBack || rejoinUnderWay(node) !== null
   if (isBegun) return judgeContinued(facts, wish)
   if (divergence === null) return decide('reclone', false, ['There is no whole instance to start from.'])
   const isToBeSalvaged = divergence.is === 'diverged'
   if (!isToBeSalvaged) {
-    const reason = `Not diverged: ${divergence.because}.`
-    if (wish.isReclone) return decide('reclone', false, [reason, 'Cloned anew, as asked for.'])
+    const untold = rejoinToTell(node)
+    const reasons = [...(untold === null ? [] : [begunAt(untold)]), `Not diverged: ${divergence.because}.`]
+    const go = (method: RejoinDecision['method'], more: readonly string[]) => ({
+      ...decide(method, false, [...reasons, ...more]),
+      untold,
+    })
+    if (wish.isReclone) return go('reclone', ['Cloned anew, as asked for.'])
     const gap = missingWal(facts)
-    return gap === null
-      ? decide('follow', false, [reason])
-      : decide('reclone', false, [reason, `Cannot follow: ${gap}.`])
+    return gap === null ? go('follow', []) : go('reclone', [`Cannot follow: ${gap}.`])
   }
   const reasons = [`Cannot follow: ${divergence.because}.`]
   if (wish.isReclone) return decide('reclone', true, [...reasons, 'Cloned anew, as asked for.'])
@@ -125,10 +136,10 @@ export function judgeRejoin(facts: RejoinFacts, wish: RejoinWish): RejoinDecisio
 function judgeContinued({ node, primary, bootId }: RejoinFacts, wish: RejoinWish): RejoinDecision {
   const mark = node.rejoin
   if (mark === null) throw new RangeError('no rejoin was begun')
-  const because = `An earlier rejoin was begun at ${mark.at} and did not end.`
   const go = (method: RejoinDecision['method'], reason: string): RejoinDecision => ({
     ...{ method, isToBeSalvaged: false, isContinued: true },
-    reasons: [because, reason],
+    reasons: [begunAt(mark), reason],
+    untold: mark,
   })
   if (mark.method === 'reclone') return go('reclone', 'The clone goes on.')
   if (wish.isReclone) return go('reclone', 'Cloned anew, as asked for.')
@@ -141,6 +152,8 @@ function judgeContinued({ node, primary, bootId }: RejoinFacts, wish: RejoinWish
   }
   return go('rewind', 'pg_rewind is run again.')
 }
+
+const begunAt = ({ at }: RejoinMark): string => `An earlier rejoin was begun at ${at} and did not end.`
 
 /** Why pg_rewind would not work, or must not be used; null: it can be. */
 function whyNoRewind(facts: RejoinFacts, divergence: Extract<Divergence, { is: 'diverged' }>): string | null {
@@ -195,7 +208,7 @@ function decide(
   isToBeSalvaged: boolean,
   reasons: readonly string[],
 ): RejoinDecision {
-  return { method, isToBeSalvaged, isContinued: false, reasons }
+  return { method, isToBeSalvaged, isContinued: false, reasons, untold: null }
 }
 
 function isThePrimary(node: NodeName): ReplctlError {

@@ -6,10 +6,22 @@ import type { NodeFacts, RejoinMark } from './facts.ts'
  * was begun in. What stands there by now is to be judged by what it holds.
  */
 export function rejoinUnderWay({ rejoin, mark, dataDirectoryInode }: NodeFacts): RejoinMark | null {
-  if (rejoin === null) return null
+  if (rejoin === null || rejoin.phase === 'whole') return null
   if (rejoin.method === 'rewind') {
     return rejoin.inode === undefined || rejoin.inode === dataDirectoryInode ? rejoin : null
   }
   const isBuilt = mark?.phase === 'done' && mark.inode !== '' && mark.inode === dataDirectoryInode
   return isBuilt ? null : rejoin
+}
+
+/**
+ * The rejoin that has replaced what is in the data directory, and was interrupted before it told what it had discarded for that.
+ * Null where its mark is of another directory than the one that is there.
+ */
+export function rejoinToTell(facts: NodeFacts): RejoinMark | null {
+  const { rejoin, dataDirectoryInode } = facts
+  if (rejoin === null || rejoinUnderWay(facts) !== null) return null
+  // A clone that is marked as built is whole, whether or not its mark says so yet.
+  if (rejoin.phase === 'recloning') return rejoin
+  return rejoin.phase === 'whole' && rejoin.inode === dataDirectoryInode ? rejoin : null
 }

@@ -1,7 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { isCleanShutdown } from '../postgres/control-data.ts'
 import type { NodeFacts } from './facts.ts'
-import { rejoinUnderWay } from './rejoin-under-way.ts'
+import { rejoinToTell, rejoinUnderWay } from './rejoin-under-way.ts'
 import { hasDiverged, timelineOf } from './topology.ts'
 
 /** How a node that has, or may have, WAL of its own comes back as a standby. */
@@ -11,7 +11,7 @@ export function wayBack(node: string): string {
 
 /** What brings a stopped or diverged member back: as it is, where it holds nothing of its own. */
 export function comeBackHint(facts: NodeFacts, primary: NodeFacts | undefined): string {
-  if (rejoinUnderWay(facts) !== null)
+  if (rejoinUnderWay(facts) !== null || rejoinToTell(facts) !== null)
     return `Its rejoin was begun and did not end: replctl rejoin ${facts.name}`
   const holdsNothing = primary !== undefined && refusalToDiscard(facts, primary) === null
   return holdsNothing ? `Bring it back as a standby: replctl add-standby ${facts.name}` : wayBack(facts.name)

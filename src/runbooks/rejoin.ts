@@ -3,12 +3,11 @@ import type { RejoinMethod } from '../cluster/judge-rejoin.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
-import type { Lsn } from '../postgres/lsn.ts'
 import { archiveOwed } from '../steps/archive-owed.ts'
 import { requireArchiveHost } from '../steps/archive-presence.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
-import { endEarlierRejoin, removeDirectoryAside } from '../steps/end-rejoin.ts'
+import { endEarlierRejoin, endRejoin, removeDirectoryAside } from '../steps/end-rejoin.ts'
 import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
 import { ensureConfigurationFiles, ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
@@ -25,7 +24,7 @@ import {
   stopStandbyForRejoin,
 } from '../steps/require-rejoinable.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
-import { putBackOwnFiles, rewindDataDirectory } from '../steps/rewind-data-directory.ts'
+import { type Lost, putBackOwnFiles, rewindDataDirectory } from '../steps/rewind-data-directory.ts'
 import { dropRewindLogin, ensureRewindLogin } from '../steps/rewind-login.ts'
 import {
   afterSettingAside,
@@ -36,14 +35,13 @@ import {
 import { tellArchiveMembers } from '../steps/tell-archive-members.ts'
 import { copySteps, standbyConfiguration, standbySteps } from './add-standby.ts'
 
-export interface RejoinWish {
+export interface RejoinWish extends Lost {
   readonly node: NodeSettings
   readonly primary: NodeSettings
   /** Whom it receives from afterwards. */
   readonly upstream: NodeSettings
   readonly method: Exclude<RejoinMethod, 'none'>
   readonly reasons: readonly string[]
-  readonly forkLsn: Lsn | null
   /** `writer`: it answers as a primary beside the new one; `standby`: it runs in recovery. */
   readonly runsAs: 'writer' | 'standby' | 'stopped'
   /** It was a primary and has not been fenced for the one that leads now. */
@@ -52,6 +50,8 @@ export interface RejoinWish {
   readonly salvage: readonly Step[]
   /** An earlier run had begun to replace what is in the data directory. */
   readonly isContinued: boolean
+  /** An earlier run was interrupted behind what it discarded: what this one does to the data is told with that. */
+  readonly isUntold: boolean
   /** All that the old data directory holds is elsewhere, too. */
   readonly isRedundant: boolean
   /** Who receives from whom afterwards: no slot of replctl's own is left that this does not want. */
@@ -73,6 +73,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
   const { node, primary, upstream, running, members, confirming } = wish
   const { replication } = input.inventory
   const { name } = node
+  const isReplaced = wish.method !== 'follow'
   return inOrder([
     requireRejoinable({
       ...{ node: name, primary: primary.name, reasons: wish.reasons },
@@ -90,7 +91,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     // From now on WAL is kept for it; what it needs from before is there, or in the archive.
     ...(replication.slots ? [ensureReplicationSlot(upstream.name, node.slotName, name)] : []),
     ...wayBack(input, wish),
-    removeDirectoryAside(name),
+    removeDirectoryAside(name, { isReplaced }),
     dropRewindLogin(primary, node, input),
     together([...running, name].map((one) => dropStaleSlots(one, input.inventory, wish.roles))),
     together(announceConfirming([...running, name], primary.name, input, confirming)),
@@ -98,6 +99,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     together([...running, name].flatMap((one) => ensureStartGuard(one, input, members))),
     together([...running, name].map((one) => ensureClusterRecord(one, { primary: primary.name, members }))),
     ...tellArchiveMembers(input.inventory, primary.name, members),
+    endRejoin(name, { isReplaced }),
   ])
 }
 
@@ -127,7 +129,7 @@ function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
     ...(wish.isContinued ? [] : [...configuration, recoverInIsolation(node.name)]),
     ensureRewindLogin(primary, node, input),
     ...(wish.isContinued ? [] : [prepareRewind(node, primary, input)]),
-    rewindDataDirectory(node, primary, input, wish.forkLsn),
+    rewindDataDirectory(node, primary, input, wish),
     putBackOwnFiles(node),
     ...standbySteps(input, primary, standby, confirming),
   ]
@@ -146,7 +148,7 @@ function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
     ...stop,
     ...(wish.forkLsn === null ? [] : archiveOwed(input, node.name, wish.forkLsn)),
     ...wish.salvage,
-    endEarlierRejoin(node.name),
+    endEarlierRejoin(node.name, wish),
   ]
 }
 

@@ -12,7 +12,7 @@ import type { Lsn } from '../postgres/lsn.ts'
 import { parseRewindProgress } from '../postgres/rewind.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { ClusterInput } from './cluster-input.ts'
-import { removeStateFile, writeStateFile } from './ensure-mark.ts'
+import { writeStateFile } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew, majorOf } from './look.ts'
 import { keptFolderOf, removeKeptFiles, rewindWords } from './prepare-rewind.ts'
 import { isServerFileScript, requireStoppedScript, syncScript } from './rejoin-scripts.ts'
@@ -43,6 +43,13 @@ ${syncScript}
 echo 'replctl: on disk'
 `
 
+/** What a rejoin discards: kept in its mark, to be told at its end by whoever gets there. */
+export interface Lost {
+  readonly forkLsn: Lsn | null
+  /** Of the node's own WAL after the fork; null: not known. */
+  readonly discardedBytes: number | null
+}
+
 export async function writeRejoinMark(ctx: StepContext, node: NodeName, mark: RejoinMark): Promise<void> {
   await writeStateFile(ctx, node, 'rejoin.json', `${JSON.stringify(mark)}\n`)
 }
@@ -56,7 +63,7 @@ export function rewindDataDirectory(
   node: NodeSettings,
   primary: NodeSettings,
   input: ClusterInput,
-  forkLsn: Lsn | null,
+  lost: Lost,
 ): Step {
   return {
     title: `rewind it with pg_rewind from ${primary.name}`,
@@ -75,7 +82,7 @@ export function rewindDataDirectory(
       requireSame(facts, there)
       const running = await lookAtJob(ctx.node, rewindJob)
       const begun = rejoinUnderWay(facts)
-      const mark = begun ?? (await newMark(ctx, facts, there, forkLsn))
+      const mark = begun ?? (await newMark(ctx, facts, there, lost))
       if (!running.isRunning && !(begun !== null && running.status === 0)) {
         await stopJob(ctx.node, rewindJob)
         await writeRejoinMark(ctx, node.name, mark)
@@ -120,7 +127,7 @@ async function newMark(
   ctx: StepContext,
   facts: NodeFacts,
   there: NodeFacts,
-  forkLsn: Lsn | null,
+  { forkLsn, discardedBytes }: Lost,
 ): Promise<RejoinMark> {
   const { bootId } = await readWalFiles(ctx.node, facts)
   return {
@@ -130,6 +137,7 @@ async function newMark(
     phase: 'rewinding',
     bootId,
     forkLsn,
+    discardedBytes,
     aside: null,
     inode: facts.dataDirectoryInode,
     walDirectory: null,
@@ -204,6 +212,7 @@ chmod o-x "$data" || exit 94
 sync "$data" 2>/dev/null || sync
 `
 
+/** The mark stays: that the node's own WAL is gone, and where it was saved, is told at the end of the rejoin. */
 export function putBackOwnFiles(node: NodeSettings): Step {
   return {
     title: "put the node's own files back: configuration, keys, logs, the standby signal",
@@ -220,7 +229,7 @@ export function putBackOwnFiles(node: NodeSettings): Step {
       await ctx.node.output(shellScript("put the node's own files back", putBackScript, args), {
         timeoutMs: 3_600_000,
       })
-      await removeStateFile(ctx, node.name, 'rejoin.json')
+      if (facts.rejoin !== null) await writeRejoinMark(ctx, node.name, { ...facts.rejoin, phase: 'whole' })
       await removeKeptFiles(ctx)
     },
     verify: async () => undefined,

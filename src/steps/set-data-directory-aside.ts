@@ -9,13 +9,12 @@ import { stopJob } from '../node/jobs.ts'
 import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalFiles } from '../node/own-wal.ts'
-import type { Lsn } from '../postgres/lsn.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew } from './look.ts'
-import { keptFolder } from './prepare-rewind.ts'
+import { keptFolder, removeKeptFiles } from './prepare-rewind.ts'
 import { realFolderScript } from './real-folder.ts'
 import { isServerFileScript, requireStoppedScript } from './rejoin-scripts.ts'
-import { rewindJob, writeRejoinMark } from './rewind-data-directory.ts'
+import { type Lost, rewindJob, writeRejoinMark } from './rewind-data-directory.ts'
 import { workLock } from './work-lock.ts'
 
 /** In the name of what was set aside, with the time after it. */
@@ -112,10 +111,9 @@ real_folder "$2"
 /** What setting aside appends to each name: a data directory that is a link has another name than what was moved. */
 const suffixOf = (aside: string): string => aside.slice(aside.lastIndexOf(asideMark))
 
-export interface AsideWish {
+export interface AsideWish extends Lost {
   readonly node: NodeSettings
   readonly primary: NodeName
-  readonly forkLsn: Lsn | null
   /** Its old directory may go once the clone streams. */
   readonly isRedundant: boolean
 }
@@ -123,7 +121,8 @@ export interface AsideWish {
 export const setAsideTitle = 'move its data directory aside'
 
 /** Puts the old data directory out of the way of a clone; it goes only after the clone streams. */
-export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: AsideWish): Step {
+export function setDataDirectoryAside(wish: AsideWish): Step {
+  const { node, primary, forkLsn, discardedBytes, isRedundant } = wish
   const { dataDir } = node.postgres
   return {
     title: setAsideTitle,
@@ -146,7 +145,10 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
       // That of an earlier run lives on without it, and would go on writing into the clone that takes this place.
       await stopJob(ctx.node, rewindJob)
       const facts = await lookAnew(ctx)
+      // They are back in their places since: those may have been changed again.
+      if (facts.rejoin?.phase === 'whole') await removeKeptFiles(ctx)
       const before = facts.rejoin?.method === 'reclone' ? facts.rejoin.aside : null
+      const untold = facts.rejoin?.phase === 'whole' ? facts.rejoin.method : facts.rejoin?.untold
       const { bootId } = await readWalFiles(ctx.node, facts)
       const places = stateScript(ctx.node, 'look where it and its pg_wal lie', placesScript, [dataDir])
       const [real = dataDir, found = ''] = (await ctx.node.output(places)).trim().split('\n')
@@ -158,7 +160,8 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
           timeline: there.instance?.timeline ?? 0,
           phase: 'recloning',
         },
-        ...{ bootId, forkLsn, aside, at: new Date().toISOString() },
+        ...{ bootId, forkLsn, discardedBytes, aside, at: new Date().toISOString() },
+        ...(untold === undefined ? {} : { untold }),
         // An earlier run that was to keep it is not overruled by one that goes on.
         isRedundant: isRedundant && (before === null || facts.rejoin?.isRedundant !== false),
         walDirectory:
@@ -186,8 +189,11 @@ export function setDataDirectoryAside({ node, primary, forkLsn, isRedundant }: A
       if (rejoin?.method !== 'reclone' || rejoin.aside === null) return
       const args = [dataDir, suffixOf(rejoin.aside)]
       await ctx.node.output(stateScript(ctx.node, `put ${dataDir} back`, putBackScript, args))
-      await removeStateFile(ctx, node.name, 'rejoin.json')
-      const facts = await look(ctx)
+      const facts = await lookAnew(ctx)
+      const { untold: method } = rejoin
+      const whole = { phase: 'whole', aside: null, inode: facts.dataDirectoryInode } as const
+      if (method === undefined) await removeStateFile(ctx, node.name, 'rejoin.json')
+      else await writeRejoinMark(ctx, node.name, { ...rejoin, method, ...whole })
       if (facts.mark === null && facts.dataDirectoryState === 'instance') {
         await writeMark(ctx, facts, 'done', facts.control?.systemIdentifier ?? '')
       }

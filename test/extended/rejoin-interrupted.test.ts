@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { divergingCluster } from '../kit/diverging-cluster.ts'
-import { awaitCondition } from '../kit/index.ts'
+import { awaitCondition, type ReplctlResult } from '../kit/index.ts'
 import { writersNow } from '../kit/observe.ts'
 import { killAfter } from './kill-after.ts'
 
@@ -17,6 +17,8 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
     ['in the middle of pg_rewind', null],
     ['after pg_rewind', /rewind it with pg_rewind/],
     ['after the own files were put back', /put the node's own files back/],
+    ['while it does not stream yet', /start PostgreSQL/],
+    ['right before its end', /remove the old data directory/],
   ] as const)('killed %s, it gets to the end from another control host', async (_, step) => {
     await killRejoin(step)
     expect(await writersNow(scene.hosts)).toEqual(['pg2'])
@@ -26,11 +28,34 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
       cwd: elsewhere,
       env: { HOME: elsewhere },
     })
-    told(ended).toMatchObject({ exit: 0 })
+    told(ended).toMatchObject({ exit: 0, changed: true, method: 'rewind' })
+    await expectTold(ended)
     await expectGoodCluster()
     expect(await ids('pg1')).toBe('{2}')
-    const saved = await scene.hosts.exec('pg1', `cat ${state}/salvage/*/rows.jsonl`)
-    expect(saved.stdout).toContain('"new":{"id":1}')
+    told(await scene.cluster.replctl(['rejoin', 'pg1', '--json'])).toMatchObject({ exit: 0, method: 'none' })
+  })
+
+  it('a clone that was killed behind its point of no return tells what it discarded when it is gone on with', async () => {
+    await divergePg1()
+    await scene.cluster.server('pg1').kill9()
+    await scene.hosts.restoreLink('pg1')
+    await killAfter(scene.cluster, ['rejoin', 'pg1', '--reclone'], /remove the old data directory/)
+    const ended = await scene.cluster.replctl(['resume', '--json'])
+    told(ended).toMatchObject({ exit: 0, changed: true, method: 'reclone' })
+    await expectTold(ended)
+    await expectGoodCluster()
+  })
+
+  it('a rewind that was killed, and whose server somebody starts, is told by the rejoin that ends it', async () => {
+    await killRejoin(/put the node's own files back/)
+    const status = await scene.cluster.replctl(['status', '--json'])
+    expect(JSON.stringify(status.json.problems)).toContain('replctl rejoin pg1')
+    await scene.cluster.server('pg1').start()
+    await scene.streams('pg1')
+    const ended = await scene.cluster.replctl(['rejoin', 'pg1', '--json'])
+    told(ended).toMatchObject({ exit: 0, changed: true, method: 'rewind' })
+    await expectTold(ended)
+    await expectGoodCluster()
   })
 
   it('what a killed rewind left is replaced by a new copy, with the configuration that the node had', async () => {
@@ -105,6 +130,17 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
     const saved = await hosts.exec('pg1', `cat ${state}/salvage/*/rows.jsonl`)
     expect(saved.stdout).toContain('"new":{"id":3}')
   })
+
+  /** What only pg1 had lies on its disk, and its result says where, and how much it was. */
+  async function expectTold({ json }: ReplctlResult): Promise<void> {
+    const { salvage, fork_lsn, discarded_bytes } = json.result
+    expect(salvage).toMatchObject({ complete: true })
+    expect(salvage.rows).toBeGreaterThan(0)
+    expect(fork_lsn).toMatch(/^[0-9A-F]+\/[0-9A-F]+$/)
+    expect(discarded_bytes).toBeGreaterThan(0)
+    const saved = await scene.hosts.exec('pg1', `cat ${salvage.dir}/rows.jsonl`)
+    expect(saved.stdout).toContain('"new":{"id":1}')
+  }
 
   const isThere = async (path: string) =>
     (await scene.hosts.exec('pg1', `ls -d ${path}`, { check: false })).exitCode === 0

@@ -5,6 +5,7 @@ import { refuseCircle } from '../../cluster/judge-follow.ts'
 import {
   judgeRejoin,
   judgeRejoinPrimary,
+  methodTold,
   noPrimaryToFollow,
   type RejoinDecision,
 } from '../../cluster/judge-rejoin.ts'
@@ -99,7 +100,8 @@ function decideBack(session: ClusterSession, { survey, topology }: Observation, 
   const plan = rejoin(
     { inventory, templates },
     {
-      ...{ node, primary, upstream: primary, method: 'reclone', reasons: [], forkLsn: null },
+      ...{ node, primary, upstream: primary, method: 'reclone', reasons: [] },
+      ...{ forkLsn: null, discardedBytes: null, isUntold: false },
       ...{ runsAs: runsAs(facts), isToBeFenced: false, salvage: [], isContinued: true, isRedundant: false },
       roles: liveRoles(inventory, topology, primary.name, new Map()),
       ...{ members: membersWith(inventory, survey, node.name), confirming: [], running: [] },
@@ -133,7 +135,10 @@ async function decide(
     },
   )
   const { divergence } = seen
-  const forkLsn = divergence?.forkLsn ?? (facts.rejoin?.forkLsn as Lsn | null | undefined) ?? null
+  const { untold } = decision
+  const forkLsn = (untold === null ? divergence?.forkLsn : (untold.forkLsn as Lsn | null)) ?? null
+  const discardedBytes =
+    divergence?.is === 'diverged' ? divergence.ownBytes : (untold?.discardedBytes ?? null)
   // What lies on a twin timeline cannot be told from the primary's: it stays as it is, in the directory that is set aside.
   const isLegible = decision.isToBeSalvaged && divergence?.is === 'diverged' && !divergence.isTwinTimeline
   const slots = [...(facts.instance?.slots.map((slot) => slot.name) ?? []), ...seen.slots]
@@ -146,7 +151,7 @@ async function decide(
       upstream,
       method: decision.method,
       reasons: [...discarded(decision, divergence), ...decision.reasons],
-      forkLsn,
+      ...{ forkLsn, discardedBytes },
       runsAs: runsAs(facts),
       isToBeFenced: isToBeFenced(facts),
       salvage: isLegible
@@ -156,6 +161,7 @@ async function decide(
           ]
         : [],
       isContinued: decision.isContinued,
+      isUntold: untold !== null,
       isRedundant: !decision.isToBeSalvaged || (isLegible && !wish.allowDataLoss),
       roles,
       members,
@@ -174,12 +180,12 @@ async function decide(
     problems: decision.method === 'follow' ? [] : lostSlots(session, node.name, slots),
     result: async (_after, outcome): Promise<RejoinResult> => ({
       node: node.name,
-      method: isUnchanged(decision, outcome) ? 'none' : decision.method,
+      method: isUnchanged(decision, outcome) ? 'none' : methodTold(decision),
       fork_lsn: forkLsn,
-      salvage: isLegible || facts.rejoin !== null ? await findSalvage(session, node.name, forkLsn) : null,
+      salvage: isLegible || untold !== null ? await findSalvage(session, node.name, forkLsn) : null,
       primary: primary.name,
       upstream: upstream.name,
-      discarded_bytes: divergence?.is === 'diverged' ? divergence.ownBytes : null,
+      discarded_bytes: discardedBytes,
       reasons: decision.reasons,
     }),
     text: (_after, _outcome, paint, result) => rejoinText(result as RejoinResult, paint),

@@ -1,7 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import type { NodeFacts, RejoinMark } from '../../../src/cluster/facts.ts'
 import type { Divergence } from '../../../src/cluster/judge-divergence.ts'
-import { judgeRejoin, judgeRejoinPrimary, type RejoinFacts } from '../../../src/cluster/judge-rejoin.ts'
+import {
+  judgeRejoin,
+  judgeRejoinPrimary,
+  methodTold,
+  type RejoinFacts,
+} from '../../../src/cluster/judge-rejoin.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
 import {
   control,
@@ -200,6 +205,34 @@ describe('the ladder', () => {
     ],
   ])('%s', (_, changes, method, isToBeSalvaged) => {
     expect(judge(changes)).toMatchObject({ method, isToBeSalvaged })
+  })
+
+  describe('a rewind that was interrupted behind what it discarded', () => {
+    const whole = {
+      node: { ...node, dataDirectoryInode: '7', rejoin: { ...mark, inode: '7', phase: 'whole' } },
+    }
+    const interrupted = whole as Partial<RejoinFacts>
+
+    test('follows, and is told as the rewind that it was', () => {
+      const decision = judge({ ...interrupted, divergence: none })
+      expect(decision).toMatchObject({
+        method: 'follow',
+        isContinued: false,
+        untold: { forkLsn: '0/4000000' },
+      })
+      expect(methodTold(decision)).toBe('rewind')
+    })
+    test('is told with the clone where the WAL that it needs is gone meanwhile', () => {
+      const decision = judge({ ...interrupted, divergence: none, walKeptFrom: lsn('0/4000000') })
+      expect(decision).toMatchObject({ method: 'reclone', untold: { forkLsn: '0/4000000' } })
+      expect(methodTold(decision)).toBe('reclone')
+    })
+    test('led since: what is its own now is saved anew', () => {
+      expect(judge(interrupted)).toMatchObject({ method: 'rewind', isToBeSalvaged: true, untold: null })
+    })
+    test('goes on to be told while it goes on', () => {
+      expect(judge(begun({ phase: 'rewound' })).untold).toMatchObject({ forkLsn: '0/4000000' })
+    })
   })
 
   test('every rung has its reason, with the setting that is missing', () => {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { NodeMark, RejoinMark } from '../../../src/cluster/facts.ts'
-import { rejoinUnderWay } from '../../../src/cluster/rejoin-under-way.ts'
+import { rejoinToTell, rejoinUnderWay } from '../../../src/cluster/rejoin-under-way.ts'
 import { comeBackHint } from '../../../src/cluster/way-back.ts'
 import { control, emptyNode, fenceMark, runningNode } from '../some-cluster.ts'
 
@@ -21,6 +21,23 @@ test.each<[string, RejoinMark, NodeMark | null, boolean]>([
   ['a rewind of a directory that is there no more', { ...rewind, inode: '6' }, mark('done'), false],
 ])('%s', (_, rejoin, built, isUnderWay) => {
   expect(rejoinUnderWay(node(rejoin, built)) !== null).toBe(isUnderWay)
+})
+
+test.each<[string, RejoinMark, NodeMark | null, boolean]>([
+  ['a rewind that goes on', { ...rewind, inode: '7' }, mark('done'), false],
+  ['a rewind whose directory is whole again', { ...rewind, phase: 'whole', inode: '7' }, mark('done'), true],
+  [
+    'that of a directory that is there no more',
+    { ...rewind, phase: 'whole', inode: '6' },
+    mark('done'),
+    false,
+  ],
+  ['a clone that goes on', clone, mark('cloning'), false],
+  ['a clone that was built', clone, mark('done'), true],
+  ['a clone whose old directory goes', { ...clone, phase: 'whole', aside: null, inode: '7' }, null, true],
+])('what was discarded is still to be told: %s', (_, rejoin, built, isToTell) => {
+  expect(rejoinToTell(node(rejoin, built)) !== null).toBe(isToTell)
+  if (isToTell) expect(rejoinUnderWay(node(rejoin, built))).toBeNull()
 })
 
 test('what brings such a node back is the rejoin, as long as it is under way', () => {

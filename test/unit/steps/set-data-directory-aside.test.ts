@@ -8,7 +8,12 @@ import { ReplctlError } from '../../../src/errors.ts'
 import { lookAtJob, startJob, stopJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node, stateScript } from '../../../src/node/node.ts'
 import type { SqlSession } from '../../../src/node/sql-session.ts'
-import { endEarlierRejoin, removeDirectoryAside } from '../../../src/steps/end-rejoin.ts'
+import {
+  endEarlierRejoin,
+  endRejoin,
+  endRejoinElsewhere,
+  removeDirectoryAside,
+} from '../../../src/steps/end-rejoin.ts'
 import { rewindJob } from '../../../src/steps/rewind-data-directory.ts'
 import {
   putBackScript,
@@ -174,7 +179,7 @@ test('a pg_rewind that an interrupted run left at work is ended before the direc
   await writeFile(join(home, '.replctl/shop/rejoin.json'), JSON.stringify(begun))
   await startJob(own, rewindJob, 'sleep 60', [])
   const step = setDataDirectoryAside({
-    ...{ node: own.settings, primary: leads.name, forkLsn: null, isRedundant: true },
+    ...{ node: own.settings, primary: leads.name, forkLsn: null, discardedBytes: null, isRedundant: true },
   })
   try {
     // Whatever comes after that: there is no pg_control in this directory.
@@ -203,7 +208,9 @@ test('interrupted while the old directory is removed, a rejoin is over: only tha
   const over = { ...ctx, node: cut, on: () => cut }
   expect(await step.check(over)).toMatchObject({ is: 'pending' })
   await expect(step.apply!(over)).rejects.toMatchObject({ code: 'connection-lost' })
-  expect(existsSync(join(home, '.replctl/shop/rejoin.json'))).toBe(false)
+  expect(JSON.parse(await readFile(join(home, '.replctl/shop/rejoin.json'), 'utf8'))).toMatchObject({
+    ...{ method: 'reclone', phase: 'whole', aside: null },
+  })
   own.lastSurvey = null
   expect(await step.check(ctx)).toEqual({ is: 'pending', because: `left over: ${aside}` })
   await step.apply!(ctx)
@@ -221,6 +228,7 @@ test('what holds what is nowhere else is never put down for removal', async () =
   const rejoin = { method: 'reclone', source: 'pg2', phase: 'recloning', aside, isRedundant: false }
   await writeFile(join(home, '.replctl/shop/rejoin.json'), JSON.stringify(rejoin))
   await removeDirectoryAside(own.name).apply!(ctx)
+  await endRejoin(own.name).apply!(ctx)
   expect(existsSync(aside)).toBe(true)
   expect(readdirSync(join(home, '.replctl/shop'))).toEqual([])
 })
@@ -281,6 +289,45 @@ describe('a mark that a rejoin of an earlier life left', () => {
     const step = removeDirectoryAside(own.name)
     expect(await step.check(ctx)).toMatchObject({ is: 'pending' })
     await step.apply!(ctx)
+    expect(readdirSync(state())).toContain('rejoin.json')
+    await endRejoin(own.name).apply!(ctx)
     expect(readdirSync(state())).toEqual([])
+  })
+
+  test('is kept while what it discarded is told by the one that takes its place', async () => {
+    const { own, ctx } = pair()
+    await mkdir(aside())
+    await left(reclone(true))
+    await built()
+    const step = endEarlierRejoin(own.name, { isUntold: true })
+    expect(await step.check(ctx)).toMatchObject({ is: 'pending' })
+    await step.apply!(ctx)
+    own.lastSurvey = null
+    expect(await step.check(ctx)).toMatchObject({ is: 'satisfied' })
+    expect(JSON.parse(await readFile(join(state(), 'rejoin.json'), 'utf8'))).toMatchObject({ phase: 'whole' })
+    expect(await removeDirectoryAside(own.name).check(ctx)).toMatchObject({
+      because: `left over: ${aside()}`,
+    })
+  })
+
+  test('that did not come to tell what it discarded: whoever ends it tells', async () => {
+    const { own, ctx } = pair()
+    const salvage = {
+      version: 1,
+      node: 'pg1',
+      forkLsn: '0/4000000',
+      transactions: 2,
+      rows: 3,
+      dir: '/salvage',
+    }
+    await mkdir(join(state(), 'salvage/one'), { recursive: true })
+    await writeFile(join(state(), 'salvage/one/salvage.json'), JSON.stringify(salvage))
+    await left({ method: 'rewind', source: 'pg2', phase: 'whole', aside: null, forkLsn: '0/4000000' })
+    const step = endRejoinElsewhere(own.name)
+    expect(await step.check(ctx)).toMatchObject({ is: 'pending' })
+    const warned: string[] = []
+    await step.apply!({ ...ctx, warn: (error) => void warned.push(`${error.code}: ${error.detail}`) })
+    expect(warned).toEqual([expect.stringMatching(/^salvage-untold: 2 transaction.*3 row.*\/salvage/)])
+    expect(existsSync(join(state(), 'rejoin.json'))).toBe(false)
   })
 })
