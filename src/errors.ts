@@ -113,7 +113,7 @@ export const errorTable = {
   'operation-unfinished': exitCodes.refused,
   'nothing-to-resume': exitCodes.refused,
   'cannot-abort': exitCodes.refused,
-  'lock-lost': exitCodes.partial,
+  'lock-lost': exitCodes.unreachable,
   'hook-failed': exitCodes.ok,
   'report-not-written': exitCodes.ok,
   'long-transactions': exitCodes.ok,

@@ -316,7 +316,7 @@ const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, 
 function lockLost(node: string, detail?: string): ReplctlError {
   return new ReplctlError('lock-lost', `the cluster lock on ${node} was lost`, {
     detail: detail ?? 'The process that held it there has ended.',
-    hint: 'Look at the cluster with "replctl status", then finish with "replctl resume".',
+    hint: 'Look at the cluster with "replctl status", then run the command again.',
     node,
   })
 }

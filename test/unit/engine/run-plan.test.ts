@@ -404,6 +404,16 @@ describe('the point of no return', () => {
     expect(ran).toMatchObject({ exitCode: 6, error: { code: 'lock-lost', step: 'follow' } })
   })
 
+  test('without the lock nothing is begun: nothing was changed, and there is nothing to resume', async () => {
+    const lost = new ReplctlError('lock-lost', 'it was lost')
+    const ran = await run((log) => inOrder([fake(log, 'prepare'), fake(log, 'promote', promote)]), {
+      lock: { confirm: () => Promise.reject(lost), writeJournal: () => Promise.reject(lost) },
+    })
+    expect(changes(ran)).toEqual([])
+    expect(ran).toMatchObject({ exitCode: 4, hasChanged: false, error: { code: 'lock-lost' } })
+    expect(ran.error?.detail).toContain('Nothing was changed.')
+  })
+
   test('whoever goes on behind it writes the journal once, wherever it was missing', async () => {
     const ran = await run((log) => inOrder([fake(log, 'follow'), fake(log, 'record')]), {
       journal: { begun: ['pg1: promote'], isPastPointOfNoReturn: true },
