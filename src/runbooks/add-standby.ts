@@ -40,6 +40,7 @@ import {
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
 import { requireWalFor } from '../steps/require-wal.ts'
 import { restartForPendingSettings } from '../steps/restart-for-settings.ts'
+import { awaitDownstream, type Downstream, keepSlotForDownstream } from '../steps/serve-downstream.ts'
 import { startInstance } from '../steps/start-instance.ts'
 import { takeBaseBackup } from '../steps/take-base-backup.ts'
 
@@ -55,6 +56,10 @@ export interface NewStandby {
   readonly isReplacing?: boolean
   /** An earlier run of the same had begun: a whole clone that stands there is what it made. */
   readonly isResumed?: boolean
+  /** Where it is built anew: who is to receive from it afterwards, other than new standbys. */
+  readonly downstream?: readonly NodeSettings[]
+  /** Those of them that may come back to it by themselves, and are told of where they do not. */
+  readonly awaited?: readonly NodeSettings[]
 }
 
 export interface AddStandbyWish {
@@ -162,7 +167,20 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
           endRejoinElsewhere(name),
         ])
       : []),
+    together(
+      standbys.flatMap((standby) =>
+        downstreamOf(standby, primary, standby.awaited).map((one) => awaitDownstream(one, input.inventory)),
+      ),
+    ),
   ])
+}
+
+function downstreamOf(
+  { node }: NewStandby,
+  primary: NodeSettings,
+  names: readonly NodeSettings[] = [],
+): Downstream[] {
+  return names.map((one) => ({ node: one, upstream: node.name, primary: primary.name }))
 }
 
 /** Those of one wave are built side by side; one that follows another new standby waits for the wave of that one. */
@@ -228,6 +246,9 @@ function cloneSteps(
         inOrder(standbyConfiguration(input, primary, standby, confirming, copiedFrom)),
       ]),
       ...startSteps(primary, standby),
+      ...(replication.slots
+        ? downstreamOf(standby, primary, standby.downstream).map(keepSlotForDownstream)
+        : []),
     ].map(isReclone && isReplacing === true ? replacing : (part) => part),
   ]
 }

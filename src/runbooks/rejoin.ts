@@ -26,6 +26,7 @@ import {
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
 import { type Lost, putBackOwnFiles, rewindDataDirectory } from '../steps/rewind-data-directory.ts'
 import { dropRewindLogin, ensureRewindLogin } from '../steps/rewind-login.ts'
+import { awaitDownstream, type Downstream, keepSlotForDownstream } from '../steps/serve-downstream.ts'
 import {
   afterSettingAside,
   requireRoomForSecondCopy,
@@ -61,6 +62,10 @@ export interface RejoinWish extends Lost {
   readonly confirming: readonly NodeName[]
   /** Members that run, the node not among them. */
   readonly running: readonly NodeName[]
+  /** Where its data becomes a copy: who is to receive from it afterwards. */
+  readonly downstream: readonly NodeSettings[]
+  /** Those of them that may come back to it by themselves, and are told of where they do not. */
+  readonly awaited: readonly NodeSettings[]
 }
 
 /**
@@ -91,6 +96,8 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     // From now on WAL is kept for it; what it needs from before is there, or in the archive.
     ...(replication.slots ? [ensureReplicationSlot(upstream.name, node.slotName, name)] : []),
     ...wayBack(input, wish),
+    // None of them is left in what became a copy of another node's.
+    ...(replication.slots ? below(wish, wish.downstream).map(keepSlotForDownstream) : []),
     removeDirectoryAside(name, { isReplaced }),
     dropRewindLogin(primary, node, input),
     together([...running, name].map((one) => dropStaleSlots(one, input.inventory, wish.roles))),
@@ -99,9 +106,13 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     together([...running, name].flatMap((one) => ensureStartGuard(one, input, members))),
     together([...running, name].map((one) => ensureClusterRecord(one, { primary: primary.name, members }))),
     ...tellArchiveMembers(input.inventory, primary.name, members),
+    together(below(wish, wish.awaited).map((one) => awaitDownstream(one, input.inventory))),
     endRejoin(name, { isReplaced }),
   ])
 }
+
+const below = ({ node, primary }: RejoinWish, nodes: readonly NodeSettings[]): Downstream[] =>
+  nodes.map((one) => ({ node: one, upstream: node.name, primary: primary.name }))
 
 function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
   const { node, primary, upstream } = wish

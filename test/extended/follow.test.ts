@@ -129,6 +129,85 @@ describeOnHosts('follow, and cascades', () => {
     ])
   })
 
+  it('a standby that others receive from is not cloned anew beneath them: the refusal names the way round, and that works', async () => {
+    await cluster.writeInventory(cascade)
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, found: [] })
+    const before = await fingerprints(hosts)
+    const commands = [
+      ['add-standby', 'pg2', '--reclone'],
+      ['rejoin', 'pg2', '--reclone'],
+    ]
+    for (const command of commands) {
+      const refused = await cluster.replctl([...command, '--json'])
+      told(refused).toMatchObject({ exit: 3, changed: false, found: ['pg2 wrong-upstream'] })
+      expect(refused.json.problems[0].message).toContain('pg3 receives from pg2')
+      expect(refused.json.problems[0].hint).toBe(
+        `First: replctl follow pg3 --upstream pg1, then replctl ${command.join(' ')}; and back when it streams: replctl follow pg3 --upstream pg2`,
+      )
+    }
+    expect(await fingerprints(hosts)).toEqual(before)
+    expect(await senders('pg2')).toEqual(['shop_pg3'])
+    for (const command of commands) {
+      const began = await startedAt('pg2')
+      told(await follow('pg3', 'pg1')).toMatchObject({ exit: 0, changed: true })
+      const done = await cluster.replctl([...command, '--json'])
+      told(done).toMatchObject({ exit: 0, changed: true, found: [] })
+      told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: true, found: [] })
+      expect(await startedAt('pg2')).not.toBe(began)
+    }
+    await cluster.server('pg1').sql('INSERT INTO ledger VALUES (1)')
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 1 FROM ledger')
+    told(await status()).toMatchObject({ exit: 0, found: [] })
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg2'], ['shop_pg3']])
+  })
+
+  it('the middle node of a cascade is lost and cloned anew: who received from it gets a slot, and is told of where it does not come back', async () => {
+    const [pg1, pg2, pg3] = ['pg1', 'pg2', 'pg3'].map((name) => cluster.server(name))
+    await cluster.writeInventory(cascade)
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, found: [] })
+    const losses: [string, string[]][] = [
+      [`rm -rf ${pg2!.dataDir}`, ['add-standby', 'pg2', '--reclone']],
+      [`rm -rf ${pg2!.dataDir}`, ['add-standby', 'pg2']],
+      [':', ['rejoin', 'pg2', '--reclone']],
+    ]
+    for (const [loss, command] of losses) {
+      await pg1!.sql('INSERT INTO ledger VALUES (1)')
+      await pg3!.awaitCatchup(pg1!)
+      await pg2!.kill9()
+      await hosts.exec('pg2', loss)
+      await pg3!.awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+      await pg1!.sql('INSERT INTO ledger VALUES (2)')
+      const done = await cluster.replctl([...command, '--json'])
+      told(done).toMatchObject({ exit: 0, changed: true, found: ['pg3 not-streaming'] })
+      expect(done.json.problems[0]).toMatchObject({
+        severity: 'warning',
+        hint: expect.stringContaining('replctl follow pg3 --upstream pg1'),
+      })
+      // It lacks the segment in which it was cut off: the slot keeps what it would need after that.
+      expect([await senders('pg2'), await slots('pg2')]).toEqual([[], ['shop_pg3']])
+      told(await follow('pg3', 'pg1')).toMatchObject({ exit: 0, changed: true })
+      await pg3!.awaitCatchup(pg1!)
+      expect(await slots('pg2')).toEqual([])
+      told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: true, found: [] })
+      told(await status()).toMatchObject({ exit: 0, found: [] })
+    }
+    expect(await pg3!.sqlValue('SELECT count(*) FROM ledger')).toBe(6)
+  })
+
+  it('the host of the middle node of a cascade is off: who received from it goes over to the primary', async () => {
+    await cluster.writeInventory(cascade)
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, found: [] })
+    await hosts.powerOff('pg2')
+    await cluster.server('pg1').sql('INSERT INTO ledger VALUES (1)')
+    const done = await follow('pg3', 'pg1')
+    told(done).toMatchObject({ exit: 0, changed: true })
+    expect(done.json.problems).toContainEqual(
+      expect.objectContaining({ code: 'host-unreachable', node: 'pg2' }),
+    )
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 1 FROM ledger')
+    expect(await senders('pg1')).toContain('shop_pg3')
+  })
+
   it('the middle node of a cascade is off, and then the primary is lost: the middle one never led, and is in nobody’s way', async () => {
     await cluster.writeInventory(cascade)
     told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, found: [] })

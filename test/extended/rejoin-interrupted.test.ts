@@ -131,6 +131,18 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
     expect(saved.stdout).toContain('"new":{"id":3}')
   })
 
+  it('a clone that streamed when replctl was killed is gone on with, and not made once more', async () => {
+    const startedAt = () => scene.value('pg2', 'SELECT pg_postmaster_start_time()::text')
+    for (const step of [/mark the node as built/, /remove the old data directory/]) {
+      await killAfter(scene.cluster, ['rejoin', 'pg2', '--reclone'], step)
+      const began = await startedAt()
+      told(await scene.cluster.replctl(['resume', '--json'])).toMatchObject({ exit: 0, method: 'reclone' })
+      expect(await startedAt()).toBe(began)
+      expect(await isThere(`${data()}.replctl-*`, 'pg2')).toBe(false)
+    }
+    await expectGoodCluster('pg1')
+  })
+
   /** What only pg1 had lies on its disk, and its result says where, and how much it was. */
   async function expectTold({ json }: ReplctlResult): Promise<void> {
     const { salvage, fork_lsn, discarded_bytes } = json.result
@@ -142,8 +154,8 @@ describeOnHosts('rejoin, killed in the middle of a rewind', () => {
     expect(saved.stdout).toContain('"new":{"id":1}')
   }
 
-  const isThere = async (path: string) =>
-    (await scene.hosts.exec('pg1', `ls -d ${path}`, { check: false })).exitCode === 0
+  const isThere = async (path: string, node = 'pg1') =>
+    (await scene.hosts.exec(node, `ls -d ${path}`, { check: false })).exitCode === 0
 
   /** pg1 goes its own way, and replctl is killed while it brings it back: after a step, or (null) while pg_rewind writes. */
   async function killRejoin(step: RegExp | null): Promise<void> {

@@ -165,12 +165,20 @@ describeOnHosts('modes sync and quorum', () => {
     told(refused).toMatchObject({ exit: 3, changed: false, found: ['pg2 writes-blocked'] })
     const { hint } = message(refused, 'writes-blocked')
     expect(hint).toContain('Add another standby first: replctl add-standby pg3; or')
+    const alike = await run('rejoin', 'pg2', '--reclone')
+    told(alike).toMatchObject({ exit: 3, changed: false, found: ['pg2 writes-blocked'] })
+    expect(message(alike, 'writes-blocked').hint).toContain(
+      'replctl remove-standby pg2, then replctl rejoin pg2 --reclone',
+    )
     expect(await confirming()).toEqual(['shop_pg2 sync'])
     // One way that the hint names: commits do without meanwhile.
     expect(hint).toContain('replctl remove-standby pg2, then replctl add-standby pg2 --reclone')
     told(await run('remove-standby', 'pg2')).toMatchObject({ exit: 0 })
     await pg1.sql('INSERT INTO ledger VALUES (1)')
     told(await run('add-standby', 'pg2', '--reclone')).toMatchObject({ exit: 0 })
+    await confirm('shop_pg2 sync')
+    told(await run('remove-standby', 'pg2')).toMatchObject({ exit: 0 })
+    told(await run('rejoin', 'pg2', '--reclone')).toMatchObject({ exit: 0 })
     await confirm('shop_pg2 sync')
 
     // The other way: somebody else confirms meanwhile, and never the copy itself.

@@ -170,6 +170,9 @@ describeOnHosts('add-standby', () => {
   it('--reclone replaces a standby’s data, never a primary’s', async () => {
     const refused = await cluster.replctl(['add-standby', 'pg1', '--reclone', '--json'])
     expect([refused.exitCode, refused.json.problems[0].code]).toEqual([3, 'primary-alive'])
+    const beneath = await cluster.replctl(['add-standby', 'pg2', '--reclone', '--json'])
+    expect([beneath.exitCode, beneath.json.problems[0].code]).toEqual([3, 'wrong-upstream'])
+    await cluster.succeed(['follow', 'pg3', '--upstream', 'pg1'])
     const inode = await inodeOf(hosts, 'pg2')
     const run = await cluster.succeed(['add-standby', 'pg2', '--reclone'])
     expect(run.json.changed).toBe(true)

@@ -1,7 +1,8 @@
+import type { Survey } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import { refuseCircle } from '../../cluster/judge-follow.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
-import { refuseToBlockWrites } from '../../cluster/judge-reclone.ts'
+import { downstreamOf, isNewClone, mayComeBack, refuseReclone } from '../../cluster/judge-reclone.ts'
 import { noPrimaryToFollow } from '../../cluster/judge-rejoin.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
 import type { NodeName } from '../../cluster/names.ts'
@@ -9,7 +10,7 @@ import { isOurStandby } from '../../cluster/our-standby.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
-import { placeFor } from '../../cluster/topology.ts'
+import { factsOf, placeFor } from '../../cluster/topology.ts'
 import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { parseSynchronousStandbyNames } from '../../postgres/synchronous-standby-names.ts'
@@ -95,8 +96,13 @@ export function decide(
     const wished = { isReclone, ...reclones?.get(node.name) }
     return { node, upstream, source, ...wished, isResumed: observation.resumed !== null }
   })
-  const replaced = standbys.filter((standby) => standby.isReclone).map(({ node }) => node.name)
-  if (!isAbort) refuseToBlockWrites(inventory, topology, replaced)
+  const isGoneOnWith = ({ node, isResumed }: NewStandby) =>
+    isResumed === true && isNewClone(factsOf(survey, node.name))
+  const replaced = standbys
+    .filter((standby) => standby.isReclone && !isGoneOnWith(standby))
+    .map(({ node }) => node.name)
+  const command = `replctl add-standby ${replaced.join(' ')} --reclone`
+  if (!isAbort) refuseReclone(inventory, topology, { replaced, command })
   const places = new Map(standbys.map(({ node, upstream }) => [node.name, upstream.name]))
   for (const [name, upstream] of places) refuseCircle(topology, name, upstream, places)
   for (const { source, node } of standbys) {
@@ -119,6 +125,17 @@ export function decide(
     .map((node) => node.name)
   const roles = liveRoles(inventory, topology, lastPrimary ?? primary.name, places)
   const isTargetToo = (name: NodeName) => targets.some((node) => node.name === name)
+  const withDownstream = (standby: NewStandby): NewStandby => {
+    if (!isReclone && isSameData(standby, survey)) return standby
+    // One that is built by the same command gets its slot, and is waited for, as such.
+    const below = downstreamOf(inventory, roles, standby.node.name)
+    const downstream = below.filter((one) => !isTargetToo(one.name))
+    return {
+      ...standby,
+      downstream,
+      awaited: downstream.filter((one) => mayComeBack(topology, one.name)),
+    }
+  }
   const never = neverConfirming(topology)
   const confirming = confirmingStandbys(
     inventory,
@@ -133,7 +150,15 @@ export function decide(
     plan: addStandby(
       { inventory, templates },
       {
-        ...{ primary, lastPrimary, standbys, members, confirming, running, roles },
+        ...{
+          primary,
+          lastPrimary,
+          standbys: standbys.map(withDownstream),
+          members,
+          confirming,
+          running,
+          roles,
+        },
         confirmingUntilNow: led === undefined ? [] : confirmingUntilNow,
       },
     ),
@@ -179,6 +204,12 @@ function standbyToCloneFrom(
     (node) => node !== undefined && isRunning(observation, node) && !wish.targets.includes(node),
   )
   return others.length === 0 && canServe ? found : undefined
+}
+
+/** A whole instance stays as it is; what an operation had begun was, or is going to be, built anew. */
+function isSameData({ node, isResumed }: NewStandby, survey: Survey): boolean {
+  const { dataDirectoryState, mark } = factsOf(survey, node.name)
+  return isResumed !== true && dataDirectoryState === 'instance' && mark?.phase !== 'cloning'
 }
 
 /** Whom the primary waits for at this moment, by application_name. */

@@ -2,6 +2,7 @@ import type { NodeFacts, Survey } from '../../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import type { Divergence } from '../../cluster/judge-divergence.ts'
 import { refuseCircle } from '../../cluster/judge-follow.ts'
+import { downstreamOf, mayComeBack, refuseReclone } from '../../cluster/judge-reclone.ts'
 import {
   judgeRejoin,
   judgeRejoinPrimary,
@@ -21,6 +22,7 @@ import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
 import type { Lsn } from '../../postgres/lsn.ts'
 import { type RejoinResult, rejoinText } from '../../report/rejoin.ts'
 import { rejoin } from '../../runbooks/rejoin.ts'
+import { builtTitle } from '../../steps/ensure-mark.ts'
 import { readSalvage, requireSalvaged, salvageDiverged } from '../../steps/salvage-diverged.ts'
 import { setAsideTitle } from '../../steps/set-data-directory-aside.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
@@ -105,6 +107,7 @@ function decideBack(session: ClusterSession, { survey, topology }: Observation, 
       ...{ runsAs: runsAs(facts), isToBeFenced: false, salvage: [], isContinued: true, isRedundant: false },
       roles: liveRoles(inventory, topology, primary.name, new Map()),
       ...{ members: membersWith(inventory, survey, node.name), confirming: [], running: [] },
+      ...{ downstream: [], awaited: [] },
     },
   )
   return { plan }
@@ -127,13 +130,21 @@ async function decide(
   // Everybody else stays where it is, wherever the inventory wishes it.
   const roles = liveRoles(inventory, topology, primary.name, new Map([[node.name, upstream.name]]))
   const seen = await lookCloser(session, { node, primary, upstream }, survey)
+  // What the run that is gone on with has cloned anew, and seen streaming, is not cloned once more.
+  const isBuilt = !isAbort && wish.isReclone && hasBuilt(observation, facts)
   const decision = judgeRejoin(
     { node: facts, primary: there, hasArchive: inventory.archive !== undefined, ...seen },
     {
       ...wish,
+      isReclone: wish.isReclone && !isBuilt,
       isTakenBack: isAbort && observation.resumed?.begun.includes(`${node.name}: ${setAsideTitle}`),
     },
   )
+  // What was begun has no old standby any more that could be spared.
+  if (decision.method === 'reclone' && !decision.isContinued && !isAbort) {
+    const command = `replctl rejoin ${node.name} --reclone${wish.allowDataLoss ? ' --allow-data-loss' : ''}`
+    refuseReclone(inventory, topology, { replaced: [node.name], command })
+  }
   const { divergence } = seen
   const { untold } = decision
   const forkLsn = (untold === null ? divergence?.forkLsn : (untold.forkLsn as Lsn | null)) ?? null
@@ -143,6 +154,9 @@ async function decide(
   const isLegible = decision.isToBeSalvaged && divergence?.is === 'diverged' && !divergence.isTwinTimeline
   const slots = [...(facts.instance?.slots.map((slot) => slot.name) ?? []), ...seen.slots]
   const members = membersWith(inventory, survey, node.name)
+  // What an earlier run has built anew is a standby like others by now.
+  const isSameData = decision.method === 'follow' && observation.resumed === null
+  const downstream = isSameData ? [] : downstreamOf(inventory, roles, node.name)
   const plan = rejoin(
     { inventory, templates },
     {
@@ -173,6 +187,9 @@ async function decide(
       running: survey
         .filter((one) => one.name !== node.name && (one.name === primary.name || isOurStandby(one, survey)))
         .map((one) => one.name),
+      downstream,
+      awaited:
+        decision.method === 'rewind' ? [] : downstream.filter((one) => mayComeBack(topology, one.name)),
     },
   )
   return {
@@ -180,7 +197,7 @@ async function decide(
     problems: decision.method === 'follow' ? [] : lostSlots(session, node.name, slots),
     result: async (_after, outcome): Promise<RejoinResult> => ({
       node: node.name,
-      method: isUnchanged(decision, outcome) ? 'none' : methodTold(decision),
+      method: isBuilt ? 'reclone' : isUnchanged(decision, outcome) ? 'none' : methodTold(decision),
       fork_lsn: forkLsn,
       salvage: isLegible || untold !== null ? await findSalvage(session, node.name, forkLsn) : null,
       primary: primary.name,
@@ -201,6 +218,16 @@ function refusedToDiscard(answer: Answer): Answer {
   return isRefused && answer.exitCode === exitCodes.undone
     ? { ...answer, exitCode: exitCodes.refused }
     : answer
+}
+
+/**
+ * Whether the new clone of the run that is gone on with stands there. Its journal alone does not tell: a run that failed may have put
+ * the old data back, and taken its mark away with that.
+ */
+function hasBuilt({ resumed }: Observation, { name, rejoin, mark, dataDirectoryInode }: NodeFacts): boolean {
+  if (resumed?.begun.includes(`${name}: ${builtTitle}`) !== true) return false
+  const isMarked = mark?.phase === 'done' && mark.inode === dataDirectoryInode
+  return isMarked && (rejoin?.method === 'reclone' || resumed.isPastPointOfNoReturn)
 }
 
 /** Nothing was left to do: it is what it should be. */

@@ -2,20 +2,26 @@ import { describe, expect, test } from 'vitest'
 import type { ClusterSession } from '../../../../src/cli/cluster-session.ts'
 import type { Decision, Observation } from '../../../../src/cli/operation.ts'
 import { decide } from '../../../../src/cli/runs/add-standby.ts'
-import type { NodeFacts, ReplicationConnection } from '../../../../src/cluster/facts.ts'
+import type { NodeFacts, NodeMark, ReplicationConnection } from '../../../../src/cluster/facts.ts'
 import type { ReplicationSettings } from '../../../../src/cluster/inventory.ts'
+import { nodeName } from '../../../../src/cluster/names.ts'
+import type { Journal } from '../../../../src/engine/journal.ts'
 import { stepsOf } from '../../../../src/engine/step.ts'
 import {
   connection,
   emptyNode,
   observed,
+  receivesFrom,
   recordOf,
   runningNode,
   setting,
+  slot,
   standbyNode,
 } from '../../some-cluster.ts'
 
 interface Scene {
+  readonly upstreams?: Readonly<Record<string, string>>
+  readonly isResumed?: boolean
   readonly survey: readonly NodeFacts[]
   readonly targets: readonly string[]
   readonly isReclone?: boolean
@@ -23,10 +29,13 @@ interface Scene {
   readonly replication?: Partial<ReplicationSettings>
 }
 
-function decided({ survey, targets, isReclone = true, isAbort = false, replication }: Scene): Decision {
-  const { inventory, topology } = observed(survey, {}, replication)
+function decided(scene: Scene): Decision {
+  const { survey, targets, isReclone = true, isAbort = false, replication, upstreams = {} } = scene
+  const wishes = Object.entries(upstreams).map(([name, of]) => [name, { upstream: nodeName(of) }] as const)
+  const { inventory, topology } = observed(survey, Object.fromEntries(wishes), replication)
   const session = { inventory, templates: {} } as unknown as ClusterSession
-  const observation: Observation = { survey, topology, resumed: null, unfinished: null }
+  const resumed = scene.isResumed === true ? ({ begun: [] } as unknown as Journal) : null
+  const observation: Observation = { survey, topology, resumed, unfinished: resumed }
   const nodes = inventory.nodes.filter((node) => targets.includes(node.name))
   return decide(session, observation, nodes, undefined, isReclone, { isAbort })
 }
@@ -134,5 +143,82 @@ describe('a standby that commits wait for is cloned anew', () => {
         hint: expect.stringContaining(hint),
       }),
     )
+  })
+})
+
+describe('the middle node of a cascade is cloned anew', () => {
+  const record = recordOf('pg1', ['pg1', 'pg2', 'pg3'])
+  const pg1 = runningNode('pg1', { replication: [connection('pg2')] }, { record })
+  const pg2 = (facts: Partial<NodeFacts> = {}) =>
+    standbyNode(
+      'pg2',
+      '0/3000000',
+      { replication: [connection('pg3')], slots: [slot('shop_pg3', '0/3000000')] },
+      { record, ...facts },
+    )
+  const pg3 = standbyNode('pg3', '0/3000000', receivesFrom('10.0.0.12'), { record })
+  const cutOff = standbyNode('pg3', '0/3000000', { ...receivesFrom('10.0.0.12'), receiver: null }, { record })
+  const served = [
+    'pg2: have the replication slot "shop_pg3" for pg3',
+    'pg2: see whether pg3 streams from it again',
+  ]
+  const servedIn = (decision: Decision) => titlesOf(decision).filter((title) => served.includes(title))
+
+  test('never while a standby is supplied by it', () => {
+    expect(() => decided({ survey: [pg1, pg2(), pg3], targets: ['pg2'] })).toThrow(
+      expect.objectContaining({
+        code: 'wrong-upstream',
+        node: 'pg2',
+        hint: 'First: replctl follow pg3 --upstream pg1, then replctl add-standby pg2 --reclone; and back when it streams: replctl follow pg3 --upstream pg2',
+      }),
+    )
+  })
+
+  test.each<[string, Scene]>([
+    ['it is lost', { survey: [pg1, emptyNode('pg2'), cutOff], targets: ['pg2'] }],
+    [
+      'it is lost, and the command does not say so',
+      { survey: [pg1, emptyNode('pg2'), cutOff], targets: ['pg2'], isReclone: false },
+    ],
+    [
+      'who received from it is off, by the inventory',
+      {
+        survey: [pg1, emptyNode('pg2'), { ...emptyNode('pg3'), dataDirectoryState: 'instance' }],
+        targets: ['pg2'],
+        upstreams: { pg3: 'pg2' },
+      },
+    ],
+    [
+      'an earlier run has made the copy, from which pg3 streams again',
+      {
+        survey: [
+          pg1,
+          pg2({ dataDirectoryInode: '7', mark: { phase: 'cloned', inode: '7' } as NodeMark }),
+          pg3,
+        ],
+        targets: ['pg2'],
+        isResumed: true,
+      },
+    ],
+  ])('where %s: it gets the slot, and what comes of it is looked at', (_, scene) => {
+    expect(servedIn(decided(scene))).toEqual(served)
+  })
+
+  test.each<[string, Scene]>([
+    ['together with who receives from it', { survey: [pg1, pg2(), pg3], targets: ['pg2', 'pg3'] }],
+    [
+      'while nobody receives from it',
+      {
+        survey: [
+          pg1,
+          standbyNode('pg2', '0/3000000', {}, { record }),
+          standbyNode('pg3', '0/3000000', receivesFrom('10.0.0.11'), { record }),
+        ],
+        targets: ['pg2'],
+      },
+    ],
+    ['never: it is only seen to', { survey: [pg1, pg2(), pg3], targets: ['pg2'], isReclone: false }],
+  ])('%s: nobody is to come back by himself', (_, scene) => {
+    expect(servedIn(decided(scene)).filter((title) => title.includes('again'))).toEqual([])
   })
 })
