@@ -2,9 +2,10 @@ import { ReplctlError } from '../errors.ts'
 import { segmentEnd } from '../postgres/archive-content.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
 import { isSegmentFile, parseWalFileName, walFileName, walFileStart } from '../postgres/wal-file.ts'
+import { archiveClosed } from './archive-closed.ts'
 import type { BackupCatalog } from './backup-catalog.ts'
 import type { Archiver, InstanceFacts, NodeFacts } from './facts.ts'
-import type { Inventory } from './inventory.ts'
+import type { ArchiveSettings, Inventory } from './inventory.ts'
 import { archiveConnection, judgeArchiving } from './judge-archiving.ts'
 import { archiveHost } from './names.ts'
 import { type BackupState, observeBackups } from './observe-backups.ts'
@@ -76,7 +77,7 @@ export function observeArchive(seen: ArchiveObservation): {
   const { archive } = seen.inventory
   if (archive === undefined) return { state: null, problems: [] }
   const measure = seen.measured instanceof ReplctlError ? null : seen.measured
-  const problems = problemsOf(seen, archive.dir)
+  const problems = problemsOf(seen, archive)
   const instance = seen.primary?.instance
   const line = instance == null ? null : { timeline: instance.timeline, history: instance.history }
   const backups = observeBackups(seen.catalog, archive.maxBackupAgeMs, seen.nowMs, line)
@@ -154,9 +155,11 @@ function lagBehind(
   return archiver?.readyCount === 0 ? lsnDistance(begin, currentLsn) : null
 }
 
-function problemsOf({ measured, systemIdentifier }: ArchiveObservation, dir: string): Problem[] {
+function problemsOf({ measured, systemIdentifier }: ArchiveObservation, archive: ArchiveSettings): Problem[] {
+  const { dir } = archive
   if (measured instanceof ReplctlError) return [problemOf(measured.with({ node: archiveHost }))]
-  if (systemIdentifier === null) return []
+  // A cluster that is still to be built finds out while nothing is.
+  if (systemIdentifier === null) return measured.isWritable ? [] : [problemOf(archiveClosed(archive))]
   if (!measured.isThere || !measured.isWritable) {
     const error = new ReplctlError(
       'archive-failing',

@@ -52,8 +52,12 @@ function exitCodeOf(error: ReplctlError, end: RunEnd): number {
   return hasUnfinished(end) || isResumed ? exitCodes.partial : exitCodes.undone
 }
 
+/** What a program said there ends without a full stop. */
+const asSentence = (text: string): string =>
+  /[\p{L}\p{N}]$/u.test(text.trim()) ? `${text.trim()}.` : text.trim()
+
 function tellState(error: ReplctlError, end: RunEnd): string {
-  const detail = error.detail === undefined ? '' : `${error.detail} `
+  const detail = error.detail === undefined ? '' : `${asSentence(error.detail)} `
   if (!end.hasApplied && !hasUnfinished(end)) return `${detail}Nothing was changed.`
   if (end.isPastPointOfNoReturn) {
     return `${detail}The point of no return is crossed: "replctl resume" goes on from here.`

@@ -316,6 +316,7 @@ class Run {
         await step.undo?.(ctx)
         if (step.undo !== undefined) {
           this.#finish(step, 'undone', 'taken back', startedAt)
+          this.#finishWith(step, startedAt)
           if (isTold) await this.#journal?.tellTakenBack(stepKey(step)).catch(() => undefined)
         }
         this.#begun.splice(this.#begun.indexOf(step), 1)
@@ -332,6 +333,15 @@ class Run {
       }
     }
     return null
+  }
+
+  /** What stood in it went away with it. */
+  #finishWith(undone: Step, startedAt: number): void {
+    for (const step of this.#steps) {
+      const isIn = step.goesWith === undone.title && step.node === undone.node
+      if (isIn && this.#states.get(step)?.state === 'applied')
+        this.#finish(step, 'undone', `taken back with "${undone.title}"`, startedAt)
+    }
   }
 
   #forgetFacts(): void {

@@ -82,6 +82,8 @@ export interface Step {
   readonly mayBeLeftBehind?: true
   /** Its undo knows only what this very run has found: another process cannot take it back, and tells. */
   readonly undoEndsWithRun?: true
+  /** Title of an earlier step on the same node: to take that back takes this back with it. */
+  readonly goesWith?: string
   /** What its apply changes shows in no look at another node. */
   readonly showsOnlyOnItsNode?: true
   /** Its apply only waits for what is on its way: in a run that changed nothing it is told as satisfied. */

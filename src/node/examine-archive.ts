@@ -1,3 +1,4 @@
+import { archiveClosed } from '../cluster/archive-closed.ts'
 import { shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import type { Node } from './node.ts'
@@ -23,17 +24,7 @@ export async function examineArchive(
     return { detail: `${dir} ${place === dir ? 'is there' : 'can be made'}${free}` }
   }
   const { osUser } = host.settings.postgres
-  return {
-    error: new ReplctlError(
-      'archive-failing',
-      `cannot write to the archive ${dir} on ${host.settings.host}`,
-      {
-        detail: `"${osUser}" may not write to ${place}.`,
-        hint: `Make it there: install -d -m 0700 -o ${osUser} ${dir}`,
-        node: host.name,
-      },
-    ),
-  }
+  return { error: archiveClosed({ dir, host: host.settings.host, user: osUser, place }) }
 }
 
 const streamScript = `

@@ -1,3 +1,4 @@
+import { archiveClosed } from '../cluster/archive-closed.ts'
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { ArchiveSettings, NodeSettings } from '../cluster/inventory.ts'
 import { archiveHost, type NodeName } from '../cluster/names.ts'
@@ -13,7 +14,7 @@ import type { ClusterInput } from './cluster-input.ts'
 import { look } from './look.ts'
 
 /**
- * Before anything is done: the archive host answers, and an archive that was made there is still there. A node that was
+ * Before anything is done: the archive host answers, an archive that was made there is still there, and it can be written to. A node that was
  * equipped before goes on without it; PostgreSQL keeps its WAL meanwhile. One that was not has nowhere to archive to, and
  * nothing is begun. `source`: whose cluster it is going to be part of, where it has no data yet.
  */
@@ -30,7 +31,7 @@ export function requireArchiveHost(
       node: node.name,
       check: async (ctx) => {
         const why = await archiveAbsence(ctx, archive, source)
-        if (why === null) return satisfied('it answers')
+        if (why === null) return satisfied('it answers, and its directory is there or can be made')
         if (!(await isEquipped(ctx, node))) return refused(why)
         ctx.warn(why)
         return satisfied('it does not; the node has what it needs to archive from before')
@@ -66,13 +67,24 @@ async function archiveAbsence(
   } catch (thrown) {
     return asReplctlError(thrown).with({ node: archiveHost })
   }
-  const identifier = identifierOf(await look(ctx, source))
-  if (identifier === null) return null
-  const script = `${stateVariableScript}[ -d "$2/$3/wal" ] || ! ${hasMadeNote} || exit 66`
+  const identifier = identifierOf(await look(ctx, source)) ?? ''
   const args = [host.settings.stateDir, archive.dir, identifier]
-  const { status } = await host.read(shellScript('look for the archive', script, args))
-  return status === 66 ? archiveGone(archive, identifier) : null
+  const { status, stdout } = await host.read(shellScript('look for the archive', presenceScript, args))
+  if (status === 66) return archiveGone(archive, identifier)
+  if (status !== 73) return null
+  return archiveClosed({ dir: archive.dir, host: archive.host, user: archive.user, place: stdout.trim() })
 }
+
+/** 66: what was made before is gone. 73: it cannot be written to, or not be made; printed is where. */
+const presenceScript = `${stateVariableScript}
+at=$2
+if [ -n "$3" ]; then
+  [ -d "$2/$3/wal" ] || ! ${hasMadeNote} || exit 66
+  at=$2/$3/wal
+fi
+while [ ! -e "$at" ]; do at=$(dirname -- "$at"); done
+[ -d "$at" ] && [ -w "$at" ] && [ -x "$at" ] || { printf '%s\\n' "$at"; exit 73; }
+`
 
 /** What is told where an archive that was there is gone. */
 export function archiveGone({ dir, host, user }: ArchiveSettings, systemIdentifier: string): ReplctlError {

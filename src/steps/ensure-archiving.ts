@@ -257,6 +257,6 @@ function noHostKeys({ host }: ArchiveSettings): ReplctlError {
 function noArchiveDirectory(archive: ArchiveSettings, said: string): ReplctlError {
   return new ReplctlError('archive-failing', `could not make ${archive.dir} on ${archive.host}`, {
     detail: said.trim(),
-    hint: `Make it there yourself: install -d -m 0700 -o ${archive.user} ${archive.dir}`,
+    hint: `Make it there, as root: install -d -m 0700 -o ${archive.user} ${archive.dir}`,
   })
 }

@@ -39,6 +39,8 @@ fi
 ${noteWalLinkScript}chmod 0700 "$dir" || exit 73
 `
 
+const ownDirectoryTitle = 'make the data directory and mark it as our own'
+
 /**
  * Makes the (empty) data directory and marks it as replctl's own before anything goes into it. Taking that back empties it,
  * but not of a complete copy while its `source` does not answer: it may be the last one.
@@ -49,7 +51,7 @@ export function ensureDataDirectory(
   source?: NodeName,
 ): Step {
   return {
-    title: 'make the data directory and mark it as our own',
+    title: ownDirectoryTitle,
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
@@ -118,6 +120,7 @@ export function ensureInitialised(node: NodeName): Step {
   return {
     title: 'initialise the data directory with initdb',
     node,
+    goesWith: ownDirectoryTitle,
     check: async (ctx) => {
       const facts = await look(ctx)
       // pg_control is written near the end; the mark's phase says whether initdb itself came to its end.

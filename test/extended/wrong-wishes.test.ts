@@ -128,6 +128,20 @@ describeOnHosts('wishes that PostgreSQL, or another setting, does not grant', ()
     await cluster.server('pg2').sql('CREATE TABLE written (id int)')
   })
 
+  it('an archive directory that cannot be made: nothing is begun, and the hint makes it', async () => {
+    const archive = { host: hosts.addressOf('pg3'), user: 'postgres', dir: '/var/lib/replctl/shop' }
+    await cluster.writeInventory({ ...base, ...synchronous, archive })
+    const planned = await run('init', 'primary', '--dry-run')
+    told(planned).toMatchObject({ exit: 3, changed: false, found: ['archive-failing'] })
+    const refused = await run('init', 'primary')
+    told(refused).toMatchObject({ exit: 3, changed: false, found: ['archive-failing'] })
+    expect(refused.json.problems[0]).toMatchObject({
+      detail: '"postgres" may not write to /var/lib. Nothing was changed.',
+    })
+    await hosts.exec('pg3', refused.json.problems[0].hint.replace(/^.*: /, ''))
+    told(await run('init', 'primary')).toMatchObject({ exit: 0, changed: true })
+  })
+
   it('an archive host that does not answer: nothing is begun for a new node, an equipped one goes on', async () => {
     const archive = { host: hosts.addressOf('pg3'), user: 'postgres', dir: '/var/lib/postgresql/archive' }
     await cluster.writeInventory({ ...base, ...synchronous, archive })

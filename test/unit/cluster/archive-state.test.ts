@@ -53,6 +53,18 @@ const observe = (measured: ArchiveMeasure | ReplctlError, facts = primary(), mod
     nowMs: 0,
   })
 
+test('a cluster that is not built yet has no archive where its directory cannot be made', () => {
+  const seen = { inventory: inventory(), primary: undefined, systemIdentifier: null, catalog: null, nowMs: 0 }
+  const closed = observeArchive({ ...seen, measured: { ...measure, isThere: false, isWritable: false } })
+  expect(closed.state?.ok).toBe(false)
+  expect(closed.problems).toMatchObject([
+    { code: 'archive-failing', message: 'cannot write to the archive /a on backup1' },
+  ])
+  expect(closed.problems[0]?.hint).toContain('install -d')
+  const open = observeArchive({ ...seen, measured: { ...measure, isThere: false } })
+  expect(open).toMatchObject({ state: { ok: true }, problems: [] })
+})
+
 test('lag is what would be lost with the disk of the primary, time to full by the pace of a day', () => {
   const { state, problems } = observe(measure)
   expect(problems).toEqual([])

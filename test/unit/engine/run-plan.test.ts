@@ -268,6 +268,26 @@ describe('a failure before the point of no return', () => {
     expect(ran.log.at(-1)).toBe('clear')
   })
 
+  test('tells what goes away with a step that is taken back', async () => {
+    const ran = await run((log) =>
+      inOrder([
+        fake(log, 'folder'),
+        fake(log, 'content', { hasUndo: false, goesWith: 'folder' }),
+        fake(log, 'other', { hasUndo: false, goesWith: 'another folder' }),
+        fake(log, 'd', { fails: 'disk-full' }),
+      ]),
+    )
+    expect(ran.states).toEqual(['folder undone', 'content undone', 'other applied', 'd undone'])
+  })
+
+  test('ends what a program said as a sentence, before it says what became of the cluster', async () => {
+    const fails = () => {
+      throw new ReplctlError('disk-full', 'a failed', { detail: 'mkdir: Permission denied' })
+    }
+    const ran = await run((log) => fake(log, 'a', { onApply: fails }))
+    expect(ran.error?.detail).toBe('mkdir: Permission denied. What this run had changed was taken back.')
+  })
+
   test('a refusal after something was applied counts as a failure', async () => {
     const ran = await run((log) => inOrder([fake(log, 'a'), fake(log, 'b', { refuses: 'primary-alive' })]))
     expect(changes(ran)).toEqual(['apply a', 'undo a'])
