@@ -103,6 +103,7 @@ describeOnHosts('promote', () => {
 
     const again = await promote('pg2')
     told(again).toMatchObject({ exit: 0, changed: false })
+    expect(again.json.result).toMatchObject({ new_primary: 'pg2', repointed: [], candidates: [] })
     told(await promote()).toMatchObject({ exit: 3, codes: ['primary-alive'] })
     told(await cluster.replctl(['verify', 'pg3', '--json'])).toMatchObject({ exit: 0, codes: [] })
     expect(await value('pg2', 'SELECT timeline_id FROM pg_control_checkpoint()')).toBe(2)

@@ -136,7 +136,15 @@ describeOnHosts('switchover', () => {
       await expectOrder(name, index + 3)
       told(await cluster.replctl(['verify', '--json'])).toMatchObject({ exit: 0, codes: [] })
     }
-    told(await switchover('pg1')).toMatchObject({ exit: 0, changed: false, codes: [] })
+    const already = { old_primary: null, new_primary: 'pg1', repointed: [] }
+    for (const command of ['switchover', 'promote']) {
+      const again = await cluster.replctl([command, 'pg1', '--json'])
+      told(again).toMatchObject({ exit: 0, changed: false, codes: [] })
+      expect(again.json.result).toMatchObject(already)
+      expect((await cluster.replctl([command, 'pg1'])).stdout).toBe(
+        'pg1 is the primary already; nothing was changed.\n',
+      )
+    }
     expect(await value('pg1', kept)).toBe(confirmed.length)
     told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, codes: [] })
   })

@@ -25,6 +25,7 @@ import {
   thoseThatFollow,
 } from '../../cluster/topology.ts'
 import { wayBack } from '../../cluster/way-back.ts'
+import type { Outcome } from '../../engine/run-outcome.ts'
 import { ReplctlError } from '../../errors.ts'
 import { askAround } from '../../node/ask-around.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
@@ -189,6 +190,8 @@ async function decide(
     },
   )
   const oldPrimary = oldPrimaryOf(judged, record)
+  // Nobody was chosen, and who follows it did so before.
+  const isRepeated = judged.isAlreadyPrimary && observation.resumed === null
   return {
     plan,
     problems: [
@@ -207,12 +210,23 @@ async function decide(
         candidate: candidate.name,
         repointed: thoseThatFollow(
           after.topology,
-          following.map((one) => one.name),
+          following.map((one) => one.name).filter((name) => !isRepeated || isRepointed(outcome, name)),
         ),
+        isRepeated,
         isFenced: outcome.error === null && isFenced(judged, oldPrimary, fencedFromOutside),
       }),
-    text: (_after, _outcome, paint, result) => promotionText(result as never, judged.choice.verdicts, paint),
+    text: (_after, outcome, paint, result) =>
+      isRepeated && !outcome.hasChanged
+        ? `${candidate.name} is the primary already; nothing was changed.\n`
+        : promotionText(result as never, isRepeated ? [] : judged.choice.verdicts, paint),
   }
+}
+
+/** Whether this very run gave it another upstream. */
+function isRepointed({ steps }: Outcome, name: NodeName): boolean {
+  return steps.some(({ node, title, state }) => {
+    return node === name && state === 'applied' && title.startsWith('render the settings of a standby')
+  })
 }
 
 /** Who led last: as recorded, where that one is among those who might have. */
@@ -311,7 +325,13 @@ function lostBytes(
 function promotionResult(
   after: Observation,
   judged: PromotionDecision,
-  done: { oldPrimary: string | null; candidate: string; repointed: readonly string[]; isFenced: boolean },
+  done: {
+    oldPrimary: string | null
+    candidate: string
+    repointed: readonly string[]
+    isFenced: boolean
+    isRepeated: boolean
+  },
 ): object {
   const facts = after.survey.find((one) => one.name === done.candidate)
   return {
@@ -323,7 +343,7 @@ function promotionResult(
     fenced: done.isFenced,
     write_outage_ms: null,
     lost_bytes: lostBytes(after, judged, facts),
-    candidates: judged.choice.verdicts.map((verdict) => ({
+    candidates: (done.isRepeated ? [] : judged.choice.verdicts).map((verdict) => ({
       node: verdict.node,
       can_lead: verdict.canLead,
       reason: verdict.reason,

@@ -154,7 +154,11 @@ function leadsAlready(primary: NodeName): Decision {
   const nothing = { repointed: [], writeOutageMs: null }
   return {
     plan: inOrder([]),
-    result: (after) => resultOf(after, { oldPrimary: primary, candidate: primary }, nothing),
+    result: (after) => ({
+      ...resultOf(after, { oldPrimary: primary, candidate: primary }, nothing),
+      // As `promote` says it: nobody led before it.
+      old_primary: null,
+    }),
     text: () => `${primary} is the primary already; nothing was changed.\n`,
   }
 }
