@@ -75,6 +75,7 @@ export function quoteForShell(word: string): string {
   return `'${word.replaceAll("'", "'\\''")}'`
 }
 
-function quoteForDisplay(word: string): string {
+/** Quotes one word for a POSIX shell where it needs to be, for people to read and copy. */
+export function quoteForDisplay(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : quoteForShell(word)
 }

@@ -5,7 +5,7 @@ import { findInventoryPath } from '../config/find-inventory.ts'
 import { readBounded } from '../config/read-bounded.ts'
 import type { Surroundings } from './command-spec.ts'
 import { configIn } from './config-in.ts'
-import { makeProgram } from './program.ts'
+import { findCommand, makeProgram } from './program.ts'
 
 /** Options and arguments whose values are the names of nodes. */
 const nodeOptions = ['from', 'upstream']
@@ -32,12 +32,24 @@ export async function complete(words: readonly string[], io: Surroundings): Prom
     io.writeOut(`:${ShellCompDirective.ShellCompDirectiveDefault}\n`)
     return 0
   }
+  if (before[0] === 'help') {
+    io.writeOut(helpTopics(program, before.slice(1), typed.at(-1) ?? ''))
+    return 0
+  }
   const root = tab(program)
   root.commands.delete('complete')
   const names = (await nodeNames(before, io)).filter((name) => !before.includes(name))
   suggest(root, names)
   io.writeOut(captureLines(() => root.parse([...before, typed.at(-1) ?? ''])))
   return 0
+}
+
+/** What `help` can be asked about next, as the library prints what it offers. */
+function helpTopics(program: Command, before: readonly string[], begun: string): string {
+  const { command, rest } = findCommand(program, before)
+  const topics = rest.length > 0 ? [] : command.commands.filter((one) => one.name().startsWith(begun))
+  const lines = topics.map((one) => `${one.name()}\t${one.summary() || one.description()}\n`)
+  return `${lines.join('')}:${ShellCompDirective.ShellCompDirectiveNoFileComp}\n`
 }
 
 function namesFile(word: string, command: Command): boolean {

@@ -312,9 +312,18 @@ function bystanders(survey: Survey, outcome: Outcome): readonly Problem[] {
 const signalCode = (exitCode: number, call: Call): number =>
   exitCode === 130 && call.signal.reason === 'SIGTERM' ? 143 : exitCode
 
+const begunNothing: readonly number[] = [
+  exitCodes.usage,
+  exitCodes.refused,
+  exitCodes.unreachable,
+  exitCodes.locked,
+]
+
 /** Gives the event to the hook; its failure is a warning and never changes the exit code. */
 async function reportEvent(call: Call, session: ClusterSession, answer: Answer): Promise<readonly Problem[]> {
   if (session.inventory.onEvent === undefined || call.flags.isDryRun) return []
+  // Whether it is seen before the first step or by one that only looks: nothing has happened.
+  if (begunNothing.includes(answer.exitCode)) return []
   const node = nodeOf(session, answer)
   // Taken back, it is another event than what was begun: nobody moves clients to a node that does not lead.
   const isAbort = call.options.isAbort === true

@@ -1,8 +1,10 @@
 import { Argument, Command, CommanderError, Option } from 'commander'
+import { nearestWord } from '../cluster/nearest-word.ts'
 import { ReplctlError } from '../errors.ts'
 import { parseDuration } from '../postgres/units.ts'
 import type { Call, CommandSpec, GlobalFlags } from './command-spec.ts'
 import { commands } from './commands/index.ts'
+import { wrapHelp } from './wrap-help.ts'
 
 export interface ProgramOptions {
   readonly version: () => string
@@ -13,8 +15,7 @@ export interface ProgramOptions {
 }
 
 const epilogue = `
-Exit codes: 0 done, 1 fault of replctl, 2 usage or inventory, 3 refused (nothing changed), 4 a host could not be
-reached (nothing changed), 5 failed and taken back, 6 stopped part-way, 7 time limit, 8 locked, 9 problems found.
+Exit codes: 0 done, 1 fault of replctl, 2 usage or inventory, 3 refused (nothing changed), 4 a host could not be reached (nothing changed), 5 failed and taken back, 6 stopped part-way, 7 time limit, 8 locked, 9 problems found.
 
 Start here: replctl new, replctl doctor, replctl init primary, replctl add-standby, replctl verify.
 Without any host: replctl sandbox up.`
@@ -32,11 +33,49 @@ export function makeProgram(options: ProgramOptions): Command {
     .on('option:version', () => {
       throw new CommanderError(0, 'commander.version', options.version())
     })
-    .addHelpText('after', epilogue)
+    .configureHelp({ boxWrap: wrapHelp })
+    .addHelpText('after', () => wrapHelp(epilogue, program.configureOutput().getOutHelpWidth?.() || 80))
     .showHelpAfterError('(see --help)')
   addGlobalOptions(program)
   for (const spec of commands) addCommand(program, spec, options)
+  addHelp(program)
   return program
+}
+
+/** `help backup list` as well as `help backup`; commander's own looks at one word, and passes over one that it does not know. */
+function addHelp(program: Command): void {
+  program
+    .helpCommand(false)
+    .command('help')
+    .argument('[command...]', 'whose help')
+    .description('display help for command')
+    .allowUnknownOption()
+    .action((words: readonly string[]) => {
+      const names = words.filter((word) => !word.startsWith('-'))
+      const { command, rest } = findCommand(program, names)
+      const [unknown] = rest
+      if (unknown !== undefined) refuseUnknown(command, unknown)
+      command.outputHelp()
+    })
+}
+
+/** As far as words lead: the command, and the words behind it. */
+export function findCommand(
+  program: Command,
+  words: readonly string[],
+): { readonly command: Command; readonly rest: readonly string[] } {
+  const [word, ...rest] = words
+  const child = program.commands.find((one) => one.name() === word)
+  return child === undefined ? { command: program, rest: words } : findCommand(child, rest)
+}
+
+function refuseUnknown(command: Command, word: string): never {
+  const near = nearestWord(
+    word,
+    command.commands.map((one) => one.name()),
+  )
+  const hint = near === undefined ? '' : `\n(Did you mean ${near}?)`
+  command.error(`error: unknown command '${word}'${hint}`, { code: 'commander.unknownCommand' })
 }
 
 /** Flags of every command; they may stand before or after it. */

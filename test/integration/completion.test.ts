@@ -42,6 +42,13 @@ describe('completion', () => {
     expect((await complete('sandbox', 'u')).values).toEqual(['up'])
   })
 
+  it('knows what help can be asked about', async () => {
+    expect((await complete('help', 'pro')).values).toEqual(['promote'])
+    expect((await complete('help', 'backup', '')).values).toEqual(['list', 'verify', 'expire'])
+    expect((await complete('help', 'promote', '')).values).toEqual([])
+    expect((await complete('hel')).values).toEqual(['help'])
+  })
+
   it('knows options and their values', async () => {
     expect((await complete('promote', '--allow-d')).values).toEqual(['--allow-data-loss'])
     expect((await complete('promote', '--method', '')).values).toEqual(['auto', 'trigger-file', 'pg_promote'])

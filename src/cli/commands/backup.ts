@@ -32,7 +32,7 @@ export const backupList: CommandSpec = {
   summary: 'the base backups in the archive, the oldest first',
   description: `Read from the archive host's own files; the cluster itself need not run. A backup whose files have another size than they had,
 that lacks one, or that "backup verify" found damaged is shown as not restorable, with the reason.`,
-  examples: ['replctl backup list', 'replctl backup list --json | jq -r .result.backups[-1].id'],
+  examples: ['replctl backup list', 'replctl backup list --json | jq -r ".result.backups[-1].id"'],
   options: [],
   onlyLooks: true,
   load: () => import('../runs/backup-list.ts'),

@@ -1,4 +1,6 @@
 import { resolve } from 'node:path'
+import { quoteForDisplay } from '../../command.ts'
+import { findInventoryPath } from '../../config/find-inventory.ts'
 import { newInventoryText, refuseToOverwrite, writeNewInventory } from '../../config/new-inventory.ts'
 import { exitCodes, ReplctlError } from '../../errors.ts'
 import { supportedMajorVersions } from '../../postgres/versions.ts'
@@ -33,8 +35,22 @@ export async function run(call: Call): Promise<Answer> {
       ],
     },
     problems: [],
-    text: call.flags.isDryRun ? text : `wrote ${path}\nNext: look it through, then replctl doctor\n`,
+    text: call.flags.isDryRun
+      ? text
+      : `wrote ${path}\nNext: look it through, then replctl${whereToFind(call, path)} doctor\n`,
   }
+}
+
+/** The option without which the next command would read another file; empty where it finds this one. */
+function whereToFind(call: Call, path: string): string {
+  const { env, cwd, home } = call.io
+  const name = call.flags.config ?? 'replctl.yaml'
+  try {
+    if (findInventoryPath({ env, cwd, home }) === path) return ''
+  } catch {
+    // None at all.
+  }
+  return ` -c ${quoteForDisplay(name)}`
 }
 
 /** What an inventory takes as postgres.version, too. */

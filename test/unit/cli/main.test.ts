@@ -98,6 +98,10 @@ describe('usage errors: exit code 2, said on standard error, nothing on standard
     ['', /Usage: replctl/],
     ['sandbox', /Usage: replctl sandbox/],
     ['init', /Usage: replctl init/],
+    ['help statsu', /^error: unknown command 'statsu'\n\(Did you mean status\?\)\n\(see --help\)\n$/],
+    ['help backup lits', /unknown command 'lits'[\s\S]*Did you mean list\?/],
+    ['help status pg1', /unknown command 'pg1'/],
+    ['help frobnicate', /^error: unknown command 'frobnicate'\n\(see --help\)\n$/],
     ['init secondary', /unknown command 'secondary'/],
     ['status', /no inventory[\s\S]*replctl new/],
     ['new shop --hosts a --postgres-version 10', /PostgreSQL 10 is too old[\s\S]*11 or newer/],
@@ -292,6 +296,31 @@ describe('the cluster of an inventory that lies around', () => {
   })
 })
 
+describe('what to do after replctl new', () => {
+  const folders: string[] = []
+  afterAll(() => {
+    for (const folder of folders) rmSync(folder, { recursive: true })
+  })
+  const nextOf = async (words: readonly string[], env: Readonly<Record<string, string>> = {}) => {
+    const folder = mkdtempSync(join(tmpdir(), 'replctl-new-'))
+    folders.push(folder)
+    const { out } = await run(['new', 'shop', '--hosts', 'a', ...words], { cwd: () => folder, env })
+    return out.split('\n')[1]
+  }
+
+  test('names the file where the next command would read another one, or none', async () => {
+    expect(await nextOf([])).toBe('Next: look it through, then replctl doctor')
+    expect(await nextOf(['-c', 'replctl.yaml'])).toBe('Next: look it through, then replctl doctor')
+    expect(await nextOf(['-c', 'y.yaml'])).toBe('Next: look it through, then replctl -c y.yaml doctor')
+    expect(await nextOf(['-c', 'my y.yaml'])).toBe(
+      "Next: look it through, then replctl -c 'my y.yaml' doctor",
+    )
+    expect(await nextOf([], { REPLCTL_CONFIG: '/other.yaml' })).toBe(
+      'Next: look it through, then replctl -c replctl.yaml doctor',
+    )
+  })
+})
+
 describe('version and help', () => {
   test.each(['--json --version', '-V --json', 'status --json --version'])(
     'replctl %s is one JSON document',
@@ -318,6 +347,19 @@ describe('version and help', () => {
     },
   )
 
+  test.each([
+    ['help', 'Usage: replctl [options]'],
+    ['help backup', 'Usage: replctl backup [options]'],
+    ['help backup list', 'Usage: replctl backup list'],
+    ['help init primary', 'Usage: replctl init primary'],
+    ['sandbox help up', 'Usage: replctl sandbox up'],
+    ['help status --json', 'Usage: replctl status'],
+  ])('replctl %s shows the help of all its words', async (line, usage) => {
+    const { exitCode, out, err } = await replctl(...line.split(' '))
+    expect({ exitCode, err }).toEqual({ exitCode: 0, err: '' })
+    expect(out).toContain(usage)
+  })
+
   test('--help lists every command that works, and no other', async () => {
     const { exitCode, out, err } = await replctl('--help')
     expect({ exitCode, err }).toEqual({ exitCode: 0, err: '' })
@@ -326,6 +368,15 @@ describe('version and help', () => {
     expect(new Set(listed.filter((name) => name !== 'help'))).toEqual(known)
     expect(out).toContain('Exit codes: 0 done')
     expect(out).toContain('Start here:')
+  })
+
+  test('no line of help is wider than 80 columns, examples aside', async () => {
+    for (const words of [[], ...commands.map(({ name }) => name.split(' '))]) {
+      const { out } = await replctl(...words, '--help')
+      const wide = out.split('\n').filter((line) => line.length > 80 && !/^ {2}.*replctl /.test(line))
+      expect(wide).toEqual([])
+    }
+    expect((await replctl('rejoin', '--help')).out).toMatch(/^ {12}\S/m)
   })
 
   test.each(commands.map((spec) => [spec.name, spec] as const))('%s explains itself', async (name, spec) => {
