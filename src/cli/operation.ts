@@ -43,6 +43,8 @@ export interface Decision {
   readonly plan: Plan
   /** Warnings that were known before the first step. */
   readonly problems?: readonly Problem[]
+  /** Warnings that depend on how far it came. */
+  warnings?(outcome: Outcome): readonly ReplctlError[]
   /** The command's own part of the result, from what was observed at the end. */
   result?(after: Observation, outcome: Outcome): Promise<object> | object
   /**
@@ -254,7 +256,9 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
   const error = [outcome.error, short].flatMap((one) => (one === null ? [] : [problemOf(one)]))
   const isFault = unread !== null && !isLostFromSight(unread)
   if (unread !== null) error.push(problemOf(unread, isFault ? 'error' : 'warning'))
-  const problems = [...error, ...(decision.problems ?? []), ...warnings, ...bystanders(survey, outcome)]
+  const late = call.options.isAbort === true ? [] : (decision.warnings?.(outcome) ?? [])
+  const known = [...(decision.problems ?? []), ...late.map((one) => problemOf(one, 'warning'))]
+  const problems = [...error, ...known, ...warnings, ...bystanders(survey, outcome)]
   return {
     exitCode: isFault
       ? unread.exitCode

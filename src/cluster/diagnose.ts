@@ -1,11 +1,12 @@
 import { ReplctlError } from '../errors.ts'
 import { chooseCandidate } from './choose-candidate.ts'
+import { closedPrimary, whyClosed } from './closed-primary.ts'
 import { leftOverSlots, slotFinding } from './diagnose-slots.ts'
 import { diagnoseStandby, type Finding, primaryOf } from './diagnose-standby.ts'
 import { diagnoseSynchronous } from './diagnose-synchronous.ts'
 import type { Inventory } from './inventory.ts'
 import { judgeArchiving } from './judge-archiving.ts'
-import { strayAlive, strayPrimary, twoWriters } from './judge-promotion.ts'
+import { strayAlive, strayPrimary, twoWriters, wayIn } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
@@ -48,6 +49,13 @@ function noPrimary(inventory: Inventory, topology: Topology): ReplctlError {
         : `If the primary is lost: replctl promote (the best candidate is ${best})`
   const isAnybodySilent = nodes.some(({ facts }) => facts.unreachable !== null)
   const message = isAnybodySilent ? 'no node that answers accepts writes' : 'no node accepts writes'
+  const closed = closedPrimary(topology)
+  if (closed !== undefined) {
+    const { name } = closed.settings
+    return new ReplctlError('no-primary', `the primary ${name} answers, but ${whyClosed(closed.facts)}`, {
+      hint: `${wayIn(closed.facts)} Nobody is to be promoted while it answers.`,
+    })
+  }
   const hidden = hiddenLead(topology)
   if (hidden !== undefined) return leadsUnseen(message, hidden)
   const alive = sendersAlive(inventory, topology)[0]
@@ -218,6 +226,14 @@ function wayToBuild({ settings: { name }, facts }: ObservedNode, { nodes, writer
 
 function notAnswering(node: ObservedNode): ReplctlError {
   const { facts, settings } = node
+  const closed = whyClosed(facts)
+  if (closed !== null) {
+    return new ReplctlError('not-answering', `${settings.name} answers, but ${closed}`, {
+      detail: facts.instanceError?.message,
+      hint: wayIn(facts),
+      node: settings.name,
+    })
+  }
   return new ReplctlError('not-answering', `${settings.name} is not answering`, {
     detail: `Its postmaster (pid ${facts.postmaster?.pid}) exists${
       facts.postmaster?.isFrozen === true ? ' and is frozen (SIGSTOP)' : ''

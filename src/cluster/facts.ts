@@ -253,6 +253,8 @@ export interface NodeFacts {
   readonly dataMajor: number | null
   readonly control: ControlData | null
   readonly postmaster: PostmasterFacts | null
+  /** The OS user may write nothing into the data directory: its file system became read-only, say. Absent: it may. */
+  readonly isUnwritable?: boolean
   /** standby.signal, or recovery.conf with standby_mode. */
   readonly hasStandbySignal: boolean
   /** recovery.conf's own text (11 and older) with the password masked. */

@@ -62,6 +62,10 @@ const standbyStates = ['in archive recovery', 'shut down in recovery', 'shut dow
 const isSilentStandby = ({ hasStandbySignal, control }: NodeFacts): boolean =>
   hasStandbySignal && standbyStates.includes(control?.state ?? '')
 
+/** Whether nothing can be left in an old primary's data directory that would keep it from coming up read-write. */
+export const isUnfenceable = ({ isUnwritable, hasStandbySignal }: NodeFacts): boolean =>
+  isUnwritable === true && !hasStandbySignal
+
 /** How an old primary is found before it is fenced: taking the fencing back leaves it so. */
 export function foundAs(
   { fence, instance, postmaster, hasStandbySignal }: NodeFacts,

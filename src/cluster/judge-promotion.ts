@@ -8,8 +8,9 @@ import {
   whyItCannotLead,
   whyItWouldLose,
 } from './choose-candidate.ts'
+import { closedPrimary, whyClosed } from './closed-primary.ts'
 import { confirmationsNeeded, confirmersOf } from './confirmers.ts'
-import type { PeerAnswer } from './facts.ts'
+import type { NodeFacts, PeerAnswer } from './facts.ts'
 import { formerPrimaries, type OldPrimary } from './former-primaries.ts'
 import type { Inventory } from './inventory.ts'
 import { knownGap } from './known-gap.ts'
@@ -71,6 +72,10 @@ export function judgePromotion(
   }
   if (topology.primary !== null && !(wish.node !== undefined && wish.allowSplitBrain)) {
     throw primaryAlive(topology.primary, wish.node)
+  }
+  const closed = topology.primary === null ? closedPrimary(topology) : undefined
+  if (closed !== undefined && !(wish.node !== undefined && wish.allowSplitBrain)) {
+    throw closedAlive(closed, wish.node)
   }
   const candidate = wish.node ?? choice.best
   if (candidate === null) throw noCandidate(choice)
@@ -362,6 +367,25 @@ function primaryAlive(primary: NodeName, wished: NodeName | undefined): ReplctlE
     node: primary,
   })
 }
+
+/** It answers, and nobody gets in: that is no reason to take the lead from it. */
+function closedAlive(
+  { settings: { name }, facts }: ObservedNode,
+  wished: NodeName | undefined,
+): ReplctlError {
+  const target = wished === undefined || wished === name ? '' : ` ${wished}`
+  return new ReplctlError('primary-alive', `refused to promote${target}: the primary ${name} answers`, {
+    detail: `It ${whyClosed(facts)}: ${facts.instanceError?.message}. Its pg_control says "in production".`,
+    hint: `${wayIn(facts)} To have replctl stop and fence it before a promotion: replctl promote NODE --allow-split-brain`,
+    node: name,
+  })
+}
+
+/** What opens a server that answers and lets nobody in. */
+export const wayIn = (facts: NodeFacts): string =>
+  whyClosed(facts) === 'has no connection free'
+    ? 'End some of its sessions, or raise max_connections.'
+    : 'Let the PostgreSQL OS user of its host log in there (pg_hba.conf, the role, postgres.database).'
 
 function noCandidate(choice: CandidateChoice): ReplctlError {
   return new ReplctlError('no-candidate', 'no node can be promoted', {

@@ -8,6 +8,8 @@ export interface Unfenced {
   readonly members: readonly NodeName[]
   /** Who knows of the new primary: itself, and who follows it. */
   readonly informed: readonly NodeName[]
+  /** Its host answers, and nothing can be written there. */
+  readonly isUnwritable?: boolean
 }
 
 /**
@@ -18,20 +20,21 @@ export interface Unfenced {
 export function startsUnfenced(
   node: NodeName,
   newPrimary: NodeName,
-  { record, members, informed }: Unfenced,
+  { record, members, informed, isUnwritable = false }: Unfenced,
 ): ReplctlError | null {
   const isGuarded = record?.primary === node && record.isPrimaryGuarded === true
   const reached = informed.filter((name) => members.includes(name)).length
   const isOutvoted = 2 * reached < members.length
   if (isGuarded && !isOutvoted) return null
-  const unguarded = 'It could not be reached, so it could not be fenced in its own data directory.'
-  const outvoted = `It could not be reached, and its start guard may be answered by nodes that know of no new primary: only ${reached} of ${members.length} members can be told of it now.`
+  const because = isUnwritable ? 'Nothing can be written there' : 'It could not be reached'
+  const unguarded = `${because}, so it could not be fenced in its own data directory.`
+  const outvoted = `${because}, and its start guard may be answered by nodes that know of no new primary: only ${reached} of ${members.length} members can be told of it now.`
   return new ReplctlError(
     'start-guard-missing',
-    `nothing keeps ${node} from coming up read-write when its host is back`,
+    `nothing keeps ${node} from coming up read-write when its ${isUnwritable ? 'data directory can be written again' : 'host is back'}`,
     {
       detail: isGuarded ? outvoted : unguarded,
-      hint: `Keep PostgreSQL from starting there; once its host answers and before PostgreSQL is started there, "replctl promote ${newPrimary}" fences it.`,
+      hint: `Keep PostgreSQL from starting there; once its ${isUnwritable ? 'data directory can be written' : 'host answers'} and before PostgreSQL is started there, "replctl promote ${newPrimary}" fences it.`,
       node,
     },
   )

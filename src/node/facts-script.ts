@@ -114,6 +114,7 @@ section signal
 [ -f "$data/standby.signal" ] && echo standby.signal
 [ -f "$data/recovery.conf" ] && echo recovery.conf
 [ -f "$state/rejoin.json" ] && grep -q '"phase":"rewinding"' "$state/rejoin.json" && echo rewinding
+[ "$kind" != instance ] || [ -w "$data" ] || echo unwritable
 [ -f "$state/pgpass" ] && echo passfile
 [ -x "$state/start-guard" ] && echo guard
 done_

@@ -183,6 +183,8 @@ function psqlEnded(complaints: string): ReplctlError {
 /** SQLSTATE of a refused login, which psql does not tell: by the server's words, where they are in English. */
 function loginStateOf(said: string): string | undefined {
   if (/^database ".*" does not exist$/.test(said)) return '3D000'
+  if (/too many clients already|remaining connection slots are reserved|too many connections for/.test(said))
+    return '53300'
   const isAboutLogin = /^role ".*" (does not exist|is not permitted)|pg_hba\.conf|authentication failed/.test(
     said,
   )

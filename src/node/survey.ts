@@ -232,6 +232,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     dataMajor,
     control: readControlData(get('control')),
     postmaster: readPostmaster(get('postmaster'), lines('process')),
+    ...(signals.includes('unwritable') ? { isUnwritable: true } : {}),
     hasStandbySignal: signals.includes('standby.signal') || isStandbyByRecoveryConf,
     recoveryConf: get('recovery-conf'),
     standbyConf: get('standby-conf'),

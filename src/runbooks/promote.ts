@@ -34,6 +34,8 @@ export interface PromoteWish {
   readonly absent: readonly AbsentPrimary[]
   /** Old primaries whose hosts do not answer. */
   readonly unreachable: readonly NodeSettings[]
+  /** Old primaries whose hosts answer, and in whose data directories nothing can be written: stopped by `toFence` where they run. */
+  readonly unwritable: readonly NodeSettings[]
   readonly fence: FenceCommand | null
   /** Called for each of those that the fence command fenced. */
   readonly onFenced: (node: NodeName) => void
@@ -61,7 +63,7 @@ export interface PromoteWish {
 
 /**
  * Fails over to a standby. Every old primary is first proved unable to write: stopped and fenced where its host
- * answers, else by the fence command. Then comes the promotion, the point of no return, and with it the slots that keep WAL for
+ * answers and lets it be written there, else by the fence command. Then comes the promotion, the point of no return, and with it the slots that keep WAL for
  * the others. Everything after it (the other standbys, a checkpoint) happens while writes are possible again, and is finished by
  * running the command again.
  */
@@ -75,22 +77,20 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     name,
     receivers.filter(({ upstream }) => upstream.name === name).map(({ node }) => node),
   )
+  const fenceFromOutside = (oldPrimary: NodeSettings, isUnwritable: boolean) =>
+    fenceUnreachable({
+      ...{ oldPrimary, isUnwritable, witnesses, fence: wish.fence, onFenced: wish.onFenced },
+      allowSplitBrain: wish.allowSplitBrain,
+    })
   const isAwaited = primaryWaitsForStandbys(input.inventory)
   return inOrder([
     // First those that may be refused: nothing has been changed then.
     requireNamesToCome(name),
     ...requireArchivedEnd(name, input.inventory, wish.archivedEnd),
     ...wish.absent.map((one) => requireNoSignOfLife(one, witnesses)),
-    ...wish.unreachable.map((oldPrimary) =>
-      fenceUnreachable({
-        oldPrimary,
-        witnesses,
-        fence: wish.fence,
-        onFenced: wish.onFenced,
-        allowSplitBrain: wish.allowSplitBrain,
-      }),
-    ),
+    ...wish.unreachable.map((oldPrimary) => fenceFromOutside(oldPrimary, false)),
     ...wish.toFence.map(({ node, found }) => fenceInstance(node.name, candidate, input, found)),
+    ...wish.unwritable.map((oldPrimary) => fenceFromOutside(oldPrimary, true)),
     ...(wish.reserves.length === 0
       ? []
       : [mayBeLeftBehind(fetchMissingWal(candidate, wish.reserves, wish.former, input))]),

@@ -60,6 +60,9 @@ export function fenceInstance(
       if (facts.postmaster?.isAlive === true && facts.instance?.isInRecovery !== true) {
         return pending(`its postmaster runs (pid ${facts.postmaster.pid})`)
       }
+      // What would be left there cannot be written; the fence command comes next.
+      if (found.isUnwritable === true)
+        return satisfied('no process is left, and nothing can be written there')
       if (!facts.hasStandbySignal) return pending('it would come up read-write')
       if (facts.postmaster?.isAlive !== true && facts.fence?.newPrimary !== newPrimary.name) {
         return pending('it is not marked as fenced')
@@ -67,6 +70,12 @@ export function fenceInstance(
       return satisfied(`stopped ("${facts.control?.state ?? 'no process'}"), and only a standby if started`)
     },
     apply: async (ctx) => {
+      if (found.isUnwritable === true) {
+        await stopInstance(ctx, node)
+        const left = await lookAnew(ctx)
+        if (left.postmaster?.isAlive === true) throw stillRuns(node, left)
+        return
+      }
       // Most often nothing runs any more: then one round trip leaves everything there and proves it.
       if (seen !== null && seen.postmaster?.isAlive !== true) {
         if (await fenceStopped(ctx, fenceFiles(ctx, seen, newPrimary, was, input))) return
@@ -130,6 +139,8 @@ export const fenceTitle = (newPrimary: string): string =>
 export interface FoundInstance {
   readonly wasRunning: boolean
   readonly wasStandby?: boolean
+  /** Nothing can be left in its data directory: it is only stopped. */
+  readonly isUnwritable?: boolean
   /** Another node was told to promote, and may do so at any moment: what is fenced stays fenced. */
   readonly mayAnotherPromote?: boolean
 }

@@ -16,6 +16,8 @@ export interface UnreachableWish {
   readonly witnesses: readonly NodeName[]
   readonly fence: FenceCommand | null
   readonly allowSplitBrain: boolean
+  /** Its host answers, no process is left, and nothing can be written there that would keep it from coming up read-write. */
+  readonly isUnwritable?: boolean
   /** Called when the fence command said that it fenced the node. */
   readonly onFenced?: (node: NodeName) => void
 }
@@ -25,25 +27,26 @@ export interface UnreachableWish {
  * own risk; in both cases only while no standby sees a sign of life of it.
  */
 export function fenceUnreachable(wish: UnreachableWish): Step {
-  const { oldPrimary, witnesses, fence, allowSplitBrain } = wish
+  const { oldPrimary, witnesses, fence, allowSplitBrain, isUnwritable = false } = wish
+  const state = isUnwritable ? 'cannot be fenced there' : 'cannot be reached'
   const [candidate] = witnesses
   if (candidate === undefined) throw new RangeError('a promotion has at least its candidate as a witness')
   let isFenced = false
   return {
     title:
       fence === null
-        ? `accept that ${oldPrimary.name} cannot be reached, and look for signs of life`
+        ? `accept that ${oldPrimary.name} ${state}, and look for signs of life`
         : `fence ${oldPrimary.name} with the fence command, and look for signs of life`,
     node: candidate,
     leavesClusterAlone: true,
     check: async (ctx) => {
       if (isFenced) return satisfied(`${oldPrimary.name} is fenced`)
-      if (fence === null && !allowSplitBrain) return refused(unproven(oldPrimary))
+      if (fence === null && !allowSplitBrain) return refused(unproven(oldPrimary, isUnwritable))
       if (fence === null) {
         const sign = await signOfLife(ctx, oldPrimary, witnesses)
         return sign === null ? satisfied('no standby sees it alive') : refused(alive(oldPrimary, sign))
       }
-      return pending(`${oldPrimary.name} cannot be reached`)
+      return pending(`${oldPrimary.name} ${state}`)
     },
     apply: async (ctx) => {
       const answer = await fence?.(oldPrimary)
@@ -125,16 +128,25 @@ const silenceQuery = `SELECT extract(epoch FROM clock_timestamp() - last_msg_rec
 
 const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
-function unproven(oldPrimary: NodeSettings): ReplctlError {
-  return new ReplctlError(
-    'primary-unproven',
-    `cannot prove that the old primary ${oldPrimary.name} is stopped`,
-    {
-      detail: `Its host ${oldPrimary.host} cannot be reached, and the inventory has no fence command. It may still accept writes.`,
-      hint: 'Switch it off and configure fence.command, or, if you know that it is off: --allow-split-brain.',
-      node: oldPrimary.name,
-    },
-  )
+/** Neither the operator's command nor a flag says what cannot be known of it. */
+export function unproven(oldPrimary: NodeSettings, isUnwritable = false): ReplctlError {
+  const { name, host, postgres } = oldPrimary
+  if (isUnwritable) {
+    return new ReplctlError(
+      'primary-unproven',
+      `cannot fence the old primary ${name}: nothing can be written there`,
+      {
+        detail: `Its host answers, but ${postgres.dataDir} cannot be written (its file system may be read-only), and the inventory has no fence command. It would come up read-write once it can be written again.`,
+        hint: `Make it writable, or switch the host off and configure fence.command, or, if you see to it that PostgreSQL is not started there: --allow-split-brain.`,
+        node: name,
+      },
+    )
+  }
+  return new ReplctlError('primary-unproven', `cannot prove that the old primary ${name} is stopped`, {
+    detail: `Its host ${host} cannot be reached, and the inventory has no fence command. It may still accept writes.`,
+    hint: 'Switch it off and configure fence.command, or, if you know that it is off: --allow-split-brain.',
+    node: name,
+  })
 }
 
 function notFenced(oldPrimary: NodeSettings, said: string): ReplctlError {

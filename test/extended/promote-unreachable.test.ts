@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
 import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
@@ -53,7 +53,10 @@ describeOnHosts('promote while the old primary cannot be reached, or not be seen
   it('with its host off, promote is refused without a fence command, or when that fails, and changes nothing', async () => {
     await hosts.powerOff('pg1')
     const before = await fingerprints(hosts, ['pg2', 'pg3'])
-    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+    const refused = await promote('pg2')
+    told(refused).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+    // What would become of pg1 after a promotion is told of a promotion that took place.
+    expect(JSON.stringify(refused.json.problems)).not.toContain('start-guard-missing')
     await withFence('echo the switch does not answer >&2; exit 1')
     const failed = await promote('pg2')
     told(failed).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
@@ -187,6 +190,61 @@ END`,
     expect(await watch.stop()).toEqual([])
     await client.stop()
     expect(await writersNow(hosts)).toEqual(['pg1'])
+  })
+
+  describe('its host answers, and nothing can be written there', () => {
+    const folder = '/var/lib/postgresql'
+    beforeEach(async () => {
+      await signalAll('KILL')
+      await hosts.exec('pg1', `mount --bind ${folder} ${folder} && mount -o remount,ro,bind ${folder}`)
+    })
+    afterEach(() => hosts.exec('pg1', ['umount', '-l', folder]))
+    const codes = ({ json }: ReplctlResult) => json.problems.map((one: { code: string }) => one.code)
+
+    it('promote is refused before anything is changed, in a plan too, and names both ways out', async () => {
+      const before = await fingerprints(hosts, ['pg2', 'pg3'])
+      for (const args of [['--dry-run'], [], ['--allow-data-loss']]) {
+        const result = await promote(...args)
+        told(result).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+        expect(result.json.problems[0].hint).toMatch(/fence\.command.*--allow-split-brain/)
+      }
+      await withFence('exit 1')
+      told(await promote()).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+      expect(await fingerprints(hosts, ['pg2', 'pg3'])).toEqual(before)
+    })
+
+    it.each([
+      ['the fence command', 'echo {node} >>fenced.txt', []],
+      ['the operator’s word', undefined, ['--allow-split-brain']],
+    ])('%s does instead, and it is told what nothing keeps it from', async (_, command, args) => {
+      if (command !== undefined) await withFence(command)
+      const done = await promote('pg2', ...args)
+      told(done).toMatchObject({ exit: 0, changed: true, errors: [] })
+      expect(done.json.result).toMatchObject({ old_primary: 'pg1', fenced: command !== undefined })
+      expect(codes(done)).toContain('start-guard-missing')
+      expect(await writersNow(hosts, ['pg2', 'pg3'])).toEqual(['pg2'])
+    })
+  })
+
+  it('a primary without a free connection is not replaced unasked; it is, where the operator says so', async () => {
+    const sessions = 'for i in $(seq 1 110); do sleep 600 | psql -XAtq >/dev/null 2>&1 & done'
+    await hosts.exec('pg1', `${sessions}; :`, { user: 'postgres' })
+    await awaitCondition('no connection is free', async () => {
+      const asked = await hosts.exec('pg1', ['psql', '-XAtc', 'SELECT 1'], { user: 'postgres', check: false })
+      return asked.stderr.includes('too many clients')
+    })
+    const status = await cluster.replctl(['status', '--json'])
+    expect(status.json.problems[0]).toMatchObject({
+      ...{ code: 'no-primary', message: 'the primary pg1 answers, but has no connection free' },
+      hint: expect.not.stringContaining('replctl promote'),
+    })
+    const watch = new WriterWatch(hosts, ['pg2', 'pg3'])
+    for (const args of [[], ['pg2'], ['--allow-split-brain']]) {
+      told(await promote(...args)).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    }
+    expect(await watch.stop()).toEqual([])
+    told(await promote('pg2', '--allow-split-brain')).toMatchObject({ exit: 0, errors: [] })
+    expect(await writersNow(hosts)).toEqual(['pg2'])
   })
 
   describe('runs from another directory than the inventory says: promote is refused, whatever flags are given', () => {

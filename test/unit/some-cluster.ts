@@ -273,6 +273,20 @@ export function heardNode(name: string, answer: Partial<PeerAnswer>): NodeFacts 
   return unreachableNode(name, { seenByOthers: { ...usual, systemIdentifier: ours, ...answer } })
 }
 
+/** Its server runs and refuses every login, for the reason with this SQLSTATE. */
+export function closedNode(name: string, sqlState: string, changes: Partial<NodeFacts> = {}): NodeFacts {
+  const said = 'the server refused a statement: sorry, too many clients already'
+  return emptyNode(name, {
+    ...{
+      dataDirectoryState: 'instance',
+      postmaster: postmaster(),
+      control: control({ state: 'in production' }),
+    },
+    instanceError: new ReplctlError('sql-failed', said, { node: name, cause: { sqlState } }),
+    ...changes,
+  })
+}
+
 /** What pg_control says of a stopped instance of ours. */
 export function control(changes: Partial<ControlData> = {}): ControlData {
   const common = { systemIdentifier: ours, state: 'shut down', timeline: timeline(3) }

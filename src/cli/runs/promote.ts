@@ -1,6 +1,6 @@
 import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
 import type { ClusterRecord, NodeFacts } from '../../cluster/facts.ts'
-import { formerUpstream, foundAs } from '../../cluster/former-primaries.ts'
+import { formerUpstream, foundAs, isUnfenceable } from '../../cluster/former-primaries.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import {
   judgePromotion,
@@ -32,6 +32,7 @@ import { type PromotionMethod, promotionMethods } from '../../postgres/versions.
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
 import { announceConfirming } from '../../steps/ensure-cluster-record.ts'
+import { unproven } from '../../steps/fence-unreachable.ts'
 import { fetchTitle } from '../../steps/fetch-missing-wal.ts'
 import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
@@ -156,22 +157,35 @@ async function decide(
     ...(isLedAlready ? neverConfirming(topology) : []),
   ])
   const informed = [candidate, ...following].map((one) => one.name)
+  const fence = fenceCommandOf(inventory, call)
+  const unwritable = toFence.map(({ node }) => node).filter((one) => isUnfenceable(factsOf(survey, one)))
+  const [unfenceable] = unwritable
+  // Before anybody is stopped for it.
+  const isJudged = isAbort || judged.isAlreadyPrimary || wish.allowSplitBrain
+  if (unfenceable !== undefined && fence === null && !isJudged) throw unproven(settingsOf(unfenceable), true)
   const plan = promote(
     { inventory, templates },
     {
       candidate,
       method: wish.method,
-      toFence: toFence.map(({ node }) => ({
-        node: settingsOf(node),
-        found: { ...foundAs(factsOf(survey, node), candidate.name), mayAnotherPromote: told !== undefined },
-      })),
+      toFence: toFence
+        .filter(({ node, state }) => state === 'to-stop' || !unwritable.includes(node))
+        .map(({ node }) => ({
+          node: settingsOf(node),
+          found: {
+            ...foundAs(factsOf(survey, node), candidate.name),
+            mayAnotherPromote: told !== undefined,
+            isUnwritable: unwritable.includes(node),
+          },
+        })),
+      unwritable: judged.isAlreadyPrimary ? [] : unwritable.map(settingsOf),
       absent: judged.oldPrimaries
         .filter((one) => one.state === 'absent')
         .map((one) => ({ node: settingsOf(one.node), systemIdentifier: clusterIdentifier(survey) })),
       unreachable: judged.isAlreadyPrimary
         ? []
         : judged.oldPrimaries.filter((one) => one.state === 'unreachable').map((one) => settingsOf(one.node)),
-      fence: fenceCommandOf(inventory, call),
+      fence,
       onFenced: (name) => fencedFromOutside.add(name),
       allowSplitBrain: wish.allowSplitBrain,
       standbys: following.map(placeOf),
@@ -199,11 +213,19 @@ async function decide(
       ...judged.choice.verdicts
         .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
         .flatMap((verdict) => unreachableProblem(observation, verdict)),
-      ...judged.oldPrimaries
-        .filter((one) => one.state === 'unreachable')
-        .flatMap((one) => startsUnfenced(one.node, candidate.name, { record, members, informed }) ?? [])
-        .map((error) => problemOf(error, 'warning')),
     ],
+    warnings: (outcome) =>
+      outcome.hasCrossed || outcome.error === null
+        ? judged.oldPrimaries
+            .filter(({ node, state }) => state === 'unreachable' || unwritable.includes(node))
+            // Beside one that leads already, only who is on record has led: others are bystanders that look like it.
+            .filter(({ node }) => !judged.isAlreadyPrimary || record?.primary === node)
+            .flatMap(({ node }) => {
+              const isUnwritable = unwritable.includes(node)
+              const known = { record, members, informed, isUnwritable }
+              return startsUnfenced(node, candidate.name, known) ?? []
+            })
+        : [],
     result: (after, outcome) =>
       promotionResult(after, judged, {
         oldPrimary: oldPrimary === candidate.name ? null : oldPrimary,
@@ -213,7 +235,9 @@ async function decide(
           following.map((one) => one.name).filter((name) => !isRepeated || isRepointed(outcome, name)),
         ),
         isRepeated,
-        isFenced: outcome.error === null && isFenced(judged, oldPrimary, fencedFromOutside),
+        isFenced:
+          outcome.error === null &&
+          isFenced(judged, oldPrimary, { unwritable, fromOutside: fencedFromOutside }),
       }),
     text: (_after, outcome, paint, result) =>
       isRepeated && !outcome.hasChanged
@@ -239,11 +263,12 @@ function oldPrimaryOf({ oldPrimaries }: PromotionDecision, record: ClusterRecord
 function isFenced(
   { oldPrimaries }: PromotionDecision,
   node: NodeName | null,
-  fromOutside: ReadonlySet<NodeName>,
+  { unwritable, fromOutside }: { unwritable: readonly NodeName[]; fromOutside: ReadonlySet<NodeName> },
 ): boolean {
   const state = oldPrimaries.find((one) => one.node === node)?.state
   if (state === undefined || node === null) return false
-  return state === 'stopped' || state === 'to-stop' || fromOutside.has(node)
+  const isThere = (state === 'stopped' || state === 'to-stop') && !unwritable.includes(node)
+  return isThere || fromOutside.has(node)
 }
 
 /** A standby that does not run, or cannot be asked, now. */

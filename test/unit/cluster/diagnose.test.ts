@@ -6,6 +6,7 @@ import { nodeName } from '../../../src/cluster/names.ts'
 import type { Problem } from '../../../src/cluster/problem.ts'
 import { observeTopology } from '../../../src/cluster/topology.ts'
 import {
+  closedNode,
   connection,
   control,
   emptyNode,
@@ -603,6 +604,19 @@ describe('the cluster as a whole', () => {
     const [problem] = problemsOf(survey)
     expect(problem).toMatchObject({ code: 'no-primary', severity: 'error', node: null })
     expect(problem?.hint).toMatch(hint)
+  })
+
+  test('a primary that answers, and has no connection free, is not to be replaced for that', () => {
+    const problems = problemsOf([closedNode('pg1', '53300'), pg2, pg3])
+    expectOnly(
+      problems.slice(0, 1),
+      error('no-primary', null, 'the primary pg1 answers, but has no connection free', /^End some of its/),
+    )
+    expectOnly(
+      problems.slice(1, 2),
+      error('not-answering', 'pg1', 'pg1 answers, but has no connection free', /^End some of its sessions/),
+    )
+    expect(JSON.stringify(problems)).not.toContain('replctl promote')
   })
 
   test('no primary that answers, and a standby hears one: nobody is to be promoted beside it', () => {

@@ -6,6 +6,7 @@ import { gapAfterStop } from '../../../src/cluster/known-gap.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
 import { ReplctlError } from '../../../src/errors.ts'
 import {
+  closedNode,
   control,
   emptyNode,
   fenceMark,
@@ -243,6 +244,39 @@ describe('refusals, all of them before anything is changed', () => {
     const { detail } = refusalOf({ survey })
     expect(detail).toContain('pg1: system identifier 7412345678901234567, timeline 3, at 0/5000148.')
     expect(detail).toContain('pg2: system identifier 7412345678901234567, timeline 4, at 0/6000000.')
+  })
+})
+
+describe('a primary that answers, and lets nobody in', () => {
+  const pg2 = standbyNode('pg2', '0/5000148', {}, ledByPg1)
+
+  test.each(['53300', '28000', '3D000'])('is not replaced unasked (SQLSTATE %s)', (state) => {
+    const survey = [closedNode('pg1', state), pg2]
+    expect(refusalOf({ survey })).toMatchObject({ code: 'primary-alive', node: 'pg1' })
+    for (const wish of [{}, { allowDataLoss: true }]) {
+      expect(refusalOf({ survey, node: 'pg2', wish }).message).toBe(
+        'refused to promote pg2: the primary pg1 answers',
+      )
+    }
+    expect(refusalOf({ survey, wish: { allowSplitBrain: true } })).toMatchObject({ code: 'primary-alive' })
+    expect(judge({ survey, node: 'pg2', wish: { allowSplitBrain: true } }).oldPrimaries).toEqual([
+      { node: 'pg1', state: 'to-stop' },
+    ])
+  })
+
+  test.each([
+    ['it is shutting down', closedNode('pg1', '57P03')],
+    ['its disk is broken', closedNode('pg1', '58030')],
+    ['it is frozen', closedNode('pg1', '53300', { postmaster: postmaster({ isFrozen: true }) })],
+    ['it says nothing', closedNode('pg1', '53300', { instanceError: new ReplctlError('not-answering', '') })],
+  ])('is replaced where %s', (_, pg1) => {
+    expect(judge({ survey: [pg1, pg2] }).oldPrimaries).toEqual([{ node: 'pg1', state: 'to-stop' }])
+  })
+
+  test('is no primary where pg_control says that it is a standby', () => {
+    const state = 'in archive recovery'
+    const pg3 = closedNode('pg3', '53300', { control: control({ state }), hasStandbySignal: true })
+    expect(judge({ survey: [unreachableNode('pg1'), pg2, pg3] })).toMatchObject({ candidate: 'pg2' })
   })
 })
 

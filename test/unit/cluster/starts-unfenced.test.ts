@@ -29,3 +29,12 @@ test('where fewer know of it, those who do not may let it start', () => {
   expect(warned(['pg2'])?.detail).toContain('only 1 of 3 members')
   expect(warned(['pg2', 'pg9'])?.detail).toContain('only 1 of 3 members')
 })
+
+test('one where nothing can be written comes up as it was once it can', () => {
+  const known = { record: recordOf('pg1', three), members: three, informed: names('pg2', 'pg3') }
+  expect(startsUnfenced(nodeName('pg1'), nodeName('pg2'), { ...known, isUnwritable: true })).toMatchObject({
+    message: 'nothing keeps pg1 from coming up read-write when its data directory can be written again',
+    detail: expect.stringMatching(/^Nothing can be written there, so it could not be fenced/),
+    hint: expect.stringContaining('"replctl promote pg2" fences it'),
+  })
+})

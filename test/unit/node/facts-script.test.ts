@@ -47,6 +47,22 @@ test.each([
   },
 )
 
+test('that nothing can be written into the data directory is told', async () => {
+  const [settings] = inventoryOf(['pg1']).nodes
+  const look = async (dataDir: string) => {
+    const postgres = { ...settings!.postgres, dataDir }
+    const node = createNode({ ...settings!, postgres }, 'shop', createShellTransport(home))
+    const said = await node.output(shellScript('look', factsScript, ['.replctl/shop', dataDir, '', 'quick']))
+    return readHostFacts(node, said, 0).isUnwritable
+  }
+  expect(await look(data)).toBe(undefined)
+  // Root may write where the mode forbids it; nobody may on a file system that is read-only.
+  await chmod(data, 0o500)
+  if (process.getuid?.() !== 0) expect(await look(data)).toBe(true)
+  await chmod(data, 0o700)
+  expect(await look(join(data, 'missing'))).toBe(undefined)
+})
+
 test('the scripts of the archive are found where they may be run, with the archive that they speak to', async () => {
   const state = join(home, '.replctl/shop')
   await mkdir(state, { recursive: true })

@@ -151,6 +151,8 @@ describe('failures', () => {
     ['no pg_hba.conf entry for host "[local]", user "x", database "y", no encryption', '28000'],
     ['Peer authentication failed for user "x"', '28000'],
     ['database "y" does not exist', '3D000'],
+    ['sorry, too many clients already', '53300'],
+    ['remaining connection slots are reserved for roles with the SUPERUSER attribute', '53300'],
     ['the database system is starting up', undefined],
   ])('a login that the server refuses is the server’s error: %s', async (said, sqlState) => {
     const { session, process } = psql(() => undefined)

@@ -144,3 +144,10 @@ test('a primary that was running must not stay stopped by an operation that fail
   expect(fencing('pg2', { wasRunning: true }).step.mustNotStandAlone).toBe(true)
   expect(fencing('pg2').step.mustNotStandAlone).toBeUndefined()
 })
+
+test('one in whose data directory nothing can be written is stopped, and nothing is left there', async () => {
+  const { step, ctx } = fencing('pg2', { isUnwritable: true })
+  expect(await step.check(ctx)).toMatchObject({ is: 'satisfied', because: /nothing can be written/ })
+  await step.apply!(ctx)
+  expect([signal(), await mark()]).toEqual([false, null])
+})

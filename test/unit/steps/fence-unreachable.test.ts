@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { StepContext } from '../../../src/engine/step.ts'
 import { createNode } from '../../../src/node/node.ts'
 import { probeSeconds } from '../../../src/node/probe-life.ts'
-import { signOfLife } from '../../../src/steps/fence-unreachable.ts'
+import { fenceUnreachable, signOfLife } from '../../../src/steps/fence-unreachable.ts'
 import { createRecordingTransport } from '../../../src/transport/recording-transport.ts'
 import { inventoryOf } from '../some-cluster.ts'
 
@@ -62,4 +62,21 @@ describe('the look at the old primary’s port', () => {
       probeSeconds({ ...pg1!, ssh: { ...pg1!.ssh, connectTimeoutMs } })
     expect([500, 1_000, 2_000, 5_000, 60_000].map(within)).toEqual([0.3, 0.3, 0.6, 1, 1])
   })
+})
+
+test('one that answers, and in whose data directory nothing can be written, needs the command or the flag as well', async () => {
+  const wish = { oldPrimary: pg1!, witnesses: [pg2!.name], fence: null, isUnwritable: true }
+  const step = fenceUnreachable({ ...wish, allowSplitBrain: false })
+  const finding = await step.check(undefined as never)
+  expect(finding).toMatchObject({
+    is: 'refused',
+    error: {
+      code: 'primary-unproven',
+      message: 'cannot fence the old primary pg1: nothing can be written there',
+      hint: expect.stringMatching(/fence\.command.*--allow-split-brain/),
+    },
+  })
+  const command = async () => ({ hasFenced: true, said: '' })
+  const withCommand = fenceUnreachable({ ...wish, fence: command, allowSplitBrain: false })
+  expect(await withCommand.check(undefined as never)).toMatchObject({ is: 'pending' })
 })
