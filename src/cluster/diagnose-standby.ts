@@ -4,8 +4,10 @@ import { archivingFault } from './archiving-fault.ts'
 import { slotFinding } from './diagnose-slots.ts'
 import { insufficientSettings, raiseInsufficient, tellInsufficient } from './insufficient-settings.ts'
 import type { Inventory } from './inventory.ts'
+import { holds, keepersOf, neededLsn } from './kept-wal.ts'
 import type { NodeName } from './names.ts'
 import type { Problem } from './problem.ts'
+import { segmentSizeOf } from './segment-size.ts'
 import {
   delayMsOf,
   expectedUpstream,
@@ -51,7 +53,7 @@ export function diagnoseStandby(
     actual === topology.primary && placeFor(inventory, settings, topology.primary, topology) === actual
   if (actual !== expected && !isPassedOver) findings.push(wrongUpstream(node, expected, survey))
   else if (node.state === 'disconnected' || node.state === 'archive')
-    findings.push(notStreaming(node, expected))
+    findings.push(notStreaming(inventory, topology, node, expected))
   const primaryTimeline = survey.find((one) => one.name === topology.primary)?.instance?.timeline
   if (
     primaryTimeline !== undefined &&
@@ -184,33 +186,67 @@ function wrongUpstream(
   ]
 }
 
-function notStreaming(node: ObservedNode, expected: NodeName): Finding {
-  const { name } = node.settings
-  const { instance } = node.facts
-  const detail = `Its state is ${node.state}; it has replayed ${instance?.replayLsn}.`
-  const tried = `"replctl doctor ${name}" tries the login for real.`
-  const error = new ReplctlError('not-streaming', `${name} does not stream from ${expected}`, {
-    detail,
-    hint: `The reason stands in the log of ${name}. ${tried}`,
-    node: name,
-  })
+function notStreaming(
+  inventory: Inventory,
+  topology: Topology,
+  node: ObservedNode,
+  expected: NodeName,
+): Finding {
+  const error = whyNotStreaming(node, expected)
   if (isReceiving(node.facts)) {
-    const silence = Math.round(instance?.receiver?.silenceSeconds ?? 0)
+    const { name } = node.settings
+    const silence = Math.round(node.facts.instance?.receiver?.silenceSeconds ?? 0)
     return [
       error.with({
-        detail: `${detail} Its walreceiver believes that it streams, and has heard nothing for ${silence} s; ${node.upstream} has no connection of it.`,
-        hint: `Look at the network between ${name} and ${node.upstream}. ${tried}`,
+        detail: `${error.detail} Its walreceiver believes that it streams, and has heard nothing for ${silence} s; ${node.upstream} has no connection of it.`,
+        hint: `Look at the network between ${name} and ${node.upstream}. "replctl doctor ${name}" tries the login for real.`,
       }),
     ]
   }
-  if (instance?.isAwaitingDelay !== true) return [error]
+  const unkept = inventory.archive === undefined ? unkeptWal(inventory, topology, node, expected) : null
+  if (unkept !== null) return [error.with(unkept)]
+  if (node.facts.instance?.isAwaitingDelay !== true) return [error]
+  const { slots } = inventory.replication
   return [
     error.with({
       detail: `It holds a transaction back on purpose (delay of ${delayMsOf(node) / 1000} s). PostgreSQL asks ${expected} for more WAL only after that.`,
-      hint: `Nothing is to be done: its slot on ${expected} keeps the WAL.`,
+      hint: slots
+        ? `Nothing is to be done: its slot on ${expected} keeps the WAL.`
+        : `Nothing is to be done, unless ${expected} has removed that WAL by then: replication.slots is off, so wal_keep_size alone keeps it there.`,
     }),
     'warning',
   ]
+}
+
+/** What it needs next is not kept where it will ask for it. Whether it is there all the same shows when it is asked for. */
+function unkeptWal(inventory: Inventory, { nodes }: Topology, node: ObservedNode, expected: NodeName) {
+  const { settings, facts } = node
+  const { name } = settings
+  const survey = nodes.map((one) => one.facts)
+  const source = survey.find((one) => one.name === expected)
+  const needed = neededLsn(settings, facts, survey)
+  const kept = node.slot?.restartLsn ?? null
+  if (!inventory.replication.slots || source?.instance == null || needed === null || kept === null)
+    return null
+  if (holds(kept, needed, segmentSizeOf(source))) return null
+  const keeper = keepersOf(settings, needed, survey).find((one) => one !== expected)
+  return {
+    detail: `It has WAL up to ${needed}, and its slot on ${expected} keeps WAL from ${kept} on only.${keeper === undefined ? '' : ` The slot on ${keeper} keeps what it needs.`}`,
+    hint:
+      keeper === undefined
+        ? `Whether ${expected} still has what is in between is found out by: replctl add-standby ${name}. Where that is gone: replctl add-standby ${name} --reclone`
+        : `Let it catch up from ${keeper} first: replctl follow ${name} --upstream ${keeper}`,
+  }
+}
+
+function whyNotStreaming(node: ObservedNode, expected: NodeName): ReplctlError {
+  const { name } = node.settings
+  const { instance } = node.facts
+  return new ReplctlError('not-streaming', `${name} does not stream from ${expected}`, {
+    detail: `Its state is ${node.state}; it has replayed ${instance?.replayLsn}.`,
+    hint: `The reason stands in the log of ${name}. "replctl doctor ${name}" tries the login for real.`,
+    node: name,
+  })
 }
 
 export function primaryOf(topology: Topology, survey: readonly ObservedNode['facts'][]) {

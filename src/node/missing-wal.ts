@@ -1,6 +1,7 @@
 import { fetchesFrom } from '../cluster/archiving-fault.ts'
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { ArchiveSettings } from '../cluster/inventory.ts'
+import { segmentSizeOf } from '../cluster/segment-size.ts'
 import { shellScript } from '../command.ts'
 import { ReplctlError } from '../errors.ts'
 import { archiveFiles, archiveStatus } from '../postgres/archive.ts'
@@ -8,7 +9,6 @@ import type { Lsn } from '../postgres/lsn.ts'
 import { segmentOnLine, type TimelineHistory } from '../postgres/timeline-history.ts'
 import { endOfLocalWal, segmentNumber, walFileName, walFileStart } from '../postgres/wal-file.ts'
 import { type Node, stateScript } from './node.ts'
-import { segmentSizeOf } from './own-wal.ts'
 
 /** A segment's place in WAL (its name without the timeline) and the time of its last change. */
 export type SegmentAge = readonly [place: string, modified: number]

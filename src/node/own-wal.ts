@@ -1,4 +1,5 @@
 import type { NodeFacts } from '../cluster/facts.ts'
+import { segmentSizeOf } from '../cluster/segment-size.ts'
 import { shellScript } from '../command.ts'
 import { bytesToLsn, type Lsn, lsnToBytes, parseLsn } from '../postgres/lsn.ts'
 import { parseTimelineHistory, type TimelineHistory } from '../postgres/timeline-history.ts'
@@ -150,11 +151,6 @@ export async function isSameBranch(
   )
   const isKnown = (hex: string) => hex.length === length * 2 && !/^0*$/.test(hex)
   return isKnown(a) && isKnown(b) ? a === b : null
-}
-
-export function segmentSizeOf(facts: NodeFacts): number {
-  const reported = Number(facts.instance?.settings.wal_segment_size?.value ?? 0)
-  return facts.control?.walSegmentSizeBytes ?? (reported > 0 ? reported : defaultWalSegmentSizeBytes)
 }
 
 /** From where on a node's pg_wal holds every segment up to `current`, on whichever timeline; null: not even the current one. */

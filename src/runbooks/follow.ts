@@ -51,7 +51,7 @@ export function follow(input: ClusterInput, wish: FollowWish): Plan {
     requireSameMajorVersion(name, upstream.name),
     requireRoomForStandby(upstream.name, upstream.name, [node], slots, 1),
     requireReplicationLogin(name, upstream, inventory),
-    requireWalFor(name, upstream.name, inventory),
+    requireWalFor(name, upstream.name, inventory, { mustBeKept: true }),
     ...(stopsConfirming && primary !== null
       ? [together(announce), changeConfirming(primary, input, confirming.before, confirming.after)]
       : []),
@@ -59,7 +59,7 @@ export function follow(input: ClusterInput, wish: FollowWish): Plan {
       ? [
           ensureReplicationSlot(upstream.name, slotName, name),
           // Now that the slot keeps it, nothing of it can go any more.
-          requireWalFor(name, upstream.name, inventory),
+          requireWalFor(name, upstream.name, inventory, { mustBeKept: true }),
         ]
       : []),
     repointStandby(name, upstream, former, input),

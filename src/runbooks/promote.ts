@@ -23,6 +23,7 @@ import { promoteInstance } from '../steps/promote-instance.ts'
 import { dropStaleSlots, ensureArchiveSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
 import { requireMostAdvanced } from '../steps/require-most-advanced.ts'
 import { type AbsentPrimary, requireNoSignOfLife } from '../steps/require-no-sign-of-life.ts'
+import { reportKeptWal } from '../steps/require-wal.ts'
 import { slotsBeforePromotion } from '../steps/slots-before-promotion.ts'
 
 export interface PromoteWish {
@@ -125,6 +126,10 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       ...followWithArchive(input.inventory, name),
     ]),
     together(witnesses.map((node) => dropStaleSlots(node, input.inventory, wish.roles))),
+    // After the slots: what is said of them is what was read back.
+    together(
+      [...wish.away, ...standbys].map((one) => reportKeptWal(one.node, one.upstream.name, input.inventory)),
+    ),
     together(witnesses.flatMap((node) => ensureStartGuard(node, input, wish.members))),
     together([
       ...witnesses.map((node) => ensureClusterRecord(node, { primary: name, members: wish.members })),

@@ -35,6 +35,7 @@ import {
   requireRoomForWal,
   requireSettingsParity,
 } from '../steps/require-successor.ts'
+import { reportKeptWal } from '../steps/require-wal.ts'
 import { startInstance } from '../steps/start-instance.ts'
 
 export interface SwitchoverPlan {
@@ -126,6 +127,12 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
         const step = dropStaleSlots(name, input.inventory, order.roles)
         return name === oldPrimary.name && replication.slots ? onceStopped(step) : step
       }),
+    ),
+    // After the slots: what is said of them is what was read back.
+    together(
+      [...order.away, ...order.following].map((one) =>
+        reportKeptWal(one.node, one.upstream.name, input.inventory),
+      ),
     ),
     together([
       ...holders.map((name) =>

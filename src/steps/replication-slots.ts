@@ -1,6 +1,7 @@
 import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
 import { isCopied } from '../cluster/failover-slots.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
+import { isOnlyKeeper } from '../cluster/kept-wal.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { cloneApplicationName } from '../cluster/replication-names.ts'
 import { archiveSlot, type Roles, staleSlots, wantedSlots } from '../cluster/roles.ts'
@@ -101,16 +102,30 @@ export function ensureArchiveSlot(node: NodeName, inventory: Inventory): Step[] 
 
 /**
  * No slot of replctl's own holds WAL back on a node for nobody, be it primary or standby. One through which its standby
- * receives at this moment stays, whatever the roles say; slots that replctl did not make are never touched.
+ * receives at this moment stays, whatever the roles say, and so does one that alone keeps what its standby asks for next;
+ * slots that replctl did not make are never touched.
  */
 export function dropStaleSlots(node: NodeName, inventory: Inventory, roles: Roles): Step {
   const stale = async (ctx: StepContext, instance: InstanceFacts): Promise<string[]> => {
     const names: string[] = []
     for (const name of staleSlots(inventory, roles, node, instance)) {
       const isActive = instance.slots.some((one) => one.name === name && one.isActive)
-      if (!isActive || !(await isUsedByOwner(ctx, inventory, name))) names.push(name)
+      if (isActive && (await isUsedByOwner(ctx, inventory, name))) continue
+      if (!(await isKeptOnlyHere(ctx, name))) names.push(name)
     }
     return names
+  }
+  // Once the slot is gone its WAL goes: nothing but a new clone would then help a standby that has not come over yet.
+  const isKeptOnlyHere = async (ctx: StepContext, slot: string): Promise<boolean> => {
+    const owner = inventory.nodes.find((one) => one.slotName === slot)
+    const upstream = owner === undefined ? undefined : roles.upstreams.get(owner.name)
+    if (owner === undefined || upstream === undefined || upstream === node || owner.name === node)
+      return false
+    const all = await Promise.all(inventory.nodes.map(({ name }) => look(ctx, name).catch(() => null)))
+    const survey = all.filter((facts) => facts !== null)
+    const own = survey.find((facts) => facts.name === owner.name)
+    if (isReceivingFrom(inventory, own?.instance ?? null, upstream)) return false
+    return isOnlyKeeper(node, owner, upstream, survey)
   }
   const isUsedByOwner = async (ctx: StepContext, inventory: Inventory, slot: string): Promise<boolean> => {
     const owner = inventory.nodes.find((one) => one.slotName === slot)

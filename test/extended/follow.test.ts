@@ -294,4 +294,73 @@ describeOnHosts('follow, and cascades', () => {
     expect(await senders('pg2')).toEqual(['shop_pg3'])
     told(await status()).toMatchObject({ exit: 0, found: [] })
   })
+
+  /** Writes five segments, and has both remove what no slot of theirs keeps. */
+  const moveOn = async (primary: string, standby: string) => {
+    const [leads, follows] = [cluster.server(primary), cluster.server(standby)]
+    for (let n = 0; n < 5; n += 1) await leads.sql('INSERT INTO ledger VALUES (2); SELECT pg_switch_wal()')
+    await leads.sql('CHECKPOINT')
+    await follows.awaitCatchup(leads)
+    await follows.sql('CHECKPOINT')
+  }
+  const keepNoMore = async (...names: string[]) => {
+    for (const name of names)
+      await cluster.server(name).sql('ALTER SYSTEM SET wal_keep_size = 0; SELECT pg_reload_conf()')
+  }
+
+  it('a delayed standby whose WAL the new primary does not have: the slot that keeps it stays, and the way is told that works', async () => {
+    await cluster.writeInventory({ ...patient, nodes: { pg3: { delay: '1h' } } })
+    await keepNoMore('pg1', 'pg2')
+    told(await cluster.replctl(['add-standby', 'pg3', '--json'])).toMatchObject({ exit: 0, changed: true })
+    await cluster.server('pg1').sql('INSERT INTO ledger VALUES (1)')
+    await cluster
+      .server('pg3')
+      .awaitSql("SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'RecoveryApplyDelay'")
+    told(await cluster.replctl(['switchover', 'pg2', '--json'])).toMatchObject({ exit: 0, found: [] })
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([[], ['shop_pg1', 'shop_pg3']])
+    await moveOn('pg2', 'pg1')
+    const planned = await cluster.replctl(['switchover', 'pg1', '--dry-run', '--json'])
+    told(planned).toMatchObject({ exit: 0, found: ['pg3 wal-removed'] })
+    const done = await cluster.replctl(['switchover', 'pg1', '--json'])
+    told(done).toMatchObject({ exit: 0, changed: true, found: ['pg3 wal-removed'] })
+    for (const one of [planned, done])
+      expect(hintFor(one, 'pg3', 'wal-removed')).toContain('replctl follow pg3 --upstream pg2')
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg2', 'shop_pg3'], ['shop_pg3']])
+    const unkept = await status()
+    told(unkept).toMatchObject({ exit: 9, found: ['pg3 not-streaming'] })
+    expect(hintFor(unkept, 'pg3', 'not-streaming')).toContain('replctl follow pg3 --upstream pg2')
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: true, found: ['pg3 wrong-upstream'] })
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg2'], ['shop_pg3']])
+    // Back too early: its place does not keep what it needs, and nothing is changed.
+    const early = await follow('pg3', 'pg1')
+    told(early).toMatchObject({ exit: 3, changed: false, found: ['pg3 wal-removed'] })
+    expect(early.json.problems[0].hint).toContain('run this again when it has caught up')
+    await cluster.writeInventory(patient)
+    const caughtUp = await cluster.replctl(['add-standby', 'pg3', '--from', 'pg2', '--json'])
+    told(caughtUp).toMatchObject({ exit: 0, changed: true, found: ['pg3 wrong-upstream'] })
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 6 FROM ledger')
+    told(await follow('pg3', 'pg1')).toMatchObject({ exit: 0, changed: true, found: [] })
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg2', 'shop_pg3'], []])
+    told(await status()).toMatchObject({ exit: 0, found: [] })
+  })
+
+  it('a standby that is away during a switchover, and whose WAL the new primary does not have, catches up from the old one', async () => {
+    await keepNoMore('pg1', 'pg2')
+    await cluster.server('pg3').stop()
+    await moveOn('pg1', 'pg2')
+    const done = await cluster.replctl(['switchover', 'pg2', '--json'])
+    told(done).toMatchObject({ exit: 0, changed: true, found: ['pg3 instance-stopped', 'pg3 wal-removed'] })
+    expect(hintFor(done, 'pg3', 'wal-removed')).toContain('replctl add-standby pg3 --from pg1')
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg3'], ['shop_pg1', 'shop_pg3']])
+    const refused = await cluster.replctl(['add-standby', 'pg3', '--json'])
+    told(refused).toMatchObject({ exit: 3, changed: false, found: ['pg3 wal-removed'] })
+    expect(hintFor(refused, 'pg3', 'wal-removed')).toContain('replctl add-standby pg3 --from pg1')
+    told(await cluster.replctl(['add-standby', 'pg3', '--from', 'pg1', '--json'])).toMatchObject({
+      ...{ exit: 0, changed: true, found: ['pg3 wrong-upstream'] },
+    })
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 5 FROM ledger')
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: true, found: [] })
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([[], ['shop_pg1', 'shop_pg3']])
+    told(await status()).toMatchObject({ exit: 0, found: [] })
+  })
 })

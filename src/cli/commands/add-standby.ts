@@ -15,7 +15,10 @@ copy that was interrupted is found again by the same command. A directory that i
     'replctl add-standby pg2 --reclone',
   ],
   options: [
-    { flags: '--from <node>', summary: 'clone from this standby instead of the upstream' },
+    {
+      flags: '--from <node>',
+      summary: 'clone from this standby, or let one that is built catch up from it, instead of the upstream',
+    },
     {
       flags: '--reclone',
       summary: 'replace a standby of this same cluster; its old directory is kept until the new one streams',

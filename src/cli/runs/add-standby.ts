@@ -5,12 +5,14 @@ import { twoWriters } from '../../cluster/judge-promotion.ts'
 import { downstreamOf, isNewClone, mayComeBack, refuseReclone } from '../../cluster/judge-reclone.ts'
 import { noPrimaryToFollow } from '../../cluster/judge-rejoin.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
+import { holds, keepersOf, keepsFrom, neededLsn } from '../../cluster/kept-wal.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
-import { factsOf, placeFor } from '../../cluster/topology.ts'
+import { segmentSizeOf } from '../../cluster/segment-size.ts'
+import { factsOf, placeFor, type Topology } from '../../cluster/topology.ts'
 import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { parseSynchronousStandbyNames } from '../../postgres/synchronous-standby-names.ts'
@@ -89,8 +91,10 @@ export function decide(
     const refusal = isOurs && !isAbort ? refusalToDiscard(facts, primaryFacts) : null
     if (refusal !== null) throw refusal
   }
+  const placeOf = (node: NodeSettings) => upstreamOf(inventory, node, primary.name, topology, targets)
   const standbys: NewStandby[] = targets.map((node) => {
-    const upstreamName = upstreamOf(inventory, node, primary.name, topology, targets)
+    const place = placeOf(node)
+    const upstreamName = !isReclone && canCatchUpFrom(topology, node, from, place) ? from.name : place
     const upstream = inventory.nodes.find((one) => one.name === upstreamName) ?? primary
     const source = from ?? upstream
     const wished = { isReclone, ...reclones?.get(node.name) }
@@ -162,7 +166,14 @@ export function decide(
         confirmingUntilNow: led === undefined ? [] : confirmingUntilNow,
       },
     ),
-    problems: led === undefined ? [problemOf(noPrimaryToFollow(observation.survey), 'warning')] : [],
+    problems: [
+      ...(led === undefined ? [problemOf(noPrimaryToFollow(observation.survey), 'warning')] : []),
+      ...standbys
+        .filter(({ node, upstream }) => upstream.name !== placeOf(node))
+        .map(({ node, upstream }) =>
+          problemOf(catchesUp(node.name, upstream.name, placeOf(node)), 'warning'),
+        ),
+    ],
     result: (after) => ({
       nodes: after.topology.nodes
         .filter((node) => targets.some((target) => target.name === node.settings.name))
@@ -232,6 +243,25 @@ function upstreamOf(
     : placeFor(inventory, node, primary, topology)
 }
 
+/**
+ * A standby that stands there, and whose WAL is no longer kept where it is to receive from, comes up below another one that
+ * keeps it. Once it has caught up it finds what it needs at its place again.
+ */
+function canCatchUpFrom(
+  { nodes }: Topology,
+  node: NodeSettings,
+  from: NodeSettings | undefined,
+  place: NodeName,
+): from is NodeSettings {
+  const survey = nodes.map(({ facts }) => facts)
+  const [own, there] = [factsOf(survey, node.name), factsOf(survey, place)]
+  const isBuilt = own.dataDirectoryState === 'instance' && (own.mark === null || own.mark.phase === 'done')
+  const needed = neededLsn(node, own, survey)
+  if (from === undefined || from.name === place || !isBuilt || needed === null) return false
+  const isKept = holds(keepsFrom(there, node.slotName), needed, segmentSizeOf(there))
+  return !isKept && keepersOf(node, needed, survey).includes(from.name)
+}
+
 const isRunning = ({ survey }: Observation, node: NodeSettings): boolean => {
   const facts = survey.find((one) => one.name === node.name)
   return facts !== undefined && isOurStandby(facts, survey)
@@ -260,6 +290,14 @@ function refuseBadSource(
       node: source.name,
     })
   }
+}
+
+function catchesUp(node: NodeName, from: string, place: NodeName): ReplctlError {
+  return new ReplctlError('wrong-upstream', `${node} receives from ${from} until it has caught up`, {
+    detail: `${place} does not keep the WAL that it needs next.`,
+    hint: `When "replctl status" shows that it has caught up: replctl follow ${node} --upstream ${place}`,
+    node,
+  })
 }
 
 function isThePrimary(primary: NodeSettings): ReplctlError {

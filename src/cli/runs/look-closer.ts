@@ -2,6 +2,7 @@ import type { NodeFacts, Survey } from '../../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { type Divergence, judgeDivergence } from '../../cluster/judge-divergence.ts'
 import { rejoinUnderWay } from '../../cluster/rejoin-under-way.ts'
+import { segmentSizeOf } from '../../cluster/segment-size.ts'
 import { factsOf, hasDiverged, isRunningStandby, isWriter, receivedLsn } from '../../cluster/topology.ts'
 import { findMissingSegment, firstForeignSegment, readSegmentAges } from '../../node/missing-wal.ts'
 import {
@@ -9,7 +10,6 @@ import {
   ownHistory,
   readWalEnd,
   readWalFiles,
-  segmentSizeOf,
   type WalFiles,
   walKeptFrom,
 } from '../../node/own-wal.ts'

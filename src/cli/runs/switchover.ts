@@ -131,7 +131,6 @@ function bystanderProblems({ survey }: Observation, order: NewOrder): readonly P
     ...down.map(({ node: { name } }) =>
       problemOf(
         new ReplctlError('instance-stopped', `PostgreSQL does not run on ${name}`, {
-          detail: 'WAL is kept for it.',
           hint: `Bring it back as a standby: replctl add-standby ${name}`,
           node: name,
         }),

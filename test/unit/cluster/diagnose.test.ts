@@ -226,12 +226,35 @@ describe('one thing that is wrong with a node is one problem, with what mends it
         primary({ replication: [connection('pg2')] }),
         pg2,
         standbyNode('pg3', '0/1', {
+          receiveLsn: lsn('0/5000100'),
           ...receivesFrom('10.0.0.11'),
           receiver: null,
           isAwaitingDelay: true,
         }),
       ],
       warning('not-streaming', 'pg3', 'pg3 does not stream from pg1', /keeps the WAL/),
+    ],
+    [
+      'it holds a transaction back, and its slot keeps WAL only from a later point on',
+      [
+        primary({
+          replication: [connection('pg2')],
+          slots: [slot('shop_pg2', '0/5000148'), slot('shop_pg3', '0/20000050')],
+        }),
+        { ...pg2, instance: { ...pg2.instance!, slots: [slot('shop_pg3', '0/5000100')] } },
+        standbyNode('pg3', '0/1', {
+          receiveLsn: lsn('0/5000100'),
+          ...receivesFrom('10.0.0.11'),
+          receiver: null,
+          isAwaitingDelay: true,
+        }),
+      ],
+      error(
+        'not-streaming',
+        'pg3',
+        'pg3 does not stream from pg1',
+        /^Let it catch up from pg2 first: replctl follow pg3 --upstream pg2$/,
+      ),
     ],
     [
       'its replay is paused',
@@ -330,7 +353,7 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       [
         primary({ replication: [connection('pg2')] }),
         pg2,
-        standbyNode('pg3', '0/1', { ...receivesFrom('10.0.0.11'), receiver: null }),
+        standbyNode('pg3', '0/5000100', { ...receivesFrom('10.0.0.11'), receiver: null }),
       ],
       error('not-streaming', 'pg3', 'pg3 does not stream from pg1', /replctl doctor pg3/),
     ],
@@ -414,6 +437,19 @@ describe('one thing that is wrong with a node is one problem, with what mends it
   ]
   test.each(cases)('%s', (_, survey, expected) => {
     expectOnly(problemsOf(survey), expected)
+  })
+
+  test('where there are no slots, none is said to keep WAL', () => {
+    const holdsBack = { ...receivesFrom('10.0.0.11'), receiver: null, isAwaitingDelay: true }
+    const survey = [
+      primary({ replication: [connection('pg2')], slots: [] }),
+      pg2,
+      standbyNode('pg3', '0/5000100', holdsBack),
+    ]
+    const [problem] = problemsOf(survey, noSlots)
+    expect(problem).toMatchObject({ code: 'not-streaming', severity: 'warning' })
+    expect(problem?.hint).not.toMatch(/its slot/)
+    expect(problem?.hint).toMatch(/wal_keep_size alone/)
   })
 
   test('expected and actual upstream are told', () => {
