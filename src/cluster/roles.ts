@@ -135,7 +135,10 @@ export function archiveSlot({ archive, cluster }: Inventory): string | null {
  * Slots of replctl's own on a node: physical, and named for a node of the inventory or its archive. All others are foreign, as is
  * one named for an archive to which nothing is streamed, once somebody receives through it.
  */
-export function ownSlots(inventory: Inventory, instance: InstanceFacts | null): readonly string[] {
+export function ownSlots(
+  inventory: Inventory,
+  instance: Pick<InstanceFacts, 'slots'> | null,
+): readonly string[] {
   const names = inventory.nodes.map((node) => node.slotName)
   const ofArchive = archiveStreamNames(inventory.cluster).slot
   const isOwn = ({ name, isActive }: ReplicationSlot) =>
@@ -150,7 +153,7 @@ export function staleSlots(
   inventory: Inventory,
   roles: Roles,
   node: NodeName,
-  instance: InstanceFacts | null,
+  instance: Pick<InstanceFacts, 'slots'> | null,
 ): readonly string[] {
   const wanted = wantedSlots(inventory, roles, node)
   return ownSlots(inventory, instance).filter((name) => !wanted.includes(name))

@@ -151,7 +151,12 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
           ),
         ]
       : []),
-    together(everybody.map((name) => dropStaleSlots(name, input.inventory, roles))),
+    together(
+      everybody.map((name) => {
+        const isReplaced = standbys.some((one) => one.node.name === name && one.isReclone)
+        return dropStaleSlots(name, input.inventory, roles, { isReplaced })
+      }),
+    ),
     // Last of all that may be taken back: a guard that asks for a node which was never built would wait for it.
     together(running.flatMap((name) => ensureStartGuard(name, input, members))),
     together(
@@ -204,6 +209,9 @@ function preconditions(
     requireTablespaceFolders(node.name, source.name, isReclone),
   ]
 }
+
+/** `isReclone`: what was in its data directory before is replaced. */
+type Started = Pick<NewStandby, 'node' | 'upstream' | 'isReclone'>
 
 /** Several new standbys of one upstream need room there together. */
 function roomChecks(standbys: readonly NewStandby[], hasSlots: boolean): Step[] {
@@ -276,26 +284,20 @@ export function copySteps(
 export function standbySteps(
   input: ClusterInput,
   primary: NodeSettings,
-  { node, upstream }: Pick<NewStandby, 'node' | 'upstream'>,
+  standby: Started,
   confirming: readonly NodeName[],
 ): Step[] {
-  return [
-    ...standbyConfiguration(input, primary, { node, upstream }, confirming),
-    ...startSteps(primary, { node, upstream }),
-  ]
+  return [...standbyConfiguration(input, primary, standby, confirming), ...startSteps(primary, standby)]
 }
 
 /** From everything rendered to a standby that streams and is known as one. */
-function startSteps(
-  primary: NodeSettings,
-  { node, upstream }: Pick<NewStandby, 'node' | 'upstream'>,
-): Step[] {
+function startSteps(primary: NodeSettings, { node, upstream, isReclone }: Started): Step[] {
   const { name } = node
   return [
     restartForPendingSettings(name),
     startInstance(name),
     awaitStreaming(name, upstream.name),
-    dropCopiedSlots(name, primary.name),
+    dropCopiedSlots(name, primary.name, { isReplaced: isReclone }),
     ensureMarkedAsBuilt(name),
     ensureNoFenceMark(name),
   ]

@@ -78,7 +78,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
   const { node, primary, upstream, running, members, confirming } = wish
   const { replication } = input.inventory
   const { name } = node
-  const isReplaced = wish.method !== 'follow'
+  const isReplaced = becomesCopy(wish)
   return inOrder([
     requireRejoinable({
       ...{ node: name, primary: primary.name, reasons: wish.reasons },
@@ -99,8 +99,12 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     // None of them is left in what became a copy of another node's.
     ...(replication.slots ? below(wish, wish.downstream).map(keepSlotForDownstream) : []),
     removeDirectoryAside(name, { isReplaced }),
-    dropRewindLogin(primary, node, input),
-    together([...running, name].map((one) => dropStaleSlots(one, input.inventory, wish.roles))),
+    dropRewindLogin(primary, node, input, { isToBeMade: wish.method === 'rewind' }),
+    together(
+      [...running, name].map((one) =>
+        dropStaleSlots(one, input.inventory, wish.roles, { isReplaced: one === name && isReplaced }),
+      ),
+    ),
     together(announceConfirming([...running, name], primary.name, input, confirming)),
     ensureSettings(primary.name, input, confirming),
     together([...running, name].flatMap((one) => ensureStartGuard(one, input, members))),
@@ -111,12 +115,15 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
   ])
 }
 
+/** A copy of the primary's data takes the place of its own: no slot of before is in it. */
+const becomesCopy = ({ method }: RejoinWish): boolean => method !== 'follow'
+
 const below = ({ node, primary }: RejoinWish, nodes: readonly NodeSettings[]): Downstream[] =>
   nodes.map((one) => ({ node: one, upstream: node.name, primary: primary.name }))
 
 function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
   const { node, primary, upstream } = wish
-  const standby = { node, upstream }
+  const standby = { node, upstream, isReclone: becomesCopy(wish) }
   // Should it ever lead, whoever confirms now would, and the one that leads now.
   const confirming = [...wish.confirming, primary.name]
   if (wish.method === 'follow') {

@@ -1,4 +1,4 @@
-import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
+import type { InstanceFacts, NodeFacts, ReplicationSlot } from '../cluster/facts.ts'
 import { isCopied } from '../cluster/failover-slots.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import { isOnlyKeeper } from '../cluster/kept-wal.ts'
@@ -6,9 +6,11 @@ import type { NodeName } from '../cluster/names.ts'
 import { cloneApplicationName } from '../cluster/replication-names.ts'
 import { archiveSlot, type Roles, staleSlots, wantedSlots } from '../cluster/roles.ts'
 import { isReceivingFrom } from '../cluster/topology.ts'
+import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readInstanceFacts } from '../node/instance-facts.ts'
+import type { Node } from '../node/node.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
 import { ask, look, lookAtInstance, sqlNow } from './look.ts'
@@ -103,9 +105,14 @@ export function ensureArchiveSlot(node: NodeName, inventory: Inventory): Step[] 
 /**
  * No slot of replctl's own holds WAL back on a node for nobody, be it primary or standby. One through which its standby
  * receives at this moment stays, whatever the roles say, and so does one that alone keeps what its standby asks for next;
- * slots that replctl did not make are never touched.
+ * slots that replctl did not make are never touched. `isReplaced`: what is in its data directory is replaced before, and no slot survives that.
  */
-export function dropStaleSlots(node: NodeName, inventory: Inventory, roles: Roles): Step {
+export function dropStaleSlots(
+  node: NodeName,
+  inventory: Inventory,
+  roles: Roles,
+  { isReplaced = false } = {},
+): Step {
   const stale = async (ctx: StepContext, instance: InstanceFacts): Promise<string[]> => {
     const names: string[] = []
     for (const name of staleSlots(inventory, roles, node, instance)) {
@@ -138,8 +145,15 @@ export function dropStaleSlots(node: NodeName, inventory: Inventory, roles: Role
     title: 'drop slots of its own that nobody receives through',
     node,
     check: async (ctx) => {
+      if (ctx.isDryRun && isReplaced) return satisfied('the copy has none')
       const instance = await lookAtInstance(ctx)
-      if (instance === null) return satisfied('PostgreSQL does not run there')
+      if (instance === null) {
+        const asStopped = ctx.isDryRun ? { slots: await slotsOnDisk(ctx.node) } : null
+        const left = staleSlots(inventory, roles, node, asStopped)
+        return left.length === 0
+          ? satisfied('PostgreSQL does not run there')
+          : unknownUntil('PostgreSQL is started')
+      }
       const names = await stale(ctx, instance)
       return names.length === 0 ? satisfied('there are none') : pending(`left over: ${names.join(', ')}`)
     },
@@ -154,7 +168,21 @@ export function dropStaleSlots(node: NodeName, inventory: Inventory, roles: Role
  * A former primary still has the failover slots (17 and newer) that it made itself. They are on the node that leads now; here
  * they hold WAL back for ever, and keep the server from copying any slot of the new primary. One without a copy stays.
  */
-export function dropCopiedSlots(node: NodeName, primary: NodeName): Step {
+export function dropCopiedSlots(node: NodeName, primary: NodeName, { isReplaced = false } = {}): Step {
+  /** What there will be to do, in a plan: it has not come back yet, or has not even handed over. */
+  const leftThen = async (ctx: StepContext): Promise<readonly string[]> => {
+    const [own, there] = [await lookAtInstance(ctx), await lookAtInstance(ctx, primary)]
+    if (isReplaced || there === null) return []
+    if (own === null) {
+      const onDisk = (await slotsOnDisk(ctx.node)).map((slot) => slot.name)
+      return there.slots
+        .filter((slot) => onDisk.includes(slot.name) && isCopied(slot, [slot]))
+        .map(({ name }) => name)
+    }
+    return own.isInRecovery
+      ? await left(ctx)
+      : own.slots.filter((slot) => !slot.isSynced && isCopied(slot, there.slots)).map((slot) => slot.name)
+  }
   const left = async (ctx: StepContext): Promise<readonly string[]> => {
     const own = await lookAtInstance(ctx)
     if (own?.isInRecovery !== true) return []
@@ -168,7 +196,7 @@ export function dropCopiedSlots(node: NodeName, primary: NodeName): Step {
     title: `drop failover slots of its own that ${primary} has now`,
     node,
     check: async (ctx) => {
-      const names = await left(ctx)
+      const names = await (ctx.isDryRun ? leftThen(ctx) : left(ctx))
       return names.length === 0 ? satisfied('there are none') : pending(`left over: ${names.join(', ')}`)
     },
     apply: async (ctx) => {
@@ -177,6 +205,20 @@ export function dropCopiedSlots(node: NodeName, primary: NodeName): Step {
       for (const name of names) await dropSlot(sql, name)
     },
   }
+}
+
+/** Slots of an instance that may be stopped, by their files: what they keep does not show. */
+async function slotsOnDisk(node: Node): Promise<readonly ReplicationSlot[]> {
+  const script =
+    'cd "$1/pg_replslot" 2>/dev/null || exit 0; for slot in *; do [ -d "$slot" ] && echo "$slot"; done; :'
+  const said = await node.output(shellScript('list its slots', script, [node.settings.postgres.dataDir]))
+  return said
+    .split('\n')
+    .filter((name) => name !== '')
+    .map((name) => ({
+      ...{ name, type: 'physical', isActive: false, isTemporary: false, isFailover: false, isSynced: false },
+      ...{ restartLsn: null, walStatus: null, invalidationReason: null },
+    }))
 }
 
 /** A walsender that has not noticed that its standby is gone still holds the slot: it is ended first. */

@@ -3,7 +3,7 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { Secret } from '../command.ts'
-import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
+import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readTextFile } from '../node/files.ts'
 import { lookAtJob } from '../node/jobs.ts'
@@ -121,8 +121,13 @@ export function ensureRewindLogin(primary: NodeSettings, node: NodeSettings, inp
   }
 }
 
-/** Nothing of the rewind's login stays, be it of this run or of one that was killed. */
-export function dropRewindLogin(primary: NodeSettings, node: NodeSettings, input: ClusterInput): Step {
+/** Nothing of the rewind's login stays, be it of this run (`isToBeMade`) or of one that was killed. */
+export function dropRewindLogin(
+  primary: NodeSettings,
+  node: NodeSettings,
+  input: ClusterInput,
+  { isToBeMade = false } = {},
+): Step {
   return {
     title: 'drop the role of the rewind',
     node: primary.name,
@@ -130,6 +135,7 @@ export function dropRewindLogin(primary: NodeSettings, node: NodeSettings, input
       const { sql } = await ask(ctx)
       const role = await readRole(sql)
       if (role?.isOurs === true) return pending('it is there')
+      if (ctx.isDryRun && isToBeMade) return unknownUntil('pg_rewind has worked with it')
       const { live } = await writeHbaLines(ctx, primary.name, input, { isOnlyLook: true })
       if (live?.includes(rewindRole) === true) return pending('its line stands in pg_hba.conf')
       return (await readRewindPassword(ctx, node.name)) === null

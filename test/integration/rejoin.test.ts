@@ -12,6 +12,14 @@ describeOnHosts('rejoin', () => {
   const data = () => scene.cluster.server('pg1').dataDir
   const rejoin = (node: string, ...args: string[]) =>
     scene.cluster.replctl(['rejoin', node, ...args, '--json'])
+  /** Steps that drop something, and of which a plan says otherwise than the run. */
+  const differing = (planned: ReplctlResult, done: ReplctlResult) => {
+    const dropping = ({ json }: ReplctlResult) =>
+      json.result.steps
+        .filter(({ title }: { title: string }) => title.startsWith('drop '))
+        .map((step: Record<string, string>) => `${step.node}: ${step.title} ${step.state === 'satisfied'}`)
+    return dropping(done).filter((line: string) => !dropping(planned).includes(line))
+  }
 
   it('P-19, P-22: a diverged former primary is rewound, keeps its own files, and what only it had is saved', async () => {
     await scene.hosts.exec(
@@ -39,6 +47,7 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
     told(done).toMatchObject({ exit: 0, changed: true, method: 'rewind', codes: [] })
     const titles = ({ json }: ReplctlResult) => json.result.steps.map((step: { title: string }) => step.title)
     expect(titles(done)).toEqual(titles(planned))
+    expect(differing(planned, done)).toEqual([])
     // Before it was rewound, it was said what would go.
     expect(done.stderr.slice(0, done.stderr.indexOf('pg_rewind from'))).toMatch(
       /\d+ bytes of its own WAL after the fork at [0-9A-F/]+ of timeline 1 will be discarded/,
@@ -97,8 +106,10 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
     await scene.cluster.succeed(['promote', 'pg2'])
     await run('pg2', 'INSERT INTO ledger VALUES (2)')
     told(await rejoin('pg2')).toMatchObject({ exit: 3, codes: ['primary-alive'] })
+    const planned = await rejoin('pg1', '--dry-run')
     const done = await rejoin('pg1')
     told(done).toMatchObject({ exit: 0, changed: true, method: 'follow', codes: [] })
+    expect(differing(planned, done)).toEqual([])
     expect(done.json.result.salvage).toBeNull()
     await expectGoodCluster()
     expect(await ids('pg1')).toBe('{2}')

@@ -8,7 +8,7 @@ import { createNode, type Node } from '../../../src/node/node.ts'
 import type { SqlSession } from '../../../src/node/sql-session.ts'
 import type { ClusterInput } from '../../../src/steps/cluster-input.ts'
 import { rewindJob } from '../../../src/steps/rewind-data-directory.ts'
-import { ensureRewindLogin } from '../../../src/steps/rewind-login.ts'
+import { dropRewindLogin, ensureRewindLogin } from '../../../src/steps/rewind-login.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { emptyNode, inventoryOf, runningNode } from '../some-cluster.ts'
 
@@ -73,4 +73,11 @@ test('but not under a pg_rewind that is at work with it', async () => {
   } finally {
     await stopJob(old, rewindJob)
   }
+})
+
+test('the plan of a rewind drops the role that the rewind makes before', async () => {
+  ctx = { ...ctx, isDryRun: true }
+  const drop = (isToBeMade: boolean) =>
+    dropRewindLogin(primary.settings, old.settings, {} as ClusterInput, { isToBeMade }).check(ctx)
+  expect(await drop(true)).toMatchObject({ is: 'unknown' })
 })

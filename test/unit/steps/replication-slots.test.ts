@@ -1,0 +1,63 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { NodeFacts } from '../../../src/cluster/facts.ts'
+import { nodeName } from '../../../src/cluster/names.ts'
+import type { Roles } from '../../../src/cluster/roles.ts'
+import type { StepContext } from '../../../src/engine/step.ts'
+import { createNode, type Node } from '../../../src/node/node.ts'
+import { dropCopiedSlots, dropStaleSlots } from '../../../src/steps/replication-slots.ts'
+import { createShellTransport } from '../node/shell-transport.ts'
+import { inventoryOf, lsn, runningNode, slot, stoppedNode } from '../some-cluster.ts'
+
+let home: string
+let ctx: StepContext
+const roles: Roles = { primary: nodeName('pg1'), upstreams: new Map([[nodeName('pg2'), nodeName('pg1')]]) }
+const failover = slot('feed', '0/5000000', { type: 'logical', isFailover: true })
+const leads = runningNode('pg1', { currentLsn: lsn('0/5000148'), slots: [failover] })
+const comesBack = stoppedNode('pg2', '0/5000028')
+
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'replctl-slots-'))
+  const { nodes } = inventoryOf(['pg1', 'pg2'])
+  const seen = (facts: NodeFacts) =>
+    ({ at: Number.MAX_VALUE, activity: 0, facts: Promise.resolve(facts) }) as unknown as Node['lastSurvey']
+  const [pg1, pg2] = nodes.map((settings) => {
+    const postgres = { ...settings.postgres, dataDir: home }
+    return createNode({ ...settings, postgres }, 'shop', createShellTransport(home))
+  }) as [Node, Node]
+  pg1.lastSurvey = seen(leads)
+  pg2.lastSurvey = seen(comesBack)
+  ctx = {
+    ...{ node: pg2, on: (name: string) => (name === 'pg1' ? pg1 : pg2), timeoutMs: 5_000 },
+    ...{ signal: new AbortController().signal, isDryRun: true, isChecking: true, seenAt: new Map() },
+    ...{ progress: () => undefined, warn: () => undefined },
+  } as StepContext
+})
+afterEach(() => rm(home, { recursive: true, force: true }))
+
+const inventory = inventoryOf(['pg1', 'pg2'])
+const [pg1, pg2] = inventory.nodes.map(({ name }) => name)
+const stale = (isReplaced: boolean) => dropStaleSlots(pg2!, inventory, roles, { isReplaced }).check(ctx)
+const copied = (isReplaced: boolean) => dropCopiedSlots(pg2!, pg1!, { isReplaced }).check(ctx)
+const holdSlots = async (...names: string[]) => {
+  for (const name of names) await mkdir(join(home, 'pg_replslot', name), { recursive: true })
+}
+
+test('a plan tells of the slots that a stopped node will have to drop once it is back; a copy brings none', async () => {
+  expect(await stale(false)).toMatchObject({ is: 'satisfied' })
+  expect(await copied(false)).toMatchObject({ is: 'satisfied' })
+  await holdSlots('theirs', 'shop_pg1', 'feed')
+  expect(await stale(false)).toMatchObject({ is: 'unknown' })
+  expect(await copied(false)).toMatchObject({ is: 'pending', because: 'left over: feed' })
+  expect(await stale(true)).toMatchObject({ is: 'satisfied' })
+  expect(await copied(true)).toMatchObject({ is: 'satisfied' })
+})
+
+test('a run has nothing to drop where PostgreSQL does not run', async () => {
+  await holdSlots('shop_pg1', 'feed')
+  ctx = { ...ctx, isDryRun: false }
+  expect(await stale(false)).toMatchObject({ is: 'satisfied' })
+  expect(await copied(false)).toMatchObject({ is: 'satisfied' })
+})
