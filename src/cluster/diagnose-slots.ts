@@ -88,7 +88,7 @@ export function leftOverSlots(inventory: Inventory, topology: Topology): readonl
         (!receivesElsewhere(topology, owner, holder) || isWaitedFor(inventory, topology, owner, holder))
       )
         return []
-      return [leftOver(holder, owner, slot, { isMember, leads: owner.settings.name === topology.primary })]
+      return [leftOver(topology, holder, owner, slot, isMember)]
     })
   })
 }
@@ -112,22 +112,32 @@ function receivesElsewhere({ primary }: Topology, owner: ObservedNode, holder: O
 }
 
 function leftOver(
+  topology: Topology,
   holder: ObservedNode,
   owner: ObservedNode,
   slot: ReplicationSlot,
-  { isMember, leads }: { readonly isMember: boolean; readonly leads: boolean },
+  isMember: boolean,
 ): ReplctlError {
   const [at, name] = [holder.settings.name, owner.settings.name]
   const kept = retainedBytes(holder.facts, slot)
+  const leads = name === topology.primary
   const place = leads ? `${name} leads` : `${name} receives from ${owner.upstream ?? 'nobody'}`
   const whom = isMember ? place : `${name} is no member`
   return new ReplctlError('slot-left-over', `slot "${slot.name}" on ${at} keeps WAL for nobody`, {
     detail: `${whom}${kept === null ? '.' : `; it keeps ${kept} bytes of WAL.`}`,
     hint: isMember
-      ? `Have it dropped: replctl add-standby ${owner === holder || leads ? at : name}`
+      ? dropHint(topology, owner === holder || leads ? at : name, slot)
       : `Have it dropped: replctl remove-standby ${name}`,
     node: at,
   })
+}
+
+/** `add-standby` drops them on every node that runs; the primary itself is never its argument. */
+function dropHint({ nodes, primary }: Topology, node: NodeName, slot: ReplicationSlot): string {
+  const standby = node === primary ? nodes.find(({ role }) => role === 'standby')?.settings.name : node
+  return standby === undefined
+    ? `Drop it there: SELECT pg_drop_replication_slot('${slot.name}');`
+    : `Have it dropped: replctl add-standby ${standby}`
 }
 
 /** WAL that a slot makes its node keep, from the slot's restart_lsn to where the node is. */

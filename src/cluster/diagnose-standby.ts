@@ -2,7 +2,7 @@ import { ReplctlError } from '../errors.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
 import { archivingFault } from './archiving-fault.ts'
 import { slotFinding } from './diagnose-slots.ts'
-import { insufficientSettings, raiseInsufficient, tellInsufficient } from './insufficient-settings.ts'
+import { insufficientSettings, replayPaused } from './insufficient-settings.ts'
 import type { Inventory } from './inventory.ts'
 import { holds, keepersOf, neededLsn } from './kept-wal.ts'
 import type { NodeName } from './names.ts'
@@ -42,7 +42,12 @@ export function diagnoseStandby(
       }),
     ])
   }
-  if (facts.instance?.isReplayPaused === true) findings.push([replayPaused(facts)])
+  if (facts.instance?.isReplayPaused === true) {
+    const paused = replayPaused(facts)
+    const isLow = insufficientSettings(facts).length > 0
+    const both = ` To have both done: replctl add-standby ${name}`
+    findings.push([isLow ? paused.with({ hint: `${paused.hint}${both}` }) : paused])
+  }
   const slot = slotFinding(inventory, node, topology)
   if (slot !== null) findings.push(slot)
   if (topology.primary === null) return findings
@@ -88,18 +93,6 @@ const byGeneration = (
   b: { record: { generation: number } | null },
 ) => (b.record?.generation ?? -1) - (a.record?.generation ?? -1)
 
-function replayPaused(facts: ObservedNode['facts']): ReplctlError {
-  const { name } = facts
-  const paused = new ReplctlError('replay-paused', `replay is paused on ${name}`, { node: name })
-  const low = insufficientSettings(facts)
-  return low.length === 0
-    ? paused.with({ hint: 'Resume it there: SELECT pg_wal_replay_resume();' })
-    : paused.with({
-        detail: `PostgreSQL paused it: ${tellInsufficient(low)}. It goes on receiving, and can neither replay nor be promoted.`,
-        hint: raiseInsufficient(name, low),
-      })
-}
-
 function parityFindings(
   topology: Topology,
   node: ObservedNode,
@@ -136,7 +129,7 @@ function tooFarBehind(
 ): ReplctlError {
   return new ReplctlError('lag-too-high', `${name} is ${lagBytes} bytes of WAL behind`, {
     detail: `The last transaction that it replayed is ${Math.round(lagSeconds ?? 0)} s old. replication.max_candidate_lag is ${mostBytes} bytes: a switchover to it would be refused.`,
-    hint: `Watch whether it catches up: replctl watch. A long query on ${name}, or a slow link or disk, holds it up.`,
+    hint: `Look again whether it catches up: replctl status. A long query on ${name}, or a slow link or disk, holds it up.`,
     node: name,
   })
 }

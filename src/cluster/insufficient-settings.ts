@@ -43,6 +43,19 @@ export function raiseInsufficient(node: string, low: readonly InsufficientSettin
   return `On ${node}, raise ${raises} at least and restart PostgreSQL. Do not resume replay before: it would shut down.`
 }
 
+/** That a standby's replay is paused, by whomever, with what has it go on. */
+export function replayPaused(facts: NodeFacts): ReplctlError {
+  const { name } = facts
+  const paused = new ReplctlError('replay-paused', `replay is paused on ${name}`, { node: name })
+  const low = insufficientSettings(facts)
+  return low.length === 0
+    ? paused.with({ hint: 'Resume it there: SELECT pg_wal_replay_resume();' })
+    : paused.with({
+        detail: `PostgreSQL paused it: ${tellInsufficient(low)}. It goes on receiving, and can neither replay nor be promoted.`,
+        hint: raiseInsufficient(name, low),
+      })
+}
+
 /** Refuses to have such a one lead; null where there is nothing of it. */
 export function refuseInsufficient(facts: NodeFacts, what: string): ReplctlError | null {
   const low = insufficientSettings(facts)

@@ -1,5 +1,6 @@
 import { configuredUpstream } from '../cluster/configured-upstream.ts'
 import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
+import { insufficientSettings, replayPaused } from '../cluster/insufficient-settings.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
@@ -18,10 +19,16 @@ export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
     onlyWaits: true,
     check: async (ctx) => {
       const state = await streamingState(ctx, standby, upstream)
-      if (state.isStreaming) return satisfied(state.because)
+      if (state.isStreaming) {
+        await tellPausedFor(ctx, standby)
+        return satisfied(state.because)
+      }
       return ctx.isDryRun ? unknownUntil('PostgreSQL is started') : pending(state.because)
     },
-    apply: async (ctx) => await untilStreaming(ctx, standby, upstream),
+    apply: async (ctx) => {
+      await untilStreaming(ctx, standby, upstream)
+      await tellPausedFor(ctx, standby)
+    },
     verify: async () => undefined,
   }
 }
@@ -100,6 +107,13 @@ async function untilStreaming(ctx: StepContext, standby: NodeName, upstream: Nod
     },
     { last: () => `Last seen: ${last}.`, everyMs: 30 },
   )
+}
+
+/** It receives, and yet gets nowhere: PostgreSQL paused its replay for a setting that is too low, and a new clone would not help. */
+async function tellPausedFor(ctx: StepContext, standby: NodeName): Promise<void> {
+  if ((await lookAtInstance(ctx, standby))?.isReplayPaused !== true) return
+  const facts = await look(ctx, standby)
+  if (insufficientSettings(facts).length > 0 && !ctx.isDryRun) ctx.warn(replayPaused(facts))
 }
 
 interface StreamingState {

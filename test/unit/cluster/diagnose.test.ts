@@ -412,7 +412,7 @@ describe('one thing that is wrong with a node is one problem, with what mends it
         standbyNode('pg2', '0/5000148', { replayLagSeconds: 2 }),
         standbyNode('pg3', '0/5000148', { replayLagSeconds: 12 }),
       ],
-      warning('lag-too-high', 'pg3', 'pg3 is 33554432 bytes of WAL behind', /replctl watch/),
+      warning('lag-too-high', 'pg3', 'pg3 is 33554432 bytes of WAL behind', /replctl status/),
     ],
     [
       'it replays late, and nobody wished that',
@@ -489,6 +489,16 @@ describe('one thing that is wrong with a node is one problem, with what mends it
     expect(problems.map(({ code, severity, node, hint }) => [code, severity, node, hint])).toEqual([
       ['slot-left-over', 'warning', 'pg2', 'Have it dropped: replctl add-standby pg3'],
       ['slot-left-over', 'warning', 'pg2', 'Have it dropped: replctl add-standby pg2'],
+    ])
+    // On the primary, under its own name: "add-standby" of the primary would be refused.
+    const leads = primary({
+      slots: [slot('shop_pg2', '0/5000148'), slot('shop_pg3', '0/5000148'), idle('shop_pg1')],
+    })
+    expect(problemsOf([leads, pg2, pg3])).toMatchObject([
+      { code: 'slot-left-over', node: 'pg1', hint: 'Have it dropped: replctl add-standby pg2' },
+    ])
+    expect(problemsOf([primary({ replication: [], slots: [idle('shop_pg1')] })])).toMatchObject([
+      { code: 'slot-left-over', hint: "Drop it there: SELECT pg_drop_replication_slot('shop_pg1');" },
     ])
     // The roles were exchanged by hand: what was the primary's slot on the old one is nobody's.
     const former = standbyNode('pg1', '0/5000148', {

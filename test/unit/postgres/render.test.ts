@@ -37,8 +37,8 @@ describe('replctl.conf', () => {
   test('looks like this', () => {
     expect(render(15)).toMatchInlineSnapshot(`
       "# Made by replctl for cluster "shop". Changes here are lost.
-      # Settings of your own belong in postgres.parameters of replctl.yaml (then: replctl config apply), for every node alike,
-      # or in postgresql.conf, where this file is included last: what stands here wins.
+      # Settings of your own belong in postgres.parameters of replctl.yaml, for every node alike (then: replctl add-standby with the
+      # name of every standby, which renders the primary's as well), or in postgresql.conf, where this file is included last: what stands here wins.
 
       # Connections
       listen_addresses = '*'
