@@ -75,13 +75,16 @@ export function leftOverSlots(inventory: Inventory, topology: Topology): readonl
   const survey = topology.nodes.map((node) => node.facts)
   // While somebody is at work slots come and go.
   if (survey.some((facts) => facts.journal !== null || facts.holder !== null)) return []
-  const members = commonRecord(survey)?.members
+  const record = commonRecord(survey)
+  const members = record?.members
   return topology.nodes.flatMap((holder) => {
     const { facts } = holder
-    return ownSlots(inventory, facts.instance).flatMap((slotName) => {
+    return ownSlots(inventory, facts.instance, record?.removedSlots).flatMap((slotName) => {
       const slot = facts.instance?.slots.find((one) => one.name === slotName)
       const owner = topology.nodes.find((one) => one.settings.slotName === slotName)
-      if (slot === undefined || owner === undefined || slot.isActive) return []
+      if (slot === undefined || slot.isActive) return []
+      if (owner === undefined)
+        return record?.removedSlots?.includes(slotName) ? [leftOfRemoved(topology, holder, slot)] : []
       const isMember = members === undefined || members.includes(owner.settings.name)
       if (
         isMember &&
@@ -128,6 +131,30 @@ function leftOver(
     hint: isMember
       ? dropHint(topology, owner === holder || leads ? at : name, slot)
       : `Have it dropped: replctl remove-standby ${name}`,
+    node: at,
+  })
+}
+
+/** A slot of a standby that is taken out, on a node that cannot drop it now; it is on record that it is nobody's. */
+export function slotMayBeLeft(node: NodeName, slot: string, isSeen = false): ReplctlError {
+  const what = isSeen ? 'stays' : 'may be left'
+  return new ReplctlError(
+    'slot-left-over',
+    `slot "${slot}" ${what} on ${node}, where PostgreSQL does not answer`,
+    {
+      detail: 'It keeps WAL there for nobody once that node runs again.',
+      hint: `It goes when ${node} comes back: replctl add-standby ${node}, or, where "replctl status" says so, replctl rejoin ${node}`,
+      node,
+    },
+  )
+}
+
+function leftOfRemoved(topology: Topology, holder: ObservedNode, slot: ReplicationSlot): ReplctlError {
+  const at = holder.settings.name
+  const kept = retainedBytes(holder.facts, slot)
+  return new ReplctlError('slot-left-over', `slot "${slot.name}" on ${at} keeps WAL for nobody`, {
+    detail: `Its standby was removed from the cluster${kept === null ? '.' : `; it keeps ${kept} bytes of WAL.`}`,
+    hint: dropHint(topology, at, slot),
     node: at,
   })
 }

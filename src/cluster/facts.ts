@@ -61,6 +61,11 @@ export interface ClusterRecord {
    * confirmed one. Absent in what an older replctl wrote.
    */
   readonly confirmers?: readonly string[]
+  /**
+   * Slots of replctl's own whose standby was taken out: a node that was away then may have one still, when no inventory names it
+   * any more.
+   */
+  readonly removedSlots?: readonly string[]
 }
 
 /** Written by `promote` on the old primary: it must not come up read-write. */

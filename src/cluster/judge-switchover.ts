@@ -172,7 +172,10 @@ export function arrangeAfter(inventory: Inventory, topology: Topology, exchange:
       (one) => isMember(one.settings.name) && one.facts.instance === null && one.role !== 'fenced',
     ),
   )
-  const roles = meantRoles(inventory, { primary: candidate, running: [oldPrimary, ...following], away })
+  const roles = meantRoles(inventory, {
+    ...{ primary: candidate, running: [oldPrimary, ...following], away },
+    removedSlots: record?.removedSlots,
+  })
   const placeOf = (name: NodeName): Placement => ({
     node: nodeOf(topology, name).settings,
     upstream: nodeOf(topology, roles.upstreams.get(name) ?? candidate).settings,

@@ -11,6 +11,8 @@ export interface Roles {
   readonly primary: NodeName
   /** Standby → its upstream. Whoever comes back only by a rejoin (fenced, diverged) is not in it. */
   readonly upstreams: ReadonlyMap<NodeName, NodeName>
+  /** Slots of standbys that were taken out, as recorded: nobody is meant to have them. */
+  readonly removedSlots?: readonly string[]
 }
 
 export interface MeantRoles {
@@ -21,11 +23,13 @@ export interface MeantRoles {
   readonly away?: readonly NodeName[]
   /** Where the operator says otherwise than the inventory. */
   readonly except?: ReadonlyMap<NodeName, NodeName>
+  /** As recorded. */
+  readonly removedSlots?: readonly string[] | undefined
 }
 
 /** The roles that the inventory wishes, given who leads and who runs: a wished upstream that does not run is passed over. */
 export function meantRoles(inventory: Inventory, meant: MeantRoles): Roles {
-  const { primary, running, away = [], except } = meant
+  const { primary, running, away = [], except, removedSlots = [] } = meant
   const upstreamOf = ({ name, upstream: wish }: NodeSettings): NodeName => {
     const said = except?.get(name)
     if (said !== undefined) return said
@@ -34,7 +38,7 @@ export function meantRoles(inventory: Inventory, meant: MeantRoles): Roles {
   const standbys = inventory.nodes.filter(
     ({ name }) => name !== primary && (running.includes(name) || away.includes(name)),
   )
-  return { primary, upstreams: new Map(standbys.map((node) => [node.name, upstreamOf(node)])) }
+  return { primary, upstreams: new Map(standbys.map((node) => [node.name, upstreamOf(node)])), removedSlots }
 }
 
 /**
@@ -48,8 +52,8 @@ export function liveRoles(
   except: ReadonlyMap<NodeName, NodeName> = new Map(),
 ): Roles {
   const survey = topology.nodes.map((node) => node.facts)
-  const members = commonRecord(survey)?.members
-  const isMember = (name: NodeName) => members?.includes(name) ?? true
+  const record = commonRecord(survey)
+  const isMember = (name: NodeName) => record?.members.includes(name) ?? true
   const running = survey
     .filter((facts) => isRunningStandby(facts) && isMember(facts.name))
     .map((facts) => facts.name)
@@ -69,6 +73,7 @@ export function liveRoles(
     running: [...running, ...except.keys()],
     away: away.map((node) => node.settings.name),
     except: new Map([...live, ...except]),
+    removedSlots: record?.removedSlots,
   })
 }
 
@@ -133,16 +138,20 @@ export function archiveSlot({ archive, cluster }: Inventory): string | null {
 
 /**
  * Slots of replctl's own on a node: physical, and named for a node of the inventory or its archive. All others are foreign, as is
- * one named for an archive to which nothing is streamed, once somebody receives through it.
+ * one named for an archive to which nothing is streamed, or for a standby that was taken out (`removed`), once somebody receives
+ * through it.
  */
 export function ownSlots(
   inventory: Inventory,
   instance: Pick<InstanceFacts, 'slots'> | null,
+  removed: readonly string[] = [],
 ): readonly string[] {
   const names = inventory.nodes.map((node) => node.slotName)
   const ofArchive = archiveStreamNames(inventory.cluster).slot
   const isOwn = ({ name, isActive }: ReplicationSlot) =>
-    names.includes(name) || (name === ofArchive && (archiveSlot(inventory) !== null || !isActive))
+    names.includes(name) ||
+    (removed.includes(name) && !isActive) ||
+    (name === ofArchive && (archiveSlot(inventory) !== null || !isActive))
   return (instance?.slots ?? [])
     .filter((slot) => slot.type === 'physical' && !slot.isTemporary && isOwn(slot))
     .map((slot) => slot.name)
@@ -156,7 +165,7 @@ export function staleSlots(
   instance: Pick<InstanceFacts, 'slots'> | null,
 ): readonly string[] {
   const wanted = wantedSlots(inventory, roles, node)
-  return ownSlots(inventory, instance).filter((name) => !wanted.includes(name))
+  return ownSlots(inventory, instance, roles.removedSlots).filter((name) => !wanted.includes(name))
 }
 
 /**

@@ -1,13 +1,14 @@
 import type { Inventory } from '../cluster/inventory.ts'
 import { strayPrimary } from '../cluster/judge-promotion.ts'
 import type { Problem } from '../cluster/problem.ts'
+import { commonRecord } from '../cluster/record.ts'
 import { delayMsOf, type ObservedNode, type Topology } from '../cluster/topology.ts'
 import { formatBytes, formatDuration } from './bytes.ts'
 import { holderLines, unfinishedLines } from './operation.ts'
 import type { Paint } from './paint.ts'
 import { oneLine } from './plain-text.ts'
 import { problemsText } from './problems.ts'
-import { type StatusNode, statusNode } from './status-node.ts'
+import { type StatusNode, type StatusSlot, statusNode } from './status-node.ts'
 import { topologyTree } from './status-tree.ts'
 import { columns } from './table.ts'
 
@@ -165,9 +166,13 @@ function slotText({ slot }: ObservedNode, status: StatusNode, paint: Paint): str
 
 /** Slots that replctl did not make hold WAL back as well, and it never drops them: they are told, not judged. */
 function foreignSlots(topology: Topology, paint: Paint): string {
+  const removed = commonRecord(topology.nodes.map(({ facts }) => facts))?.removedSlots ?? []
+  // Of one that was taken out: told with the problems, and dropped by the next command.
+  const isLeftOver = ({ name, type, active }: StatusSlot) =>
+    removed.includes(name) && type === 'physical' && !active
   const lines = topology.nodes.flatMap((node) =>
     statusNode(node, topology)
-      .slots.filter((slot) => slot.for === null)
+      .slots.filter((slot) => slot.for === null && !isLeftOver(slot))
       .map((slot) => {
         const kept = slot.retained_bytes ? `, keeps ${formatBytes(slot.retained_bytes)}` : ''
         const status =

@@ -8,7 +8,7 @@ import { ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { forgetNode, purgeDataDirectory, requirePurgeable, stopStandby } from '../steps/remove-node.ts'
 import { deleteDataDirectoryAside } from '../steps/replace-data-directory.ts'
-import { dropReplicationSlot } from '../steps/replication-slots.ts'
+import { dropReplicationSlot, reportLeftSlot } from '../steps/replication-slots.ts'
 import { tellArchiveMembers } from '../steps/tell-archive-members.ts'
 
 export interface RemoveStandbyWish {
@@ -19,6 +19,8 @@ export interface RemoveStandbyWish {
   readonly primary: NodeName
   /** Running members that stay. */
   readonly staying: readonly NodeName[]
+  /** Members that stay and do not run, and whose hosts answer. */
+  readonly stopped: readonly NodeName[]
   /** Everybody who stays a member, running or not. */
   readonly members: readonly NodeName[]
   /** Members that go on confirming commits in sync and quorum mode. */
@@ -39,6 +41,7 @@ export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Pla
     ensureSettings(primary, input, confirming),
     ...(wish.isReachable ? [cannotBeUndone(stopStandby(standby, primary))] : []),
     together(staying.map((name) => cannotBeUndone(dropReplicationSlot(name, slot)))),
+    ...wish.stopped.map((name) => reportLeftSlot(name, slot)),
     ...(wish.isReachable && wish.isPurge
       ? [
           cannotBeUndone(purgeDataDirectory(standby, primary)),
@@ -50,7 +53,10 @@ export function removeStandby(input: ClusterInput, wish: RemoveStandbyWish): Pla
     together(staying.flatMap((name) => ensureStartGuard(name, input, members))),
     together(
       staying.map((name) =>
-        ensureClusterRecord(name, { primary, members, ...(without === undefined ? {} : { without }) }),
+        ensureClusterRecord(name, {
+          ...{ primary, members, removedSlot: slot },
+          ...(without === undefined ? {} : { without }),
+        }),
       ),
     ),
     ...(wish.isReachable ? [forgetNode(standby)] : []),

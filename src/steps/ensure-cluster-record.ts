@@ -20,6 +20,8 @@ export interface RecordWish {
   readonly generation?: number | undefined
   /** application_name of one that was taken out: whatever it confirmed is the operator's to give up. */
   readonly without?: string
+  /** Slot of one that was taken out: from now on it is nobody's, wherever one of that name is left. */
+  readonly removedSlot?: string
 }
 
 /** One node's copy of the record of who leads and who belongs to the cluster. The live cluster stays the truth. */
@@ -34,6 +36,10 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
     const waited = waitedFor(leads)
     const confirmations = waited?.count ?? newest?.confirmations ?? 0
     const confirmers = confirmersNow(leads, newest, { ...wish, timeline })
+    const removedSlots = asSet([
+      ...(newest?.systemIdentifier === systemIdentifier ? (newest.removedSlots ?? []) : []),
+      ...(wish.removedSlot === undefined ? [] : [wish.removedSlot]),
+    ])
     const isSame =
       newest !== null &&
       newest.generation >= (wish.generation ?? 0) &&
@@ -43,7 +49,8 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
       newest.members.join() === wish.members.join() &&
       (newest.isPrimaryGuarded ?? false) === isPrimaryGuarded &&
       (newest.confirmations ?? 0) === confirmations &&
-      JSON.stringify(newest.confirmers ?? []) === JSON.stringify(confirmers ?? [])
+      JSON.stringify(newest.confirmers ?? []) === JSON.stringify(confirmers ?? []) &&
+      (newest.removedSlots ?? []).join() === removedSlots.join()
     const record: ClusterRecord = isSame
       ? newest
       : {
@@ -55,6 +62,7 @@ export function ensureClusterRecord(node: NodeName, wish: RecordWish): Step {
           isPrimaryGuarded,
           confirmations,
           ...(confirmers === undefined ? {} : { confirmers }),
+          ...(removedSlots.length === 0 ? {} : { removedSlots }),
         }
     return { record, isWritten: isSame && own.record?.generation === newest.generation }
   }

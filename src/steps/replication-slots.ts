@@ -1,3 +1,4 @@
+import { slotMayBeLeft } from '../cluster/diagnose-slots.ts'
 import type { InstanceFacts, NodeFacts, ReplicationSlot } from '../cluster/facts.ts'
 import { isCopied } from '../cluster/failover-slots.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
@@ -6,11 +7,11 @@ import type { NodeName } from '../cluster/names.ts'
 import { cloneApplicationName } from '../cluster/replication-names.ts'
 import { archiveSlot, type Roles, staleSlots, wantedSlots } from '../cluster/roles.ts'
 import { isReceivingFrom } from '../cluster/topology.ts'
-import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readInstanceFacts } from '../node/instance-facts.ts'
 import type { Node } from '../node/node.ts'
+import { readSlotFiles } from '../node/slot-files.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
 import { ask, look, lookAtInstance, sqlNow } from './look.ts'
@@ -69,6 +70,19 @@ export function dropReplicationSlot(node: NodeName, slot: string): Step {
     apply: async (ctx) => {
       const { sql } = await ask(ctx)
       await dropSlot(sql, slot)
+    },
+  }
+}
+
+/** Tells of the slot of a standby that is taken out where it cannot be dropped now: PostgreSQL does not run there. */
+export function reportLeftSlot(node: NodeName, slot: string): Step {
+  return {
+    title: `look for the replication slot "${slot}"`,
+    node,
+    check: async (ctx) => {
+      if (!(await slotsOnDisk(ctx.node)).some((one) => one.name === slot)) return satisfied('there is none')
+      ctx.warn(slotMayBeLeft(node, slot, true))
+      return satisfied('it goes when PostgreSQL runs there again')
     },
   }
 }
@@ -209,16 +223,9 @@ export function dropCopiedSlots(node: NodeName, primary: NodeName, { isReplaced 
 
 /** Slots of an instance that may be stopped, by their files: what they keep does not show. */
 async function slotsOnDisk(node: Node): Promise<readonly ReplicationSlot[]> {
-  const script =
-    'cd "$1/pg_replslot" 2>/dev/null || exit 0; for slot in *; do [ -d "$slot" ] && echo "$slot"; done; :'
-  const said = await node.output(shellScript('list its slots', script, [node.settings.postgres.dataDir]))
-  return said
-    .split('\n')
-    .filter((name) => name !== '')
-    .map((name) => ({
-      ...{ name, type: 'physical', isActive: false, isTemporary: false, isFailover: false, isSynced: false },
-      ...{ restartLsn: null, walStatus: null, invalidationReason: null },
-    }))
+  const idle = { isActive: false, isFailover: false, isSynced: false }
+  const unknown = { restartLsn: null, walStatus: null, invalidationReason: null }
+  return (await readSlotFiles(node)).map((slot) => ({ ...slot, ...idle, ...unknown }))
 }
 
 /** A walsender that has not noticed that its standby is gone still holds the slot: it is ended first. */

@@ -363,4 +363,51 @@ describeOnHosts('follow, and cascades', () => {
     expect([await slots('pg1'), await slots('pg2')]).toEqual([[], ['shop_pg1', 'shop_pg3']])
     told(await status()).toMatchObject({ exit: 0, found: [] })
   })
+
+  it('the slot of a standby that is removed while its upstream is away goes with the return of that one', async () => {
+    await cluster.writeInventory(cascade)
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, found: [] })
+    await cluster.server('pg2').stop()
+    told(await follow('pg3', 'pg1')).toMatchObject({ exit: 0, changed: true })
+    told(await cluster.replctl(['remove-standby', 'pg3', '--json'])).toMatchObject({
+      ...{ exit: 0, changed: true, found: ['pg2 slot-left-over'] },
+    })
+    // As the answer says, it is taken out of the inventory, too.
+    const smaller = await TestCluster.create(hosts, { nodes: ['pg1', 'pg2'], inventory: patient })
+    await cluster.server('pg2').start()
+    const left = await smaller.replctl(['status', '--json'])
+    told(left).toMatchObject({ exit: 9, found: ['pg2 slot-left-over'] })
+    expect(hintFor(left, 'pg2', 'slot-left-over')).toBe('Have it dropped: replctl add-standby pg2')
+    expect((await smaller.replctl(['status'])).stdout).not.toContain('did not make')
+    told(await smaller.replctl(['add-standby', 'pg2', '--json'])).toMatchObject({ exit: 0, changed: true })
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg2'], []])
+    told(await smaller.replctl(['status', '--json'])).toMatchObject({ exit: 0, found: [] })
+  })
+
+  it('a standby that PostgreSQL has paused for a setting that is too low is restarted with enough, or it is told what is missing', async () => {
+    const [pg1, pg2, pg3] = ['pg1', 'pg2', 'pg3'].map((name) => cluster.server(name))
+    const most = Number(await pg1!.sqlValue("SELECT current_setting('max_connections')::int"))
+    await pg2!.sql(`ALTER SYSTEM SET max_connections = ${most}`)
+    await pg1!.sql(`ALTER SYSTEM SET max_connections = ${most + 50}`)
+    await pg1!.stop()
+    await pg1!.start()
+    for (const server of [pg2, pg3]) await server!.awaitSql('SELECT pg_is_wal_replay_paused()')
+    const rejoin = (...more: string[]) => cluster.replctl(['rejoin', 'pg3', ...more, '--json'])
+    const stepOf = ({ json }: ReplctlResult) =>
+      json.result.steps.find(({ title }: { title: string }) => title.startsWith('restart it where'))?.state
+    expect(stepOf(await rejoin('--dry-run'))).toBe('planned')
+    const done = await rejoin()
+    told(done).toMatchObject({ exit: 0, changed: true, found: [] })
+    expect(stepOf(done)).toBe('applied')
+    expect(await pg3!.sqlValue("SELECT current_setting('max_connections')::int")).toBe(most + 50)
+    expect(await pg3!.sqlValue('SELECT pg_is_wal_replay_paused()')).toBe(false)
+    // Something of its own overrides what is rendered: a restart would not help, and would end it.
+    const before = await startedAt('pg2')
+    const still = await cluster.replctl(['add-standby', 'pg2', '--json'])
+    told(still).toMatchObject({ exit: 0, found: ['pg2 replay-paused'] })
+    expect(hintFor(still, 'pg2', 'replay-paused')).toContain(
+      `raise max_connections from ${most} to ${most + 50}`,
+    )
+    expect(await startedAt('pg2')).toBe(before)
+  })
 })

@@ -139,6 +139,7 @@ async function decide(
     primary: candidate.name,
     running: following.map((one) => one.name),
     away: away.map((one) => one.name),
+    removedSlots: record?.removedSlots,
   })
   const placeOf = (node: NodeSettings) => ({
     node,

@@ -1,3 +1,4 @@
+import { slotMayBeLeft } from '../../cluster/diagnose-slots.ts'
 import type { Survey } from '../../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
 import { twoWriters } from '../../cluster/judge-promotion.ts'
@@ -55,6 +56,9 @@ export function decide(
   const staying = survey
     .filter((one) => one.name === primary || (one.name !== node.name && isOurStandby(one, survey)))
     .map((one) => one.name)
+  const away = survey.filter(
+    (one) => members.includes(one.name) && !staying.includes(one.name) && one.instance === null,
+  )
   // A fenced former primary is a member and confirms nothing: to wait for it would block every write.
   const roles = liveRoles(inventory, topology, primary)
   const out = [node.name, ...neverConfirming(topology)]
@@ -78,11 +82,17 @@ export function decide(
         isPurge,
         primary,
         staying,
+        stopped: away.filter((one) => one.unreachable === null).map((one) => one.name),
         members,
         confirming,
       },
     ),
-    problems: isReachable || facts?.unreachable == null ? [] : [problemOf(facts.unreachable, 'warning')],
+    problems: [
+      ...(isReachable || facts?.unreachable == null ? [] : [problemOf(facts.unreachable, 'warning')]),
+      ...away
+        .filter((one) => one.unreachable !== null)
+        .map((one) => problemOf(slotMayBeLeft(one.name, node.slotName), 'warning')),
+    ],
     result: () => ({ node: node.name, purged: isPurge }),
     text: (_after, _outcome, paint) =>
       `${paint.strong(node.name)} is out of cluster ${inventory.cluster}. Take it out of ${inventory.path} too, or add it again with "replctl add-standby ${node.name}".\n${keepStateDirectories(inventory, survey, node.name)}`,

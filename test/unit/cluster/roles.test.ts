@@ -157,3 +157,16 @@ describe('who confirms commits', () => {
     expect(confirming(changes, 3)).toEqual(['pg4', 'pg3', 'pg2'])
   })
 })
+
+test('the slot of a standby that was taken out is nobody’s, wherever it is left; one that somebody uses is theirs', () => {
+  const roles = { ...meantRoles(four(), { primary: pg1, running: names('pg2') }), removedSlots: ['shop_pg9'] }
+  const holder = (isActive: boolean) =>
+    standbyNode('pg2', '0/1', { slots: [slot('shop_pg9', '0/1', { isActive }), slot('mine', '0/1')] })
+      .instance
+  expect(staleSlots(four(), roles, pg2, holder(false))).toEqual(['shop_pg9'])
+  expect(staleSlots(four(), roles, pg2, holder(true))).toEqual([])
+  const { inventory, topology } = observed([
+    runningNode('pg1', {}, { record: recordOf('pg1', ['pg1'], { removedSlots: ['shop_pg9'] }) }),
+  ])
+  expect(liveRoles(inventory, topology, pg1).removedSlots).toEqual(['shop_pg9'])
+})

@@ -121,3 +121,17 @@ describe('whom commits wait for', () => {
     expect(await contextOn(leader('', older), standby(older))(ensure)).toBeNull()
   })
 })
+
+test('the slot of one that was taken out stays on record, through every change after it', async () => {
+  const before = of({ removedSlots: ['shop_pg8'] })
+  const names = 'ANY 1 ("shop_pg2")'
+  const write = contextOn(leader(names, before), standby(before))
+  const wish = { primary: pg1!, members: [pg1!, pg2!] }
+  const removed = await write(ensureClusterRecord(pg2!, { ...wish, removedSlot: 'shop_pg3' }))
+  expect(removed?.removedSlots).toEqual(['shop_pg3', 'shop_pg8'])
+  const after = contextOn(leader(names, removed), standby(removed))
+  expect(await after(ensureClusterRecord(pg2!, { ...wish, removedSlot: 'shop_pg3' }))).toBeNull()
+  expect((await after(ensureClusterRecord(pg2!, { ...wish, members: [pg2!] })))?.removedSlots).toEqual(
+    removed?.removedSlots,
+  )
+})

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -42,7 +42,10 @@ const [pg1, pg2] = inventory.nodes.map(({ name }) => name)
 const stale = (isReplaced: boolean) => dropStaleSlots(pg2!, inventory, roles, { isReplaced }).check(ctx)
 const copied = (isReplaced: boolean) => dropCopiedSlots(pg2!, pg1!, { isReplaced }).check(ctx)
 const holdSlots = async (...names: string[]) => {
-  for (const name of names) await mkdir(join(home, 'pg_replslot', name), { recursive: true })
+  for (const name of names) {
+    await mkdir(join(home, 'pg_replslot', name), { recursive: true })
+    await writeFile(join(home, 'pg_replslot', name, 'state'), Buffer.alloc(200))
+  }
 }
 
 test('a plan tells of the slots that a stopped node will have to drop once it is back; a copy brings none', async () => {
