@@ -18,8 +18,6 @@ export interface WalFiles {
   readonly segments: readonly string[]
   /** Text of each history file, by timeline. */
   readonly histories: ReadonlyMap<number, string>
-  /** Names of the slots on disk. */
-  readonly slots: readonly string[]
   readonly hasRewindProgram: boolean
   readonly hasWaldumpProgram: boolean
   /** Changes with each boot of the host. */
@@ -35,7 +33,6 @@ for file in "$data"/pg_wal/*; do
     [0-9A-F][0-9A-F][0-9A-F][0-9A-F][0-9A-F][0-9A-F][0-9A-F][0-9A-F]*) printf 'segment %s\\n' "$name" ;;
   esac
 done
-for dir in "$data"/pg_replslot/*/; do [ -d "$dir" ] && dir=\${dir%/} && printf 'slot %s\\n' "\${dir##*/}"; done
 for name in pg_rewind pg_waldump; do [ -x "$bin/$name" ] && printf 'program %s\\n' "$name"; done
 printf 'boot %s\\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime 2>/dev/null | tr -d ' ')"
 `
@@ -58,7 +55,6 @@ export async function readWalFiles(node: Node, facts: NodeFacts): Promise<WalFil
         text.join(' ').replaceAll('\x1e', '\n').replaceAll('\x1f', '\t'),
       ]),
     ),
-    slots: all('slot').map((line) => line[1] ?? ''),
     hasRewindProgram: all('program').some((line) => line[1] === 'pg_rewind'),
     hasWaldumpProgram: all('program').some((line) => line[1] === 'pg_waldump'),
     bootId: all('boot')[0]?.[1] ?? '',

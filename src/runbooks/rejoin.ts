@@ -14,6 +14,7 @@ import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
 import { fenceInstance } from '../steps/fence-instance.ts'
+import { noteForeignSlots, remakeForeignSlots } from '../steps/foreign-slots.ts'
 import { prepareRewind } from '../steps/prepare-rewind.ts'
 import { recoverInIsolation } from '../steps/recover-in-isolation.ts'
 import { dropStaleSlots, ensureReplicationSlot } from '../steps/replication-slots.ts'
@@ -96,6 +97,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     // From now on WAL is kept for it; what it needs from before is there, or in the archive.
     ...(replication.slots ? [ensureReplicationSlot(upstream.name, node.slotName, name)] : []),
     ...wayBack(input, wish),
+    remakeForeignSlots(name, input.inventory, wish.roles, { isReplaced }),
     // None of them is left in what became a copy of another node's.
     ...(replication.slots ? below(wish, wish.downstream).map(keepSlotForDownstream) : []),
     removeDirectoryAside(name, { isReplaced }),
@@ -166,6 +168,7 @@ function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
     ...stop,
     ...(wish.forkLsn === null ? [] : archiveOwed(input, node.name, wish.forkLsn)),
     ...wish.salvage,
+    ...(becomesCopy(wish) ? [noteForeignSlots(node.name, input.inventory, wish.roles)] : []),
     endEarlierRejoin(node.name, wish),
   ]
 }

@@ -115,6 +115,31 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
     expect(await ids('pg1')).toBe('{2}')
   })
 
+  it('P-26: physical slots that others made on the node are made again after a rewind, and after a clone', async () => {
+    await run('pg1', "SELECT pg_create_physical_replication_slot('barman', true)")
+    await run('pg1', "SELECT pg_create_physical_replication_slot('later')")
+    const theirs = () =>
+      value(
+        'pg1',
+        `SELECT coalesce(string_agg(slot_name || ' ' || (restart_lsn IS NOT NULL), ', ' ORDER BY slot_name), '')
+           FROM pg_replication_slots`,
+      )
+    await divergePg1()
+    await scene.cluster.server('pg1').stop()
+    await scene.hosts.restoreLink('pg1')
+    const codes = ['foreign-slot', 'foreign-slot']
+    const planned = await rejoin('pg1', '--dry-run')
+    told(planned).toMatchObject({ exit: 0, changed: false, method: 'rewind', codes })
+    const done = await rejoin('pg1')
+    told(done).toMatchObject({ exit: 0, changed: true, method: 'rewind', codes })
+    expect(differing(planned, done)).toEqual([])
+    expect(await theirs()).toBe('barman true, later false')
+    told(await rejoin('pg1')).toMatchObject({ exit: 0, changed: false, method: 'none', codes: [] })
+    told(await rejoin('pg1', '--reclone')).toMatchObject({ exit: 0, changed: true, method: 'reclone', codes })
+    expect(await theirs()).toBe('barman true, later false')
+    await scene.hosts.exec('pg1', ['test', '!', '-e', `${state}/slots.json`])
+  })
+
   it('one that still accepts writes is stopped and fenced, because record and timeline say that another took over', async () => {
     await divergePg1()
     await scene.hosts.restoreLink('pg1')

@@ -13,6 +13,7 @@ import {
   type WalFiles,
   walKeptFrom,
 } from '../../node/own-wal.ts'
+import { readSlotFiles, type SlotFile } from '../../node/slot-files.ts'
 import { compareLsn, type Lsn } from '../../postgres/lsn.ts'
 import {
   commonAncestor,
@@ -20,6 +21,7 @@ import {
   type TimelineHistory,
 } from '../../postgres/timeline-history.ts'
 import { segmentNumber } from '../../postgres/wal-file.ts'
+import { readNotedSlots } from '../../steps/foreign-slots.ts'
 import type { ClusterSession } from '../cluster-session.ts'
 
 export interface CloserLook {
@@ -29,7 +31,8 @@ export interface CloserLook {
   readonly missingSegment: string | null
   readonly hasRewindProgram: boolean
   readonly bootId: string
-  readonly slots: readonly string[]
+  /** In its data directory, and those that a run before had noted there. */
+  readonly slots: readonly SlotFile[]
 }
 
 export interface Sides {
@@ -49,16 +52,23 @@ export async function lookCloser(
     if (found === undefined) throw new RangeError(`no connection to node ${name}`)
     return { node: found, facts: factsOf(survey, name) }
   }) as [Side, Side, Side]
-  const [files, kept] = await Promise.all([
+  const [files, kept, slots, noted] = await Promise.all([
     readWalFiles(node.node, node.facts),
     readWalFiles(upstream.node, upstream.facts),
+    readSlotFiles(node.node),
+    readNotedSlots(node.node, node.facts.home),
   ])
   const current = upstream.facts.instance?.currentLsn ?? receivedLsn(upstream.facts)
   const common = {
     walKeptFrom: current && walKeptFrom(kept.segments, current, segmentSizeOf(upstream.facts)),
     hasRewindProgram: files.hasRewindProgram,
     bootId: files.bootId,
-    slots: files.slots,
+    slots: [
+      ...slots,
+      ...noted
+        .filter(({ name }) => slots.every((slot) => slot.name !== name))
+        .map((slot) => ({ ...slot, type: 'physical' as const, isTemporary: false })),
+    ],
   }
   const isWhole = node.facts.dataDirectoryState === 'instance' && node.facts.mark?.phase !== 'cloning'
   if (!isWhole || rejoinUnderWay(node.facts) !== null)

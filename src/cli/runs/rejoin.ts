@@ -19,10 +19,12 @@ import { salvageResult } from '../../cluster/salvage.ts'
 import { factsOf, isRunningStandby, isWriter, placeFor } from '../../cluster/topology.ts'
 import type { Outcome } from '../../engine/run-outcome.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
+import type { SlotFile } from '../../node/slot-files.ts'
 import type { Lsn } from '../../postgres/lsn.ts'
 import { type RejoinResult, rejoinText } from '../../report/rejoin.ts'
 import { rejoin } from '../../runbooks/rejoin.ts'
 import { builtTitle } from '../../steps/ensure-mark.ts'
+import { foreignSlotsOf } from '../../steps/foreign-slots.ts'
 import { readSalvage, requireSalvaged, salvageDiverged } from '../../steps/salvage-diverged.ts'
 import { setAsideTitle } from '../../steps/set-data-directory-aside.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
@@ -152,7 +154,6 @@ async function decide(
     divergence?.is === 'diverged' ? divergence.ownBytes : (untold?.discardedBytes ?? null)
   // What lies on a twin timeline cannot be told from the primary's: it stays as it is, in the directory that is set aside.
   const isLegible = decision.isToBeSalvaged && divergence?.is === 'diverged' && !divergence.isTwinTimeline
-  const slots = [...(facts.instance?.slots.map((slot) => slot.name) ?? []), ...seen.slots]
   const members = membersWith(inventory, survey, node.name)
   // What an earlier run has built anew is a standby like others by now.
   const isSameData = decision.method === 'follow' && observation.resumed === null
@@ -194,7 +195,8 @@ async function decide(
   )
   return {
     plan,
-    problems: decision.method === 'follow' ? [] : lostSlots(session, node.name, slots),
+    problems:
+      decision.method === 'follow' ? [] : lostSlots(node.name, foreignSlotsOf(seen.slots, inventory, roles)),
     result: async (_after, outcome): Promise<RejoinResult> => ({
       node: node.name,
       method: isBuilt ? 'reclone' : isUnchanged(decision, outcome) ? 'none' : methodTold(decision),
@@ -258,16 +260,25 @@ function membersWith(inventory: Inventory, survey: Survey, node: NodeName): Node
     })
 }
 
-/** Slots that others made do not survive in a data directory that becomes a copy of the primary's. */
-function lostSlots({ inventory }: ClusterSession, node: NodeName, slots: readonly string[]): Problem[] {
-  const foreign = [...new Set(slots)].filter((slot) => inventory.nodes.every((one) => one.slotName !== slot))
-  return foreign.map((slot) =>
+/**
+ * No slot survives in a data directory that becomes a copy of the primary's. A physical one is made again there; nobody can make
+ * the position of a logical one again.
+ */
+function lostSlots(node: NodeName, slots: readonly SlotFile[]): Problem[] {
+  const by = `It was made on ${node} by somebody else; a rewind or a clone has none of the slots of before.`
+  return slots.map(({ name, type }) =>
     problemOf(
-      new ReplctlError('foreign-slot', `slot "${slot}" on ${node} does not survive`, {
-        detail: `It was made on ${node} by somebody else; a rewind or a clone has none of the slots of before.`,
-        hint: 'Whoever uses it has to make it anew, on the new primary.',
-        node,
-      }),
+      type === 'physical'
+        ? new ReplctlError('foreign-slot', `slot "${name}" on ${node} loses its position`, {
+            detail: `${by} It is made again there, and keeps WAL from then on.`,
+            hint: 'Whoever uses it may lack WAL from before: look there.',
+            node,
+          })
+        : new ReplctlError('foreign-slot', `slot "${name}" on ${node} does not survive`, {
+            detail: by,
+            hint: 'Whoever uses it has to make it anew, on the new primary.',
+            node,
+          }),
       'warning',
     ),
   )
