@@ -75,6 +75,34 @@ export function quoteForShell(word: string): string {
   return `'${word.replaceAll("'", "'\\''")}'`
 }
 
+const mostOfScript = 72
+const mostOfWord = 60
+const mostWords = 8
+
+/**
+ * The command line for people: what a shell is given, in one line, long scripts and words cut off at `…`. Standard input, where
+ * secrets travel, is no part of it. `hidden`: beginnings of scripts that say nothing of what they do.
+ */
+export function commandLine({ script, args }: Command, hidden: readonly string[] = []): string {
+  if (script === 'exec "$@"') return args.map(quoteForDisplay).join(' ')
+  const begin = hidden.find((text) => script.startsWith(text)) ?? ''
+  const oneLine = script.slice(begin.length).replaceAll(/\s+/g, ' ').trim()
+  const words = args
+    .slice(0, mostWords)
+    .map((word) => quoteForDisplay(cutOff(word.replaceAll(/\s+/g, ' '), mostOfWord)))
+  const rest = args.length > mostWords ? ['…'] : []
+  return [
+    'sh -c',
+    quoteForShell(cutOff(oneLine, mostOfScript)),
+    ...(args.length > 0 ? ['sh'] : []),
+    ...words,
+    ...rest,
+  ].join(' ')
+}
+
+const cutOff = (text: string, most: number): string =>
+  text.length > most ? `${text.slice(0, most).trimEnd()}…` : text
+
 /** Quotes one word for a POSIX shell where it needs to be, for people to read and copy. */
 export function quoteForDisplay(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : quoteForShell(word)

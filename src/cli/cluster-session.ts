@@ -1,11 +1,12 @@
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import { archiveHost, type NodeName, nodeName } from '../cluster/names.ts'
 import { didYouMean } from '../cluster/nearest-word.ts'
+import { commandLine } from '../command.ts'
 import { findInventoryPath } from '../config/find-inventory.ts'
 import { loadInventory } from '../config/load-inventory.ts'
 import { loadTemplate } from '../config/load-template.ts'
 import { ReplctlError } from '../errors.ts'
-import { createNode, type Node } from '../node/node.ts'
+import { createNode, type Node, stateDirectoryScript, stateVariableScript } from '../node/node.ts'
 import type { Templates } from '../steps/cluster-input.ts'
 import { createLocalTransport } from '../transport/local-transport.ts'
 import { createSshTransport } from '../transport/ssh-transport.ts'
@@ -135,10 +136,14 @@ function transportTo(
   return createSshTransport({ host: node.host, settings: node.ssh, osUser, observer, env, home, onDialling })
 }
 
-/** Each command as it runs: host, what, how long, how it ended. Secrets are never part of a title. */
+/** Each command as it runs: host, what, its command line, how long, how it ended. Secrets are part of neither. */
 function verboseObserver(call: Call): TransportObserver {
   return {
-    commandStarted: (host, command) => call.io.writeError(`${host}$ ${command.title}\n`),
+    commandStarted: (host, command) => {
+      const line = commandLine(command, [stateDirectoryScript, stateVariableScript])
+      const shown = line === command.title ? '' : `    ${line}\n`
+      call.io.writeError(`${host}$ ${command.title}\n${shown}`)
+    },
     commandFinished: (host, command, result, ms) =>
       call.io.writeError(
         `${host}$ ${command.title}: ${result.signal ?? `exit status ${result.status}`}, ${Math.round(ms)} ms\n`,

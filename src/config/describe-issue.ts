@@ -5,9 +5,19 @@ import { keysAllowedAt, sectionsWithKey } from './schema.ts'
 
 type Issue = z.core.$ZodIssue
 
+/** What was checked, and how each number in it was written: 1.10 is 1.1 to YAML. */
+interface Checked {
+  readonly root: unknown
+  sourceOf(path: YamlPath): string | undefined
+}
+
 /** Puts what zod found into words: one or more problems for each issue. `root` is the value that was checked. */
-export function describeIssues(issues: readonly Issue[], root: unknown): InventoryProblem[] {
-  const problems = issues.flatMap((issue) => describeIssue(issue, root))
+export function describeIssues(
+  issues: readonly Issue[],
+  root: unknown,
+  sourceOf: Checked['sourceOf'],
+): InventoryProblem[] {
+  const problems = issues.flatMap((issue) => describeIssue(issue, { root, sourceOf }))
   // `hots: …` is one mistake, not an unknown key and a missing one.
   const explained = new Set(problems.flatMap(({ path, meant }) => (meant ? [pathKey([...path, meant])] : [])))
   return problems.filter(({ path, missing }) => !(missing && explained.has(pathKey([...path, missing]))))
@@ -20,9 +30,9 @@ interface DescribedIssue extends InventoryProblem {
   readonly missing?: string
 }
 
-function describeIssue(issue: Issue, root: unknown): DescribedIssue[] {
+function describeIssue(issue: Issue, checked: Checked): DescribedIssue[] {
   const { path } = issue
-  const value = valueAt(root, path)
+  const value = valueAt(checked.root, path)
   switch (issue.code) {
     case 'unrecognized_keys':
       return issue.keys.map((key) => describeUnknownKey(path, key))
@@ -36,12 +46,14 @@ function describeIssue(issue: Issue, root: unknown): DescribedIssue[] {
         },
       ]
     case 'invalid_union':
-      return describeUnion(issue, root)
+      return describeUnion(issue, checked)
     case 'custom':
       return [{ path, at: 'value', message: issue.message, hint: hintIn(issue.params) }]
     default:
       return [
-        value === undefined ? describeMissing(path) : { path, at: 'value', ...describeValue(issue, value) },
+        value === undefined
+          ? describeMissing(path)
+          : { path, at: 'value', ...describeValue(issue, value, writtenAt(checked, path, value)) },
       ]
   }
 }
@@ -65,30 +77,43 @@ function describeMissing(path: YamlPath): DescribedIssue {
 }
 
 /** Of the alternatives it takes the one that was meant: a map whose keys are wrong, rather than not a map at all. */
-function describeUnion(issue: Extract<Issue, { code: 'invalid_union' }>, root: unknown): DescribedIssue[] {
-  const value = valueAt(root, issue.path)
+function describeUnion(issue: Extract<Issue, { code: 'invalid_union' }>, checked: Checked): DescribedIssue[] {
+  const value = valueAt(checked.root, issue.path)
   if (value === undefined) return [describeMissing(issue.path)]
   const meant = isMap(value) ? issue.errors.find((branch) => !branch.some(isAboutType)) : undefined
   if (meant) {
-    return meant.flatMap((inner) => describeIssue({ ...inner, path: [...issue.path, ...inner.path] }, root))
+    return meant.flatMap((inner) =>
+      describeIssue({ ...inner, path: [...issue.path, ...inner.path] }, checked),
+    )
   }
   const values = issue.errors.flatMap((branch) =>
     branch.flatMap((inner) => ('values' in inner ? inner.values : [])),
   )
   const hint = typeof value === 'string' ? didYouMean(value, values.map(String)) : undefined
-  return [{ path: issue.path, at: 'value', message: `${issue.message}, found ${nameValue(value)}`, hint }]
+  return [
+    {
+      path: issue.path,
+      at: 'value',
+      message: `${issue.message}, found ${writtenAt(checked, issue.path, value)}`,
+      hint,
+    },
+  ]
 }
 
 function isAboutType(issue: Issue): boolean {
   return issue.path.length === 0 && (issue.code === 'invalid_type' || issue.code === 'invalid_value')
 }
 
-function describeValue(issue: Issue, value: unknown): { message: string; hint?: string | undefined } {
-  const found = `found ${nameValue(value)}`
+function describeValue(
+  issue: Issue,
+  value: unknown,
+  written: string,
+): { message: string; hint?: string | undefined } {
+  const found = `found ${written}`
   if (issue.code === 'invalid_type') {
     return {
       message: `expected ${nameType(issue.expected)}, ${found}`,
-      hint: typeHint(issue.expected, value),
+      hint: typeHint(issue.expected, value, written),
     }
   }
   if (issue.code === 'invalid_value') {
@@ -103,10 +128,10 @@ function describeValue(issue: Issue, value: unknown): { message: string; hint?: 
   return { message: issue.message }
 }
 
-function typeHint(expected: string, value: unknown): string | undefined {
+function typeHint(expected: string, value: unknown, written: string): string | undefined {
   if (value === null) return 'Give it a value, or remove the key.'
   if (expected === 'string' && ['number', 'boolean'].includes(typeof value))
-    return `Put it in quotes: "${value}"`
+    return `Put it in quotes: "${written}"`
   if ((expected === 'number' || expected === 'int') && typeof value === 'string' && /^\d+$/.test(value)) {
     return `Remove the quotes: ${value}`
   }
@@ -125,6 +150,12 @@ function nameType(expected: string): string {
     array: 'a list',
   }
   return names[expected] ?? expected
+}
+
+/** As it was written, where YAML made a number or a word of its own of it. */
+function writtenAt({ sourceOf }: Checked, path: YamlPath, value: unknown): string {
+  const isPlain = typeof value === 'number' || typeof value === 'boolean'
+  return (isPlain ? sourceOf(path) : undefined) ?? nameValue(value)
 }
 
 function nameValue(value: unknown): string {

@@ -3,6 +3,23 @@ import * as z from 'zod'
 import { nearestWord } from '../cluster/nearest-word.ts'
 import { type DurationUnit, parseDuration, parseSize } from '../postgres/units.ts'
 
+/** What the JSON Schema says of texts that are checked here: as much as a pattern can, and never more. */
+const patterns = {
+  line: String.raw`^[^\n\r\u0000]*\S[^\n\r\u0000]*$`,
+  user: String.raw`^[^\s:/'"-][^\s:/'"]*$`,
+  host: `^([A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%.+)?)$`,
+  absolutePath: String.raw`^/[^\n\r\u0000]*[^/.\n\r\u0000][^\n\r\u0000]*$`,
+}
+const zero = String.raw`0+(\.0+)?`
+const amount = String.raw`\d+(\.\d+)?`
+const timeUnit = '(us|ms|s|min|h|d)'
+const sizeUnit = '(B|kB|MB|GB|TB)'
+/** e.g. `1h30min`, one after the other. */
+const sumPattern = (unit: string, plain: string) =>
+  String.raw`^\s*(${plain}|${amount}\s*${unit}(\s*${amount}\s*${unit})*)\s*$`
+/** A plain number says nothing without a unit, unless it is 0. */
+const onlyZero = { minimum: 0, maximum: 0 }
+
 /** What is wrong with a value, or undefined. */
 type Fault = { readonly message: string; readonly hint?: string } | undefined
 
@@ -45,7 +62,7 @@ export const lineField = () =>
   textThat((text) => {
     if (text.trim() === '') return { message: 'must not be empty' }
     return hasLineBreak(text) ? { message: 'must be on one line' } : undefined
-  })
+  }).meta({ pattern: patterns.line })
 
 /** A user of the operating system. */
 export const userField = () =>
@@ -53,7 +70,7 @@ export const userField = () =>
     /^[^\s:/'"-][^\s:/'"]*$/.test(text)
       ? undefined
       : { message: `${JSON.stringify(text)} is not a user name` },
-  )
+  ).meta({ pattern: patterns.user })
 
 /** A PostgreSQL role that may be created. */
 export const roleField = () =>
@@ -68,13 +85,15 @@ export const roleField = () =>
   })
 
 /** Something to connect to: a host name, an alias of ssh_config, or an IP address. */
-export const hostField = () => textThat(findHostFault)
+export const hostField = () => textThat(findHostFault).meta({ pattern: patterns.host })
 
 /** What is wrong with a host's name, or undefined. */
 export function findHostFault(text: string): Fault {
   const message = `${JSON.stringify(text)} is not a host name or IP address`
   if (isIP(text) || /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(text)) return undefined
   if (text.includes('@')) return { message, hint: 'Give the user as ssh.user.' }
+  const bare = /^\[(.*)\]$/.exec(text)?.[1]
+  if (bare !== undefined && isIP(bare)) return { message, hint: `Write it without brackets: "${bare}"` }
   if (text.includes(':'))
     return { message, hint: 'Give a port as ssh.port (of SSH) or port (of PostgreSQL).' }
   return { message }
@@ -92,7 +111,9 @@ export const absolutePathField = () =>
     return /^[/.]*$/.test(text)
       ? { message: `${JSON.stringify(text)} cannot be used: it is the root of the host` }
       : undefined
-  }).transform((path) => path.replace(/\/+$/, ''))
+  })
+    .meta({ pattern: patterns.absolutePath })
+    .transform((path) => path.replace(/\/+$/, ''))
 
 /** A path on the control host. */
 export const localPathField = () =>
@@ -107,7 +128,10 @@ const longestDurationMs = 2 ** 31 - 1
 
 /** A duration, read as milliseconds. A plain number is refused unless `plainUnit` says what it counts. */
 export const durationField = (plainUnit?: DurationUnit) =>
-  textOrNumber('a duration').transform((value, context) => {
+  textOrNumber('a duration', {
+    pattern: sumPattern(timeUnit, plainUnit === undefined ? zero : amount),
+    ...(plainUnit === undefined ? onlyZero : { minimum: 0 }),
+  }).transform((value, context) => {
     try {
       const durationMs = parseDuration(String(value), plainUnit)
       if (durationMs > longestDurationMs) addFault(context, value, { message: 'must be at most 24 days' })
@@ -120,7 +144,12 @@ export const durationField = (plainUnit?: DurationUnit) =>
 
 /** How old something may be, read as milliseconds: no timer has to count it, but nothing is younger than it is. */
 export const ageField = () =>
-  textOrNumber('a duration').transform((value, context) => {
+  textOrNumber('a duration', {
+    pattern: sumPattern(timeUnit, '(?!)'),
+    // No number is right: more than 0 needs a unit.
+    exclusiveMinimum: 0,
+    maximum: 0,
+  }).transform((value, context) => {
     try {
       const durationMs = parseDuration(String(value))
       if (durationMs === 0)
@@ -133,7 +162,7 @@ export const ageField = () =>
 
 /** A size, read as bytes. */
 export const sizeField = () =>
-  textOrNumber('a size').transform((value, context) => {
+  textOrNumber('a size', { pattern: sumPattern(sizeUnit, zero), ...onlyZero }).transform((value, context) => {
     try {
       return parseSize(String(value))
     } catch (thrown) {
@@ -143,7 +172,12 @@ export const sizeField = () =>
 
 /** A size that stays as it was written, for it goes into PostgreSQL's configuration; -1 is "no limit" there. */
 export const sizeTextField = () =>
-  textOrNumber('a size').transform((value, context) => {
+  textOrNumber('a size', {
+    pattern: String.raw`^(-1|\s*(${zero}|${amount}\s*${sizeUnit})\s*)$`,
+    minimum: -1,
+    maximum: 0,
+    multipleOf: 1,
+  }).transform((value, context) => {
     const text = String(value)
     if (text === '-1') return text
     try {
@@ -161,8 +195,9 @@ export const sizeTextField = () =>
     }
   })
 
-function textOrNumber(what: string) {
-  return z.union([z.string(), z.number()], { error: `expected ${what}` })
+/** `schema`: what the JSON Schema says of it; a pattern is about texts, a minimum about numbers. */
+function textOrNumber(what: string, schema: Readonly<Record<string, unknown>>) {
+  return z.union([z.string(), z.number()], { error: `expected ${what}` }).meta(schema)
 }
 
 function giveUp(
@@ -183,7 +218,7 @@ function sizeHint(text: string): string | undefined {
   const spelled = known.find(
     (word) => word.toLowerCase() === unit.toLowerCase().replace(/^([kmgt])i?b?$/, '$1b'),
   )
-  return spelled === undefined ? undefined : `Did you mean "${amount}${spelled}"?`
+  return spelled === undefined || spelled === unit ? undefined : `Did you mean "${amount}${spelled}"?`
 }
 
 const hbaTypes = ['local', 'host', 'hostssl', 'hostnossl', 'hostgssenc', 'hostnogssenc']

@@ -43,7 +43,7 @@ export async function loadInventory(
   const parsed = inventorySchema.safeParse(value)
   const problems = [
     ...source.problems,
-    ...(parsed.success ? [] : describeIssues(parsed.error.issues, value)),
+    ...(parsed.success ? [] : describeIssues(parsed.error.issues, value, (path) => source.sourceOf(path))),
     ...checkInventory(value),
   ]
   if (!parsed.success || problems.length > 0) throw inventoryInvalid(file, locate(source, problems))

@@ -209,6 +209,7 @@ export const inventorySchema = z.strictObject({
       })
     })
     .meta({
+      minProperties: 1,
       description: 'The nodes by name. Which of them is the primary is observed, never written down.',
     }),
   hooks: hooksSchema.optional().meta({ description: 'Commands to run when something happens.' }),

@@ -11,6 +11,8 @@ export interface YamlSource {
   readonly problems: readonly InventoryProblem[]
   /** The place of a key or value, or of the nearest thing around it that is in the text. */
   positionOf(path: YamlPath, target: 'key' | 'value'): Position
+  /** A number or word of YAML as it was written there: `1.10`, which as a number is 1.1. Undefined where nothing of that kind is. */
+  sourceOf(path: YamlPath): string | undefined
   /** Keys of a map in the text's order, which plain objects lose for keys such as `10`. */
   keysOf(path: YamlPath): readonly string[]
 }
@@ -26,6 +28,7 @@ export function readYaml(text: string): YamlSource {
   }
   const source = {
     positionOf: (path: YamlPath, target: 'key' | 'value') => positionAt(offsetOf(document, path, target)),
+    sourceOf: (path: YamlPath) => sourceAt(document, path),
     keysOf: (path: YamlPath) => keysAt(document, path),
   }
   const syntaxProblems = [...document.errors, ...document.warnings].map((error) =>
@@ -182,6 +185,13 @@ function mergedMaps(document: YamlDocument, map: YAMLMap): readonly unknown[] {
 
 function isMergeKey(pair: Pair): boolean {
   return isScalar(pair.key) && (pair.key.value === '<<' || typeof pair.key.value === 'symbol')
+}
+
+function sourceAt(document: YamlDocument, path: YamlPath): string | undefined {
+  let value: unknown = document.contents
+  for (const part of path) value = childOf(document, value, part)?.value
+  const scalar = resolveAlias(document, value)
+  return isScalar(scalar) ? scalar.source : undefined
 }
 
 function keysAt(document: YamlDocument, path: YamlPath): readonly string[] {

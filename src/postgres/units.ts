@@ -28,9 +28,11 @@ export function parseDuration(text: string, plainUnit?: DurationUnit): number {
  */
 export function parseSize(text: string): number {
   const total = sumOfParts(text, sizeUnits)
-  if (total === undefined || total > Number.MAX_SAFE_INTEGER) {
+  if (total === undefined) {
     throw new RangeError(`not a size: ${JSON.stringify(text)}; write it like 512B, 64kB, 16MB, 10GB or 1TB`)
   }
+  if (total > Number.MAX_SAFE_INTEGER)
+    throw new RangeError(`too large a size: ${JSON.stringify(text)}; it can be at most 8191TB`)
   return Math.round(total)
 }
 

@@ -4,6 +4,8 @@ import type { LaunchKind } from './piped-process.ts'
 export interface Gate {
   /** Resolves with the function that gives the place back. */
   enter(kind: LaunchKind, signal: AbortSignal): Promise<() => void>
+  /** How many wait for their turn. */
+  waiting(): number
   /** The host refused one more: no more than there are now, from now on. False if nobody will make room. */
   lower(): boolean
 }
@@ -53,6 +55,7 @@ export function createGate(limit: number): Gate {
           reject(signal.reason)
         })
       }),
+    waiting: () => waiting.length,
     lower: () => {
       most = Math.max(1, Math.min(most, count()))
       return inside.short > 0

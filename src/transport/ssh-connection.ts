@@ -32,8 +32,17 @@ const mostTries = 3
 
 // sshd and bastions drop logins at random when more than ten are under way (MaxStartups), and a hundred key exchanges at
 // once starve each other. Who takes longer than the patience makes room: dead hosts must not hold up the others.
-const logins = createGate(8)
-const patienceMs = 300
+const mostLogins = 8
+const logins = createGate(mostLogins)
+/** The largest number that has waited since nobody did. */
+let crowd = 0
+
+/** With however many dead hosts, the last one is dialled about this long after the first. */
+const longestQueueMs = 3_000
+
+/** How long a login may keep others waiting: the shorter, the more there are. In ms. */
+export const patienceFor = (waiting: number): number =>
+  Math.min(300, (longestQueueMs * mostLogins) / Math.max(1, waiting))
 
 /**
  * Logs into a host, through the hosts before it; the time limit covers the whole way. Only a few logins begin at once.
@@ -42,8 +51,11 @@ const patienceMs = 300
 export async function openSshConnection(request: RouteRequest): Promise<SshConnection> {
   const { connectTimeoutMs } = request.settings
   const aborter = new AbortController()
-  const leave = await logins.enter('short', aborter.signal)
-  const impatience = setTimeout(leave, patienceMs)
+  const entering = logins.enter('short', aborter.signal)
+  crowd = Math.max(crowd, logins.waiting())
+  const leave = await entering
+  const impatience = setTimeout(leave, patienceFor(crowd))
+  if (logins.waiting() === 0) crowd = 0
   const journey: Journey = { request, aborter, sockets: [], clients: [], hop: undefined, stage: '' }
   const late = defer<never>()
   const timer = setTimeout(() => late.reject(timedOut(journey)), connectTimeoutMs)

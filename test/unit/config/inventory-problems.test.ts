@@ -154,6 +154,12 @@ describe('a value', () => {
     ['delay: 30d', ':4:26: nodes.pg1.delay: must be at most 24 days'],
     ['delay: true', ':4:26: nodes.pg1.delay: expected a duration, found true'],
     ['ssh: { connect_timeout: 0 }', ':4:43: nodes.pg1.ssh.connect_timeout: must be longer than 0'],
+    ['address: 1.10', ':4:28: nodes.pg1.address: expected text, found 1.10. Put it in quotes: "1.10"'],
+    ['upstream: 0x1F', ':4:29: nodes.pg1.upstream: expected text, found 0x1F. Put it in quotes: "0x1F"'],
+    [
+      'address: "[::1]"',
+      ':4:28: nodes.pg1.address: "[::1]" is not a host name or IP address. Write it without brackets: "::1"',
+    ],
     ['os_user: -x', ':4:28: nodes.pg1.os_user: "-x" is not a user name'],
     [
       'data_dir: data',
@@ -229,6 +235,10 @@ describe('a value', () => {
     [
       'replication: { max_candidate_lag: 16KB }',
       `:6:35: replication.max_candidate_lag: not a size: "16KB"; ${sizeForms}. Did you mean "16kB"?`,
+    ],
+    [
+      'replication: { max_candidate_lag: 99999999TB }',
+      ':6:35: replication.max_candidate_lag: too large a size: "99999999TB"; it can be at most 8191TB',
     ],
     [
       'replication: { max_slot_wal_keep_size: 10 }',

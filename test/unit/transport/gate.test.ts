@@ -33,6 +33,16 @@ describe('the gate', () => {
     await fourth.entering
   })
 
+  test('knows how many wait', async () => {
+    const gate = createGate(1)
+    const inside = await enter(gate, 'short')
+    const waiting = await enter(gate, 'short')
+    expect(gate.waiting()).toBe(1)
+    inside.leave()
+    await waiting.entering
+    expect(gate.waiting()).toBe(0)
+  })
+
   test('never keeps an urgent one waiting', async () => {
     const gate = createGate(1)
     await enter(gate, 'short')
