@@ -4,6 +4,7 @@ import { commonAncestor, forkPoint, parseTimelineHistory } from '../postgres/tim
 import type { InstanceFacts, NodeFacts, ReplicationConnection, ReplicationSlot, Survey } from './facts.ts'
 import { findUpstream, noUpstream, senderOf } from './find-upstream.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
+import { lagOf } from './lag.ts'
 import type { NodeName } from './names.ts'
 import { isForeign } from './record.ts'
 
@@ -62,7 +63,6 @@ export function observeTopology(inventory: Inventory, survey: Survey): Topology 
     const { upstream, foreign, connection, isCutOff } = isRunningStandby(facts)
       ? findUpstream(inventory, survey, settings, facts)
       : noUpstream
-    const lagBytes = lagBytesOf(facts, primaryFacts)
     const isBehindFork = primaryFacts !== null && hasDiverged(facts, primaryFacts)
     const role = isForeign(facts, survey) ? 'unknown' : roleOf(facts, isBehindFork)
     const holds = (one: NodeFacts) => one.instance?.slots.some((slot) => slot.name === settings.slotName)
@@ -78,8 +78,7 @@ export function observeTopology(inventory: Inventory, survey: Survey): Topology 
       foreignUpstream: foreign,
       connection,
       slot: holder?.slots.find((slot) => slot.name === settings.slotName) ?? null,
-      lagBytes,
-      lagSeconds: lagSecondsOf(facts, lagBytes, isCutOff),
+      ...lagOf(facts, survey, primaryFacts, isCutOff),
     }
   })
   return { cluster: inventory.cluster, primary, writers, nodes }
@@ -307,17 +306,4 @@ function stateOf(
   if (isCutOff) return 'disconnected'
   if (instance.receiver?.status === 'streaming') return 'streaming'
   return (instance.settings.restore_command?.value ?? '') === '' ? 'disconnected' : 'archive'
-}
-
-function lagBytesOf(facts: NodeFacts, primary: NodeFacts | null): number | null {
-  const from = facts.instance?.replayLsn ?? null
-  const to = primary?.instance?.currentLsn ?? null
-  return from === null || to === null ? null : Math.max(0, lsnDistance(from, to))
-}
-
-/** One that lacks nothing is not late, however long ago the last transaction was. */
-function lagSecondsOf({ instance }: NodeFacts, lagBytes: number | null, isCutOff: boolean): number | null {
-  if (instance?.isInRecovery !== true) return null
-  if (lagBytes === 0) return 0
-  return isCutOff ? instance.lastReplayedSeconds : instance.replayLagSeconds
 }

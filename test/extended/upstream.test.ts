@@ -126,4 +126,35 @@ describeOnHosts('from whom a standby receives, while a link is cut', () => {
     await cluster.server('pg3').awaitSql('SELECT count(*) = 2 FROM ledger')
     told(await status()).toMatchObject({ exit: 0, found: [] })
   })
+  it('after the primary was stopped in order nobody is late; after a crash, or where its host is off, that is not known', async () => {
+    const [pg1, pg3] = [cluster.server('pg1'), cluster.server('pg3')]
+    await pg1.sql('INSERT INTO ledger VALUES (1)')
+    for (const name of ['pg2', 'pg3']) {
+      await cluster.server(name).awaitSql('SELECT count(*) = 1 FROM ledger')
+    }
+    await pg1.stop('fast')
+    const end = (await pg1.controlData()).get('Latest checkpoint location')
+    for (const name of ['pg2', 'pg3']) {
+      await cluster.server(name).awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+      await cluster.server(name).awaitSql(`SELECT pg_last_wal_replay_lsn() > '${end}'`)
+    }
+    await pg3.awaitSql("SELECT now() - pg_last_xact_replay_timestamp() > '3 s'")
+    const stopped = await status()
+    told(stopped).toMatchObject({ exit: 9, found: expect.arrayContaining(['null no-primary']) })
+    for (const name of ['pg2', 'pg3']) {
+      expect(nodeIn(stopped, name)).toMatchObject({ state: 'disconnected', lag_bytes: 0, lag_seconds: 0 })
+    }
+
+    await pg1.start()
+    await pg1.awaitStreaming('shop_pg3')
+    await pg1.kill9()
+    await pg3.awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+    expect(nodeIn(await status(), 'pg3')).toMatchObject({ lag_bytes: null, lag_seconds: null })
+
+    // Its host does not answer: as far as anybody here knows it writes, and they are cut off.
+    await hosts.powerOff('pg1')
+    const off = nodeIn(await status(), 'pg3')
+    expect(off.lag_bytes).toBeNull()
+    expect(off.lag_seconds).toBeGreaterThan(3)
+  })
 })
