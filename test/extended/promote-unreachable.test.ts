@@ -177,7 +177,7 @@ END`,
     // The port alone: those who were connected ask anew, and get no answer.
     for (const name of ['pg2', 'pg3']) {
       const server = cluster.server(name)
-      const pid = await server.sql('SELECT pid FROM pg_stat_wal_receiver')
+      const pid = await server.sqlValue('SELECT pid FROM pg_stat_wal_receiver')
       await hosts.exec(name, ['kill', String(pid)])
       await server.awaitSql("SELECT count(*) = 0 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
     }
@@ -227,7 +227,7 @@ END`,
   })
 
   it('a primary without a free connection is not replaced unasked; it is, where the operator says so', async () => {
-    const sessions = 'for i in $(seq 1 110); do sleep 600 | psql -XAtq >/dev/null 2>&1 & done'
+    const sessions = 'for i in $(seq 1 110); do { sleep 600 | psql -XAtq; } >/dev/null 2>&1 & done'
     await hosts.exec('pg1', `${sessions}; :`, { user: 'postgres' })
     await awaitCondition('no connection is free', async () => {
       const asked = await hosts.exec('pg1', ['psql', '-XAtc', 'SELECT 1'], { user: 'postgres', check: false })
