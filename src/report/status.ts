@@ -1,3 +1,4 @@
+import { closedPrimary, whyClosed } from '../cluster/closed-primary.ts'
 import type { Inventory } from '../cluster/inventory.ts'
 import { strayPrimary } from '../cluster/judge-promotion.ts'
 import type { Problem } from '../cluster/problem.ts'
@@ -74,6 +75,12 @@ function noPrimary(topology: Topology): string {
   const { nodes } = topology
   const stray = strayPrimary(topology)
   if (stray !== undefined) return `NO PRIMARY IN ITS PLACE: one answers on ${stray.settings.name}`
+  const closed = closedPrimary(topology)
+  if (closed !== undefined) {
+    return `NO PRIMARY TO ASK: ${closed.settings.name} answers, but ${whyClosed(closed.facts)}`
+  }
+  const hidden = nodes.find(({ facts }) => facts.seenByOthers?.role === 'primary')
+  if (hidden !== undefined) return `NO PRIMARY IN REACH: ${hidden.settings.name} leads, as the others see it`
   const unreachable = nodes.filter((node) => node.facts.unreachable !== null).length
   if (nodes.every((node) => node.role === 'empty')) return 'not built yet'
   if (unreachable === 0) return 'NO PRIMARY: no node accepts writes'

@@ -6,8 +6,10 @@ import { ReplctlError } from '../../../src/errors.ts'
 import { createPaint } from '../../../src/report/paint.ts'
 import { statusJson, statusText } from '../../../src/report/status.ts'
 import {
+  closedNode,
   connection,
   emptyNode,
+  heardNode,
   lsn,
   observed,
   runningNode,
@@ -115,6 +117,16 @@ hint: If the primary is lost: replctl promote (the best candidate is pg2)
   test.each([
     ['nothing is built', [emptyNode('pg1'), emptyNode('pg2')], 'shop: not built yet'],
     ['all are stopped', [stoppedNode('pg1', '0/3000028')], 'shop: NO PRIMARY: no node accepts writes'],
+    [
+      'one lets nobody in',
+      [closedNode('pg1', '53300')],
+      'shop: NO PRIMARY TO ASK: pg1 answers, but has no connection free',
+    ],
+    [
+      'one that cannot be reached leads',
+      [heardNode('pg1', {}), stoppedNode('pg2', '0/3000028')],
+      'shop: NO PRIMARY IN REACH: pg1 leads, as the others see it',
+    ],
     [
       'two accept writes',
       [runningNode('pg1', {}), runningNode('pg2', {})],
