@@ -72,6 +72,11 @@ export interface Operation {
   goesOnWith?(found: Journal): boolean
   /** Another attempt follows this answer at once: it is no event yet. */
   isFirstTry?(answer: Answer): boolean
+  /**
+   * What is known better by now than its journal says, of one that stopped part-way. `isHeld`: the lock is, so that what
+   * the proof needs may be done.
+   */
+  reconsider?(found: Journal, survey: Survey, isHeld: boolean): Promise<Journal>
   /** What had stopped part-way before stays as it is: this operation has nothing to do with who leads. */
   readonly isAside?: true
 }
@@ -107,7 +112,8 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
       await Promise.all(nodes.map((node) => lock?.surveyOf(node.name) ?? surveyNode(node, depth))),
     )
     if (call.signal.aborted) throw interruptedEarly()
-    const found = unfinishedOf(survey, lock?.foundJournals)
+    const left = unfinishedOf(survey, lock?.foundJournals)
+    const found = left === null ? null : ((await operation.reconsider?.(left, survey, lock !== null)) ?? left)
     const resumed = judgeFoundJournal(found, { command: call.command, ...operation })
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
     if (call.options.isAbort === true && resumed !== null && isOnlyForward(resumed))

@@ -2,6 +2,7 @@ import { compareLsn, type Lsn, lsnDistance } from '../postgres/lsn.ts'
 import { insufficientSettings, tellInsufficient } from './insufficient-settings.ts'
 import type { NodeName } from './names.ts'
 import { identifierOf, isForeign } from './record.ts'
+import { whyItHasNoRoom } from './room-to-lead.ts'
 import { isAstray, type ObservedNode, receivedLsn, type Topology, timelineOf } from './topology.ts'
 
 /** How one node fares as a candidate for promotion, and why. */
@@ -122,7 +123,7 @@ export function whyItCannotLead(node: ObservedNode, topology: Topology): string 
   if (low.length > 0) return `${tellInsufficient(low)}; it has to be raised, and PostgreSQL restarted there`
   if (!settings.promotable) return 'the inventory says promotable: false'
   if (receivedLsn(facts) === null) return 'it has not received any WAL'
-  return null
+  return whyItHasNoRoom(facts)
 }
 
 function compareWal(a: ObservedNode, b: ObservedNode): number {

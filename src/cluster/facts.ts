@@ -271,7 +271,10 @@ export interface NodeFacts {
   /** pg_rewind was begun in the data directory and has not come to its end. */
   readonly hasRewindInProgress: boolean
   readonly rejoin: RejoinMark | null
+  /** Where the data directory is. */
   readonly freeBytes: number | null
+  /** Where its pg_wal is; null, or absent, where nobody looked. */
+  readonly walFreeBytes?: number | null
   readonly mark: NodeMark | null
   readonly record: ClusterRecord | null
   readonly fence: FenceMark | null

@@ -17,6 +17,7 @@ import { knownGap } from './known-gap.ts'
 import type { NodeName } from './names.ts'
 import { clusterIdentifier } from './record.ts'
 import { confirmingArchive } from './roles.ts'
+import { whyItHasNoRoom } from './room-to-lead.ts'
 import { isReceiving, nodeOf, type ObservedNode, receivedLsn, type Topology } from './topology.ts'
 
 export interface PromotionWish {
@@ -27,6 +28,8 @@ export interface PromotionWish {
   readonly told?: NodeName | undefined
   /** `auto` where nothing is said. */
   readonly method?: PromotionMethod
+  /** It was begun before, and "replctl abort" can take that back. */
+  readonly canBeTakenBack?: boolean
 }
 
 /** What `promote` will do, decided from one survey. */
@@ -49,7 +52,7 @@ export interface PromotionDecision {
  * Decides a failover, or refuses it. More WAL beats a wish; a primary that answers is never passed over; what
  * cannot be known needs the operator's flag, what is known to be alive is stopped or refused.
  * @throws {ReplctlError} `primary-alive`, `primary-unproven`, `two-writers`, `no-candidate`, `not-promotable`, `standby-ahead`,
- * `confirmed-commits-at-risk`, `not-a-standby`, `method-not-available`
+ * `confirmed-commits-at-risk`, `not-a-standby`, `disk-full`, `method-not-available`
  */
 export function judgePromotion(
   inventory: Inventory,
@@ -78,9 +81,9 @@ export function judgePromotion(
     throw closedAlive(closed, wish.node)
   }
   const candidate = wish.node ?? choice.best
-  if (candidate === null) throw noCandidate(choice)
+  if (candidate === null) throw noCandidate(topology, choice, wish)
   const oldPrimaries = formerPrimaries(inventory, topology, candidate, wish.told)
-  refuseUnfit(topology, candidate, choice, wish.allowDataLoss)
+  refuseUnfit(topology, candidate, choice, wish)
   refuseBesideSeen(topology, candidate, oldPrimaries, wish.allowSplitBrain)
   refuseBesideWhoPromotes(topology, candidate, wish.told)
   // A fence command must not have run for a promotion that this version cannot do.
@@ -224,24 +227,38 @@ function refuseUnfit(
   topology: Topology,
   candidate: NodeName,
   choice: CandidateChoice,
-  allowDataLoss: boolean,
+  wish: PromotionWish,
 ): void {
   const node = nodeOf(topology, candidate)
   const refusal = whyItCannotLead(node, topology)
-  const loss = refusal === null && !allowDataLoss ? whyItWouldLose(node, topology) : null
+  const loss = refusal === null && !wish.allowDataLoss ? whyItWouldLose(node, topology) : null
   if (loss !== null) throw wouldLose(candidate, loss, choice)
   if (refusal === null) return
   if (node.facts.unreachable !== null) throw node.facts.unreachable
+  if (refusal === whyItHasNoRoom(node.facts)) throw noRoomToLead(candidate, refusal, choice)
   const code = node.settings.promotable ? 'not-a-standby' : 'not-promotable'
   throw new ReplctlError(code, `cannot promote ${candidate}: ${refusal}`, {
     detail: tellChoice(choice),
-    hint:
-      choice.best === null
-        ? 'No node can be promoted now. Bring a standby back first.'
-        : `The best candidate is ${choice.best}: replctl promote ${choice.best}`,
+    hint: wayOn(candidate, choice, wish),
     node: candidate,
   })
 }
+
+/** What else there is to do where the one that was named cannot lead. */
+function wayOn(candidate: NodeName, { best }: CandidateChoice, wish: PromotionWish): string {
+  const other = best === null ? null : `replctl promote ${best}`
+  if (wish.told === candidate) {
+    const isLost = other === null ? '' : ` If it is lost for good: ${other}`
+    return `It was told to promote, and may have led: start PostgreSQL on ${candidate}, then: replctl resume.${isLost}`
+  }
+  const way =
+    other === null
+      ? 'No node can be promoted now. Bring a standby back first.'
+      : `The best candidate is ${best}: ${other}`
+  return wish.canBeTakenBack === true ? `${way}${other === null ? '' : '.'} ${takeBack}` : way
+}
+
+const takeBack = 'To take back what was begun: replctl abort'
 
 function wouldLose(candidate: NodeName, why: string, choice: CandidateChoice): ReplctlError {
   const best =
@@ -387,9 +404,24 @@ export const wayIn = (facts: NodeFacts): string =>
     ? 'End some of its sessions, or raise max_connections.'
     : 'Let the PostgreSQL OS user of its host log in there (pg_hba.conf, the role, postgres.database).'
 
-function noCandidate(choice: CandidateChoice): ReplctlError {
+/** Nothing but its disk speaks against this one. */
+export function noRoomToLead(node: NodeName, shortage: string, choice: CandidateChoice): ReplctlError {
+  const other = choice.best === null ? '' : ` Or take the best candidate: replctl promote ${choice.best}`
+  return new ReplctlError('disk-full', `${node} has no room to lead: ${shortage}`, {
+    detail: `It would crash when it is promoted. ${tellChoice(choice)}`,
+    hint: `Free some space on ${node} (never in pg_wal), then run the command again.${other}`,
+    node,
+  })
+}
+
+function noCandidate(topology: Topology, choice: CandidateChoice, wish: PromotionWish): ReplctlError {
+  for (const { node, reason } of choice.verdicts) {
+    if (reason === whyItHasNoRoom(nodeOf(topology, node).facts)) return noRoomToLead(node, reason, choice)
+  }
   return new ReplctlError('no-candidate', 'no node can be promoted', {
     detail: tellChoice(choice),
-    hint: 'Bring a standby back, then run promote again. "replctl status" shows every node.',
+    hint: `Bring a standby back, then run promote again. "replctl status" shows every node.${
+      wish.canBeTakenBack === true ? ` ${takeBack}` : ''
+    }`,
   })
 }

@@ -9,6 +9,7 @@ import { judgeSuccessor, notMeantToLead } from './judge-successor.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf } from './record.ts'
 import { confirmingStandbys, meantRoles, neverConfirming, type Roles } from './roles.ts'
+import { noRoomForWal, whyItHasNoRoom } from './room-to-lead.ts'
 import { hasDiverged, isRunningStandby, nodeOf, type ObservedNode, type Topology } from './topology.ts'
 
 /** Who hands over to whom. */
@@ -32,7 +33,8 @@ const momentBytes = 1_048_576
 
 /**
  * Decides who takes over from whom, or refuses.
- * @throws {ReplctlError} `two-writers`, `no-primary`, `no-candidate`, `not-a-standby`, `operation-unfinished`
+ * @throws {ReplctlError} `two-writers`, `no-primary`, `no-candidate`, `not-a-standby`, `disk-full`,
+ * `operation-unfinished`
  */
 export function judgeSwitchover(
   inventory: Inventory,
@@ -88,7 +90,11 @@ function chooseSuccessor(inventory: Inventory, topology: Topology, primary: Node
   )
   const willing = able.find(({ facts, settings }) => notMeantToLead({ candidate: facts, settings }) === null)
   const paused = topology.nodes.find(({ facts }) => insufficientSettings(facts).length > 0)
-  return (ranked[0] ?? willing ?? able[0] ?? paused)?.settings.name ?? null
+  const full = topology.nodes.find((node) => {
+    const refusal = whyItCannotLead(node, topology)
+    return refusal !== null && refusal === whyItHasNoRoom(node.facts)
+  })
+  return (ranked[0] ?? willing ?? able[0] ?? paused ?? full)?.settings.name ?? null
 }
 
 function refuseWhoIsNoStandby(topology: Topology, candidate: NodeName, choice: CandidateChoice): void {
@@ -98,6 +104,7 @@ function refuseWhoIsNoStandby(topology: Topology, candidate: NodeName, choice: C
   if (node.facts.unreachable !== null) throw node.facts.unreachable
   const low = refuseInsufficient(node.facts, `cannot switch over to ${candidate}`)
   if (low !== null) throw low
+  if (refusal === whyItHasNoRoom(node.facts)) throw noRoomForWal(node.facts, refusal)
   throw new ReplctlError(
     node.settings.promotable ? 'not-a-standby' : 'not-promotable',
     `cannot switch over to ${candidate}: ${refusal}`,

@@ -72,7 +72,7 @@ if [ -z "$quick" ] || [ "$quick" = room ]; then
 section disk
 at=$data
 while [ ! -d "$at" ]; do at=$(dirname "$at"); done
-df -Pk -- "$at" 2>/dev/null
+df -Pk -- "$at" "$data/pg_wal/" 2>/dev/null
 done_
 fi
 if [ -z "$use" ] && [ "$kind" = instance ]; then

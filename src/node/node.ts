@@ -23,7 +23,10 @@ export interface SqlEndpoint {
 }
 
 /** The lasting part of a host's facts. */
-export type HostKnowledge = Pick<NodeFacts, 'hostName' | 'installed' | 'clockOffsetMs' | 'freeBytes'>
+export type HostKnowledge = Pick<
+  NodeFacts,
+  'hostName' | 'installed' | 'clockOffsetMs' | 'freeBytes' | 'walFreeBytes'
+>
 
 /** Counts the beginnings and ends of commands and statements that may change something, on all nodes of one command. */
 export interface Activity {

@@ -137,8 +137,8 @@ async function completeFacts(
     return unreachableNode(node, asReplctlError(thrown).with({ node: node.name }))
   }
   const facts = readHostFacts(node, said, (askedAt + Date.now()) / 2)
-  const { hostName, installed, clockOffsetMs, freeBytes } = facts
-  node.known = { hostName, installed, clockOffsetMs, freeBytes }
+  const { hostName, installed, clockOffsetMs, freeBytes, walFreeBytes = null } = facts
+  node.known = { hostName, installed, clockOffsetMs, freeBytes, walFreeBytes }
   if (facts.postmaster?.isAlive !== true) {
     const answer = await early
     return answer === null ? facts : { ...facts, strayInstance: answer.instance }
@@ -216,7 +216,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
   const suitable = installed.filter((one) => wanted === undefined || one.major === wanted)
   const signals = lines('signal')
   const clock = Number(get('clock'))
-  const disk = (get('disk').trim().split('\n').at(-1) ?? '').trim().split(/\s+/)
+  const [free = null, walFree = null] = lines('disk').flatMap(availableBytes)
   const isStandbyByRecoveryConf = /^\s*standby_mode\s*=?\s*'?(on|true|yes|1)/m.test(get('recovery-conf'))
   return {
     name: node.name,
@@ -242,7 +242,8 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     hasPassfile: signals.includes('passfile'),
     hasGuardScript: signals.includes('guard'),
     isStartGuarded: isGuarded(node, get('guarded-by')),
-    freeBytes: known?.freeBytes ?? (disk.length >= 4 ? Number(disk[3]) * 1024 : null),
+    freeBytes: known?.freeBytes ?? free,
+    walFreeBytes: known?.walFreeBytes ?? walFree,
     mark: readJson<NodeMark>(get('mark')),
     record: readJson<ClusterRecord>(get('record')),
     fence: readJson<FenceMark>(get('fence')),
@@ -254,6 +255,12 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     instance: null,
     instanceError: null,
   }
+}
+
+/** Of one line of `df -Pk`; its head has none. */
+function availableBytes(line: string): readonly number[] {
+  const available = line.trim().split(/\s+/)[3] ?? ''
+  return /^\d+$/.test(available) ? [Number(available) * 1024] : []
 }
 
 /** The guard is named by what starts the server: Debian's pg_ctl.conf, a unit's drop-in, the commands of the inventory. */

@@ -10,9 +10,9 @@ import { type HeldPrimary, holdPrimary } from '../node/primary-stop.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { compareLsn, type Lsn, parseLsn } from '../postgres/lsn.ts'
 import { capabilitiesOf, choosePromotionMethod } from '../postgres/versions.ts'
-import { killAllScript } from './fence-instance.ts'
 import { keepWalForArchive, openKeeper } from './keep-wal.ts'
-import { binDirectoryOf, look, lookAnew, majorOf, sqlOf } from './look.ts'
+import { binDirectoryOf, look, majorOf, sqlOf } from './look.ts'
+import { mayHaveLed } from './may-have-led.ts'
 import { preparedRecoveryFile } from './prepare-demotion.ts'
 import { promotionTitle } from './promote-instance.ts'
 import { putPrimaryBack } from './put-primary-back.ts'
@@ -179,7 +179,7 @@ export class Handover {
       },
       apply: (ctx) => this.#promote(ctx),
       verify: async () => undefined,
-      hasCrossed: (ctx) => hasCrossed(ctx),
+      hasCrossed: (ctx) => mayHaveLed(ctx.node),
     }
   }
 
@@ -255,28 +255,6 @@ export class Handover {
     return this.#checkpoint
   }
 }
-
-/**
- * Its processes are gone and it would come up as a standby: the signal goes before the first write is accepted. What outlived
- * its postmaster may still end recovery, and confirm commits: it is ended before anything is believed. A trigger file that was
- * not noticed any more would still promote it when it is started; pg_promote() leaves nothing that a start minds.
- */
-async function hasCrossed(ctx: StepContext): Promise<boolean> {
-  if (mayLead(await look(ctx))) return true
-  const { dataDir } = ctx.node.settings.postgres
-  const ended = await ctx.node.run(shellScript('end what is left of PostgreSQL', killAllScript, [dataDir]))
-  const facts = await lookAnew(ctx)
-  if (ended.status !== 0 || mayLead(facts)) return true
-  if (choosePromotionMethod(majorOf(facts), 'auto') === 'pg_promote') return false
-  const path = triggerFileOf(facts.home, ctx.node.settings)
-  const remove = `rm -f -- "$1" || exit 74; sync "\${1%/*}" 2>/dev/null || sync`
-  await ctx.node.output(shellScript(`remove ${path}`, remove, [path]))
-  // Whoever started it meanwhile may have been quicker.
-  return mayLead(await lookAnew(ctx))
-}
-
-const mayLead = ({ instance, postmaster, hasStandbySignal }: NodeFacts): boolean =>
-  instance !== null || postmaster?.isAlive === true || !hasStandbySignal
 
 /** The record of a shutdown checkpoint is the last one of its timeline: whoever is past its beginning has replayed it. */
 const isPast = (seen: Lsn | null, checkpoint: Lsn) => seen !== null && compareLsn(seen, checkpoint) > 0

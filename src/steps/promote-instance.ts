@@ -8,7 +8,8 @@ import { asReplctlError, ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
 import { choosePromotionMethod, type PromotionMethod } from '../postgres/versions.ts'
 import { keepWalForArchive, openKeeper } from './keep-wal.ts'
-import { look, sqlOf } from './look.ts'
+import { look, lookAnew, sqlOf } from './look.ts'
+import { mayHaveLed } from './may-have-led.ts'
 import type { SlotsBeforePromotion } from './slots-before-promotion.ts'
 
 /** The step that makes a primary, in every operation: a journal that holds it names who may lead. */
@@ -62,12 +63,20 @@ export function promoteInstance(
         await ctx.node.output(shellScript(`create ${path}`, ': > "$1"', [path]))
         await sql.execute('SELECT pg_reload_conf()')
       }
-      await awaitPromotion(ctx, sql)
+      try {
+        await awaitPromotion(ctx, sql)
+      } catch (thrown) {
+        throw await whyItEnded(ctx, asReplctlError(thrown))
+      }
     },
     // Apply ends with this very proof, out of recovery by the server's own word.
     verify: async () => undefined,
+    hasCrossed: (ctx) => mayHaveLed(ctx.node, endMs),
   }
 }
+
+/** How long one that crashes over its promotion may take to end. */
+const endMs = 10_000
 
 interface Glance {
   readonly sql: SqlSession
@@ -136,6 +145,19 @@ async function awaitPromotion(ctx: StepContext, sql: SqlSession): Promise<void> 
     }
     await new Promise((resolve) => setTimeout(resolve, 2))
   }
+}
+
+/** The session was closed: that the instance went down with it says more. */
+async function whyItEnded(ctx: StepContext, error: ReplctlError): Promise<ReplctlError> {
+  if (error.code === 'timeout') return error
+  const facts = await lookAnew(ctx).catch(() => null)
+  if (facts === null || facts.instance !== null) return error
+  return new ReplctlError('not-answering', `PostgreSQL on ${ctx.node.name} went down when it was promoted`, {
+    detail: `${error.message}. pg_control says "${facts.control?.state ?? 'nothing'}".`,
+    hint: `Its log tells why. "replctl promote" chooses anew among the standbys that run.`,
+    node: ctx.node.name,
+    cause: error,
+  })
 }
 
 function gone(node: NodeName): ReplctlError {

@@ -3,6 +3,7 @@ import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import { judgeRoom, judgeSuccessor, settingsTooLow } from '../cluster/judge-successor.ts'
 import { type Exchange, hasHandedOver } from '../cluster/judge-switchover.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { refuseWithoutRoom } from '../cluster/room-to-lead.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
@@ -76,26 +77,12 @@ export function requireRoomForFollowers(
   )
 }
 
-/** Segments that a new timeline, a checkpoint and what slots keep for a moment can take. */
-const neededSegments = 4
-
 /** Both have room for the WAL of the exchange. */
 export function requireRoomForWal(exchange: Exchange): Step {
   return requireOfBoth(
     exchange,
     'require disk space for the WAL of the exchange',
-    (_ctx, { primary, candidate }) => {
-      const short = [primary, candidate].find((facts) => {
-        const needed = neededSegments * (facts.control?.walSegmentSizeBytes ?? 0)
-        return facts.freeBytes !== null && facts.freeBytes < needed
-      })
-      if (short === undefined) return null
-      return new ReplctlError('disk-full', `${short.name} has no room for the WAL of a switchover`, {
-        detail: `${Math.round((short.freeBytes ?? 0) / 2 ** 20)} MiB are free; ${neededSegments} WAL segments must fit.`,
-        hint: `Free some space on ${short.name}.`,
-        node: short.name,
-      })
-    },
+    (_ctx, { primary, candidate }) => refuseWithoutRoom(primary, candidate),
     () => 'there is enough',
   )
 }

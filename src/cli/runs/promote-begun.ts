@@ -1,11 +1,15 @@
 import { chooseCandidate } from '../../cluster/choose-candidate.ts'
-import type { Survey } from '../../cluster/facts.ts'
+import type { NodeFacts, Survey } from '../../cluster/facts.ts'
 import type { Inventory } from '../../cluster/inventory.ts'
 import type { NodeName } from '../../cluster/names.ts'
-import { nodeOf, type Topology } from '../../cluster/topology.ts'
+import { commonRecord } from '../../cluster/record.ts'
+import { nodeOf, type Topology, timelineOf } from '../../cluster/topology.ts'
+import type { Journal } from '../../engine/journal.ts'
 import { ReplctlError } from '../../errors.ts'
 import { fenceTitle } from '../../steps/fence-instance.ts'
+import { mayHaveLed } from '../../steps/may-have-led.ts'
 import { promotionTitle } from '../../steps/promote-instance.ts'
+import type { ClusterSession } from '../cluster-session.ts'
 import type { Observation } from '../operation.ts'
 
 // What a promotion that was not finished says of itself, in its journal.
@@ -90,9 +94,61 @@ export function requireTold(topology: Topology, told: NodeName): void {
 export function toldToPromote({ unfinished }: Observation, { nodes }: Inventory): NodeName | undefined {
   // What gave way to an operation that was not finished, either, is as unfinished.
   for (let one = unfinished; one !== null; one = one.before ?? null) {
-    const { begun, isPastPointOfNoReturn } = one
-    const told = nodes.find(({ name }) => begun.includes(`${name}: ${promotionTitle}`))
-    if (told !== undefined && isPastPointOfNoReturn) return told.name
+    const told = toldIn(
+      one,
+      nodes.map(({ name }) => name),
+    )
+    if (told !== undefined) return told
   }
   return undefined
+}
+
+/** Whom this one operation had told to promote. */
+function toldIn({ begun, isPastPointOfNoReturn }: Journal, names: readonly NodeName[]): NodeName | undefined {
+  if (!isPastPointOfNoReturn) return undefined
+  return names.find((name) => begun.includes(`${name}: ${promotionTitle}`))
+}
+
+/**
+ * A promotion whose node went down over it, and certainly never led, has not crossed its point of no return: it can be taken
+ * back, and another node may lead. Where the lock is not held nothing is done for the proof: what can be seen has to do.
+ */
+export async function forgetVainPromotions(
+  session: Pick<ClusterSession, 'nodes'>,
+  found: Journal,
+  survey: Survey,
+  isHeld: boolean,
+): Promise<Journal> {
+  const before =
+    found.before === undefined ? undefined : await forgetVainPromotions(session, found.before, survey, isHeld)
+  const journal = before === undefined ? found : { ...found, before }
+  const told =
+    journal.command === 'promote'
+      ? toldIn(
+          journal,
+          survey.map(({ name }) => name),
+        )
+      : undefined
+  const facts = survey.find(({ name }) => name === told)
+  const node = [...session.nodes.values()].find(({ name }) => name === told)
+  if (facts === undefined || node === undefined || !hasFailedToLead(facts, survey)) return journal
+  if (isHeld && (await mayHaveLed(node))) return journal
+  return { ...journal, isPastPointOfNoReturn: false }
+}
+
+/**
+ * It is down as a standby of the timeline that is on record, and nobody has fenced it since: what is fenced may have led before.
+ */
+function hasFailedToLead(facts: NodeFacts, survey: Survey): boolean {
+  const { unreachable, instance, postmaster, hasStandbySignal, fence, control } = facts
+  if (unreachable !== null || instance !== null || postmaster?.isAlive === true) return false
+  const isStandby = ['in archive recovery', 'shut down in recovery'].includes(control?.state ?? '')
+  const record = commonRecord(survey)
+  return (
+    hasStandbySignal &&
+    fence === null &&
+    isStandby &&
+    record !== null &&
+    (timelineOf(facts) ?? 0) <= record.timeline
+  )
 }

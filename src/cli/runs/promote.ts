@@ -37,9 +37,10 @@ import { fetchTitle } from '../../steps/fetch-missing-wal.ts'
 import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
-import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+import { type Decision, isOnlyForward, type Observation, operate, requireReachable } from '../operation.ts'
 import {
   choiceBegun,
+  forgetVainPromotions,
   refuseToLeaveFenced,
   requireForAbort,
   requireTold,
@@ -60,7 +61,8 @@ export async function promoteIn(session: ClusterSession, call: Call): Promise<An
     session,
     wish: { node: node ?? null, method, ...flags },
     overridesUnfinished: true,
-    depth: 'brief',
+    depth: 'room',
+    reconsider: (found, survey, isHeld) => forgetVainPromotions(session, found, survey, isHeld),
     decide: (observation) => decide(call, session, observation, { node, method, ...flags }),
   })
 }
@@ -96,7 +98,10 @@ async function decide(
   const judge = () =>
     isAbort && node !== undefined
       ? judgePromotionBack(inventory, topology, node, told)
-      : judgePromotion(inventory, topology, { ...wish, node, told })
+      : judgePromotion(inventory, topology, {
+          ...{ ...wish, node, told },
+          canBeTakenBack: observation.resumed !== null && !isOnlyForward(observation.resumed),
+        })
   let judged = judge()
   if (!isAbort && needsAskingAround(topology, judged)) {
     topology = observeTopology(inventory, await askAround(inventory, session.nodes, survey))
@@ -210,7 +215,8 @@ async function decide(
   return {
     plan,
     problems: [
-      ...astray.map((name) => leftBehind(name, candidate.name)),
+      // Taken back, nobody follows the candidate anyway.
+      ...(isAbort ? [] : astray.map((name) => leftBehind(name, candidate.name))),
       ...judged.choice.verdicts
         .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
         .flatMap((verdict) => unreachableProblem(observation, verdict)),

@@ -14,7 +14,7 @@ import { paintOf } from '../paint-of.ts'
 export async function statusIn(session: ClusterSession, call: Call): Promise<Answer> {
   const { inventory } = session
   const connected = beginToReachArchive(session)
-  const survey = await surveyNodes([...session.nodes.values()], 'brief')
+  const survey = await surveyNodes([...session.nodes.values()], 'room')
   const seen = observeTopology(inventory, survey)
   // Nobody is to be promoted beside one that leads and cannot be reached from here.
   const topology =

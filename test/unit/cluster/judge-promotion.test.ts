@@ -204,6 +204,63 @@ describe('refusals, all of them before anything is changed', () => {
     expect([3, 4]).toContain(error.exitCode)
   })
 
+  describe('a disk that is too full for the WAL of a promotion', () => {
+    const walSegmentSizeBytes = 2 ** 24
+    const on = (name: string, walFreeMiB: number, freeMiB = 1000) =>
+      standbyNode(
+        name,
+        '0/5000000',
+        {},
+        {
+          control: control({ walSegmentSizeBytes }),
+          freeBytes: freeMiB * 2 ** 20,
+          walFreeBytes: walFreeMiB * 2 ** 20,
+        },
+      )
+    const lost = unreachableNode('pg1')
+    const [full, roomy] = [on('pg2', 0), on('pg3', 36)]
+
+    test('is not chosen, and the reason has the sizes', () => {
+      const { candidate, choice } = judge({ survey: [lost, full, roomy] })
+      expect(candidate).toBe('pg3')
+      expect(choice.verdicts.find(({ node }) => node === 'pg2')).toMatchObject({
+        canLead: false,
+        reason: '0 MiB are free where its pg_wal is, and 36 MiB are needed',
+      })
+      expect(judge({ survey: [lost, on('pg2', 35), roomy] }).candidate).toBe('pg3')
+      expect(judge({ survey: [lost, on('pg2', 36, 3), roomy] }).candidate).toBe('pg3')
+    })
+
+    test('is refused by name, and where there is no other', () => {
+      const named = refusalOf({ survey: [lost, full, roomy], node: 'pg2', wish: { allowDataLoss: true } })
+      expect(named).toMatchObject({ code: 'disk-full', exitCode: 3, node: 'pg2' })
+      expect(named.hint).toContain('replctl promote pg3')
+      expect(refusalOf({ survey: [lost, full] })).toMatchObject({ code: 'disk-full', node: 'pg2' })
+    })
+
+    test('with more WAL than the others have it is not passed over in silence', () => {
+      const ahead = { ...full, instance: { ...full.instance!, receiveLsn: lsn('0/9000000') } }
+      const { code, hint } = refusalOf({ survey: [lost, ahead, roomy] })
+      expect(code).toBe('standby-ahead')
+      expect(hint).toContain('Mend that, then: replctl promote pg2')
+    })
+  })
+
+  test('one that was told and went down: what helps depends on whether it may have led', () => {
+    const survey = [stoppedNode('pg1', '0/1'), stoppedNode('pg2', '0/1'), standbyNode('pg3', '0/1')]
+    const hint = (wish: Partial<PromotionWish>, nodes = survey) =>
+      refusalOf({ survey: nodes, node: 'pg2', wish }).hint
+    expect(hint({ canBeTakenBack: true })).toBe(
+      'The best candidate is pg3: replctl promote pg3. To take back what was begun: replctl abort',
+    )
+    expect(hint({ canBeTakenBack: true }, survey.slice(0, 2))).toBe(
+      'No node can be promoted now. Bring a standby back first. To take back what was begun: replctl abort',
+    )
+    expect(hint({ told: nodeName('pg2') })).toBe(
+      'It was told to promote, and may have led: start PostgreSQL on pg2, then: replctl resume. If it is lost for good: replctl promote pg3',
+    )
+  })
+
   test('the hint after more WAL elsewhere names the better node and the flag', () => {
     const { detail, hint } = refusalOf({ survey: ahead, node: 'pg2' })
     expect(detail).toBe('pg2 has received 0/5000000. Ahead of it: pg3 by 328 bytes.')

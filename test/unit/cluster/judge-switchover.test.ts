@@ -237,3 +237,11 @@ describe('the new order', () => {
     expect(order).toMatchObject({ following: [], astray: ['pg3'], confirming: ['pg1'] })
   })
 })
+
+test('a candidate whose disk is too full for WAL is refused as such, and another one is chosen before it', () => {
+  const full = { ...standbyNode('pg2', at), freeBytes: 0, walFreeBytes: 0 }
+  const survey = [primary('pg1', 'pg2', 'pg3'), full]
+  expect(refusal(survey)).toBe('disk-full')
+  expect(refusal(survey, { node: 'pg2' })).toBe('disk-full')
+  expect(judge([...survey, standbyNode('pg3', at)])).toMatchObject({ candidate: 'pg3' })
+})

@@ -69,6 +69,15 @@ describe('what the facts script prints is read', () => {
     expect(facts.binaries).toEqual(packaged)
   })
 
+  test('of a pg_wal that is on another disk', () => {
+    const disk = (text: string) => read(section('disk', text))
+    const head = 'Filesystem     1024-blocks     Used Available Capacity Mounted on'
+    const [data, wal] = ['/dev/vda 264212084 29924168 76466744 29% /', 'tmpfs 262144 262144 0 100% /wal']
+    expect(disk(`${head}\n${data}\n${wal}`)).toMatchObject({ freeBytes: 76466744 * 1024, walFreeBytes: 0 })
+    expect(disk(`${head}\n${data}`)).toMatchObject({ freeBytes: 76466744 * 1024, walFreeBytes: null })
+    expect(disk('')).toMatchObject({ freeBytes: null, walFreeBytes: null })
+  })
+
   test('of a frozen postmaster', () => {
     expect(read(captured('frozen')).postmaster).toMatchObject({ isAlive: true, isFrozen: true })
   })

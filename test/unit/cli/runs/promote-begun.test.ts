@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Observation } from '../../../../src/cli/operation.ts'
 import {
   choiceBegun,
+  forgetVainPromotions,
   refuseToLeaveFenced,
   requireTold,
   toldToPromote,
@@ -10,9 +11,22 @@ import type { NodeFacts } from '../../../../src/cluster/facts.ts'
 import { nodeName } from '../../../../src/cluster/names.ts'
 import type { Journal } from '../../../../src/engine/journal.ts'
 import { ReplctlError } from '../../../../src/errors.ts'
+import type { Node } from '../../../../src/node/node.ts'
+import type { ControlData } from '../../../../src/postgres/control-data.ts'
 import { fenceTitle } from '../../../../src/steps/fence-instance.ts'
 import { promotionTitle } from '../../../../src/steps/promote-instance.ts'
-import { inventoryOf, observed, standbyNode, stoppedNode, unreachableNode } from '../../some-cluster.ts'
+import {
+  control as controlOf,
+  fenceMark,
+  inventoryOf,
+  observed,
+  postmaster,
+  recordOf,
+  standbyNode,
+  stoppedNode,
+  timeline,
+  unreachableNode,
+} from '../../some-cluster.ts'
 
 const journal = (changes: Partial<Journal>): Journal => ({
   ...{ version: 1, command: 'promote', wish: {}, by: 'dba@control', since: '2026-03-01T12:00:00.000Z' },
@@ -78,5 +92,51 @@ describe('who was told to promote', () => {
     expect(told({ begun: [fencedForPg3], before: journal({ command: 'switchover', ...crossed }) })).toBe(
       'pg2',
     )
+  })
+})
+
+describe('one that was told to promote and went down', () => {
+  const crossed = journal({ begun: [`pg2: ${promotionTitle}`], isPastPointOfNoReturn: true })
+  const record = recordOf('pg1', ['pg1', 'pg2'], { timeline: 1 })
+  const down = (control: Partial<ControlData> = {}, changes: Partial<NodeFacts> = {}) =>
+    stoppedNode('pg2', '0/1', {
+      ...{ hasStandbySignal: true, record },
+      control: controlOf({ state: 'in archive recovery', timeline: timeline(1), ...control }),
+      ...changes,
+    })
+  const nodes = new Map(
+    inventoryOf(['pg1', 'pg2']).nodes.map((one) => [one.name, { name: one.name } as unknown as Node]),
+  )
+  const isStillCrossed = async (pg2: NodeFacts, found = crossed) => {
+    const survey = [stoppedNode('pg1', '0/1', { record }), pg2]
+    return (await forgetVainPromotions({ nodes }, found, survey, false)).isPastPointOfNoReturn
+  }
+
+  test('never led where it would come up as a standby of the timeline that is on record', async () => {
+    expect(await isStillCrossed(down())).toBe(false)
+    expect(await isStillCrossed(down({ state: 'shut down in recovery' }))).toBe(false)
+  })
+
+  test.each<[string, NodeFacts]>([
+    ['it would come up read-write', down({}, { hasStandbySignal: false })],
+    ['pg_control says that it led', down({ state: 'in production' })],
+    ['it is on a newer timeline', down({ timeline: timeline(2) })],
+    ['it was fenced since', down({}, { fence: fenceMark('pg1') })],
+    ['it runs', standbyNode('pg2', '0/1', {}, { record })],
+    ['something of it runs', down({}, { postmaster: postmaster() })],
+    ['it cannot be reached', unreachableNode('pg2')],
+  ])('may have led, or may yet: %s', async (_, pg2) => {
+    expect(await isStillCrossed(pg2)).toBe(true)
+  })
+
+  test('a switchover knows that better by itself', async () => {
+    expect(await isStillCrossed(down(), { ...crossed, command: 'switchover' })).toBe(true)
+  })
+
+  test('is known also behind an operation that gave way to it', async () => {
+    const found = journal({ begun: [fencedForPg3], before: crossed })
+    const survey = [stoppedNode('pg1', '0/1', { record }), down()]
+    const { before } = await forgetVainPromotions({ nodes }, found, survey, false)
+    expect(before?.isPastPointOfNoReturn).toBe(false)
   })
 })
