@@ -45,6 +45,8 @@ export interface Decision {
   readonly problems?: readonly Problem[]
   /** Warnings that depend on how far it came. */
   warnings?(outcome: Outcome): readonly ReplctlError[]
+  /** Warnings that show only now that it is done, from what was observed at the end. */
+  afterwards?(after: Observation): readonly Problem[]
   /** The command's own part of the result, from what was observed at the end. */
   result?(after: Observation, outcome: Outcome): Promise<object> | object
   /**
@@ -263,7 +265,9 @@ async function makeAnswer(parts: AnswerParts): Promise<Answer> {
   const isFault = unread !== null && !isLostFromSight(unread)
   if (unread !== null) error.push(problemOf(unread, isFault ? 'error' : 'warning'))
   const late = call.options.isAbort === true ? [] : (decision.warnings?.(outcome) ?? [])
-  const known = [...(decision.problems ?? []), ...late.map((one) => problemOf(one, 'warning'))]
+  const isDone = isRun && (outcome.error === null || outcome.hasCrossed)
+  const seen = isDone ? (decision.afterwards?.(after) ?? []) : []
+  const known = [...(decision.problems ?? []), ...late.map((one) => problemOf(one, 'warning')), ...seen]
   const problems = [...error, ...known, ...warnings, ...bystanders(survey, outcome)]
   return {
     exitCode: isFault

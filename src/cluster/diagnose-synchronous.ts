@@ -37,8 +37,40 @@ export function diagnoseSynchronous(inventory: Inventory, topology: Topology): R
     return blockedByReplay(primary, instance, held)
   }
   const count = Math.min(confirming.length, live?.count ?? 0)
-  if (count < wanted) return reduced(inventory, name, live, count)
+  if (count < wanted) return reduced(inventory, topology, name, live, count)
   return wanted > 0 && isNobodyAwaited(instance) ? unawaited(primary) : null
+}
+
+/** Who leads once an operation is done, and whom its commits will wait for. */
+export interface SynchronousToCome {
+  readonly primary: NodeName
+  readonly confirming: readonly NodeName[]
+  /** Standbys that will stream from it. */
+  readonly running: readonly NodeName[]
+}
+
+/** What {@link diagnoseSynchronous} will say of commits that wait for ever, as far as a plan can tell. */
+export function foreseeSynchronous(
+  inventory: Inventory,
+  { primary, confirming, running }: SynchronousToCome,
+): ReplctlError | null {
+  const { mode, syncStandbys } = inventory.replication
+  const archives = confirmingArchive(inventory) === null ? 0 : 1
+  const missing = confirming.filter((name) => !running.includes(name))
+  const here = confirming.length - missing.length + archives
+  const needed = Math.max(1, Math.min(syncStandbys, confirming.length + archives))
+  if (mode === 'async' || missing.length === 0 || here >= needed) return null
+  const names = missing.join(', ')
+  const free = missing.map((name) => `replctl remove-standby ${name}`).join(', ')
+  return new ReplctlError(
+    'writes-blocked',
+    `writes will be blocked on ${primary}: ${here} of ${Math.max(syncStandbys, needed)} sync standbys`,
+    {
+      detail: `Its commits will wait for ${names}, and PostgreSQL does not answer there.`,
+      hint: `Bring ${names} back; or, to set writes free without, once ${primary} leads: ${free}`,
+      node: primary,
+    },
+  )
 }
 
 /** Nobody waits for a standby, whoever is named, unless a session asks for it. */
@@ -168,20 +200,32 @@ function unawaited({ settings, facts }: ObservedNode): ReplctlError {
 
 function reduced(
   inventory: Inventory,
+  { nodes }: Topology,
   primary: NodeName,
   live: ParsedSynchronousStandbys | null,
   count: number,
 ): ReplctlError {
   const { syncStandbys } = inventory.replication
-  const others = inventory.nodes.filter(
-    ({ name, applicationName }) => name !== primary && live?.names.includes(applicationName) !== true,
+  const others = nodes.filter(
+    ({ settings: { name, applicationName } }) =>
+      name !== primary && live?.names.includes(applicationName) !== true,
   )
+  const isToRejoin = ({ role, facts }: ObservedNode) => role === 'diverged' || facts.fence !== null
+  const namesOf = (some: readonly ObservedNode[]) => some.map(({ settings }) => settings.name)
+  const [back, added] = [
+    namesOf(others.filter(isToRejoin)),
+    namesOf(others.filter((one) => !isToRejoin(one))),
+  ]
+  const ways = [
+    ...back.map((name) => `replctl rejoin ${name}`),
+    ...(added.length > 0 || back.length === 0 ? [`replctl add-standby ${added.join(' ') || 'NODE'}`] : []),
+  ]
   return new ReplctlError('durability-reduced', `${count} of ${syncStandbys} sync standbys`, {
     detail:
       live === null
         ? `synchronous_standby_names is empty on ${primary}: commits are confirmed without a standby.`
         : `Commits on ${primary} wait for ${live.count} standby(s): there are no more.`,
-    hint: `Add a standby: replctl add-standby ${others.map((node) => node.name).join(' ') || 'NODE'}`,
+    hint: `${back.length > 0 ? 'Bring a standby back' : 'Add a standby'}: ${ways.join(', or ')}`,
     node: primary,
   })
 }

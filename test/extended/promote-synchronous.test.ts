@@ -42,6 +42,11 @@ describeOnHosts('promote in the modes sync and quorum', () => {
   /** As `expect`, with replctl's own words where it fails. */
   const told = (result: ReplctlResult) =>
     expect(tell(result), `${JSON.stringify(result.json?.problems)}\n${result.stderr}`)
+  const warningOf = ({ json }: ReplctlResult) =>
+    json.problems.find(
+      ({ code, severity, node }: { code: string; severity: string; node: string }) =>
+        code === 'writes-blocked' && severity === 'warning' && node === 'pg3',
+    )
   const promote = (...args: string[]) => cluster.replctl(['promote', ...args, '--json'])
 
   it.each(['sync', 'quorum'])(
@@ -84,16 +89,47 @@ describeOnHosts('promote in the modes sync and quorum', () => {
     told(refused).toMatchObject({ exit: 3, changed: false, errors: ['confirmed-commits-at-risk'] })
     expect(JSON.stringify(refused.json.problems)).toContain('pg2')
     expect(await writersNow(hosts, ['pg1', 'pg3'])).toEqual([])
+    const planned = await promote('pg3', '--allow-data-loss', '--dry-run')
+    told(planned).toMatchObject({ exit: 0, changed: false, errors: [] })
+    expect(warningOf(planned)).toMatchObject({
+      message: 'writes will be blocked on pg3: 0 of 1 sync standbys',
+      hint: expect.stringContaining('replctl remove-standby pg2'),
+    })
     const done = await promote('pg3', '--allow-data-loss')
-    told(done).toMatchObject({ exit: 0, changed: true })
+    told(done).toMatchObject({ exit: 0, changed: true, errors: [] })
     expect(await writersNow(hosts, ['pg1', 'pg3'])).toEqual(['pg3'])
-    // Nobody is left to confirm: writes wait, and status says so with the command that sets them free.
+    // Nobody is left to confirm: writes wait, and it says so with the command that sets them free, as status does.
+    expect(warningOf(done)).toMatchObject({
+      message: 'writes blocked: 0 of 1 sync standbys',
+      hint: expect.stringContaining('replctl remove-standby pg2'),
+    })
     const status = await cluster.replctl(['status', '--json'])
     expect(status.json.problems).toContainEqual(
       expect.objectContaining({ code: 'writes-blocked', node: 'pg3' }),
     )
     told(await cluster.replctl(['remove-standby', 'pg2', '--json'])).toMatchObject({ exit: 0 })
     await cluster.server('pg3').sql('INSERT INTO ledger VALUES (1)')
+  })
+
+  it('two are to confirm, and one of the three that are left is down: promote says that writes wait, and for whom', async () => {
+    await cluster.writeInventory({ ...openToControlHost, replication: { mode: 'quorum', sync_standbys: 2 } })
+    told(await cluster.replctl(['add-standby', 'pg2', 'pg3', '--json'])).toMatchObject({ exit: 0 })
+    await cluster.server('pg2').stop()
+    await cluster.server('pg1').kill9()
+    const done = await promote()
+    told(done).toMatchObject({ exit: 0, errors: [] })
+    expect(done.json.result.new_primary).toBe('pg3')
+    expect(warningOf(done)).toMatchObject({ message: 'writes blocked: 0 of 2 sync standbys' })
+    const waiting = cluster.server('pg3').sql('INSERT INTO ledger VALUES (1)')
+    await cluster
+      .server('pg3')
+      .awaitSql("SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+    told(await cluster.replctl(['remove-standby', 'pg2', '--json'])).toMatchObject({ exit: 0 })
+    await waiting
+    // What comes back confirms: there is nothing to warn of, but that one more is wanted.
+    const back = await cluster.replctl(['rejoin', 'pg1', '--json'])
+    told(back).toMatchObject({ exit: 0, errors: [] })
+    expect(back.json.problems.map((one: { code: string }) => one.code)).toEqual(['durability-reduced'])
   })
 
   it('a standby that alone confirmed the last commits is the one that leads, or promote refuses', async () => {

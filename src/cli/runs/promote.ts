@@ -46,6 +46,7 @@ import {
   requireTold,
   toldToPromote,
 } from './promote-begun.ts'
+import { foreseenProblems, synchronousProblems } from './synchronous-problems.ts'
 
 /** `replctl promote [NODE] [--method M] [--allow-data-loss] [--allow-split-brain]`. */
 export async function promoteIn(session: ClusterSession, call: Call): Promise<Answer> {
@@ -220,6 +221,13 @@ async function decide(
       ...judged.choice.verdicts
         .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
         .flatMap((verdict) => unreachableProblem(observation, verdict)),
+      ...(call.flags.isDryRun && !isAbort
+        ? foreseenProblems(inventory, {
+            primary: candidate.name,
+            confirming,
+            running: following.map((one) => one.name),
+          })
+        : []),
     ],
     warnings: (outcome) =>
       outcome.hasCrossed || outcome.error === null
@@ -233,6 +241,7 @@ async function decide(
               return startsUnfenced(node, candidate.name, known) ?? []
             })
         : [],
+    afterwards: ({ topology: now }) => synchronousProblems(inventory, now),
     result: (after, outcome) =>
       promotionResult(after, judged, {
         oldPrimary: oldPrimary === candidate.name ? null : oldPrimary,

@@ -31,6 +31,7 @@ import { type ClusterSession, findNode, openCluster } from '../cluster-session.t
 import type { Answer, Call } from '../command-spec.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
 import { lookCloser } from './look-closer.ts'
+import { foreseenProblems, synchronousProblems } from './synchronous-problems.ts'
 
 interface Wish {
   readonly node: NodeSettings
@@ -63,7 +64,7 @@ export async function run(call: Call): Promise<Answer> {
         decide: (observation) =>
           call.options.isAbort === true && isPrimaryLost(observation, as)
             ? decideBack(session, observation, as)
-            : decide(session, observation, as, call.options.isAbort === true),
+            : decide(call, session, observation, as),
       })
     const answer = await climb(call, wish)
     const refusal = refusalIn(answer)
@@ -116,11 +117,12 @@ function decideBack(session: ClusterSession, { survey, topology }: Observation, 
 }
 
 async function decide(
+  call: Call,
   session: ClusterSession,
   observation: Observation,
   wish: Wish,
-  isAbort: boolean,
 ): Promise<Decision> {
+  const isAbort = call.options.isAbort === true
   const { inventory, templates } = session
   const { survey, topology } = observation
   const { node } = wish
@@ -158,6 +160,14 @@ async function decide(
   // What an earlier run has built anew is a standby like others by now.
   const isSameData = decision.method === 'follow' && observation.resumed === null
   const downstream = isSameData ? [] : downstreamOf(inventory, roles, node.name)
+  const confirming = confirmingStandbys(
+    inventory,
+    roles,
+    neverConfirming(topology, primary.name).filter((name) => name !== node.name),
+  )
+  const running = survey
+    .filter((one) => one.name !== node.name && (one.name === primary.name || isOurStandby(one, survey)))
+    .map((one) => one.name)
   const plan = rejoin(
     { inventory, templates },
     {
@@ -180,14 +190,8 @@ async function decide(
       isRedundant: !decision.isToBeSalvaged || (isLegible && !wish.allowDataLoss),
       roles,
       members,
-      confirming: confirmingStandbys(
-        inventory,
-        roles,
-        neverConfirming(topology, primary.name).filter((name) => name !== node.name),
-      ),
-      running: survey
-        .filter((one) => one.name !== node.name && (one.name === primary.name || isOurStandby(one, survey)))
-        .map((one) => one.name),
+      confirming,
+      running,
       downstream,
       awaited:
         decision.method === 'rewind' ? [] : downstream.filter((one) => mayComeBack(topology, one.name)),
@@ -195,8 +199,15 @@ async function decide(
   )
   return {
     plan,
-    problems:
-      decision.method === 'follow' ? [] : lostSlots(node.name, foreignSlotsOf(seen.slots, inventory, roles)),
+    problems: [
+      ...(decision.method === 'follow'
+        ? []
+        : lostSlots(node.name, foreignSlotsOf(seen.slots, inventory, roles))),
+      ...(call.flags.isDryRun && !isAbort
+        ? foreseenProblems(inventory, { primary: primary.name, confirming, running: [...running, node.name] })
+        : []),
+    ],
+    afterwards: ({ topology: now }) => synchronousProblems(inventory, now),
     result: async (_after, outcome): Promise<RejoinResult> => ({
       node: node.name,
       method: isBuilt ? 'reclone' : isUnchanged(decision, outcome) ? 'none' : methodTold(decision),

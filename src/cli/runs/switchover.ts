@@ -18,6 +18,7 @@ import { rolesBegun } from '../../steps/prepare-demotion.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { type Decision, type Observation, operate, requireReachable } from '../operation.ts'
+import { foreseenProblems, synchronousProblems } from './synchronous-problems.ts'
 
 /** `replctl switchover [NODE] [--allow-unarchived]`. */
 export async function run(call: Call): Promise<Answer> {
@@ -30,7 +31,7 @@ export async function run(call: Call): Promise<Answer> {
       session,
       wish: { node: node ?? null, allowUnarchived },
       depth: 'room',
-      decide: (observation) => decide(session, observation, node, allowUnarchived),
+      decide: (observation) => decide(call, session, observation, { node, allowUnarchived }),
     })
   } finally {
     await session.close()
@@ -38,10 +39,10 @@ export async function run(call: Call): Promise<Answer> {
 }
 
 function decide(
+  call: Call,
   session: ClusterSession,
   observation: Observation,
-  node: NodeName | undefined,
-  allowUnarchived: boolean,
+  { node, allowUnarchived }: { readonly node: NodeName | undefined; readonly allowUnarchived: boolean },
 ): Decision {
   const { inventory, templates } = session
   const { survey, topology, resumed } = observation
@@ -61,6 +62,7 @@ function decide(
   const order = arrangeAfter(inventory, topology, judged)
   const settingsOf = (name: NodeName): NodeSettings => findNode(inventory, name)
   const others = [judged.candidate, ...order.following.map((one) => one.node.name)]
+  const running = [order.returning, ...order.following].map((one) => one.node.name)
   const handover = new Handover(judged, others, inventory)
   return {
     plan: switchover(
@@ -73,13 +75,16 @@ function decide(
         handover,
       },
     ),
-    problems: bystanderProblems(observation, order),
+    problems: [
+      ...bystanderProblems(observation, order),
+      ...(call.flags.isDryRun && call.options.isAbort !== true
+        ? foreseenProblems(inventory, { primary: judged.candidate, confirming: order.confirming, running })
+        : []),
+    ],
+    afterwards: ({ topology: now }) => synchronousProblems(inventory, now),
     result: (after) =>
       resultOf(after, judged, {
-        repointed: thoseThatFollow(
-          after.topology,
-          [order.returning, ...order.following].map((one) => one.node.name),
-        ),
+        repointed: thoseThatFollow(after.topology, running),
         writeOutageMs: handover.writeOutageMs,
       }),
     text: (_after, _outcome, paint, result) =>

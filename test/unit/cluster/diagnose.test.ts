@@ -846,6 +846,19 @@ describe('synchronous standbys', () => {
     expect(problems[0]?.detail).toContain(isBlocking ? '3 session(s) wait' : commits)
   })
 
+  test('an old primary that is fenced does not confirm again by add-standby: the hint knows', () => {
+    const fenced = stoppedNode('pg2', '0/1', { fence: fenceMark('pg1') })
+    const find = (...others: NodeFacts[]) =>
+      problemsOf([primary({ replication: [] }), ...others], replication('sync')).find(
+        ({ code }) => code === 'durability-reduced',
+      )?.hint
+    expect(find(fenced)).toBe('Bring a standby back: replctl rejoin pg2')
+    expect(find(fenced, emptyNode('pg3'))).toBe(
+      'Bring a standby back: replctl rejoin pg2, or replctl add-standby pg3',
+    )
+    expect(find(emptyNode('pg2'), emptyNode('pg3'))).toBe('Add a standby: replctl add-standby pg2 pg3')
+  })
+
   test('a standby whose link is cut still counts as connected: its silence tells, while sessions wait', () => {
     const unconfirmed = { sentLsn: lsn('0/5000100'), flushLsn: lsn('0/5000000') }
     const leader = (seconds: number, changes = {}) =>
