@@ -156,7 +156,7 @@ function follow(input: ClusterInput, { node, upstream }: Placement): Step[] {
 /** A primary that has handed over, back as a standby: it holds nothing of its own, so it only has to follow. */
 function comeBack(input: ClusterInput, { returning: { node, upstream }, roles }: NewOrder): Plan {
   return inOrder([
-    awaitPostmasterEnd(node.name),
+    awaitPostmasterEnd(node.name, input.inventory),
     ...(wantsLogicalSlots(input.inventory) ? [onceStopped(ensureNoAwaitedSlots(node.name))] : []),
     ensureStandbySettings(node.name, upstream, input),
     onceStopped(startInstance(node.name)),
