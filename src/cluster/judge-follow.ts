@@ -6,7 +6,6 @@ import { primaryWaitsForStandbys } from './failover-slots.ts'
 import { senderOf } from './find-upstream.ts'
 import { refuseInsufficient } from './insufficient-settings.ts'
 import type { Inventory } from './inventory.ts'
-import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf, isForeign } from './record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming, type Roles } from './roles.ts'
@@ -21,6 +20,7 @@ import {
   receivedLsn,
   type Topology,
 } from './topology.ts'
+import { twoWriters } from './two-writers.ts'
 import { wayBack } from './way-back.ts'
 
 /** What `follow` will do, decided from one survey. */

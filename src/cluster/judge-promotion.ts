@@ -19,6 +19,7 @@ import { clusterIdentifier } from './record.ts'
 import { confirmingArchive } from './roles.ts'
 import { whyItHasNoRoom } from './room-to-lead.ts'
 import { isReceiving, nodeOf, type ObservedNode, receivedLsn, type Topology } from './topology.ts'
+import { twoWriters } from './two-writers.ts'
 
 export interface PromotionWish {
   readonly node: NodeName | undefined
@@ -357,19 +358,6 @@ function mayArchiveAloneHaveCommits(
 /** One line for each node: why it was chosen, or not. */
 export function tellChoice(choice: CandidateChoice): string {
   return choice.verdicts.map((verdict) => `${verdict.node}: ${verdict.reason}.`).join(' ')
-}
-
-export function twoWriters(topology: Topology): ReplctlError {
-  const list = topology.nodes
-    .filter((node) => node.role === 'primary')
-    .map(
-      (node) =>
-        `${node.settings.name}: system identifier ${node.facts.instance?.systemIdentifier}, timeline ${node.facts.instance?.timeline}, at ${node.facts.instance?.currentLsn}.`,
-    )
-  return new ReplctlError('two-writers', `${topology.writers.join(' and ')} accept writes at the same time`, {
-    detail: list.join(' '),
-    hint: 'Decide which of them is right, and stop the other one now: replctl cannot know which data you want to keep.',
-  })
 }
 
 function primaryAlive(primary: NodeName, wished: NodeName | undefined): ReplctlError {

@@ -3,11 +3,11 @@ import { compareLsn, type Lsn } from '../postgres/lsn.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { NodeFacts, RejoinMark } from './facts.ts'
 import type { Divergence } from './judge-divergence.ts'
-import { twoWriters } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { clusterIdentifier, commonRecord, identifierOf, isForeign } from './record.ts'
 import { rejoinToTell, rejoinUnderWay } from './rejoin-under-way.ts'
 import { factsOf, type Topology, timelineOf } from './topology.ts'
+import { hasTakenOver, twoWriters } from './two-writers.ts'
 
 /** The rungs of the ladder, the cheapest first. `none` is a `follow` in which nothing was left to do. */
 export const rejoinMethods = ['none', 'follow', 'rewind', 'reclone'] as const
@@ -28,11 +28,8 @@ export function judgeRejoinPrimary(topology: Topology, node: NodeName): NodeName
   if (primary === undefined)
     throw topology.writers.includes(node) ? isThePrimary(node) : noPrimaryToFollow(survey)
   refuseForeign(own, survey)
-  if (topology.writers.includes(node)) {
-    const record = commonRecord(survey)
-    const [mine, theirs] = [own, factsOf(survey, primary)].map((facts) => facts.instance?.timeline ?? 0)
-    const isSure = record?.primary === primary && (theirs ?? 0) > (mine ?? 0)
-    if (!isSure) throw unclearWhoLeads(topology, node, primary)
+  if (topology.writers.includes(node) && !hasTakenOver(topology, primary, node)) {
+    throw unclearWhoLeads(topology, node, primary)
   }
   return primary
 }

@@ -1,10 +1,11 @@
 import { ReplctlError } from '../errors.ts'
 import { formerPrimaries } from './former-primaries.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
-import { refuseBesideStray, twoWriters } from './judge-promotion.ts'
+import { refuseBesideStray } from './judge-promotion.ts'
 import type { NodeName } from './names.ts'
 import { isForeign } from './record.ts'
 import { isRunningStandby, type Topology } from './topology.ts'
+import { twoWriters } from './two-writers.ts'
 import { wayBack } from './way-back.ts'
 
 /** What stands in the way of making a restored node the cluster's primary, and what has to be done about it. */

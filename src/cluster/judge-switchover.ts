@@ -4,13 +4,14 @@ import { type CandidateChoice, chooseCandidate, whyItCannotLead, whyItWouldLose 
 import type { NodeFacts } from './facts.ts'
 import { insufficientSettings, refuseInsufficient } from './insufficient-settings.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
-import { tellChoice, twoWriters } from './judge-promotion.ts'
+import { tellChoice } from './judge-promotion.ts'
 import { judgeSuccessor, notMeantToLead } from './judge-successor.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, identifierOf } from './record.ts'
 import { confirmingStandbys, meantRoles, neverConfirming, type Roles } from './roles.ts'
 import { noRoomForWal, whyItHasNoRoom } from './room-to-lead.ts'
 import { hasDiverged, isRunningStandby, nodeOf, type ObservedNode, type Topology } from './topology.ts'
+import { twoWriters } from './two-writers.ts'
 
 /** Who hands over to whom. */
 export interface Exchange {

@@ -1,6 +1,6 @@
-import { twoWriters } from '../../cluster/judge-promotion.ts'
 import type { SalvageRecord } from '../../cluster/salvage.ts'
 import { factsOf } from '../../cluster/topology.ts'
+import { twoWriters } from '../../cluster/two-writers.ts'
 import { ReplctlError } from '../../errors.ts'
 import { isIsolated } from '../../node/isolated-instance.ts'
 import { salvageText } from '../../report/salvage.ts'

@@ -302,6 +302,38 @@ describe('refusals, all of them before anything is changed', () => {
     expect(detail).toContain('pg1: system identifier 7412345678901234567, timeline 3, at 0/5000148.')
     expect(detail).toContain('pg2: system identifier 7412345678901234567, timeline 4, at 0/6000000.')
   })
+
+  describe('two writers', () => {
+    const writer = (name: string, changes: Partial<InstanceFacts>, facts: Partial<NodeFacts> = {}) => ({
+      ...runningNode(name, { currentLsn: lsn('0/6000000'), ...changes }),
+      ...facts,
+    })
+    const first = (facts: Partial<NodeFacts> = {}) => writer('pg1', { timeline: timeline(1) }, facts)
+    const second = (facts: Partial<NodeFacts> = {}, at = '0/3000148') =>
+      writer('pg2', { timeline: timeline(2), history: `1\t${at}\tno recovery target specified\n` }, facts)
+
+    test('are told with the place where they part, as far as it is known', () => {
+      const partOf = (...survey: NodeFacts[]) =>
+        refusalOf({ survey }).detail?.match(/\S+ and \S+ part .*$/)?.[0]
+      expect(partOf(first(), second())).toBe('pg1 and pg2 part on timeline 1, at 0/3000148.')
+      const twin = { ...second({}, '0/2000000'), name: nodeName('pg1') }
+      expect(partOf(twin, second())).toBe('pg1 and pg2 part on timeline 1, at 0/2000000.')
+      expect(partOf(first(), writer('pg2', { timeline: timeline(2) }))).toBeUndefined()
+      expect(
+        partOf(first(), writer('pg2', { timeline: timeline(2), history: 'no history at all' })),
+      ).toBeUndefined()
+      expect(partOf(first(), writer('pg2', { timeline: timeline(1) }))).toBeUndefined()
+    })
+
+    test('where the record and the higher timeline agree, the command that brings the other one back needs no flag', () => {
+      const hint = (primary: string) => {
+        const record = recordOf(primary, ['pg1', 'pg2'])
+        return refusalOf({ survey: [first({ record }), second({ record })] }).hint
+      }
+      expect(hint('pg2')).toMatch(/^pg2 has taken over, by the record .*: replctl rejoin pg1$/)
+      expect(hint('pg1')).toMatch(/^Decide which of them is right.*replctl rejoin pg1 or replctl rejoin pg2$/)
+    })
+  })
 })
 
 describe('a primary that answers, and lets nobody in', () => {
