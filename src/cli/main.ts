@@ -169,8 +169,10 @@ async function clusterNameOf(on: ReportOn, { env, cwd, home }: Surroundings): Pr
 /** commander's own errors: help and version are no failure, everything else is a usage error. */
 async function usageExit(thrown: CommanderError, on: ReportOn, io: Surroundings): Promise<number> {
   if (thrown.code === 'commander.version') {
-    if (on.isJson) await report(io, { ...on, isUrgent: true }, versionAnswer(thrown.message), 0)
-    else io.writeOut(`${thrown.message}\n`)
+    if (on.isJson) {
+      const of = { ...on, command: on.command || '--version', isUrgent: true as const }
+      await report(io, of, versionAnswer(thrown.message), 0)
+    } else io.writeOut(`${thrown.message}\n`)
   }
   if (thrown.exitCode === 0) return exitCodes.ok
   if (on.isJson) {

@@ -8,22 +8,34 @@ export const mostBytes = 16 * 1024 * 1024
 const writerMs = 10_000
 const pollMs = 20
 
+/** What came out of pipes, by path: it comes once, and `resume` opens the cluster a second time. */
+const drained = new Map<string, Buffer>()
+
 /**
  * Reads a whole file, or what is written into a pipe. It never waits inside the system, where no signal would reach it and
  * the process could not end.
  * @throws {ReplctlError} `interrupted`; `inventory-invalid` where it is too large, or nobody writes; else what the system says
  */
 export async function readBounded(path: string, file: string, signal?: AbortSignal): Promise<Buffer> {
+  const known = drained.get(path)
+  if (known !== undefined) return known
   const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
-    return await readAll(handle, file, signal)
+    const isPipe = (await handle.stat()).isFIFO()
+    const content = await readAll(handle, isPipe, file, signal)
+    if (isPipe) drained.set(path, content)
+    return content
   } finally {
     await handle.close()
   }
 }
 
-async function readAll(handle: FileHandle, file: string, signal: AbortSignal | undefined): Promise<Buffer> {
-  const isPipe = (await handle.stat()).isFIFO()
+async function readAll(
+  handle: FileHandle,
+  isPipe: boolean,
+  file: string,
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
   const startedAt = performance.now()
   const chunks: Buffer[] = []
   let length = 0

@@ -398,6 +398,8 @@ describe('a pipe', () => {
     expect(inventory.cluster).toBe('shop')
     expect(inventory.nodes.map(({ name }) => name)).toEqual(['pg1'])
     writer.kill()
+    // `resume` reads it once more, when nobody writes any more.
+    expect((await loadInventory(path, options)).cluster).toBe('shop')
   })
 
   test('that nobody writes into holds up no signal', async () => {
