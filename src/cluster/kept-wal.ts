@@ -8,17 +8,19 @@ import { isWriter, receivedLsn } from './topology.ts'
 
 /**
  * From where on a standby asks for WAL next, as far as that can be told; null: it cannot. Of one that has received something since
- * its start it is known. Any other one may hold more than it has replayed: what a slot keeps for it is what it confirmed.
+ * its start it is known. Any other one may hold more than it has replayed: what a slot keeps for it is what it confirmed. The
+ * slot on `except` tells nothing: it may just have been made.
  */
 export function neededLsn(
   { name, slotName }: NodeSettings,
   standby: NodeFacts | undefined,
   survey: Survey,
+  except?: NodeName,
 ): Lsn | null {
   const held = standby === undefined ? null : heldLsn(standby)
   if (standby?.instance != null && standby.instance.receiveLsn !== null) return held
   const kept = survey
-    .filter((facts) => facts.name !== name)
+    .filter((facts) => facts.name !== name && facts.name !== except)
     .flatMap((facts) => keptFrom(slotOf(facts, slotName)) ?? [])
     .toSorted(compareLsn)[0]
   if (held === null || kept === undefined) return held ?? kept ?? null
@@ -69,6 +71,7 @@ export function isOnlyKeeper(
     owner,
     survey.find((facts) => facts.name === owner.name),
     survey,
+    upstream,
   )
   if (needed === null) return false
   const keepers = keepersOf(owner, needed, survey)

@@ -13,7 +13,7 @@ import {
   readSegmentAges,
   type SegmentAge,
 } from '../node/missing-wal.ts'
-import type { Lsn } from '../postgres/lsn.ts'
+import { compareLsn, type Lsn } from '../postgres/lsn.ts'
 import { parseTimelineHistory } from '../postgres/timeline-history.ts'
 import {
   endOfLocalWal,
@@ -101,10 +101,11 @@ export function reportKeptWal(standby: NodeSettings, upstream: NodeName, invento
       const [own, source] = [standby.name, upstream].map((name) => survey.find((one) => one.name === name))
       if (source?.instance == null) return unknownUntil(`PostgreSQL runs on ${upstream}`)
       if (own?.instance != null && isReceiving(own)) return satisfied('it streams')
-      const needed = neededLsn(standby, own, survey)
-      if (needed === null) return satisfied('what it needs shows when it is back')
+      const least = neededLsn(standby, own, survey, upstream)
+      if (least === null) return satisfied('what it needs shows when it is back')
       const size = segmentSizeOf(source)
       const kept = inventory.replication.slots ? keepsFrom(source, standby.slotName) : null
+      const needed = holds(kept, least, size) ? least : await endOfItsWal(ctx, own, least)
       if (holds(kept, needed, size)) return satisfied(`WAL is kept from ${kept} on`)
       const oldest = (await segmentsOf(ctx, upstream))[0]?.[0]
       const isGone = oldest !== undefined && oldest > walFileName(1, needed, size).slice(8)
@@ -114,10 +115,25 @@ export function reportKeptWal(standby: NodeSettings, upstream: NodeName, invento
       if (await mayArchiveGive(ctx, { own, source, needed, from }, inventory))
         return satisfied('the archive has to give what is gone')
       const keeper = keepersOf(standby, needed, survey).find((name) => name !== upstream) ?? null
-      ctx.warn(notKept(standby.name, upstream, { own, needed, kept, keeper, isGone }))
+      const down = inventory.nodes.find(
+        ({ name }) =>
+          name !== standby.name && survey.every((one) => one.name !== name || one.instance === null),
+      )
+      ctx.warn(
+        notKept(standby.name, upstream, { own, needed, kept, keeper, isGone, down: down?.name ?? null }),
+      )
       return satisfied(isGone ? 'it is gone there' : 'no slot keeps it there')
     },
   }
+}
+
+/** Where the WAL ends that a stopped standby has on its disk, to the segment: it may be far past what it has replayed. */
+async function endOfItsWal(ctx: StepContext, own: NodeFacts | undefined, least: Lsn): Promise<Lsn> {
+  if (own === undefined || own.instance !== null || !isBuilt(own)) return least
+  const size = segmentSizeOf(own)
+  const foreign = firstForeignSegment(await readSegmentAges(ctx.on(own.name)), least, size)
+  const last = walFileStart(walFileNameOf(1, foreign - 1n, size), size)
+  return compareLsn(last, least) > 0 ? last : least
 }
 
 /** Nobody has said that the archive lacks what is gone: as long as that is so, it may have it. */
@@ -148,13 +164,19 @@ interface Unkept {
   readonly kept: Lsn | null
   readonly keeper: NodeName | null
   readonly isGone: boolean
+  /** Another node that does not run: what slots it has does not show. */
+  readonly down: NodeName | null
 }
 
-function notKept(standby: NodeName, upstream: NodeName, { own, needed, kept, keeper, isGone }: Unkept) {
+function notKept(standby: NodeName, upstream: NodeName, { own, needed, kept, keeper, isGone, down }: Unkept) {
   const what = isGone ? 'no longer has' : 'does not keep'
   const since = kept === null ? '' : `; the slot on ${upstream} keeps WAL from ${kept} on`
   const still = keeper === null ? '' : ` The slot on ${keeper} keeps what it needs, and stays.`
-  const way = wayToWal(standby, keeper, own?.instance != null)
+  const maybe =
+    keeper === null && down !== null
+      ? `${down} may still keep it: bring that back first. If it does not: `
+      : ''
+  const way = `${maybe}${wayToWal(standby, keeper, own?.instance != null)}`
   const first = isGone
     ? ''
     : `What it needs is still there: bring it back soon (replctl add-standby ${standby}). Else: `

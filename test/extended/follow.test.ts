@@ -364,6 +364,23 @@ describeOnHosts('follow, and cascades', () => {
     told(await status()).toMatchObject({ exit: 0, found: [] })
   })
 
+  it('a standby that is away when the primary is lost is told of, before and after, and catches up once the old one is back', async () => {
+    await keepNoMore('pg1', 'pg2')
+    await cluster.server('pg3').stop()
+    await moveOn('pg1', 'pg2')
+    await cluster.server('pg1').stop()
+    for (const more of [['--dry-run'], []]) {
+      const promoted = await cluster.replctl(['promote', 'pg2', ...more, '--json'])
+      told(promoted).toMatchObject({ exit: 0, found: ['pg3 wal-removed'] })
+      expect(hintFor(promoted, 'pg3', 'wal-removed')).toMatch(/^pg1 may still keep it: bring that back first/)
+    }
+    told(await cluster.replctl(['rejoin', 'pg1', '--json'])).toMatchObject({ exit: 0, changed: true })
+    expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg3'], ['shop_pg1', 'shop_pg3']])
+    const refused = await cluster.replctl(['add-standby', 'pg3', '--json'])
+    told(refused).toMatchObject({ exit: 3, found: ['pg3 wal-removed'] })
+    expect(hintFor(refused, 'pg3', 'wal-removed')).toContain('replctl add-standby pg3 --from pg1')
+  })
+
   it('the slot of a standby that is removed while its upstream is away goes with the return of that one', async () => {
     await cluster.writeInventory(cascade)
     told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, found: [] })

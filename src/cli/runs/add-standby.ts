@@ -256,7 +256,7 @@ function canCatchUpFrom(
   const survey = nodes.map(({ facts }) => facts)
   const [own, there] = [factsOf(survey, node.name), factsOf(survey, place)]
   const isBuilt = own.dataDirectoryState === 'instance' && (own.mark === null || own.mark.phase === 'done')
-  const needed = neededLsn(node, own, survey)
+  const needed = neededLsn(node, own, survey, place)
   if (from === undefined || from.name === place || !isBuilt || needed === null) return false
   const isKept = holds(keepsFrom(there, node.slotName), needed, segmentSizeOf(there))
   return !isKept && keepersOf(node, needed, survey).includes(from.name)

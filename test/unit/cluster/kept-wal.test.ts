@@ -41,7 +41,9 @@ test('one that received something since its start asks from there on; of another
   const stopped = stoppedNode('pg4', '0/2000000', {
     control: control({ checkpointLsn: lsn('0/2000000'), minRecoveryEndLsn: lsn('0/9000000') }),
   })
-  expect(needed(stopped, '0/20000050', null)).toBe(lsn('0/20000050'))
+  // A slot that was just made says nothing of what its standby has.
+  const made = survey('0/20000050', null, stopped)
+  expect(neededLsn(pg4!, stopped, made, nodeName('pg1'))).toBe(lsn('0/9000000'))
   expect(needed(stopped, '0/20000050', '0/7B31640')).toBe(lsn('0/9000000'))
   expect(needed(unreachableNode('pg4'), null, '0/7B31640')).toBe(lsn('0/7B31640'))
   expect(needed(unreachableNode('pg4'), null, null)).toBeNull()
