@@ -16,6 +16,7 @@ import { ensureMarkedAsBuilt, ensureNoFenceMark } from '../steps/ensure-mark.ts'
 import { ensurePassfile, ensureReplicationRole } from '../steps/ensure-replication-role.ts'
 import { ensureStandbySettings } from '../steps/ensure-standby-settings.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
+import { remakeForeignSlots } from '../steps/foreign-slots.ts'
 import {
   deleteDataDirectoryAside,
   moveDataDirectoryAside,
@@ -56,6 +57,8 @@ export interface NewStandby {
   readonly isReplacing?: boolean
   /** An earlier run of the same had begun: a whole clone that stands there is what it made. */
   readonly isResumed?: boolean
+  /** A rejoin of it was cut off, and ends with this. */
+  readonly endsRejoin?: boolean
   /** Where it is built anew: who is to receive from it afterwards, other than new standbys. */
   readonly downstream?: readonly NodeSettings[]
   /** Those of them that may come back to it by themselves, and are told of where they do not. */
@@ -167,7 +170,8 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
     ...(isLed ? ensureArchiveStream(input, primary, members) : []),
     // What the new standbys replaced goes last of all, and only while somebody leads whom they have everything from.
     ...(isLed
-      ? standbys.flatMap(({ node: { name }, isReclone, isReplacing }) => [
+      ? standbys.flatMap(({ node: { name }, isReclone, isReplacing, endsRejoin }) => [
+          ...(endsRejoin ? [remakeForeignSlots(name, input.inventory, roles, { isReplaced: false })] : []),
           deleteDataDirectoryAside(name, { isReplacing: isReclone && isReplacing }),
           endRejoinElsewhere(name),
         ])

@@ -160,7 +160,8 @@ function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
   const { node, primary } = wish
   // Where an earlier run stopped a standby, this one may have to start it again: it is taken back by `abort`.
   const stop = wish.runsAs === 'writer' ? [] : [stopStandbyForRejoin(node)]
-  if (wish.isContinued) return stop
+  const note = becomesCopy(wish) ? [noteForeignSlots(node.name, input.inventory, wish.roles, wish)] : []
+  if (wish.isContinued) return [...stop, ...note]
   return [
     ...(wish.isToBeFenced
       ? [keepFenced(fenceInstance(node.name, primary, input, { wasRunning: false }), wish)]
@@ -168,7 +169,7 @@ function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
     ...stop,
     ...(wish.forkLsn === null ? [] : archiveOwed(input, node.name, wish.forkLsn)),
     ...wish.salvage,
-    ...(becomesCopy(wish) ? [noteForeignSlots(node.name, input.inventory, wish.roles)] : []),
+    ...note,
     endEarlierRejoin(node.name, wish),
   ]
 }

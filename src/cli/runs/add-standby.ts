@@ -98,7 +98,8 @@ export function decide(
     const upstream = inventory.nodes.find((one) => one.name === upstreamName) ?? primary
     const source = from ?? upstream
     const wished = { isReclone, ...reclones?.get(node.name) }
-    return { node, upstream, source, ...wished, isResumed: observation.resumed !== null }
+    const endsRejoin = factsOf(survey, node.name).rejoin !== null
+    return { node, upstream, source, ...wished, isResumed: observation.resumed !== null, endsRejoin }
   })
   const isGoneOnWith = ({ node, isResumed }: NewStandby) =>
     isResumed === true && isNewClone(factsOf(survey, node.name))
