@@ -4,6 +4,7 @@ import { notAnswering, type SqlOptions, type SqlSession, type SqlTarget, sqlFail
 
 interface PgError extends Error {
   readonly code?: string
+  readonly detail?: string
   readonly severity?: string
 }
 
@@ -106,7 +107,8 @@ const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, 
 function translate(thrown: unknown): ReplctlError {
   if (thrown instanceof ReplctlError) return thrown
   const error = thrown as PgError
-  if (error.severity !== undefined) return sqlFailed(error.message, error.code)
+  if (error.severity !== undefined)
+    return sqlFailed(error.message, error.code, error.severity === 'FATAL' ? error.detail : undefined)
   if (/connection terminated|ended|EPIPE|ECONNRESET|ECONNREFUSED|ENOENT|not queryable/i.test(error.message)) {
     return new ReplctlError('not-answering', `the instance closed the session: ${error.message}`, {
       hint: 'It may have been stopped or restarted meanwhile. Look again with "replctl status".',

@@ -170,7 +170,8 @@ class AnswerReader {
 function psqlEnded(complaints: string): ReplctlError {
   const said = complaints.trim()
   const refusal = /FATAL:\s*(.*)/.exec(said)?.[1]
-  if (refusal !== undefined) return sqlFailed(refusal, loginStateOf(refusal))
+  const added = /DETAIL:\s*(.*)/.exec(said)?.[1]
+  if (refusal !== undefined) return sqlFailed(refusal, loginStateOf(refusal), added)
   if (/no password supplied/.test(said))
     return sqlFailed('the server asks for a password on its local socket', '28P01')
   return new ReplctlError('not-answering', 'the instance closed the session', {

@@ -127,10 +127,14 @@ export interface SqlTarget {
   readonly binDirectory: string
 }
 
-/** An error that the server reported. `message` and SQLSTATE are the server's. */
-export function sqlFailed(message: string, sqlState: string | undefined): ReplctlError {
+/**
+ * An error that the server reported. `message`, SQLSTATE and `added`, its own DETAIL, are the server's: the last one of a refused
+ * login only, where it says why and holds no values of rows.
+ */
+export function sqlFailed(message: string, sqlState: string | undefined, added?: string): ReplctlError {
+  const details = [...(sqlState === undefined ? [] : [`SQLSTATE ${sqlState}.`]), ...(added ? [added] : [])]
   return new ReplctlError('sql-failed', `the server refused a statement: ${message}`, {
-    detail: sqlState === undefined ? undefined : `SQLSTATE ${sqlState}.`,
+    detail: details.length === 0 ? undefined : details.join(' '),
     retryable: sqlState?.startsWith('57') === true,
     cause: { sqlState },
   })

@@ -1,3 +1,4 @@
+import type { ConfigEntry } from './config-file.ts'
 import { isSameSettingValue, settingNumber, withUnit } from './setting-value.ts'
 import { capabilitiesOf } from './versions.ts'
 
@@ -160,6 +161,19 @@ export function recoverySettingNames(major: number): readonly string[] {
     'recovery_target_action',
   ]
   return capabilitiesOf(major).promoteTriggerFile ? [...names, 'promote_trigger_file'] : names
+}
+
+/**
+ * What of postgresql.auto.conf would win over the settings of a standby. A standby that takes no queries cannot be observed: it
+ * would never be seen to follow.
+ */
+export function overridesStandby(
+  entries: readonly ConfigEntry[],
+  names: readonly string[],
+): readonly ConfigEntry[] {
+  return entries.filter(
+    ({ name, value }) => names.includes(name) || (name === 'hot_standby' && !isSameSettingValue(value, 'on')),
+  )
 }
 
 /** A live value that must change. */

@@ -23,7 +23,8 @@ export async function awaitInstance(
     if (refusal !== null) throw refusal
     return facts.instance ?? undefined
   }
-  const said = () => (last === null ? 'It said nothing.' : `${last.message}.`)
+  const said = () =>
+    last === null ? 'It said nothing.' : [`${last.message}.`, last.detail ?? ''].join(' ').trimEnd()
   return await awaitState(ctx, `PostgreSQL on ${node} answers`, probe, { last: said })
 }
 

@@ -6,11 +6,12 @@ import { ownedConfigFile, ownedStandbyFile, standbyConfigText } from '../cluster
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { lastValues, parseConfigFile, removeSettings } from '../postgres/config-file.ts'
-import { recoverySettingNames } from '../postgres/settings.ts'
+import { overridesStandby, recoverySettingNames } from '../postgres/settings.ts'
 import { type Capabilities, capabilitiesOf } from '../postgres/versions.ts'
 import { restoreCommandOf } from './archive-wish.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { reloadConfiguration } from './configuration-files.ts'
+import { stopInstance } from './fence-instance.ts'
 import { ask, look, lookAsChecked, majorOf } from './look.ts'
 import { restartInstance } from './restart-instance.ts'
 
@@ -49,7 +50,7 @@ export function ensureStandbySettings(
       ...(has.recoveryConf ? [] : recoverySettingNames(major)),
       ...(facts.mark?.phase === 'cloned' ? placeNames : []),
     ]
-    const overriding = parseConfigFile(facts.autoConf).filter((entry) => names.includes(entry.name))
+    const overriding = overridesStandby(parseConfigFile(facts.autoConf), names)
     const isWritten = live?.trim() === wanted.trim()
     return {
       path,
@@ -57,7 +58,6 @@ export function ensureStandbySettings(
       needsRestart: needsRestart(live ?? '', wanted, has),
       wanted,
       overriding,
-      names,
       has,
     }
   }
@@ -80,7 +80,7 @@ export function ensureStandbySettings(
     apply: async (ctx) => {
       const facts = await lookAsChecked(ctx)
       const { dataDir } = ctx.node.settings.postgres
-      const { isWritten, wanted, path, overriding, names, has, ...planned } = await plan(ctx, facts)
+      const { isWritten, wanted, path, overriding, has, ...planned } = await plan(ctx, facts)
       isToRestart = planned.needsRestart
       if (!facts.hasStandbySignal && !has.recoveryConf) {
         await writeTextFile(ctx.node, `${dataDir}/standby.signal`, '', { mode: '0600' })
@@ -88,7 +88,11 @@ export function ensureStandbySettings(
       if (!isWritten) await writeTextFile(ctx.node, path, wanted, { mode: '0600' })
       if (overriding.length > 0) {
         const auto = `${dataDir}/postgresql.auto.conf`
+        const names = overriding.map((entry) => entry.name)
         await writeTextFile(ctx.node, auto, removeSettings((await readTextFile(ctx.node, auto)) ?? '', names))
+        // One that runs without it takes no query, whatever the file says by now: it is started again, as a standby.
+        if (names.includes('hot_standby') && facts.hasStandbySignal && facts.instance === null)
+          await stopInstance(ctx, node)
       }
       if (facts.instance === null || has.recoveryConf) return
       await reloadConfiguration(ctx, node)

@@ -26,7 +26,9 @@ describeOnHosts('rejoin', () => {
       'pg1',
       `cd ${data()}; echo certificate >server.crt; echo key >server.key; chmod 600 server.key
 mkdir own; echo mine >own/file; sed -i "1i work_mem = '7MB'" postgresql.conf; echo 'host own own 192.0.2.1/32 reject' >>pg_hba.conf
-mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
+mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf
+# With it a standby takes no query, and would never be seen to follow.
+echo "hot_standby = 'off'" >>postgresql.auto.conf`,
       { user: 'postgres' },
     )
     const own = () =>
@@ -67,6 +69,7 @@ mv pg_ident.conf ../ident && ln -s ../ident pg_ident.conf`,
     expect((await own()).stdout).toBe(before)
     expect((await scene.hosts.exec('pg1', `ls ${data()}`)).stdout).not.toContain('only-there')
     expect(await value('pg1', 'SHOW work_mem')).toBe('7MB')
+    expect(await value('pg1', 'SHOW hot_standby')).toBe('on')
     told(await rejoin('pg1')).toMatchObject({ exit: 0, changed: false, method: 'none', codes: [] })
   })
 

@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { parseConfigFile } from '../../../src/postgres/config-file.ts'
 import {
   changeOf,
   findSetting,
   judgeSettings,
   keepSufficient,
+  overridesStandby,
   recoverySettingNames,
   settings,
   standbyParityParameters,
@@ -32,6 +34,16 @@ describe.each(supportedMajorVersions)('the table agrees with PostgreSQL %i', (ma
     for (const name of major < 12 ? [] : recoverySettingNames(major))
       expect(contexts.has(name), name).toBe(true)
   })
+})
+
+test.each([
+  ["hot_standby = 'off'", ['hot_standby']],
+  ['hot_standby = no', ['hot_standby']],
+  ["hot_standby = 'true'", []],
+  ["primary_conninfo = ''\nwork_mem = '4MB'", ['primary_conninfo']],
+])('what keeps a node from being seen to follow is taken out of postgresql.auto.conf: %s', (text, names) => {
+  const found = overridesStandby(parseConfigFile(text), recoverySettingNames(15))
+  expect(found.map(({ name }) => name)).toEqual(names)
 })
 
 test('a setting without a row is not judged by the table', () => {
