@@ -59,8 +59,8 @@ sync -f "$dir/wal" 2>/dev/null || sync`
   }
 
   /** Runs a script with `$dir`, the folder, and `args` from `$3` on. */
-  async run(title: string, script: string, args: readonly string[]): Promise<string> {
-    return await this.#run(title, script, args)
+  async run(title: string, script: string, args: readonly string[], stdin?: string): Promise<string> {
+    return await this.#run(title, script, args, stdin)
   }
 
   /** Gives up what was made; a complete salvage under this name stays. */

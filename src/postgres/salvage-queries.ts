@@ -97,6 +97,20 @@ export function tablesByNameQuery(idents: readonly string[]): string {
       WHERE format('%I.%I', n.nspname, c.relname) IN (${idents.map(quoteLiteral).join(', ')})) AS x`
 }
 
+/** JSON array: qualified and quoted names of the partitioned tables to which these belong, at whatever depth. */
+export function partitionedAboveQuery(idents: readonly string[]): string {
+  return `WITH RECURSIVE above(oid) AS (
+      SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = ANY (${quoteLiteral(arrayText(idents))}::regclass[])
+      UNION SELECT i.inhparent FROM pg_inherits i JOIN above a ON i.inhrelid = a.oid)
+    SELECT coalesce(json_agg(format('%I.%I', n.nspname, c.relname)), '[]')::text
+    FROM above a JOIN pg_class c ON c.oid = a.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'p'`
+}
+
+/** Text of an array of texts, as the server reads it. */
+const arrayText = (texts: readonly string[]): string =>
+  `{${texts.map((one) => `"${one.replaceAll(/["\\]/g, '\\$&')}"`).join(',')}}`
+
 const alias = 'replctl_row'
 const xmin = `${alias}.xmin::text::bigint`
 

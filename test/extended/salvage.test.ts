@@ -75,10 +75,10 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
   }
 
   /** pg1 does what `statements` say, all alone, crashes, and pg2 leads; `theirs` is what happens there then. */
-  async function loseAfter(statements: string, theirs = 'SELECT 1'): Promise<void> {
+  async function loseAfter(statements: string, theirs = 'SELECT 1', database = 'postgres'): Promise<void> {
     await quietTrigger()
     await cutOff('pg3', 'pg2')
-    await run('pg1', statements)
+    await run('pg1', statements, database)
     await cluster.server('pg1').kill9()
     await reconnect('pg2', 'pg3')
     await cluster.succeed(['promote', 'pg2'])
@@ -277,6 +277,27 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
     expect(await value('pg2', rows)).toBe(
       '1=theirs 2=mine 4=changed twice 5=theirs 60=v60 900=theirs 901=mine 902=theirs',
     )
+  })
+
+  it('salvage.sql makes new partitions, also of tables that have indexes there already', async () => {
+    await run('pg1', 'CREATE INDEX part_by_v ON part (v)')
+    await loseAfter(
+      `CREATE TABLE part_c PARTITION OF part FOR VALUES IN ('c'); INSERT INTO part VALUES (20, 'c', 'new');
+       CREATE TABLE "By Month" (id int, d date, PRIMARY KEY (id, d)) PARTITION BY RANGE (d);
+       CREATE INDEX ON "By Month" (d);
+       CREATE TABLE may PARTITION OF "By Month" FOR VALUES FROM ('2026-05-01') TO ('2026-06-01');
+       INSERT INTO "By Month" VALUES (1, '2026-05-09');`,
+    )
+    const done = await salvage('pg1')
+    expect(done.json.result.salvage).toMatchObject({ isComplete: true, unsalvaged: [], rows: 2 })
+    expect(await apply('pg1')).toEqual([])
+    expect(await value('pg2', "SELECT string_agg(t::text, ' ') FROM part_c t")).toBe('(20,c,new)')
+    expect(await value('pg2', `SELECT string_agg(t::text, ' ') FROM "By Month" t`)).toBe('(1,2026-05-09)')
+    const indexes = `SELECT bool_and(i.indisvalid) AND count(*) = 8 AND count(h.inhparent) = 4
+      FROM pg_index i LEFT JOIN pg_inherits h ON h.inhrelid = i.indexrelid
+      WHERE i.indrelid IN ('part'::regclass, 'part_c'::regclass, '"By Month"'::regclass, 'may'::regclass)`
+    expect(await value('pg2', indexes)).toBe(true)
+    expect((await hosts.exec('pg1', `ls ${await folderOf('pg1')}`)).stdout).not.toContain('dump')
   })
 
   it('saves a standby that received more than the one which was promoted, what it had yet to replay included', async () => {

@@ -5,6 +5,7 @@ import { fileNumberOf, type LostChanges, type LostTransactions } from '../../pos
 import {
   type CatalogTable,
   type CatalogTrigger,
+  partitionedAboveQuery,
   tablesByFileQuery,
   tablesByNameQuery,
   tablesByOidQuery,
@@ -33,9 +34,15 @@ export interface DatabaseTask {
   readonly sql: TextWriter
   readonly isInterrupted: () => boolean
   readonly progress: (done: number, total: number) => void
-  /** Text of pg_dump for tables that the new primary lacks; null where there is no pg_dump. */
-  readonly dumpTables: (idents: readonly string[]) => Promise<string | null>
+  /** For tables that the new primary lacks. */
+  readonly dumpTables: (idents: readonly string[]) => Promise<TableDump>
 }
+
+/** What pg_dump made of some tables; `none`: there is no pg_dump. */
+export type TableDump =
+  | { readonly is: 'dumped'; readonly text: string }
+  | { readonly is: 'failed'; readonly said: string }
+  | { readonly is: 'none' }
 
 /** A part of the record, to be put together with those of the other databases. */
 export type SalvagePart = Pick<
@@ -77,15 +84,19 @@ export async function saveDatabase(task: DatabaseTask): Promise<SalvagePart> {
   const created = lostHere.tables.filter((one) => one.primary === null && !one.isGone)
   await sql.write(`\n\\connect ${quoteForPsql(database)}\nBEGIN;\n${setSalvageSettings('LOCAL ')}\n`)
   await sql.write('SET CONSTRAINTS ALL DEFERRED;\n')
+  const undumped: string[] = []
   if (created.length > 0) {
-    const dump = await task.dumpTables(created.map(({ own: { ident } }) => ident))
-    if (dump === null)
-      notes.push(
-        `no pg_dump on the node: create ${names(created)} in ${database} before salvage.sql is applied`,
-      )
-    else
+    const idents = [...(await newParents(task, created)), ...created.map(({ own: { ident } }) => ident)]
+    const dump = await task.dumpTables(idents)
+    const byHand = `create ${idents.join(', ')} in ${database} before salvage.sql is applied`
+    if (dump.is === 'none') notes.push(`no pg_dump on the node: ${byHand}`)
+    if (dump.is === 'failed') {
+      undumped.push(`the definition of ${idents.join(', ')} in ${database}: pg_dump failed: ${dump.said}`)
+      notes.push(`pg_dump failed on the node: ${byHand}`)
+    }
+    if (dump.is === 'dumped')
       await sql.write(
-        `\n-- Tables that the new primary does not have\n${schemasOf(created, schemaChanges)}${dump}\n${setSalvageSettings('LOCAL ')}\n`,
+        `\n-- Tables that the new primary does not have\n${schemasOf(created, schemaChanges)}${dump.text}\n${setSalvageSettings('LOCAL ')}\n`,
       )
   }
   const triggers = triggersOf(lostHere.tables, [...byOid.values(), ...byName.values()])
@@ -102,7 +113,7 @@ export async function saveDatabase(task: DatabaseTask): Promise<SalvagePart> {
     tables: [...saved.tables.filter(isTouched), ...objectsAsTable(database, objects)],
     sequences: sequences.found,
     schemaChanges,
-    unsalvaged: [...lostHere.unsalvaged, ...nowhere, ...saved.unsalvaged, ...objects.unsalvaged],
+    unsalvaged: [...lostHere.unsalvaged, ...undumped, ...nowhere, ...saved.unsalvaged, ...objects.unsalvaged],
     notes: [...notes, ...objects.notes],
     rows: saved.rows + objects.rows,
   }
@@ -183,7 +194,16 @@ function schemasOf(created: readonly LostTable[], changes: readonly SchemaChange
     .join('')
 }
 
-const names = (tables: readonly LostTable[]): string => tables.map(({ own }) => own.ident).join(', ')
+/** Partitioned tables have no file by which they would have been found: those of new partitions that the new primary lacks. */
+async function newParents(
+  { own, primary }: DatabaseTask,
+  created: readonly LostTable[],
+): Promise<readonly string[]> {
+  const query = partitionedAboveQuery(created.map((one) => one.own.ident))
+  const parents = await own.json<readonly string[]>(query, { timeoutMs: readTimeoutMs })
+  const there = primary === null ? new Map<string, CatalogTable>() : await tablesByName(primary, parents)
+  return parents.filter((ident) => !there.has(ident))
+}
 
 /** What a trigger did on the old primary is among the rows: it must not do so again. */
 function triggersOf(

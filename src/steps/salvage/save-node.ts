@@ -6,10 +6,11 @@ import { type IsolatedPlace, openIsolated, socketDirectoryOf } from '../../node/
 import type { SalvageFolder, TextWriter } from '../../node/salvage-folder.ts'
 import { openSqlSession, type SqlSession } from '../../node/sql-session.ts'
 import { sqlEndpointOf } from '../../node/survey.ts'
+import { attachWithIndexes } from '../../postgres/dump-order.ts'
 import type { LostChanges, LostTransactions } from '../../postgres/lost-transactions.ts'
 import { quoteLiteral } from '../../postgres/sql.ts'
 import { look } from '../look.ts'
-import { nothingSaved, type SalvagePart, saveDatabase } from './save-database.ts'
+import { nothingSaved, type SalvagePart, saveDatabase, type TableDump } from './save-database.ts'
 
 export interface NodeTask {
   readonly place: IsolatedPlace
@@ -125,24 +126,56 @@ export async function openOnPrimary(
   }
 }
 
-/** CREATE statements by the node's own pg_dump; null where it has none. */
+const dumpScript = `
+bin=$3 socket=$4 port=$5 user=$6 database=$7; shift 7
+{ [ -x "$bin/pg_dump" ] && [ -x "$bin/pg_restore" ]; } || { echo none; exit 0; }
+for table do shift; set -- "$@" -t "$table"; done
+if said=$("$bin/pg_dump" -h "$socket" -p "$port" -U "$user" -d "$database" -w --schema-only -Fc -f "$dir/dump" "$@" 2>&1); then
+  echo dumped
+  "$bin/pg_restore" -l "$dir/dump"
+else
+  printf 'failed\\n%s\\n' "$said"
+fi`
+
+/** The text is whole or it is not taken: what is missing in it would be missed only when salvage.sql is applied. */
+const textOfDumpScript = `
+bin=$3
+cat > "$dir/dump.list"
+if said=$("$bin/pg_restore" -L "$dir/dump.list" -f "$dir/dump.sql" "$dir/dump" 2>&1); then
+  echo dumped
+  grep -v '^\\\\\\(un\\)\\{0,1\\}restrict ' "$dir/dump.sql"
+else
+  printf 'failed\\n%s\\n' "$said"
+fi
+rm -f "$dir/dump" "$dir/dump.list" "$dir/dump.sql"`
+
+/** CREATE statements by the node's own pg_dump, in an order that fits beside what the new primary has. */
 async function dumpTables(
   ctx: StepContext,
   { place, folder }: NodeTask,
   database: string,
   idents: readonly string[],
-): Promise<string | null> {
-  const script = `
-bin=$3 socket=$4 port=$5 user=$6 database=$7; shift 7
-[ -x "$bin/pg_dump" ] || exit 0
-for table do shift; set -- "$@" -t "$table"; done
-"$bin/pg_dump" -h "$socket" -p "$port" -U "$user" -d "$database" -w --schema-only "$@" | grep -v '^\\\\\\(un\\)\\{0,1\\}restrict ' 
-:`
+): Promise<TableDump> {
   const { port, osUser } = ctx.node.settings.postgres
-  const text = await folder.run('dump the definition of new tables', script, [
-    ...[place.binDirectory, socketDirectoryOf(ctx.node, place), String(port), osUser, database, ...idents],
-  ])
-  return text.trim() === '' ? null : text
+  const dumped = readDump(
+    await folder.run('dump the definition of new tables', dumpScript, [
+      ...[place.binDirectory, socketDirectoryOf(ctx.node, place), String(port), osUser, database, ...idents],
+    ]),
+  )
+  if (dumped.is !== 'dumped') return dumped
+  const list = attachWithIndexes(dumped.text)
+  return readDump(
+    await folder.run('read the dump of new tables', textOfDumpScript, [place.binDirectory], list),
+  )
+}
+
+/** What the scripts above print: a word on how it went, then the text. */
+function readDump(output: string): TableDump {
+  const end = output.indexOf('\n')
+  const text = output.slice(end + 1)
+  const word = output.slice(0, end)
+  if (word === 'none') return { is: 'none' }
+  return word === 'dumped' ? { is: 'dumped', text } : { is: 'failed', said: text.trim() }
 }
 
 /** A crash empties them, and a standby cannot read them. */
