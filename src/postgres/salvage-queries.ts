@@ -1,3 +1,4 @@
+import { asWireText } from './row-text.ts'
 import { equals, type SalvageColumn, type SalvageTable } from './salvage-sql.ts'
 import { quoteLiteral } from './sql.ts'
 
@@ -205,8 +206,8 @@ export function rowsByKeyQuery(table: SalvageTable, keys: readonly (readonly str
 
 /** The %L of format() uses the type's own output function, and tells NULL from a composite of NULLs. */
 function rowValues(table: SalvageTable): string {
-  const literals = table.columns.map(({ ident }) => `format('%L', ${alias}.${ident})`)
-  return `row_to_json(${alias}.*)::text, md5((${alias}.*)::text), ARRAY[${literals.join(', ')}]::text[]`
+  const literals = table.columns.map(({ ident }) => asWireText(`format('%L', ${alias}.${ident})`))
+  return `${asWireText(`row_to_json(${alias}.*)::text`)}, md5((${alias}.*)::text), ARRAY[${literals.join(', ')}]::text[]`
 }
 
 const tidArray = (tuples: readonly string[]): string =>

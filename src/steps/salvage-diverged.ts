@@ -47,7 +47,7 @@ export function salvageDiverged(
       if (divergence === null) return
       const before = await findSalvage(ctx, divergence)
       const record = await makeSalvage(ctx, facts, primary, divergence, before)
-      if (!record.isComplete) ctx.warn(notAllSaved(record))
+      if (!record.isComplete) ctx.warn(notAllSaved(record, { isDiscarded: allowDataLoss }))
     },
     verify: async (ctx) => {
       const divergence = await findDivergence(ctx, await look(ctx), primary)
@@ -157,10 +157,16 @@ function notThere(node: NodeName): ReplctlError {
   })
 }
 
-export function notAllSaved({ node, dir, unsalvaged }: SalvageRecord): ReplctlError {
+export function notAllSaved(
+  { node, dir, unsalvaged }: SalvageRecord,
+  { isDiscarded = false }: { readonly isDiscarded?: boolean } = {},
+): ReplctlError {
+  const next = isDiscarded
+    ? 'The rest is gone with this, as --allow-data-loss says; where the node is cloned anew its old data directory is kept.'
+    : 'Mend what is named; another try gets the rest.'
   return new ReplctlError('salvage-incomplete', `not all of what only ${node} has could be saved`, {
     detail: `Not saved: ${unsalvaged.join('; ')}.`,
-    hint: `What was saved, and the WAL, is in ${dir} on ${node}. Mend what is named; another try gets the rest.`,
+    hint: `What was saved, and the WAL, is in ${dir} on ${node}. ${next}`,
     node,
   })
 }

@@ -300,6 +300,38 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
     expect((await hosts.exec('pg1', `ls ${await folderOf('pg1')}`)).stdout).not.toContain('dump')
   })
 
+  it('a database in SQL_ASCII: what is not UTF-8 is saved byte for byte, with all other rows', async () => {
+    const legacy = `CREATE TABLE legacy (id int PRIMARY KEY, v text, a text[]);
+      INSERT INTO legacy VALUES (1, E'caf\\xe9'), (2, E'\\xe9'), (3, 'ascii');
+      CREATE TABLE named (k text PRIMARY KEY, n int); INSERT INTO named VALUES (E'\\xe9a', 1)`
+    await run(
+      'pg1',
+      "CREATE DATABASE bytes ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    )
+    await run('pg1', legacy, 'bytes')
+    await loseAfter(
+      `INSERT INTO legacy VALUES (4, E'na\\xefve \\\\ ''q''', ARRAY[E'\\xff"', NULL]), (5, 'gr\u00fcn', '{}');
+       UPDATE legacy SET v = E'\\xc3' WHERE id = 1; DELETE FROM legacy WHERE id = 2; UPDATE named SET n = 2`,
+      undefined,
+      'bytes',
+    )
+    const done = await cluster.replctl(['rejoin', 'pg1', '--json'])
+    expect([done.exitCode, done.json.problems], done.stderr).toEqual([0, []])
+    expect(done.json.result.salvage).toMatchObject({ complete: true, rows: 5 })
+    const rows = await lines('pg1', 'rows.jsonl')
+    const values = rows.filter((row) => row.table === 'legacy').map(({ new: now, old }) => (now ?? old).v)
+    expect(values.toSorted()).toEqual(['gr\u00fcn', "na\udcefve \\ 'q'", '\udcc3', '\udce9'].toSorted())
+    expect(await apply('pg1')).toEqual([])
+    const hex = (column: string) => `encode(convert_to(${column}::text, 'SQL_ASCII'), 'hex')`
+    expect(
+      await value('pg2', `SELECT string_agg(id || '=' || ${hex('v')}, ' ' ORDER BY id) FROM legacy`, 'bytes'),
+    ).toBe('1=c3 3=6173636969 4=6e61ef7665205c20277127 5=6772c3bc6e')
+    expect(await value('pg2', `SELECT ${hex('a')} FROM legacy WHERE id = 4`, 'bytes')).toBe(
+      Buffer.from('{"\xff\\"",NULL}', 'latin1').toString('hex'),
+    )
+    expect(await value('pg2', `SELECT ${hex('k')} || n FROM named`, 'bytes')).toBe('e9612')
+  })
+
   it('saves a standby that received more than the one which was promoted, what it had yet to replay included', async () => {
     await quietTrigger()
     await run('pg3', "ALTER SYSTEM SET recovery_min_apply_delay = '1h'")

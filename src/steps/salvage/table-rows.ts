@@ -1,5 +1,6 @@
 import type { SqlSession } from '../../node/sql-session.ts'
 import { parseTuple, type TupleKey, tupleText } from '../../postgres/relation-changes.ts'
+import { jsonFromWire, literalFromWire } from '../../postgres/row-text.ts'
 import { rowsByKeyQuery, rowsQuery, sizesQuery } from '../../postgres/salvage-queries.ts'
 import { onOneLine, type SalvageRow, type SalvageTable } from '../../postgres/salvage-sql.ts'
 
@@ -34,9 +35,9 @@ type RawRow = readonly [
 const readRow = ([first, xmin, json, md5, literals, ctid]: RawRow): ReadRow => ({
   xmin,
   at: parseTuple(ctid ?? String(first)),
-  json: onOneLine(json),
+  json: onOneLine(jsonFromWire(json)),
   md5,
-  literals,
+  literals: literals.map(literalFromWire),
 })
 
 /** The rows at these places, as far as there is a visible one; sizes are looked at first. */
