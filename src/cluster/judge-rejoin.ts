@@ -72,6 +72,8 @@ export interface RejoinFacts {
   readonly hasArchive: boolean
   /** What is needed first of the WAL that the upstream no longer has: the archive said that it does not have it either. */
   readonly missingSegment: string | null
+  /** Its own WAL is there from here on, and holds no checkpoint of before the fork; null: it does, or that is not known. */
+  readonly lacksCheckpointFrom: Lsn | null
   /** pg_rewind is among the programs there. */
   readonly hasRewindProgram: boolean
   /** Of the kernel that runs there now. */
@@ -81,6 +83,8 @@ export interface RejoinFacts {
 export interface RejoinWish {
   /** The operator wants it cloned anew, whatever else would do. */
   readonly isReclone: boolean
+  /** Why it is cloned anew where that is not the operator's wish: what pg_rewind said when it was tried. */
+  readonly refusal?: string | undefined
   /** What an earlier run had set aside is to be put back, also from behind a clone that was built. */
   readonly isTakenBack?: boolean | undefined
 }
@@ -117,12 +121,12 @@ export function judgeRejoin(facts: RejoinFacts, wish: RejoinWish): RejoinDecisio
       ...decide(method, false, [...reasons, ...more]),
       untold,
     })
-    if (wish.isReclone) return go('reclone', ['Cloned anew, as asked for.'])
+    if (wish.isReclone) return go('reclone', [whyReclone(wish)])
     const gap = missingWal(facts)
     return gap === null ? go('follow', []) : go('reclone', [`Cannot follow: ${gap}.`])
   }
   const reasons = [`Cannot follow: ${divergence.because}.`]
-  if (wish.isReclone) return decide('reclone', true, [...reasons, 'Cloned anew, as asked for.'])
+  if (wish.isReclone) return decide('reclone', true, [...reasons, whyReclone(wish)])
   const obstacle = whyNoRewind(facts, divergence)
   return obstacle === null
     ? decide('rewind', true, [...reasons, 'pg_rewind can take it back to the fork.'])
@@ -139,7 +143,7 @@ function judgeContinued({ node, primary, bootId }: RejoinFacts, wish: RejoinWish
     untold: mark,
   })
   if (mark.method === 'reclone') return go('reclone', 'The clone goes on.')
-  if (wish.isReclone) return go('reclone', 'Cloned anew, as asked for.')
+  if (wish.isReclone) return go('reclone', whyReclone(wish))
   if (mark.phase === 'rewound') return go('rewind', 'pg_rewind had come to its end.')
   if (mark.source !== primary.name || mark.timeline !== primary.instance?.timeline) {
     return go('reclone', `It was being rewound from ${mark.source}, timeline ${mark.timeline}.`)
@@ -149,6 +153,9 @@ function judgeContinued({ node, primary, bootId }: RejoinFacts, wish: RejoinWish
   }
   return go('rewind', 'pg_rewind is run again.')
 }
+
+const whyReclone = ({ refusal }: RejoinWish): string =>
+  refusal === undefined ? 'Cloned anew, as asked for.' : `Cannot be rewound, as it was tried: ${refusal}`
 
 const begunAt = ({ at }: RejoinMark): string => `An earlier rejoin was begun at ${at} and did not end.`
 
@@ -173,7 +180,16 @@ function whyNoRewind(facts: RejoinFacts, divergence: Extract<Divergence, { is: '
   if (isFreshlyPromoted(node) && !capabilitiesOf(node.dataMajor ?? 0).rewindKnowsFreshPromotion) {
     return 'it was promoted and crashed before its first checkpoint, which this pg_rewind does not see'
   }
-  return missingWal({ ...facts, needsWalFrom: divergence.forkLsn })
+  return (
+    missingCheckpoint(facts, divergence.forkLsn) ?? missingWal({ ...facts, needsWalFrom: divergence.forkLsn })
+  )
+}
+
+/** pg_rewind looks for the last checkpoint before the fork in the node's own WAL; an archive may have what is gone there. */
+function missingCheckpoint({ node, lacksCheckpointFrom, hasArchive }: RejoinFacts, fork: Lsn): string | null {
+  if (lacksCheckpointFrom === null) return null
+  if (hasArchive && capabilitiesOf(node.dataMajor ?? 0).rewindRestoreTargetWal) return null
+  return `it no longer has the WAL from the last checkpoint before the fork at ${fork} on (its own is there from ${lacksCheckpointFrom} on)`
 }
 
 function hasSocketInDataDirectory({ instance }: NodeFacts): boolean {

@@ -56,17 +56,29 @@ function exitCodeOf(error: ReplctlError, end: RunEnd): number {
 const asSentence = (text: string): string =>
   /[\p{L}\p{N}]$/u.test(text.trim()) ? `${text.trim()}.` : text.trim()
 
+const states = {
+  unchanged: 'Nothing was changed.',
+  crossed: 'The point of no return is crossed: "replctl resume" goes on from here.',
+  final: 'Part of it stands and cannot be taken back: "replctl resume" goes on.',
+  partial: 'Part of it stands: "replctl resume" goes on, "replctl abort" takes it back.',
+  takenBack: 'Everything was taken back: the cluster is as before.',
+  undone: 'What this run had changed was taken back.',
+} as const
+
 function tellState(error: ReplctlError, end: RunEnd): string {
-  const detail = error.detail === undefined ? '' : `${asSentence(error.detail)} `
-  if (!end.hasApplied && !hasUnfinished(end)) return `${detail}Nothing was changed.`
-  if (end.isPastPointOfNoReturn) {
-    return `${detail}The point of no return is crossed: "replctl resume" goes on from here.`
-  }
-  if (end.remains && end.isFinal) {
-    return `${detail}Part of it stands and cannot be taken back: "replctl resume" goes on.`
-  }
-  if (end.remains)
-    return `${detail}Part of it stands: "replctl resume" goes on, "replctl abort" takes it back.`
-  if (end.isTakenBack) return `${detail}Everything was taken back: the cluster is as before.`
-  return `${detail}What this run had changed was taken back.`
+  return error.detail === undefined ? stateOf(end) : `${asSentence(error.detail)} ${stateOf(end)}`
+}
+
+function stateOf(end: RunEnd): string {
+  if (!end.hasApplied && !hasUnfinished(end)) return states.unchanged
+  if (end.isPastPointOfNoReturn) return states.crossed
+  if (end.remains && end.isFinal) return states.final
+  if (end.remains) return states.partial
+  return end.isTakenBack ? states.takenBack : states.undone
+}
+
+/** A detail without the words on the state of the cluster: for who goes on at once, after which it is another one. */
+export function withoutState(detail: string): string {
+  const told = Object.values(states).find((state) => detail.endsWith(state))
+  return told === undefined ? detail : detail.slice(0, -told.length).trimEnd()
 }

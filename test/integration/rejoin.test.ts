@@ -221,6 +221,38 @@ echo "hot_standby = 'off'" >>postgresql.auto.conf`,
     ).toBe('reserved')
   })
 
+  it('one whose own WAL no longer reaches back to a checkpoint before the fork is planned, and done, as a clone', async () => {
+    const grow = 'INSERT INTO big SELECT 1; SELECT pg_switch_wal()'
+    await run('pg1', "ALTER SYSTEM SET wal_keep_size = '48MB'; ALTER SYSTEM SET checkpoint_timeout = '1h'")
+    await scene.cluster.server('pg1').reload()
+    await run('pg1', 'CHECKPOINT')
+    for (let round = 0; round < 4; round += 1) await run('pg1', grow)
+    await run('pg1', 'INSERT INTO big SELECT 1')
+    // It tells who was open at the fork: without it not all could be saved, and nothing would be discarded.
+    await awaitCondition('the background writer has logged which transactions are open', async () => {
+      const file = await value('pg1', 'SELECT pg_walfile_name(pg_current_wal_lsn())')
+      const look = `/usr/lib/postgresql/*/bin/pg_waldump ${data()}/pg_wal/${file} 2>/dev/null | grep RUNNING_XACTS`
+      return (await scene.hosts.exec('pg1', look, { check: false })).exitCode === 0
+    })
+    for (const name of ['pg2', 'pg3'])
+      await scene.cluster.server(name).awaitCatchup(scene.cluster.server('pg1'))
+    await divergePg1()
+    await run('pg1', grow)
+    // It keeps what those who left lack, and some before that, but not as much as to the checkpoint before.
+    await run('pg1', 'CHECKPOINT')
+    await scene.cluster.server('pg1').stop()
+    await scene.hosts.restoreLink('pg1')
+    const planned = await rejoin('pg1', '--dry-run')
+    told(planned).toMatchObject({ exit: 0, changed: false, method: 'reclone' })
+    const why = /no longer has the WAL from the last checkpoint before the fork/
+    expect(planned.json.result.reasons.join(' ')).toMatch(why)
+    const done = await rejoin('pg1')
+    told(done).toMatchObject({ exit: 0, changed: true, method: 'reclone', codes: [] })
+    expect(done.json.result.reasons).toEqual(planned.json.result.reasons)
+    expect(done.json.result.salvage.rows).toBeGreaterThan(0)
+    await expectGoodCluster()
+  })
+
   it.each([
     ['after the fence', /fence the old primary/],
     ['after the salvage', /save what only pg1 has/],

@@ -4,6 +4,7 @@ import { type Divergence, judgeDivergence } from '../../cluster/judge-divergence
 import { rejoinUnderWay } from '../../cluster/rejoin-under-way.ts'
 import { segmentSizeOf } from '../../cluster/segment-size.ts'
 import { factsOf, hasDiverged, isRunningStandby, isWriter, receivedLsn } from '../../cluster/topology.ts'
+import { findMissingCheckpoint } from '../../node/common-checkpoint.ts'
 import { findMissingSegment, firstForeignSegment, readSegmentAges } from '../../node/missing-wal.ts'
 import {
   isSameBranch,
@@ -29,6 +30,7 @@ export interface CloserLook {
   readonly walKeptFrom: Lsn | null
   readonly needsWalFrom: Lsn | null
   readonly missingSegment: string | null
+  readonly lacksCheckpointFrom: Lsn | null
   readonly hasRewindProgram: boolean
   readonly bootId: string
   /** In its data directory, and those that a run before had noted there. */
@@ -72,7 +74,13 @@ export async function lookCloser(
   }
   const isWhole = node.facts.dataDirectoryState === 'instance' && node.facts.mark?.phase !== 'cloning'
   if (!isWhole || rejoinUnderWay(node.facts) !== null)
-    return { ...common, divergence: null, needsWalFrom: null, missingSegment: null }
+    return {
+      ...common,
+      divergence: null,
+      needsWalFrom: null,
+      missingSegment: null,
+      lacksCheckpointFrom: null,
+    }
   const history = ownHistory(node.facts, files)
   const divergence = await compare(node, primary, history, files)
   const needsWalFrom = needsFrom(node.facts)
@@ -80,7 +88,13 @@ export async function lookCloser(
     needsWalFrom,
     walKeptFrom: common.walKeptFrom,
   })
-  return { ...common, divergence, needsWalFrom, missingSegment }
+  const isToBeRewound = divergence.is === 'diverged' && !divergence.isTwinTimeline
+  const fork = isToBeRewound ? divergence.forkLsn : null
+  const lacksCheckpointFrom =
+    fork === null
+      ? null
+      : await findMissingCheckpoint(node.node, node.facts, { fork, history, files: files.segments })
+  return { ...common, divergence, needsWalFrom, missingSegment, lacksCheckpointFrom }
 }
 
 /**

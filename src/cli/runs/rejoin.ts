@@ -17,7 +17,7 @@ import { commonRecord } from '../../cluster/record.ts'
 import { confirmingStandbys, liveRoles, neverConfirming } from '../../cluster/roles.ts'
 import { salvageResult } from '../../cluster/salvage.ts'
 import { factsOf, isRunningStandby, isWriter, placeFor } from '../../cluster/topology.ts'
-import type { Outcome } from '../../engine/run-outcome.ts'
+import { type Outcome, withoutState } from '../../engine/run-outcome.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
 import type { SlotFile } from '../../node/slot-files.ts'
 import type { Lsn } from '../../postgres/lsn.ts'
@@ -54,7 +54,7 @@ export async function run(call: Call): Promise<Answer> {
       const refusal = answer.problems.find((problem) => problem.code === 'rewind-unavailable')
       return mayGoOn && !wish.isReclone && !call.signal.aborted ? refusal : undefined
     }
-    const climb = (on: Call, as: Wish) =>
+    const climb = (on: Call, as: Wish, why?: string) =>
       operate(on, {
         session,
         isFirstTry: (answer) => !as.isReclone && refusalIn(answer) !== undefined,
@@ -64,17 +64,21 @@ export async function run(call: Call): Promise<Answer> {
         decide: (observation) =>
           call.options.isAbort === true && isPrimaryLost(observation, as)
             ? decideBack(session, observation, as)
-            : decide(call, session, observation, as),
+            : decide(call, session, observation, as, why),
       })
     const answer = await climb(call, wish)
     const refusal = refusalIn(answer)
     if (refusal === undefined) return refusedToDiscard(answer)
-    call.io.writeError(`${refusal.message}: ${refusal.detail ?? ''} It is cloned anew.\n`)
+    const why = withoutState(refusal.detail ?? '')
+    call.io.writeError(`${refusal.message}: ${why} It is cloned anew.\n`)
     const cloned = await climb(
       { ...call, options: { ...call.options, reclone: true } },
       { ...wish, isReclone: true },
+      why,
     )
-    return { ...cloned, problems: [...cloned.problems, { ...refusal, severity: 'warning' }] }
+    // What is left to be done, if anything, the second one says.
+    const told = { ...refusal, severity: 'warning', detail: why, hint: null } as const
+    return { ...cloned, problems: [...cloned.problems, told] }
   } finally {
     await session.close()
   }
@@ -121,6 +125,7 @@ async function decide(
   session: ClusterSession,
   observation: Observation,
   wish: Wish,
+  refusal?: string,
 ): Promise<Decision> {
   const isAbort = call.options.isAbort === true
   const { inventory, templates } = session
@@ -141,6 +146,7 @@ async function decide(
     {
       ...wish,
       isReclone: wish.isReclone && !isBuilt,
+      refusal,
       isTakenBack: isAbort && observation.resumed?.begun.includes(`${node.name}: ${setAsideTitle}`),
     },
   )

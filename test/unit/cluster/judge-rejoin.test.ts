@@ -107,7 +107,13 @@ describe('the ladder', () => {
   }
   const facts = (changes: Partial<RejoinFacts>): RejoinFacts => ({
     ...{ node, primary, divergence: diverged, walKeptFrom: lsn('0/3000000'), needsWalFrom: lsn('0/3F00000') },
-    ...{ hasArchive: false, missingSegment: null, hasRewindProgram: true, bootId: 'b1' },
+    ...{
+      hasArchive: false,
+      missingSegment: null,
+      lacksCheckpointFrom: null,
+      hasRewindProgram: true,
+      bootId: 'b1',
+    },
     ...changes,
   })
   const judge = (changes: Partial<RejoinFacts>, isReclone = false) =>
@@ -161,6 +167,18 @@ describe('the ladder', () => {
       'full_page_writes off on the source: cloned anew',
       { primary: runningNode('pg2', { settings: { full_page_writes: setting('off') } }) },
       'reclone',
+      true,
+    ],
+    [
+      'no checkpoint before the fork in its own WAL: cloned anew',
+      { lacksCheckpointFrom: lsn('0/3000000') },
+      'reclone',
+      true,
+    ],
+    [
+      'not where the archive may have that WAL',
+      { lacksCheckpointFrom: lsn('0/3000000'), hasArchive: true },
+      'rewind',
       true,
     ],
     ['no pg_rewind: cloned anew', { hasRewindProgram: false }, 'reclone', true],
@@ -248,6 +266,11 @@ describe('the ladder', () => {
       'Not diverged: x.',
       'Cannot follow: the WAL from 0/3F00000 on is gone (pg2 has it from 0/4000000 on), and the archive does not have 000000020000000000000003.',
     ])
+  })
+  test('a clone that nobody asked for says what pg_rewind said', () => {
+    const decision = judgeRejoin(facts({}), { isReclone: true, refusal: 'It said: no.' })
+    expect(decision).toMatchObject({ method: 'reclone' })
+    expect(decision.reasons.at(-1)).toBe('Cannot be rewound, as it was tried: It said: no.')
   })
   test('a clone that was built is gone back behind where that is asked for', () => {
     expect(judgeRejoin(facts(ended), { isReclone: false, isTakenBack: true })).toMatchObject({

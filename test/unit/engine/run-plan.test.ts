@@ -4,6 +4,7 @@ import type { ClusterLock } from '../../../src/engine/cluster-lock.ts'
 import type { EngineEvent } from '../../../src/engine/events.ts'
 import type { Journal } from '../../../src/engine/journal.ts'
 import type { Outcome } from '../../../src/engine/run-outcome.ts'
+import { withoutState } from '../../../src/engine/run-outcome.ts'
 import { planSteps, planUndo, type RunOptions, runSteps, undoSteps } from '../../../src/engine/run-plan.ts'
 import {
   asOne,
@@ -1134,4 +1135,9 @@ describe('taking an unfinished run back', () => {
       error: { code: 'connection-lost', step: 'b', node: 'pg1' },
     })
   })
+})
+
+test('who goes on at once tells a failure without the state that it left', () => {
+  expect(withoutState('It said: no. What this run had changed was taken back.')).toBe('It said: no.')
+  expect(withoutState('It said: no.')).toBe('It said: no.')
 })
