@@ -7,7 +7,7 @@ import type { EventListener, StepState } from './events.ts'
 import type { Journal } from './journal.ts'
 import { RunJournal } from './run-journal.ts'
 import { type Outcome, outcomeOf } from './run-outcome.ts'
-import { type Finding, type Plan, type Step, type StepContext, stepsOf } from './step.ts'
+import { earlierSteps, type Finding, type Plan, type Step, type StepContext, stepsOf } from './step.ts'
 
 export interface RunOptions {
   readonly nodes: ReadonlyMap<NodeName, Node>
@@ -71,6 +71,7 @@ class Run {
   readonly #options: RunOptions
   readonly #lock: ClusterLock | null
   readonly #steps: readonly Step[]
+  readonly #earlier: ReadonlyMap<Step, readonly Step[]>
   readonly #states = new Map<Step, { state: StepState; ms: number }>()
   readonly #begun: Step[] = []
   readonly #isResumed: boolean
@@ -88,6 +89,7 @@ class Run {
     this.#lock = lock
     this.#journal = lock === null || journal === null ? null : new RunJournal(lock, journal)
     this.#steps = stepsOf(plan)
+    this.#earlier = earlierSteps(plan)
     this.#isPastPointOfNoReturn = journal?.isPastPointOfNoReturn ?? false
     this.#isResumed = (journal?.begun.length ?? 0) > 0
   }
@@ -103,7 +105,7 @@ class Run {
       }
       // What only looks has nothing to do, also where it can look only once an earlier step is done.
       const isDone = finding.is === 'satisfied' || (finding.is === 'unknown' && step.apply === undefined)
-      this.#finish(step, isDone ? 'satisfied' : 'planned', reasonOf(finding), startedAt)
+      this.#finish(step, this.#stateOf(step, !isDone), reasonOf(finding), startedAt)
     }
   }
 
@@ -249,18 +251,32 @@ class Run {
       if (finding.is === 'refused') throw finding.error
       if (finding.is === 'satisfied' || step.apply === undefined) {
         if (finding.is !== 'satisfied') throw unmet(step, finding)
-        this.#finish(step, 'satisfied', finding.because, startedAt)
+        this.#finish(step, this.#stateOf(step, false), finding.because, startedAt)
         return
       }
       await this.#begin(step)
       const because = await this.#apply(step, step.apply)
-      const hasOnlyWaited = step.onlyWaits === true && !this.#hasApplied
-      this.#finish(step, hasOnlyWaited ? 'satisfied' : 'applied', because, startedAt)
+      this.#finish(step, this.#stateOf(step, true), because, startedAt)
     } catch (thrown) {
       const error = asReplctlError(thrown)
       this.#finish(step, 'failed', error.message, startedAt)
       throw error.with({ step: step.title, node: error.node ?? step.node })
     }
+  }
+
+  /**
+   * How a step is told that has something to do, or finds all done. By the same rule in a plan and in a run: where the two find
+   * different things only because of the moment, they still say the same.
+   */
+  #stateOf(step: Step, hasWork: boolean): StepState {
+    const active = this.#lock === null ? 'planned' : 'applied'
+    if (step.comesOfEarlier !== true) return hasWork ? active : 'satisfied'
+    const isBroughtAbout = this.#earlier
+      .get(step)
+      ?.some((one) => this.#states.get(one)?.state === active && one.leavesClusterAlone !== true)
+    // To wait is no change: where nothing was changed that it could wait for, there was nothing to do.
+    const isChange = hasWork && step.leavesClusterAlone !== true
+    return isBroughtAbout === true || isChange ? active : 'satisfied'
   }
 
   /** Changes one thing and proves it. Facts that were read before the change serve nobody after it. */

@@ -86,8 +86,11 @@ export interface Step {
   readonly goesWith?: string
   /** What its apply changes shows in no look at another node. */
   readonly showsOnlyOnItsNode?: true
-  /** Its apply only waits for what is on its way: in a run that changed nothing it is told as satisfied. */
-  readonly onlyWaits?: true
+  /**
+   * Earlier steps of the run bring it about, at once or in a while; it only sees to it. Once one of them is applied it is told as
+   * applied, too, also where it finds all done: so a plan and its run say the same, whoever is quicker.
+   */
+  readonly comesOfEarlier?: true
 }
 
 /** Steps in order, side by side, or both. */
@@ -117,11 +120,34 @@ export const mayBeLeftBehind = (step: Step): Step => ({ ...step, mayBeLeftBehind
 /** See {@link Step.cannotBeUndone}. */
 export const cannotBeUndone = (step: Step): Step => ({ ...step, cannotBeUndone: true })
 
+/** See {@link Step.comesOfEarlier}. */
+export const comesOfEarlier = (step: Step): Step => ({ ...step, comesOfEarlier: true })
+
 /** All steps of a plan, in the order of their numbers. */
 export function stepsOf(plan: Plan): readonly Step[] {
   if ('together' in plan) return plan.together.flatMap(stepsOf)
   if ('inOrder' in plan) return plan.inOrder.flatMap(stepsOf)
   return [plan]
+}
+
+/** For each step those that are over before it begins; what runs beside it is not among them. */
+export function earlierSteps(plan: Plan): ReadonlyMap<Step, readonly Step[]> {
+  const earlier = new Map<Step, readonly Step[]>()
+  const walk = (part: Plan, before: readonly Step[]): void => {
+    if ('together' in part) {
+      for (const child of part.together) walk(child, before)
+    } else if ('inOrder' in part) {
+      let over = before
+      for (const child of part.inOrder) {
+        walk(child, over)
+        over = [...over, ...stepsOf(child)]
+      }
+    } else {
+      earlier.set(part, before)
+    }
+  }
+  walk(plan, [])
+  return earlier
 }
 
 export const satisfied = (because: string): Finding => ({ is: 'satisfied', because })

@@ -20,6 +20,7 @@ import { remakeForeignSlots } from '../steps/foreign-slots.ts'
 import {
   deleteDataDirectoryAside,
   moveDataDirectoryAside,
+  onceMovedAside,
   requireReplaceableDataDirectory,
   whileOldIsAside,
 } from '../steps/replace-data-directory.ts'
@@ -244,32 +245,26 @@ function cloneSteps(
   // One that is built by the same command has the files of the primary by then.
   const copiedFrom = standbys.some((one) => one.node.name === source.name) ? primary.name : source.name
   const isFromStandby = source.name !== upstream.name && slot !== undefined
+  const move = moveDataDirectoryAside(name, primary.name, { isResumed })
+  const isInPlaceOfOld = isReclone && isReplacing === true
+  const beside = (step: Step) => (isInPlaceOfOld ? whileOldIsAside(step) : step)
+  const inside = (step: Step) => (isInPlaceOfOld ? onceMovedAside(whileOldIsAside(step), move) : step)
   return [
     ensurePassfile(name, replication, primary.name),
     requireReplicationLogin(name, upstream, input.inventory),
     ...(source.name === upstream.name ? [] : [requireReplicationLogin(name, source, input.inventory)]),
     ...(isFromStandby ? [awaitReplayOf(source.name, upstream.name, slot)] : []),
-    ...(isReclone ? [moveDataDirectoryAside(name, primary.name, { isResumed })] : []),
-    ...[
-      ...copySteps(input, standby),
-      ensureConfigurationFiles(name, source.name),
-      asOne([
-        ...ensureStartGuard(name, input, members),
-        inOrder(standbyConfiguration(input, primary, standby, confirming, copiedFrom)),
-      ]),
-      ...startSteps(primary, standby),
-      ...(replication.slots
-        ? downstreamOf(standby, primary, standby.downstream).map(keepSlotForDownstream)
-        : []),
-    ].map(isReclone && isReplacing === true ? replacing : (part) => part),
+    ...(isReclone ? [move] : []),
+    ...[...copySteps(input, standby), ensureConfigurationFiles(name, source.name)].map(inside),
+    asOne([
+      ...ensureStartGuard(name, input, members).map(beside),
+      inOrder(standbyConfiguration(input, primary, standby, confirming, copiedFrom).map(inside)),
+    ]),
+    ...startSteps(primary, standby).map(inside),
+    ...(replication.slots
+      ? downstreamOf(standby, primary, standby.downstream).map(keepSlotForDownstream).map(inside)
+      : []),
   ]
-}
-
-/** All of what builds a clone in the place of an old standby. */
-function replacing(part: Plan): Plan {
-  if ('together' in part) return { ...part, together: part.together.map(replacing) }
-  if ('inOrder' in part) return { inOrder: part.inOrder.map(replacing) }
-  return whileOldIsAside(part)
 }
 
 /** From an empty place for the data directory to a whole copy of the source in it. */
@@ -295,7 +290,7 @@ export function standbySteps(
 }
 
 /** From everything rendered to a standby that streams and is known as one. */
-function startSteps(primary: NodeSettings, { node, upstream, isReclone }: Started): Step[] {
+export function startSteps(primary: NodeSettings, { node, upstream, isReclone }: Started): Step[] {
   const { name } = node
   return [
     restartForPendingSettings(name),
@@ -318,7 +313,7 @@ export function standbyConfiguration(
   const { name } = node
   const copy = copiedFrom === undefined ? {} : { copiedFrom }
   return [
-    ...ensureArchiving(input, node),
+    ...ensureArchiving(input, node, { memberWith: primary.name }),
     ensureSettings(
       name,
       input,

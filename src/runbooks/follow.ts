@@ -3,6 +3,7 @@ import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
+import { onceFollowing } from '../steps/as-it-will-be.ts'
 import { awaitFollowing } from '../steps/await-streaming.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
@@ -66,7 +67,13 @@ export function follow(input: ClusterInput, wish: FollowWish): Plan {
     awaitFollowing(name, upstream.name, primary),
     // It streams: from here on there is nothing to go back for.
     ...(rolesAfter !== null
-      ? [together(wish.running.map((one) => forwardOnly(dropStaleSlots(one, inventory, rolesAfter))))]
+      ? [
+          together(
+            wish.running
+              .map((one) => dropStaleSlots(one, inventory, rolesAfter))
+              .map((step) => forwardOnly(onceFollowing(step, name, upstream))),
+          ),
+        ]
       : former !== null && former.name !== upstream.name && wish.running.includes(former.name)
         ? [forwardOnly(dropReplicationSlot(former.name, slotName))]
         : []),

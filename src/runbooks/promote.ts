@@ -2,7 +2,7 @@ import { primaryWaitsForStandbys } from '../cluster/failover-slots.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import type { Roles } from '../cluster/roles.ts'
-import { inOrder, mayBeLeftBehind, type Plan, type Step, together } from '../engine/step.ts'
+import { comesOfEarlier, inOrder, mayBeLeftBehind, type Plan, type Step, together } from '../engine/step.ts'
 import type { PromotionMethod } from '../postgres/versions.ts'
 import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
 import { awaitBystander } from '../steps/await-streaming.ts'
@@ -122,7 +122,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
         ),
       ]),
       // A checkpoint removes what the archive may not have yet.
-      inOrder([...archiveTimelineEnd(input, name), ensureCheckpointOnTimeline(name)]),
+      inOrder([...archiveTimelineEnd(input, name), comesOfEarlier(ensureCheckpointOnTimeline(name))]),
       ...followWithArchive(input.inventory, name),
     ]),
     together(witnesses.map((node) => dropStaleSlots(node, input.inventory, wish.roles))),

@@ -5,6 +5,7 @@ import type { Roles } from '../cluster/roles.ts'
 import { inOrder, type Plan, type Step, together } from '../engine/step.ts'
 import { archiveOwed } from '../steps/archive-owed.ts'
 import { requireArchiveHost } from '../steps/archive-presence.ts'
+import { asOnceStopped, keptThroughRewind } from '../steps/as-it-will-be.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
 import { endEarlierRejoin, endRejoin, removeDirectoryAside } from '../steps/end-rejoin.ts'
@@ -29,13 +30,14 @@ import { type Lost, putBackOwnFiles, rewindDataDirectory } from '../steps/rewind
 import { dropRewindLogin, ensureRewindLogin } from '../steps/rewind-login.ts'
 import { awaitDownstream, type Downstream, keepSlotForDownstream } from '../steps/serve-downstream.ts'
 import {
+  afterRecloning,
   afterSettingAside,
   requireRoomForSecondCopy,
   setDataDirectoryAside,
   takeOwnFilesOver,
 } from '../steps/set-data-directory-aside.ts'
 import { tellArchiveMembers } from '../steps/tell-archive-members.ts'
-import { copySteps, standbyConfiguration, standbySteps } from './add-standby.ts'
+import { copySteps, standbyConfiguration, standbySteps, startSteps } from './add-standby.ts'
 
 export interface RejoinWish extends Lost {
   readonly node: NodeSettings
@@ -100,7 +102,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     remakeForeignSlots(name, input.inventory, wish.roles, { isReplaced }),
     // None of them is left in what became a copy of another node's.
     ...(replication.slots ? below(wish, wish.downstream).map(keepSlotForDownstream) : []),
-    removeDirectoryAside(name, { isReplaced }),
+    removeDirectoryAside(name, { isReplaced: wish.method === 'reclone' }),
     dropRewindLogin(primary, node, input, { isToBeMade: wish.method === 'rewind' }),
     together(
       [...running, name].map((one) =>
@@ -131,27 +133,35 @@ function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
   if (wish.method === 'follow') {
     return [...archiveOwed(input, node.name, null), ...standbySteps(input, primary, standby, confirming)]
   }
-  const configuration = standbyConfiguration(input, primary, standby, confirming)
+  const configuration = () => standbyConfiguration(input, primary, standby, confirming)
   if (wish.method === 'reclone') {
     return [
       ...stopAndSave(input, wish),
       setDataDirectoryAside({ ...wish, primary: primary.name }),
       ...copySteps(input, { node, upstream, source: upstream }).map(afterSettingAside),
       takeOwnFilesOver(node),
-      ensureConfigurationFiles(node.name, upstream.name),
-      ...standbySteps(input, primary, standby, confirming),
+      ...[
+        ensureConfigurationFiles(node.name, upstream.name),
+        ...standbySteps(input, primary, standby, confirming),
+      ].map(afterRecloning),
     ]
   }
   return [
     ...stopAndSave(input, wish),
     // A source that was just promoted shows its new timeline in pg_control only after a checkpoint.
     ensureCheckpointOnTimeline(primary.name),
-    ...(wish.isContinued ? [] : [...configuration, recoverInIsolation(node.name)]),
+    ...(wish.isContinued
+      ? []
+      : [
+          ...configuration().map(asOnceStopped),
+          recoverInIsolation(node.name, { isSalvaged: wish.salvage.length > 0 }),
+        ]),
     ensureRewindLogin(primary, node, input),
     ...(wish.isContinued ? [] : [prepareRewind(node, primary, input)]),
     rewindDataDirectory(node, primary, input, wish),
     putBackOwnFiles(node),
-    ...standbySteps(input, primary, standby, confirming),
+    ...(wish.isContinued ? configuration() : configuration().map(keptThroughRewind)),
+    ...startSteps(primary, standby).map(asOnceStopped),
   ]
 }
 

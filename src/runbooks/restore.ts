@@ -47,7 +47,7 @@ function preconditions(restore: Restore): Step[] {
 /** The copy on the node's disk, recovered to its target and opened, still alone. */
 function recovered(input: ClusterInput, restore: Restore): Step[] {
   return [
-    ...ensureArchiving(input, restore.node, restore.choice.systemIdentifier),
+    ...ensureArchiving(input, restore.node, { systemIdentifier: restore.choice.systemIdentifier }),
     ensureRestoreDirectory(restore),
     fetchBackup(restore),
     recoverInstance(restore),

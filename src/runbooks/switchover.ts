@@ -1,7 +1,15 @@
 import { wantsLogicalSlots } from '../cluster/failover-slots.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import { inWaves, type NewOrder, type Placement } from '../cluster/judge-switchover.ts'
-import { asOne, inOrder, mayBeLeftBehind, type Plan, type Step, together } from '../engine/step.ts'
+import {
+  asOne,
+  comesOfEarlier,
+  inOrder,
+  mayBeLeftBehind,
+  type Plan,
+  type Step,
+  together,
+} from '../engine/step.ts'
 import { archiveTimelineEnd } from '../steps/archive-timeline-end.ts'
 import { awaitBystander, awaitStreaming } from '../steps/await-streaming.ts'
 import { ensureCheckpointOnTimeline, ensureRecentCheckpoint } from '../steps/checkpoint.ts'
@@ -101,8 +109,8 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
         ensureHbaLines(candidate.name, input),
       ].map(mayBeLeftBehind),
     ]),
-    ensureRecentCheckpoint(oldPrimary.name),
-    ensureRecentCheckpoint(candidate.name),
+    ensureRecentCheckpoint(oldPrimary.name, exchange),
+    ensureRecentCheckpoint(candidate.name, exchange),
 
     handover.stopPrimary(),
     handover.awaitShutdownCheckpoint(),
@@ -114,7 +122,10 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
       ),
       comeBack(input, order),
       // A checkpoint removes what the archive may not have yet.
-      inOrder([...archiveTimelineEnd(input, candidate.name), ensureCheckpointOnTimeline(candidate.name)]),
+      inOrder([
+        ...archiveTimelineEnd(input, candidate.name),
+        comesOfEarlier(ensureCheckpointOnTimeline(candidate.name)),
+      ]),
       ...followWithArchive(input.inventory, candidate.name),
     ]),
     // Those who receive from others again, the old primary among them.
@@ -157,8 +168,9 @@ function follow(input: ClusterInput, { node, upstream }: Placement): Step[] {
 function comeBack(input: ClusterInput, { returning: { node, upstream }, roles }: NewOrder): Plan {
   return inOrder([
     awaitPostmasterEnd(node.name, input.inventory),
-    ...(wantsLogicalSlots(input.inventory) ? [onceStopped(ensureNoAwaitedSlots(node.name))] : []),
-    ensureStandbySettings(node.name, upstream, input),
+    ...(wantsLogicalSlots(input.inventory) ? [ensureNoAwaitedSlots(node.name)] : []),
+    // Prepared before the stop.
+    comesOfEarlier(ensureStandbySettings(node.name, upstream, input)),
     onceStopped(startInstance(node.name)),
     ...ensureWantedSlots(node.name, input.inventory, roles).map(again),
     awaitStreaming(node.name, upstream.name),

@@ -20,9 +20,12 @@ export function ensureHistoryArchived(input: ClusterInput, node: NodeSettings): 
     title: 'have the history file of its timeline in the archive',
     node: node.name,
     check: async (ctx) => {
-      const { instance } = await look(ctx)
+      const { instance, control, dataDirectoryState, mark } = await look(ctx)
+      // Where there is no data yet a new cluster begins.
+      const isNew = dataDirectoryState !== 'instance' || mark?.phase === 'initialising'
+      const timeline = isNew ? 1 : (instance ?? control)?.timeline
+      if (timeline === 1) return satisfied('it is on its first timeline')
       if (instance === null || instance.isInRecovery) return unknownUntil('it leads')
-      if (instance.timeline === 1) return satisfied('it is on its first timeline')
       const script = `
 cd "$1/$2/wal" 2>/dev/null || exit 1
 for one in "$3" "$3.zst" "$3.lz4" "$3.gz"; do [ ! -s "$one" ] || exit 0; done

@@ -16,7 +16,7 @@ export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
     node: standby,
     // To wait is no change, and there is nothing to be finished or taken back.
     leavesClusterAlone: true,
-    onlyWaits: true,
+    comesOfEarlier: true,
     check: async (ctx) => {
       const state = await streamingState(ctx, standby, upstream)
       if (state.isStreaming) {

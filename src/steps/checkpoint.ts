@@ -1,3 +1,4 @@
+import type { Exchange } from '../cluster/judge-switchover.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { pending, type Step, satisfied, unknownUntil } from '../engine/step.ts'
 import { lookAtInstance, sqlNow } from './look.ts'
@@ -27,8 +28,6 @@ export function ensureCheckpointOnTimeline(node: NodeName): Step {
   }
 }
 
-/** WAL since the last checkpoint that a shutdown checkpoint deals with in no time. */
-const littleBytes = 1_048_576
 /** After a checkpoint that took longer there is much to write again. */
 const longCheckpointMs = 5_000
 
@@ -36,21 +35,18 @@ const longCheckpointMs = 5_000
  * Writes out now, while writes go on, what the shutdown checkpoint of a primary (or the restart of a standby) would have to
  * write while they cannot. On a standby it makes a restartpoint. It changes nothing that could be taken back.
  */
-export function ensureRecentCheckpoint(node: NodeName): Step {
-  const distance = (isInRecovery: boolean) =>
-    `SELECT (${isInRecovery ? 'pg_last_wal_replay_lsn()' : 'pg_current_wal_lsn()'} - redo_lsn)::text FROM pg_control_checkpoint()`
+export function ensureRecentCheckpoint(node: NodeName, { oldPrimary }: Exchange): Step {
   return {
     title: 'checkpoint while writes go on, so that the stop has little left to write',
     node,
     leavesClusterAlone: true,
     showsOnlyOnItsNode: true,
     check: async (ctx) => {
-      const instance = await lookAtInstance(ctx)
-      if (instance === null) return satisfied('it is stopped already')
-      const sql = await sqlNow(ctx)
-      const bytes = Number(await sql.value(distance(instance.isInRecovery)))
-      const because = `${bytes} bytes of WAL since the last one`
-      return bytes <= littleBytes ? satisfied(because) : pending(because)
+      const primary = await lookAtInstance(ctx, oldPrimary)
+      // Nobody can write by then: no checkpoint may make that last longer.
+      return primary?.isInRecovery === false
+        ? pending('the less is left, the shorter is the stop')
+        : satisfied(`${oldPrimary} has stopped already`)
     },
     apply: async (ctx) => {
       const sql = await sqlNow(ctx)

@@ -81,6 +81,7 @@ export function awaitPostmasterEnd(node: NodeName, inventory: Inventory): Step {
   return {
     title: 'wait until its old postmaster has ended',
     node,
+    comesOfEarlier: true,
     check: async (ctx) => {
       const { instance, postmaster } = await look(ctx)
       if (instance?.isInRecovery === true) return satisfied('it runs as a standby already')

@@ -1,3 +1,4 @@
+import type { NodeFacts } from '../cluster/facts.ts'
 import type { ArchiveSettings, NodeSettings } from '../cluster/inventory.ts'
 import { archiveHost, type NodeName } from '../cluster/names.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
@@ -22,23 +23,41 @@ import { archiveGone, identifierOf, readPublicKey, whereArchiveAnswers } from '.
 import type { ClusterInput } from './cluster-input.ts'
 import { look } from './look.ts'
 
+interface KnownCluster {
+  readonly systemIdentifier?: string
+  /** A node of the same cluster, where that is known only once the node has data. */
+  readonly memberWith?: NodeName
+}
+
 /**
  * What a node needs to archive WAL over SSH and to fetch it back: a key of its own, let in on the archive host for
  * exactly that, and the two scripts. Every node gets them, for every node may become primary. Nothing where the
- * inventory has no archive block. `knownIdentifier`: of the cluster, where the node has no data yet.
+ * inventory has no archive block. `known`: of which cluster the node is, where it has no data yet.
  */
 export function ensureArchiving(
   input: ClusterInput,
   node: NodeSettings,
-  knownIdentifier?: string,
+  known?: KnownCluster,
 ): readonly Step[] {
   const { archive } = input.inventory
   if (archive === undefined) return []
   return [
     ensureArchiveKey(node),
-    whereArchiveAnswers(input, node, ensureKeyIsLetIn(input, node, archive, knownIdentifier)),
-    whereArchiveAnswers(input, node, ensureArchiveScripts(input, node, archive, knownIdentifier)),
+    whereArchiveAnswers(input, node, ensureKeyIsLetIn(input, node, archive, known)),
+    whereArchiveAnswers(input, node, ensureArchiveScripts(input, node, archive, known)),
   ]
+}
+
+async function identifierFor(
+  ctx: StepContext,
+  facts: NodeFacts,
+  known: KnownCluster | undefined,
+): Promise<string | null> {
+  if (known?.systemIdentifier !== undefined) return known.systemIdentifier
+  const own = identifierOf(facts)
+  return own === null && known?.memberWith !== undefined
+    ? identifierOf(await look(ctx, known.memberWith))
+    : own
 }
 
 function ensureArchiveKey(node: NodeSettings): Step {
@@ -76,13 +95,13 @@ function ensureKeyIsLetIn(
   input: ClusterInput,
   node: NodeSettings,
   archive: ArchiveSettings,
-  knownIdentifier?: string,
+  known?: KnownCluster,
 ): Step {
   const { cluster } = input.inventory
   const wanted = async (ctx: StepContext) => {
     const facts = await look(ctx)
     const publicKey = await readPublicKey(ctx, node, facts)
-    const systemIdentifier = knownIdentifier ?? identifierOf(facts)
+    const systemIdentifier = await identifierFor(ctx, facts, known)
     if (publicKey === null || systemIdentifier === null) return null
     const home = (await ctx.on(archiveHost).output(shellScript('find the home', 'printf %s "$HOME"'))).trim()
     const receiverPath = `${stateDirectoryOf(home, ctx.on(archiveHost).settings)}/${archiveFiles.receive}`
@@ -170,11 +189,11 @@ function ensureArchiveScripts(
   input: ClusterInput,
   node: NodeSettings,
   archive: ArchiveSettings,
-  knownIdentifier?: string,
+  known?: KnownCluster,
 ): Step {
   const files = async (ctx: StepContext) => {
     const facts = await look(ctx)
-    const systemIdentifier = knownIdentifier ?? identifierOf(facts)
+    const systemIdentifier = await identifierFor(ctx, facts, known)
     if (systemIdentifier === null) return null
     const stateDirectory = stateDirectoryOf(facts.home, node)
     const values = {

@@ -88,12 +88,12 @@ export function ensureMarkedAsBuilt(
     node,
     ...(options.isNewPrimary === true ? { pointOfNoReturn: true } : {}),
     check: async (ctx) => {
-      const { mark, instance, dataDirectoryInode } = await look(ctx)
+      const { mark, instance, control, dataDirectoryInode } = await look(ctx)
       // Whatever made it one, a standby is made a primary by a promotion only.
       if (options.mustLead === true && instance?.isInRecovery === true) return refused(isStandby(node))
       const isRight =
         mark?.phase === 'done' &&
-        mark.systemIdentifier === instance?.systemIdentifier &&
+        mark.systemIdentifier === (instance ?? control)?.systemIdentifier &&
         mark.inode === dataDirectoryInode
       return isRight ? satisfied('its mark is right') : pending('its mark is missing or unfinished')
     },

@@ -51,6 +51,7 @@ export function fetchArchivedEnd(candidate: NodeName, inventory: Inventory, end:
       title: `get what the archive on ${archive.host} alone received`,
       node: candidate,
       leavesClusterAlone: true,
+      comesOfEarlier: true,
       check: async (ctx) => {
         if (ctx.isDryRun) return unknownUntil('the old primary is stopped')
         const facts = await look(ctx)

@@ -39,6 +39,7 @@ export function fetchMissingWal(
   return {
     title: fetchTitle(reserves),
     node: name,
+    comesOfEarlier: true,
     check: async (ctx) => {
       if (ctx.isDryRun) return unknownUntil('the old primary is stopped')
       if ((await look(ctx)).instance?.isInRecovery !== true) return satisfied('it is no standby any more')

@@ -25,6 +25,7 @@ export function followWithArchive(inventory: Inventory, primary: NodeName): read
     {
       title: `have the archive on ${archive.host} receive from it`,
       node: primary,
+      comesOfEarlier: true,
       check: async (ctx) => {
         const facts = await look(ctx)
         if (facts.instance?.isInRecovery !== false) return unknownUntil('it leads')

@@ -135,6 +135,7 @@ export class Handover {
       title: `require that it has replayed the shutdown checkpoint of ${oldPrimary}`,
       node: candidate,
       leavesClusterAlone: true,
+      comesOfEarlier: true,
       check: async (ctx) => {
         if (ctx.isDryRun) return unknownUntil(`${oldPrimary} is stopped`)
         const seen = await this.#replayed(ctx)

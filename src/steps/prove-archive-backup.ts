@@ -145,6 +145,7 @@ for name; do [ -f "$name" ] || [ -f "$name.zst" ] || [ -f "$name.lz4" ] || [ -f 
   return {
     title: 'have the WAL of the backup in the archive',
     node: archiveHost,
+    comesOfEarlier: true,
     check: async (ctx) => {
       const { isPublished, isProved } = await lookAtBackup(ctx.node, backup)
       if (isPublished) return satisfied('it is there')

@@ -14,15 +14,16 @@ import { isolatedPlaceOf } from './salvage/make-salvage.ts'
  * Brings a stopped instance's data and pg_control to the end of its own WAL, which pg_rewind needs to know: after a crash,
  * and where a standby had received more than it replayed. It comes up as a standby of nobody, without network, archive or
  * client, and never accepts a write; its standby signal stays where it is. Nothing of its own is changed by that. Where
- * what only it has was read out before, that has done it already.
+ * what only it has was read out before (`isSalvaged`), that has done it already.
  */
-export function recoverInIsolation(node: NodeName): Step {
+export function recoverInIsolation(node: NodeName, { isSalvaged = false } = {}): Step {
   return {
     title: 'recover what is in its WAL, in isolation: without network, and never read-write',
     node,
     check: async (ctx) => {
       const facts = await look(ctx)
       if (rejoinUnderWay(facts) !== null) return satisfied('the rewind has begun already')
+      if (ctx.isDryRun && isSalvaged) return satisfied('it is, once what only it has is read out')
       if (facts.postmaster?.isAlive === true)
         return ctx.isDryRun ? unknownUntil('it is stopped') : pending('it runs')
       const { control } = facts

@@ -6,6 +6,7 @@ import { ReplctlError } from '../errors.ts'
 import { stopJob } from '../node/jobs.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
 import { serviceOf } from '../node/service.ts'
+import { asItWillBe, emptied } from './as-it-will-be.ts'
 import { writeMark } from './ensure-mark.ts'
 import { stopInstance } from './fence-instance.ts'
 import { binDirectoryOf, look } from './look.ts'
@@ -123,6 +124,11 @@ export function whileOldIsAside(step: Step): Step {
 function isWhole({ mark, dataDirectoryInode, dataDirectoryState }: NodeFacts): boolean {
   const isOurs = mark?.inode === dataDirectoryInode && dataDirectoryInode !== ''
   return dataDirectoryState === 'instance' && isOurs && (mark.phase === 'cloned' || mark.phase === 'done')
+}
+
+/** For those of them that work on the data directory: a plan sees it as it will be once `move` is done. */
+export function onceMovedAside(step: Step, move: Step): Step {
+  return asItWillBe(step, async (ctx) => ((await move.check(ctx)).is === 'pending' ? emptied : null))
 }
 
 /** The old directory goes only after its successor streams. From then on that is the only one: it is not taken back. */

@@ -174,6 +174,8 @@ export function awaitReplayOf(source: NodeName, upstream: NodeName, slot: string
   return {
     title: `wait until ${source} has replayed what slot "${slot}" on ${upstream} keeps`,
     node: source,
+    leavesClusterAlone: true,
+    comesOfEarlier: true,
     check: async (ctx) => {
       const { isReached, because } = await state(ctx)
       return isReached ? satisfied(because) : { is: 'pending', because }

@@ -22,6 +22,7 @@ export function requireMostAdvanced(candidate: NodeName, others: readonly NodeNa
     title: `require all WAL that ${others.join(', ')} received`,
     node: candidate,
     leavesClusterAlone: true,
+    comesOfEarlier: true,
     check: async (ctx) => {
       if (ctx.isDryRun) return unknownUntil('the old primary is stopped')
       const ahead = await aheadOf(ctx)

@@ -7,7 +7,7 @@ import { refuseWithoutRoom } from '../cluster/room-to-lead.ts'
 import { pending, refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import type { SqlSession } from '../node/sql-session.ts'
-import { ask, look, sqlOf } from './look.ts'
+import { ask, look } from './look.ts'
 
 type Both = { readonly primary: NodeFacts; readonly candidate: NodeFacts }
 
@@ -95,7 +95,6 @@ const catchUpMs = 10_000
  * frozen and still look connected.
  */
 export function requireFlowingWal(exchange: Exchange): Step {
-  let wanted: string | null = null
   return {
     title: `require that it replays what ${exchange.oldPrimary} has now`,
     node: exchange.candidate,
@@ -106,16 +105,12 @@ export function requireFlowingWal(exchange: Exchange): Step {
         look(ctx, exchange.candidate),
       ])
       if (hasHandedOver(primary, candidate)) return satisfied('the hand-over is under way already')
-      const { sql } = await ask(ctx, exchange.oldPrimary)
       // A primary that is at rest has nothing on its way: what was replayed long ago proves nothing.
-      wanted ??= ctx.isDryRun ? await sql.value(flushedSql) : await writeMarker(sql)
-      return (await hasReplayed(await sqlOf(ctx, candidate), wanted))
-        ? satisfied(`it has replayed ${wanted}`)
-        : pending(`not yet ${wanted}`)
+      return pending('it is tried with a message of no consequence')
     },
     apply: async (ctx) => {
-      const { sql } = await ask(ctx)
-      await untilReplayed(ctx, exchange, sql, wanted)
+      const [{ sql: primary }, { sql }] = await Promise.all([ask(ctx, exchange.oldPrimary), ask(ctx)])
+      await awaitFlow(ctx, exchange, primary, sql)
     },
     verify: async () => undefined,
   }

@@ -44,7 +44,7 @@ export function awaitDownstream(downstream: Downstream, inventory: Inventory): S
     title: `see whether ${node.name} streams from it again`,
     node: upstream,
     leavesClusterAlone: true,
-    onlyWaits: true,
+    comesOfEarlier: true,
     check: async (ctx) => {
       if (ctx.isDryRun) return unknownUntil(`${upstream} streams`)
       const { isThere, because } = await standing(ctx, downstream, inventory)

@@ -3,12 +3,13 @@ import type { NodeName } from '../cluster/names.ts'
 import { rejoinUnderWay } from '../cluster/rejoin-under-way.ts'
 import { describeRoom, tooSmall } from '../cluster/room.ts'
 import { shellScript } from '../command.ts'
-import { pending, refused, type Step, satisfied, unknownUntil } from '../engine/step.ts'
+import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { stopJob } from '../node/jobs.ts'
 import { measureRoom, readCopySize } from '../node/measure-room.ts'
 import { stateScript } from '../node/node.ts'
 import { readWalFiles } from '../node/own-wal.ts'
+import { asItWillBe, emptied, recloned } from './as-it-will-be.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew } from './look.ts'
 import { keptFolder, removeKeptFiles } from './prepare-rewind.ts'
@@ -201,20 +202,19 @@ export function setDataDirectoryAside(wish: AsideWish): Step {
   }
 }
 
-/** Nothing that a clone needs can be seen while the old directory is in its place. */
-export function afterSettingAside(step: Step): Step {
-  return {
-    ...step,
-    check: async (ctx) => {
-      const facts = await look(ctx)
-      const { dataDirectoryState, mark } = facts
-      const isBegun = rejoinUnderWay(facts) !== null || mark?.phase === 'cloning'
-      const isOld = dataDirectoryState === 'instance' && !isBegun
-      return ctx.isDryRun && isOld
-        ? { is: 'unknown', until: 'the old data directory is out of the way' }
-        : await step.check(ctx)
-    },
-  }
+/** What makes the clone: a plan sees the place of the data directory free, as it will be by then. */
+export const afterSettingAside = (step: Step): Step =>
+  asItWillBe(step, async (ctx) => ((await isOld(ctx)) ? emptied : null))
+
+/** What makes a standby of the clone, which has the node's own files by then. */
+export const afterRecloning = (step: Step): Step =>
+  asItWillBe(step, async (ctx) => ((await isOld(ctx)) ? recloned : null))
+
+/** It is still the old directory that stands in its place. */
+async function isOld(ctx: StepContext): Promise<boolean> {
+  const facts = await look(ctx)
+  const isBegun = rejoinUnderWay(facts) !== null || facts.mark?.phase === 'cloning'
+  return facts.dataDirectoryState === 'instance' && !isBegun
 }
 
 /** A rewind that came to nothing has put the source's files over the node's own: those were kept before it began. */

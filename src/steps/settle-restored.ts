@@ -269,6 +269,7 @@ export function awaitTimelineArchived(node: NodeName, archive: ArchiveSettings):
   return {
     title: 'have the new timeline in the archive',
     node,
+    comesOfEarlier: true,
     check: async (ctx) => {
       if ((await look(ctx)).instance === null) return unknownUntil('PostgreSQL is started')
       const { history, segment, hasHistory, hasSegment } = await lookForTimeline(ctx, archive)

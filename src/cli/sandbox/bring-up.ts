@@ -11,7 +11,7 @@ import type { Answer, Call } from '../command-spec.ts'
 import { operate, paintOf } from '../operation.ts'
 import * as addStandby from '../runs/add-standby.ts'
 import * as initPrimary from '../runs/init-primary.ts'
-import { ensurePassword, sandboxRole } from './folder.ts'
+import { ensurePassword, readPassword, sandboxRole } from './folder.ts'
 import { callOn, observeSandbox } from './observe-sandbox.ts'
 import type { SandboxPlace } from './place.ts'
 import { setAsideUnknownWrites } from './set-aside.ts'
@@ -67,7 +67,7 @@ const makePrimary: Part = async (call, place) => {
 
 const makeRole: Part = async (call, place) => {
   const inner = callOn(call, place)
-  const password = new Secret(call.flags.isDryRun ? '' : await ensurePassword(place))
+  const password = new Secret(await (call.flags.isDryRun ? readPassword : ensurePassword)(place))
   const session = await openCluster(inner)
   try {
     return await operate(inner, {

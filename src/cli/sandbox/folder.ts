@@ -83,7 +83,13 @@ export async function ensurePassword(place: SandboxPlace): Promise<string> {
   const password = randomBytes(18).toString('base64url')
   const line = passfileLine({ host: '127.0.0.1', port: '*', database: '*', user: sandboxRole, password })
   await createFile(path, `${line}\n`, 0o600)
-  return parsePassfile(await readFile(path, 'utf8'))[0]?.password ?? ''
+  return await readPassword(place)
+}
+
+/** Empty where the sandbox has none yet. */
+export async function readPassword(place: SandboxPlace): Promise<string> {
+  const text = await readFile(passfileOf(place), 'utf8').catch(nullIfMissing)
+  return parsePassfile(text ?? '')[0]?.password ?? ''
 }
 
 /** How to reach a node: the password is read by libpq from the passfile that the URL names. */

@@ -382,15 +382,59 @@ describe('a failure before the point of no return', () => {
     expect(ran.log).toEqual(['check fence', 'apply fence'])
     expect(ran).toMatchObject({ exitCode: 3, hasChanged: false, error: { detail: 'Nothing was changed.' } })
   })
+})
 
-  test('what only waited is told as satisfied in a run that changed nothing, as applied after a change', async () => {
-    const wait = { leavesClusterAlone: true, onlyWaits: true } as const
-    const again = await run((log) => inOrder([fake(log, 'a', { isDone: true }), fake(log, 'wait', wait)]))
-    expect(again).toMatchObject({ exitCode: 0, hasChanged: false })
-    expect(again.steps.map((step) => step.state)).toEqual(['satisfied', 'satisfied'])
-    const first = await run((log) => inOrder([fake(log, 'a'), fake(log, 'wait', wait)]))
-    expect(first).toMatchObject({ exitCode: 0, hasChanged: true })
-    expect(first.steps.map((step) => step.state)).toEqual(['applied', 'applied'])
+describe('what earlier steps of the run bring about', () => {
+  const wait = { leavesClusterAlone: true, comesOfEarlier: true } as const
+  const both = async (make: (log: Log) => Plan) => {
+    const [plan, ran] = [await run(make, { how: 'plan' }), await run(make)]
+    expect(plan).toMatchObject({ exitCode: 0, hasChanged: false })
+    expect(plan.states.map((state) => state.replace('planned', 'applied'))).toEqual(ran.states)
+    return ran
+  }
+
+  test('is told as applied after a change, in plan and run alike, whether it had to be waited for or not', async () => {
+    for (const isDone of [false, true]) {
+      const ran = await both((log) => inOrder([fake(log, 'a'), fake(log, 'wait', { ...wait, isDone })]))
+      expect(ran).toMatchObject({ hasChanged: true, states: ['a applied', 'wait applied'] })
+      expect(changes(ran)).toEqual(isDone ? ['apply a'] : ['apply a', 'apply wait'])
+    }
+  })
+
+  test('is told as satisfied where nothing was changed before it, also by a run that waited', async () => {
+    for (const isDone of [false, true]) {
+      const steps = (log: Log) => [fake(log, 'a', { isDone: true }), fake(log, 'wait', { ...wait, isDone })]
+      const ran = await both((log) => inOrder(steps(log)))
+      expect(ran).toMatchObject({ hasChanged: false, states: ['a satisfied', 'wait satisfied'] })
+    }
+  })
+
+  test('is a change of its own where nothing else was changed and it does more than wait', async () => {
+    const ran = await both((log) => fake(log, 'checkpoint', { comesOfEarlier: true }))
+    expect(ran).toMatchObject({ hasChanged: true, states: ['checkpoint applied'] })
+    const again = await both((log) => fake(log, 'checkpoint', { comesOfEarlier: true, isDone: true }))
+    expect(again).toMatchObject({ hasChanged: false, states: ['checkpoint satisfied'] })
+  })
+
+  test('does not come of what runs beside it, of what comes later, or of what leaves the cluster alone', async () => {
+    const fence = { leavesClusterAlone: true } as const
+    const ran = await both((log) =>
+      inOrder([
+        fake(log, 'fence', fence),
+        together([fake(log, 'wait', { ...wait, isDone: true }), fake(log, 'beside')]),
+      ]),
+    )
+    expect(ran.states).toEqual(['fence applied', 'wait satisfied', 'beside applied'])
+  })
+
+  test('is known only after them in a plan, and is then theirs', async () => {
+    const later = { ...wait, check: async () => unknownUntil('it runs') }
+    const planned = (isDone: boolean) =>
+      run((log) => inOrder([fake(log, 'start', { isDone }), { ...fake(log, 'wait'), ...later }]), {
+        how: 'plan',
+      })
+    expect((await planned(false)).states).toEqual(['start planned', 'wait planned'])
+    expect((await planned(true)).states).toEqual(['start satisfied', 'wait satisfied'])
   })
 })
 

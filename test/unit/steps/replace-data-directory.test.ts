@@ -6,9 +6,11 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { NodeFacts, NodeMark } from '../../../src/cluster/facts.ts'
 import { type Step, type StepContext, satisfied } from '../../../src/engine/step.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
+import { look } from '../../../src/steps/look.ts'
 import {
   deleteDataDirectoryAside,
   moveDataDirectoryAside,
+  onceMovedAside,
   requireReplaceableDataDirectory,
   whileOldIsAside,
 } from '../../../src/steps/replace-data-directory.ts'
@@ -104,6 +106,27 @@ describe('add-standby --reclone', () => {
 })
 
 describe('what builds a clone in the place of an old standby', () => {
+  test('finds the place free in a plan, and what is there in a run and once the new clone is begun', async () => {
+    const ctx = context()
+    const seen = async (isDryRun: boolean) => {
+      let state = ''
+      const node = ctx.node.name
+      const check = async (now: StepContext) => {
+        const facts = await look(now)
+        const sql = await now.on(node).openSql()
+        state = `${facts.dataDirectoryState}, ${facts.mark?.phase}, ${sql === null}, ${facts.control !== null}`
+        return satisfied('so')
+      }
+      await onceMovedAside({ title: 'build it', node, check }, move(ctx)).check({ ...ctx, isDryRun })
+      return state
+    }
+    await standby(ctx, 'done')
+    expect(await seen(true)).toBe('empty, undefined, true, true')
+    expect(await seen(false)).toBe('instance, done, true, true')
+    await standby(ctx, 'cloning')
+    expect(await seen(true)).toBe('instance, cloning, true, true')
+  })
+
   async function takeBack(ctx: StepContext): Promise<boolean> {
     let isUndone = false
     const step: Step = {
