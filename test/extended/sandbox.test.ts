@@ -169,6 +169,10 @@ describe.runIf(isRoot)("another user's sandbox", () => {
         problems: [{ code: 'sandbox-unavailable', message: expect.stringContaining('another user') }],
       })
     }
+    const again = await of('root').replctl(['sandbox', 'up', '--dry-run', '--json', '--dir', dirOf('root')])
+    expect([again.exitCode, JSON.stringify(again.json.result.steps)]).toEqual([
+      ...[0, expect.not.stringContaining('planned')],
+    ])
     await answers('root', up.json.result.nodes[0].url)
     expect((await takeAway('root', dirOf('root'))).exitCode).toBe(0)
   })

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { fingerprint } from '../kit/fingerprint.ts'
+import { expectPlanToBeRun } from '../kit/plan-and-run.ts'
 import { TestCluster } from '../kit/test-cluster.ts'
 import { TestHosts } from '../kit/test-hosts.ts'
 
@@ -31,10 +32,7 @@ describeOnHosts('init primary', () => {
     const { stdout } = await hosts.exec('pg1', ['sh', '-c', `ls -d ${dataDir} ${stateDir} 2>/dev/null; :`])
     expect(stdout).toBe('')
     const run = await cluster.init()
-    expect(linesOf(run.json)).toEqual(linesOf(plan.json))
-    const planned = plan.json.result.steps.filter((step: { state: string }) => step.state === 'planned')
-    const applied = run.json.result.steps.filter((step: { state: string }) => step.state === 'applied')
-    expect(applied.map(titleOf)).toEqual(planned.map(titleOf))
+    expectPlanToBeRun(plan, run)
   })
 
   it('the instance has checksums, UTF-8, collation C, and what replication and pg_rewind need', async () => {
@@ -171,12 +169,3 @@ describeOnHosts('init primary', () => {
     expect(await squatter.isRunning()).toBe(true)
   })
 })
-
-interface StepLine {
-  readonly n: number
-  readonly node: string
-  readonly title: string
-}
-const titleOf = ({ node, title }: StepLine) => `${node}: ${title}`
-const linesOf = (json: { result: { steps: readonly StepLine[] } }) =>
-  json.result.steps.map(({ n, node, title }) => ({ n, node, title }))

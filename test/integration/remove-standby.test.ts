@@ -3,6 +3,7 @@ import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
 import { type InventoryPart, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
 import { fingerprints, openToControlHost, WriterWatch, writersNow } from '../kit/observe.ts'
+import { expectPlanToBeRun } from '../kit/plan-and-run.ts'
 
 const tell = ({ exitCode, json }: ReplctlResult) => ({
   exit: exitCode,
@@ -54,7 +55,9 @@ describeOnHosts('remove-standby', () => {
 
   it('P-25: a standby whose host is dead is taken out: no slot, no member; its return shows an orphan, and it can come back', async () => {
     await hosts.powerOff('pg3')
+    const planned = await remove('pg3', '--dry-run')
     const removed = await remove('pg3')
+    expectPlanToBeRun(planned, removed)
     told(removed).toMatchObject({ exit: 0, changed: true, found: ['pg3 host-unreachable'] })
     expect(removed.json.problems[0].severity).toBe('warning')
     expect(await slots('pg1')).toEqual(['shop_pg2'])
@@ -77,7 +80,10 @@ describeOnHosts('remove-standby', () => {
   })
 
   it('a living standby is stopped, its data stays without --purge and goes with it; run twice changes nothing', async () => {
-    told(await remove('pg3')).toMatchObject({ exit: 0, changed: true, found: [] })
+    const planned = await remove('pg3', '--dry-run')
+    const removed = await remove('pg3')
+    told(removed).toMatchObject({ exit: 0, changed: true, found: [] })
+    expectPlanToBeRun(planned, removed)
     expect(await cluster.server('pg3').isRunning()).toBe(false)
     expect(await files('pg3', cluster.server('pg3').dataDir)).toEqual(
       expect.arrayContaining(['PG_VERSION', 'standby.signal']),
@@ -85,7 +91,10 @@ describeOnHosts('remove-standby', () => {
     expect(await files('pg3', '/var/lib/postgresql/.replctl/shop')).not.toContain('pgpass')
     expect(await slots('pg1')).toEqual(['shop_pg2'])
     told(await remove('pg3')).toMatchObject({ exit: 0, changed: false, found: [] })
-    told(await remove('pg3', '--purge')).toMatchObject({ exit: 0, changed: true, found: [] })
+    const plannedPurge = await remove('pg3', '--purge', '--dry-run')
+    const purged = await remove('pg3', '--purge')
+    told(purged).toMatchObject({ exit: 0, changed: true, found: [] })
+    expectPlanToBeRun(plannedPurge, purged)
     expect(await files('pg3', cluster.server('pg3').dataDir)).not.toContain('PG_VERSION')
     told(await remove('pg3', '--purge')).toMatchObject({ exit: 0, changed: false, found: [] })
     expect(await writersNow(hosts)).toEqual(['pg1'])

@@ -5,7 +5,6 @@ import type { Step, StepContext } from '../../../src/engine/step.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
 import { asOnceStopped } from '../../../src/steps/as-it-will-be.ts'
 import { ensureRecentCheckpoint } from '../../../src/steps/checkpoint.ts'
-import { removeDirectoryAside } from '../../../src/steps/end-rejoin.ts'
 import { ensureMarkedAsBuilt } from '../../../src/steps/ensure-mark.ts'
 import { startInstance } from '../../../src/steps/start-instance.ts'
 import { createRecordingTransport } from '../../../src/transport/recording-transport.ts'
@@ -55,11 +54,6 @@ test('a step after a stop is checked by a plan as if the node were stopped, and 
   const start = asOnceStopped(startInstance(pg2))
   expect(await finding(start, context([runs]))).toBe('pending')
   expect(await finding(start, context([runs], false))).toBe('satisfied')
-})
-
-test('a clone leaves an old directory behind, of which a plan tells before it is there', async () => {
-  const old = stoppedNode('pg2', '0/3000000')
-  expect(await finding(removeDirectoryAside(pg2, { isReplaced: true }), context([old]))).toBe('unknown')
 })
 
 test('a checkpoint before a stop is made whenever there is a stop to come, and never while nobody can write', async () => {
