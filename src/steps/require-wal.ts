@@ -97,10 +97,11 @@ export function reportKeptWal(standby: NodeSettings, upstream: NodeName, invento
     title: `see whether WAL is kept that ${standby.name} needs next`,
     node: upstream,
     check: async (ctx) => {
-      const survey = await lookAtAll(ctx, inventory)
-      const [own, source] = [standby.name, upstream].map((name) => survey.find((one) => one.name === name))
-      if (source?.instance == null) return unknownUntil(`PostgreSQL runs on ${upstream}`)
+      const own = await look(ctx, standby.name).catch(() => undefined)
       if (own?.instance != null && isReceiving(own)) return satisfied('it streams')
+      const survey = await lookAtAll(ctx, inventory)
+      const source = survey.find((one) => one.name === upstream)
+      if (source?.instance == null) return unknownUntil(`PostgreSQL runs on ${upstream}`)
       const least = neededLsn(standby, own, survey, upstream)
       if (least === null) return satisfied('what it needs shows when it is back')
       const size = segmentSizeOf(source)
