@@ -14,7 +14,7 @@ import { ensureConfigurationFiles, ensureSettings } from '../steps/ensure-config
 import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
-import { fenceInstance } from '../steps/fence-instance.ts'
+import { fenceInstance, fenceTitle, onceFenced } from '../steps/fence-instance.ts'
 import { noteForeignSlots, remakeForeignSlots } from '../steps/foreign-slots.ts'
 import { prepareRewind } from '../steps/prepare-rewind.ts'
 import { recoverInIsolation } from '../steps/recover-in-isolation.ts'
@@ -98,7 +98,9 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     ...(upstream.name === primary.name ? [] : [requireReplicationLogin(name, primary, input.inventory)]),
     // From now on WAL is kept for it; what it needs from before is there, or in the archive.
     ...(replication.slots ? [ensureReplicationSlot(upstream.name, node.slotName, name)] : []),
-    ...wayBack(input, wish),
+    ...(wish.isToBeFenced && !wish.isContinued
+      ? wayBack(input, wish).map((step) => afterFencing(step, input, wish))
+      : wayBack(input, wish)),
     remakeForeignSlots(name, input.inventory, wish.roles, { isReplaced }),
     // None of them is left in what became a copy of another node's.
     ...(replication.slots ? below(wish, wish.downstream).map(keepSlotForDownstream) : []),
@@ -118,6 +120,10 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     endRejoin(name, { isReplaced }),
   ])
 }
+
+/** The fencing itself is checked as the node is now. */
+const afterFencing = (step: Step, input: ClusterInput, { node, primary }: RejoinWish): Step =>
+  step.node === node.name && step.title !== fenceTitle(primary.name) ? onceFenced(step, primary, input) : step
 
 /** A copy of the primary's data takes the place of its own: no slot of before is in it. */
 const becomesCopy = ({ method }: RejoinWish): boolean => method !== 'follow'

@@ -16,7 +16,7 @@ export const emptied: Partial<NodeFacts> = {
 }
 
 /** A node that is stopped, and has a clone in the place of its data directory, with the node's own files in it. */
-export const recloned: Partial<NodeFacts> = { ...stopped, mark: null, rejoin: null, hasStandbySignal: false }
+export const recloned: Partial<NodeFacts> = { ...stopped, mark: null, rejoin: null, hasStandbySignal: true }
 
 /**
  * A step after one that stops the node, or takes its old data away: a plan checks it as the node will be by then, not as it is.

@@ -9,6 +9,7 @@ import { writeTextFile } from '../node/files.ts'
 import { serviceOf, startFailed, stopByPid } from '../node/service.ts'
 import { runUnasked } from '../node/start-guard.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
+import { asItWillBe } from './as-it-will-be.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { removeStateFile, writeStateFile } from './ensure-mark.ts'
 import { type FenceFiles, fenceStopped } from './fence-stopped.ts'
@@ -227,6 +228,23 @@ function fenceFiles(
       walLevel: null,
     }),
   }
+}
+
+/**
+ * A step after the fencing of its node: a plan checks it as that will have left the node, with the mark and the files of a standby
+ * that waits for the new primary.
+ */
+export function onceFenced(step: Step, newPrimary: NodeSettings, input: ClusterInput): Step {
+  return asItWillBe(step, async (ctx) => {
+    const facts = await look(ctx, step.node)
+    if (facts.dataDirectoryState !== 'instance' || facts.fence?.newPrimary === newPrimary.name) return null
+    const { mark, configText } = fenceFiles(ctx, facts, newPrimary, { wasRunning: false }, input)
+    const isOld = capabilitiesOf(majorOf(facts)).recoveryConf
+    return {
+      ...{ fence: mark, hasStandbySignal: true },
+      ...(isOld ? { recoveryConf: configText } : { standbyConf: configText }),
+    }
+  })
 }
 
 async function writeFenceMark(
