@@ -123,7 +123,7 @@ describeOnHosts('promote while the old primary cannot be reached, or not be seen
   })
 
   it('nobody is promoted beside a primary that only its SSH cannot be reached of, although the candidate never heard of it', async () => {
-    await withFence('echo {node} >>fenced.txt')
+    await withFence('echo {node} >>fenced-alone.txt')
     await cluster.server('pg2').stop()
     await hosts.powerOff('pg1')
     told(await promote('pg3')).toMatchObject({ exit: 0, changed: true, errors: [] })
@@ -139,7 +139,7 @@ describeOnHosts('promote while the old primary cannot be reached, or not be seen
     }
     expect(await watch.stop()).toEqual([])
     expect(await writersNow(hosts, ['pg2', 'pg3'])).toEqual(['pg3'])
-    expect(await readFile(join(hosts.directory, 'fenced.txt'), 'utf8')).toBe('pg1\n')
+    expect(await readFile(join(hosts.directory, 'fenced-alone.txt'), 'utf8')).toBe('pg1\n')
   })
 
   it('a standby that is still connected to an idle primary is a sign of life, where nothing new gets through', async () => {
