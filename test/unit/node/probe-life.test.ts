@@ -34,8 +34,8 @@ describe.runIf(hasProc)('a look at a server that says nothing', () => {
     await writeFile(path, `#!${process.execPath}\n${program}\n`)
     await chmod(path, 0o755)
   }
-  const look = (receiver: { pid: number; reportSeconds: number } | null = null) =>
-    probeLife(createNode(inventoryOf(['pg1']).nodes[0]!, 'shop', createShellTransport(folder)), {
+  const look = (receiver: { pid: number; reportSeconds: number } | null = null, shell = '/bin/sh') =>
+    probeLife(createNode(inventoryOf(['pg1']).nodes[0]!, 'shop', createShellTransport(folder, [shell])), {
       ...{ binDirectory: folder, name: 'pg2', address: '127.0.0.1', port },
       ...{ limitSeconds: 0.8, receiver },
     })
@@ -49,6 +49,15 @@ describe.runIf(hasProc)('a look at a server that says nothing', () => {
   test('a connection that does not come about is no sign', async () => {
     await readyProgram('setTimeout(() => {}, 60_000)')
     expect(await look()).toEqual({ port: 'silent', stream: null })
+  })
+
+  test('that it took too long is known before it is ended, however slow the host is after that', async () => {
+    await readyProgram('setTimeout(() => {}, 60_000)')
+    const slow = join(folder, 'slow-sh')
+    const kill = 'kill() { command kill "$@"; sleep 0.3; }'
+    await writeFile(slow, `#!/bin/sh\nshift\nscript=$1\nshift\nexec /bin/sh -c '${kill}\n'"$script" "$@"\n`)
+    await chmod(slow, 0o755)
+    expect(await look(null, slow)).toEqual({ port: 'silent', stream: null })
   })
 
   test('one that is killed by somebody else has not looked', async () => {
