@@ -73,21 +73,24 @@ describeOnHosts('switchover, interrupted', () => {
     return await cluster.replctl([...args, '--json'], { cwd: home, env: { HOME: home } })
   }
 
-  /** Starts a switchover to pg2 whose stop of pg1 goes no further: its checkpointer is frozen. */
+  /** Starts a switchover to pg2 whose stop of pg1 goes no further: a session of it is frozen, and cannot be ended. */
   async function holdInStop(
     ...args: string[]
   ): Promise<{ started: StartedReplctl; release: () => Promise<void> }> {
-    // The switchover itself finds nothing to be checkpointed then.
-    await cluster.server('pg1').sql('CHECKPOINT')
-    const [checkpointer] = await hosts.pids('pg1', 'checkpointer')
-    await hosts.kill('pg1', checkpointer!, 'SIGSTOP')
+    const session = 'sleep 600 | psql -XAtq -v ON_ERROR_STOP=1 >/dev/null 2>&1 &'
+    await hosts.exec('pg1', `PGAPPNAME=frozen; export PGAPPNAME; ${session}`, { user: 'postgres' })
+    const found = "SELECT pid FROM pg_stat_activity WHERE application_name = 'frozen' AND state = 'idle'"
+    await cluster.server('pg1').awaitSql(`SELECT count(*) = 1 FROM (${found}) session`)
+    // Their numbers on the host are those that the server sees.
+    const frozen = Number(await cluster.server('pg1').sqlValue(found))
+    await hosts.kill('pg1', frozen, 'SIGSTOP')
     const started = cluster.startReplctl(['switchover', 'pg2', '--json', ...args])
     const signal = ['test', '-e', `${dataDir}/standby.signal`]
     await awaitCondition(
       'pg1 is told to stop',
       async () => (await hosts.exec('pg1', signal, { check: false })).exitCode === 0,
     )
-    return { started, release: () => hosts.kill('pg1', checkpointer!, 'SIGCONT') }
+    return { started, release: () => hosts.kill('pg1', frozen, 'SIGCONT') }
   }
 
   /** As {@link holdInStop}; then pg1 shuts down and pg2 does not get to replay the end of it. */
