@@ -247,6 +247,7 @@ function notAnswering(node: ObservedNode): ReplctlError {
 function stopped(node: ObservedNode, primary: ObservedNode['facts'] | undefined): ReplctlError {
   const { facts, settings } = node
   const isBegun = rejoinUnderWay(facts) !== null || rejoinToTell(facts) !== null
+  if (facts.mark?.phase === 'cloning' && !isBegun) return halfCloned(settings.name)
   return new ReplctlError('instance-stopped', `PostgreSQL is stopped on ${settings.name}`, {
     detail: `pg_control says "${facts.control?.state ?? 'unreadable'}", timeline ${facts.control?.timeline ?? '?'}.`,
     hint:
@@ -260,6 +261,15 @@ function stopped(node: ObservedNode, primary: ObservedNode['facts'] | undefined)
             ? `Start it again: replctl add-standby ${settings.name}`
             : wayBack(settings.name),
     node: settings.name,
+  })
+}
+
+/** What lies there is a part of a copy: it holds nothing of its own. */
+function halfCloned(node: NodeName): ReplctlError {
+  return new ReplctlError('instance-stopped', `the clone on ${node} is not complete`, {
+    detail: 'Its base backup is still under way, or was begun and did not end.',
+    hint: `Go on with it, or begin it anew: replctl add-standby ${node}`,
+    node,
   })
 }
 

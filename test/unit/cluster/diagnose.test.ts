@@ -202,6 +202,18 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       error('instance-stopped', 'pg3', 'PostgreSQL is stopped on pg3', /transactions that nobody else has/),
     ],
     [
+      'its clone was begun and did not end',
+      [
+        primary(),
+        pg2,
+        stoppedNode('pg3', '0/1', {
+          control: null,
+          mark: { ...stoppedNode('pg3', '0/1').mark!, phase: 'cloning' },
+        }),
+      ],
+      error('instance-stopped', 'pg3', 'the clone on pg3 is not complete', /replctl add-standby pg3/),
+    ],
+    [
       'it has diverged',
       [
         primary({ replication: [connection('pg2')] }),
