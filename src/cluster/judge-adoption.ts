@@ -5,6 +5,7 @@ import { judgeSettings, type SettingVerdict } from '../postgres/settings.ts'
 import type { NodeFacts } from './facts.ts'
 import type { ReplicationSettings } from './inventory.ts'
 import { ownedConfigFile } from './node-configuration.ts'
+import { identifierOf } from './record.ts'
 
 /** One setting as an instance has it; as `readLiveConfiguration` reads it. */
 export interface AdoptedSetting {
@@ -209,7 +210,7 @@ export function refusalToAdopt(
       node,
     })
   }
-  const other = /^# Made by replctl for cluster "([^"]*)"/.exec(ownText ?? '')?.[1]
+  const other = clusterOf(ownText)
   if (other !== undefined && other !== cluster) {
     return new ReplctlError('foreign-cluster', `${node} belongs to replctl's cluster "${other}"`, {
       detail: `Its ${ownedConfigFile} was rendered for that cluster, not for "${cluster}".`,
@@ -233,5 +234,37 @@ function cannotAsk(facts: NodeFacts): ReplctlError {
   return instanceError.with({
     hint: 'replctl works as the superuser of the OS user, through the socket. If pg_hba.conf refuses that: "local all postgres peer" as its first line, and a reload.',
     node: name,
+  })
+}
+
+/** For which cluster a replctl.conf was rendered; undefined: there is none. */
+const clusterOf = (ownText: string | null) =>
+  /^# Made by replctl for cluster "([^"]*)"/.exec(ownText ?? '')?.[1]
+
+/** Whether replctl knows by its own notes on a node that it made, or has taken over, what runs there. */
+export function isTakenOver(facts: NodeFacts): boolean {
+  const identifier = identifierOf(facts)
+  return [facts.mark, facts.record].some((note) => note !== null && note.systemIdentifier === identifier)
+}
+
+/**
+ * Why no standby is added to a primary that replctl neither made nor took over: what it needs would be set over what the instance
+ * has (wal_level, for whom commits wait), and a replication role that others use would get another password. A primary that lost
+ * replctl's notes still has its `replctl.conf`. Null: it is ours.
+ */
+export function refusalOfForeignPrimary(
+  facts: NodeFacts,
+  cluster: string,
+  ownText: string | null,
+): ReplctlError | null {
+  const rendered = clusterOf(ownText)
+  if (rendered === cluster || isTakenOver(facts)) return null
+  return new ReplctlError('foreign-cluster', `${facts.name} is a primary that replctl has not taken over`, {
+    detail:
+      rendered === undefined
+        ? 'It was made without replctl, and its settings and roles are its own.'
+        : `Its ${ownedConfigFile} was rendered for replctl's cluster "${rendered}", not for "${cluster}".`,
+    hint: `First take it over, which shows what that changes: replctl init primary ${facts.name} --adopt`,
+    node: facts.name,
   })
 }

@@ -74,7 +74,8 @@ export function ensureSettings(
     }
     const kept = options.isAdopting
       ? (await assessAdoption(ctx.node, facts, { ...input, standbys })).kept
-      : await settingsToKeep(ctx, facts, ownText ?? '', neededSettings(wish), {
+      : await settingsToKeep(ctx, facts, await keptBefore(ctx, facts, ownText, options.like), {
+          needed: neededSettings(wish),
           like: options.like,
           mode: inventory.replication.mode,
         })
@@ -183,15 +184,37 @@ export function keptOfItsOwn(
   return earlier
 }
 
-/** What replctl.conf already keeps of an adopted instance, and what a standby needs to have nothing lower than its primary. */
+/**
+ * What a node's replctl.conf keeps. One that has none yet keeps what its primary does: a clone of a Debian cluster did not get the
+ * file with its data, and would lead with less one day, without logical WAL for one.
+ */
+async function keptBefore(
+  ctx: StepContext,
+  facts: NodeFacts,
+  ownText: string | null,
+  primary: NodeName | undefined,
+): Promise<Record<string, string>> {
+  if (ownText !== null || primary === undefined) return keptOfItsOwn(ownText ?? '', facts)
+  const { configDirectory } = await look(ctx, primary)
+  const text = await readTextFile(ctx.on(primary), `${configDirectory}/${ownedConfigFile}`)
+  return keptOfItsOwn(text ?? '', { mark: null, hasStandbySignal: true })
+}
+
+/** What is kept already, as far as it is as good, and what a standby needs to have nothing lower than its primary. */
 async function settingsToKeep(
   ctx: StepContext,
   facts: NodeFacts,
-  ownText: string,
-  needed: ReadonlyMap<string, string>,
-  { like, mode }: { readonly like: NodeName | undefined; readonly mode: ReplicationSettings['mode'] },
+  earlier: Record<string, string>,
+  {
+    needed,
+    like,
+    mode,
+  }: {
+    readonly needed: ReadonlyMap<string, string>
+    readonly like: NodeName | undefined
+    readonly mode: ReplicationSettings['mode']
+  },
 ): Promise<ReadonlyMap<string, string>> {
-  const earlier = keptOfItsOwn(ownText, facts)
   const data_checksums = facts.control?.dataChecksums === true ? 'on' : 'off'
   const wished = wishedSettings(ctx.node.settings.postgres.parameters, mode)
   const kept = sufficientSettings({ ...earlier, data_checksums }, needed, wished)

@@ -176,6 +176,9 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     const added = await cluster.replctl(['add-standby', 'pg3', '--json'])
     expect(added.exitCode, added.stdout).toBe(0)
     expect(await server('pg3').sqlValue("SELECT current_setting('max_wal_senders')")).toBe('33')
+    // pg3 has its files in the data directory, and so got none of pg1's.
+    expect(await server('pg3').sqlValue("SELECT current_setting('max_replication_slots')")).toBe('34')
+    expect(await server('pg3').sqlValue("SELECT current_setting('wal_level')")).toBe('logical')
     expect(await hosts.readFile('pg1', `${configDir}/replctl.conf`)).toContain("max_wal_senders = '33'")
   })
 
@@ -221,8 +224,16 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     expect(nothing.json.problems[0].code).toBe('node-not-built')
   })
 
-  it('a replication role that others use keeps its password', async () => {
+  it('a replication role that others use keeps its password, also where standbys are added to what was not taken over', async () => {
     await pg1.sql("CREATE ROLE replicator LOGIN REPLICATION PASSWORD 'theirs'")
+    const verifier = "SELECT rolpassword FROM pg_authid WHERE rolname = 'replicator'"
+    const [before, password] = [await checksums(hosts, 'pg1'), await pg1.sqlValue(verifier)]
+    const notYet = await cluster.replctl(['add-standby', 'pg3', '--json'])
+    expect(notYet.exitCode, notYet.stdout).toBe(3)
+    expect(notYet.json.problems[0].code).toBe('foreign-cluster')
+    expect(notYet.json.problems[0].hint).toContain('replctl init primary pg1 --adopt')
+    expect(await checksums(hosts, 'pg1')).toEqual(before)
+    expect(await pg1.sqlValue(verifier)).toBe(password)
     const refused = await adopt('--yes')
     expect(refused.exitCode).toBe(3)
     expect(refused.json.problems[0].code).toBe('foreign-role')

@@ -1,11 +1,13 @@
 import type { Survey } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
+import { isTakenOver, refusalOfForeignPrimary } from '../../cluster/judge-adoption.ts'
 import { refuseCircle } from '../../cluster/judge-follow.ts'
 import { downstreamOf, isNewClone, mayComeBack, refuseReclone } from '../../cluster/judge-reclone.ts'
 import { noPrimaryToFollow } from '../../cluster/judge-rejoin.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
 import { holds, keepersOf, keepsFrom, neededLsn } from '../../cluster/kept-wal.ts'
 import type { NodeName } from '../../cluster/names.ts'
+import { ownedConfigFile } from '../../cluster/node-configuration.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { commonRecord } from '../../cluster/record.ts'
@@ -15,6 +17,7 @@ import { factsOf, placeFor, type Topology } from '../../cluster/topology.ts'
 import { twoWriters } from '../../cluster/two-writers.ts'
 import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
+import { readTextFile } from '../../node/files.ts'
 import { parseSynchronousStandbyNames } from '../../postgres/synchronous-standby-names.ts'
 import { addStandby, type NewStandby } from '../../runbooks/add-standby.ts'
 import { type ClusterSession, findNode, findNodes, openCluster } from '../cluster-session.ts'
@@ -44,6 +47,8 @@ export async function run(call: Call): Promise<Answer> {
         const roleChange = isForward ? refusalOfRoleChange(inventory, observation.topology, names) : null
         if (roleChange !== null) throw roleChange
         const isAbort = !isForward
+        if (isForward && observation.resumed === null)
+          await refuseForeignPrimary(session, observation, targets)
         const reclones = isReclone ? await judgeReclones(session, observation, targets, isForward) : undefined
         return decide(session, observation, targets, from, isReclone, { isAbort, reclones })
       },
@@ -51,6 +56,21 @@ export async function run(call: Call): Promise<Answer> {
   } finally {
     await session.close()
   }
+}
+
+/** Nobody's primary but replctl's own gets standbys; see `refusalOfForeignPrimary`. */
+async function refuseForeignPrimary(
+  { nodes, inventory }: ClusterSession,
+  { survey, topology }: Observation,
+  targets: readonly NodeSettings[],
+): Promise<void> {
+  const facts = survey.find(({ name }) => name === topology.primary)
+  const node = facts === undefined ? undefined : nodes.get(facts.name)
+  const isTarget = targets.some(({ name }) => name === facts?.name)
+  if (facts === undefined || node === undefined || isTarget || isTakenOver(facts)) return
+  const ownText = await readTextFile(node, `${facts.configDirectory}/${ownedConfigFile}`)
+  const refusal = refusalOfForeignPrimary(facts, inventory.cluster, ownText)
+  if (refusal !== null) throw refusal
 }
 
 /** What adding them comes to; refuses what must not be. */

@@ -3,11 +3,12 @@ import {
   type AdoptionInput,
   judgeAdoption,
   namesGivenUp,
+  refusalOfForeignPrimary,
   refusalToAdopt,
   slotsAtRisk,
   wishedSettings,
 } from '../../../src/cluster/judge-adoption.ts'
-import { emptyNode, lsn, runningNode, slot } from '../some-cluster.ts'
+import { emptyNode, lsn, ours, recordOf, runningNode, slot } from '../some-cluster.ts'
 
 const setting = (
   value: string,
@@ -211,5 +212,33 @@ describe('what is not adopted', () => {
   ])('%s', (_, changes, ownText, code) => {
     const refusal = refusalToAdopt(emptyNode('pg1', changes), '/data', 'shop', ownText)
     expect(refusal?.code ?? null).toBe(code)
+  })
+})
+
+describe('a primary that standbys are to be added to', () => {
+  const rendered = (name: string) => `# Made by replctl for cluster "${name}". Changes here are lost.\n`
+  const mark = {
+    ...{ cluster: 'shop', node: 'pg1', dataDirectory: '/data', systemIdentifier: ours, inode: '7' },
+    phase: 'done' as const,
+  }
+
+  it('is replctl’s own by what stands on its host: its mark, its record, or its replctl.conf', () => {
+    for (const facts of [
+      runningNode('pg1', {}, { mark }),
+      runningNode('pg1', {}, { record: recordOf('pg1', ['pg1']) }),
+    ])
+      expect(refusalOfForeignPrimary(facts, 'shop', null)).toBeNull()
+    expect(refusalOfForeignPrimary(runningNode('pg1', {}), 'shop', rendered('shop'))).toBeNull()
+  })
+
+  it('is taken over first where it is nobody’s, where it is another cluster’s, or stands in place of what was ours', () => {
+    const other = { ...mark, systemIdentifier: '99' }
+    const told = (facts: ReturnType<typeof runningNode>, text: string | null) =>
+      refusalOfForeignPrimary(facts, 'shop', text)
+    const nobodys = told(runningNode('pg1', {}), null)
+    expect(nobodys?.code).toBe('foreign-cluster')
+    expect(nobodys?.hint).toContain('replctl init primary pg1 --adopt')
+    expect(told(runningNode('pg1', {}, { mark: other }), null)?.code).toBe('foreign-cluster')
+    expect(told(runningNode('pg1', {}), rendered('till'))?.detail).toContain('"till"')
   })
 })

@@ -2,12 +2,18 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { NodeMark } from '../../../src/cluster/facts.ts'
+import type { NodeFacts, NodeMark } from '../../../src/cluster/facts.ts'
+import { loadTemplate } from '../../../src/config/load-template.ts'
 import type { StepContext } from '../../../src/engine/step.ts'
 import { createNode } from '../../../src/node/node.ts'
-import { ensureConfigurationFiles, keptOfItsOwn } from '../../../src/steps/ensure-configuration.ts'
+import { lastValues, parseConfigFile } from '../../../src/postgres/config-file.ts'
+import {
+  ensureConfigurationFiles,
+  ensureSettings,
+  keptOfItsOwn,
+} from '../../../src/steps/ensure-configuration.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
-import { inventoryOf, runningNode } from '../some-cluster.ts'
+import { inventoryOf, runningNode, stoppedNode } from '../some-cluster.ts'
 
 let home: string
 
@@ -25,22 +31,8 @@ test('a clone of a Debian cluster is not told to use folders that only pg_ctlclu
     'shared_buffers = 128MB',
   ]
   await writeFile(join(home, 'etc/postgresql.conf'), `${lines.join('\n')}\n`)
-  const [pg1, pg2] = inventoryOf(['pg1', 'pg2']).nodes.map((settings) =>
-    createNode(settings, 'shop', createShellTransport(home)),
-  )
-  const seen = (name: string, configDirectory: string) => ({
-    at: Number.MAX_VALUE,
-    activity: 0,
-    facts: Promise.resolve(runningNode(name, {}, { configDirectory })),
-  })
-  pg1!.lastSurvey = seen('pg1', join(home, 'etc'))
-  pg2!.lastSurvey = seen('pg2', join(home, 'data'))
-  const ctx: StepContext = {
-    ...{ node: pg2!, on: (name) => (name === pg1!.name ? pg1! : pg2!), timeoutMs: 5_000 },
-    ...{ signal: new AbortController().signal, isDryRun: false, isChecking: true, seenAt: new Map() },
-    ...{ progress: () => undefined, warn: () => undefined },
-  }
-  await ensureConfigurationFiles(pg2!.name, pg1!.name).apply!(ctx)
+  const { ctx, pg1, pg2 } = contextOfClone()
+  await ensureConfigurationFiles(pg2, pg1).apply!(ctx)
   const text = await readFile(join(home, 'data/postgresql.conf'), 'utf8')
   expect(text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))).toEqual([lines[3]])
 })
@@ -55,3 +47,34 @@ test('for whom an adopted primary waits is kept for it alone, not for a clone or
   expect(kept('cloned', true)).toEqual(['max_wal_senders'])
   expect(kept('cloned', false)).toEqual(['max_wal_senders'])
 })
+
+test('a clone whose source has its replctl.conf outside of the data directory keeps what is kept there, but its addresses', async () => {
+  const kept = ['listen_addresses = 10.0.0.11', 'max_replication_slots = 60', 'wal_level = logical']
+  await writeFile(join(home, 'etc/replctl.conf'), `# Kept as the instance had it\n${kept.join('\n')}\n`)
+  const { ctx, pg1, pg2 } = contextOfClone()
+  const inventory = inventoryOf(['pg1', 'pg2'])
+  const templates = { postgresqlConf: await loadTemplate('postgresql.conf') }
+  await ensureSettings(pg2, { inventory, templates } as never, [], { like: pg1 }).apply!(ctx)
+  const settings = lastValues(parseConfigFile(await readFile(join(home, 'data/replctl.conf'), 'utf8')))
+  expect(settings.get('wal_level')).toBe('logical')
+  expect(settings.get('max_replication_slots')).toBe('60')
+  expect(settings.get('listen_addresses')).toBe('*')
+})
+
+/** pg1 has its configuration in `etc`, pg2, which is a clone of it, in `data`. */
+function contextOfClone() {
+  const [pg1, pg2] = inventoryOf(['pg1', 'pg2']).nodes.map((settings) =>
+    createNode(settings, 'shop', createShellTransport(home)),
+  )
+  const seen = (facts: NodeFacts) => ({
+    ...{ at: Number.MAX_VALUE, activity: 0, facts: Promise.resolve(facts) },
+  })
+  pg1!.lastSurvey = seen(runningNode('pg1', {}, { configDirectory: join(home, 'etc') }))
+  pg2!.lastSurvey = seen(stoppedNode('pg2', '0/3000000', { configDirectory: join(home, 'data') }))
+  const ctx: StepContext = {
+    ...{ node: pg2!, on: (name) => (name === pg1!.name ? pg1! : pg2!), timeoutMs: 5_000 },
+    ...{ signal: new AbortController().signal, isDryRun: false, isChecking: true, seenAt: new Map() },
+    ...{ progress: () => undefined, warn: () => undefined },
+  }
+  return { ctx, pg1: pg1!.name, pg2: pg2!.name }
+}
