@@ -6,6 +6,7 @@ import { type Problem, problemOf } from '../cluster/problem.ts'
 import { clusterIdentifier } from '../cluster/record.ts'
 import { ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
+import { requireArchive } from '../node/read-archive.ts'
 import { readCatalogs } from '../node/read-catalog.ts'
 import { surveyNodes } from '../node/survey.ts'
 import type { ClusterSession } from './cluster-session.ts'
@@ -41,6 +42,7 @@ export async function openArchive(session: ClusterSession): Promise<ArchiveAcces
 /**
  * The catalogs of this cluster: that of the system identifier which its nodes have, where any of them is known; else each
  * whose backups name the cluster.
+ * @throws {ReplctlError} `archive-failing` where there is nothing at all, as below a mount point
  */
 export async function catalogsOf(
   { inventory }: Pick<ClusterSession, 'inventory'>,
@@ -49,6 +51,7 @@ export async function catalogsOf(
 ): Promise<readonly BackupCatalog[]> {
   const identifier = clusterIdentifier(survey)
   const all = await readCatalogs(host, settings.dir, identifier ?? '')
+  if (all.length === 0) await requireArchive(host, settings.dir, identifier)
   return identifier === null ? all.filter((catalog) => isOf(catalog, inventory)) : all
 }
 

@@ -48,7 +48,7 @@ export async function readArchive(
   }, 1000)
   try {
     const { status, signal } = await running.finished
-    if (status === 66) throw noArchive(archive, place)
+    if (status === 66) throw noArchive(archive, place.dir, `${place.dir}/${place.systemIdentifier}/wal`)
     if (status !== 0 || !reader.isComplete()) {
       throw commandFailed(archive.settings.host, command, { status, signal, stdout: '', stderr: said })
     }
@@ -64,6 +64,21 @@ export async function archivedClusters(archive: Node, dir: string): Promise<read
     'cd "$1" 2>/dev/null || exit 0; for one in [0-9]*; do [ -d "$one/wal" ] && echo "$one"; done; :'
   const output = await archive.output(shellScript(`look into ${dir}`, script, [dir]))
   return output.split('\n').filter((name) => /^[0-9]{1,20}$/.test(name))
+}
+
+/**
+ * An archive of which nothing can be seen may lie on a disk that is not mounted: that is not one without backups. `systemIdentifier`:
+ * null where nobody could say it.
+ * @throws {ReplctlError} `archive-failing` if there is no such archive
+ */
+export async function requireArchive(
+  archive: Node,
+  dir: string,
+  systemIdentifier: string | null,
+): Promise<void> {
+  const folder = systemIdentifier === null ? dir : `${dir}/${systemIdentifier}/wal`
+  const command = shellScript(`look for ${folder}`, '[ -d "$1" ] && [ -x "$1" ] && echo there; :', [folder])
+  if ((await archive.output(command)).trim() !== 'there') throw noArchive(archive, dir, folder)
 }
 
 export interface ArchivedBackup {
@@ -93,9 +108,9 @@ done
   })
 }
 
-function noArchive(archive: Node, { dir, systemIdentifier }: ArchivePlace): ReplctlError {
+function noArchive(archive: Node, dir: string, missing: string): ReplctlError {
   return new ReplctlError('archive-failing', `there is no archive of this cluster in ${dir}`, {
-    detail: `${dir}/${systemIdentifier}/wal is missing on ${archive.settings.host}.`,
+    detail: `${missing} is missing on ${archive.settings.host}, or may not be entered.`,
     hint: 'Is its file system mounted there? "replctl add-standby" and "replctl init primary" set the archive up.',
     node: archive.name,
   })

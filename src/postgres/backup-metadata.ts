@@ -68,6 +68,19 @@ export function backupId(at: Date): string {
   return at.toISOString().replaceAll(/[-:]/g, '').replace(/\.\d+/, '')
 }
 
+/**
+ * The name of a new backup: this moment, but behind all that are taken, for by their names a chain is known to be in order. The clock
+ * that named those may have been ahead of this one.
+ */
+export function nextBackupId(now: Date, taken: readonly string[]): string {
+  const last = taken.filter(isBackupId).toSorted().at(-1) ?? ''
+  const [, year, month, day, hour, minute, second] = idShape.exec(last) ?? []
+  const lastMs = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`)
+  return backupId(Number.isNaN(lastMs) ? now : new Date(Math.max(now.getTime(), lastMs + 1_000)))
+}
+
+const idShape = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/
+
 export const isBackupId = (text: string): boolean => /^\d{8}T\d{6}Z$/.test(text)
 
 /** The text of backup.json: with a checksum of its own, so that an edit is noticed. */

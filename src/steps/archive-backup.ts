@@ -146,17 +146,15 @@ export function takeArchiveBackup(backup: ArchiveBackup): Step {
       })
       await stopJob(ctx.node, backupJob)
     },
-    undo: async (ctx) => {
-      await stopJob(ctx.node, backupJob)
-      const script = 'rm -rf -- "$1/.incoming-$2"; rmdir "$1" 2>/dev/null; :'
-      await ctx.node.output(
-        shellScript('remove the unfinished backup', script, [folderOf(backup), backup.id]),
-        {
-          timeoutMs: 600_000,
-        },
-      )
-    },
+    undo: (ctx) => removeUnfinished(ctx.node, backup),
   }
+}
+
+export async function removeUnfinished(node: Node, backup: ArchiveBackup): Promise<void> {
+  await stopJob(node, backupJob)
+  const script = 'rm -rf -- "$1/.incoming-$2"; rmdir "$1" 2>/dev/null; :'
+  const command = shellScript('remove the unfinished backup', script, [folderOf(backup), backup.id])
+  await node.output(command, { timeoutMs: 600_000 })
 }
 
 /** Whether the job that runs is the copy of this very backup. */

@@ -101,6 +101,10 @@ esac
     name=\${file##*/}
     case $name in *[!0-9A-F]*) ;; ????????????????????????) echo "$(($(wc -c < "$file"))) $name" ;; esac
   done
+  echo "@@history"
+  newest=
+  for file in "$scratch"/data/pg_wal/????????.history; do [ ! -f "$file" ] || newest=$file; done
+  [ -z "$newest" ] || { echo "\${newest##*/}"; cat "$newest"; echo; }
   echo "@@bytes"; du -sk "$scratch" | awk '{ print $1 }'
   echo "@@spaces"
   for at in "$scratch"/[0-9]*; do

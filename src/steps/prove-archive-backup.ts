@@ -2,7 +2,7 @@ import { type BackupRequest, missingWalOf, walOf } from '../cluster/backup-catal
 import { archiveHost } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
-import { ReplctlError } from '../errors.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { followJob } from '../node/follow-job.ts'
 import { type JobState, startJob, stopJob } from '../node/jobs.ts'
 import type { Node } from '../node/node.ts'
@@ -10,9 +10,23 @@ import { readCatalog } from '../node/read-catalog.ts'
 import { surveyNode } from '../node/survey.ts'
 import { parseBackupLabel, parseBackupStop, parseTablespaceMap } from '../postgres/backup-label.ts'
 import { type BackupMetadata, printBackupMetadata } from '../postgres/backup-metadata.ts'
+import { compareLsn } from '../postgres/lsn.ts'
+import { forkPoint, parseTimelineHistory } from '../postgres/timeline-history.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
-import { historyFileName, isHistoryFile, lastWalFileName } from '../postgres/wal-file.ts'
-import { type ArchiveBackup, backupJob, folderOf, lookAtBackup, saidBy } from './archive-backup.ts'
+import {
+  historyFileName,
+  isHistoryFile,
+  lastWalFileName,
+  parseHistoryFileName,
+} from '../postgres/wal-file.ts'
+import {
+  type ArchiveBackup,
+  backupJob,
+  folderOf,
+  lookAtBackup,
+  removeUnfinished,
+  saidBy,
+} from './archive-backup.ts'
 import { archiveAgain } from './archive-history.ts'
 import { type BackupPrograms, findBackupPrograms } from './backup-programs.ts'
 import { proveBackupScript } from './backup-scripts.ts'
@@ -35,13 +49,25 @@ export function proveArchiveBackup(backup: ArchiveBackup): Step {
       await startJob(ctx.node, backupJob, proveBackupScript, [
         ...[programs.directory ?? '', incoming, verifyModeOf(programs, major)],
       ])
-      await followJob({
-        ...{ node: ctx.node, name: backupJob, what: 'the verification of the backup', signal: ctx.signal },
-        patienceMs: Math.max(3_600_000, ctx.timeoutMs),
-        progress: (job) => ({ message: job.output.trim().split('\n').at(-1) || 'unpacking' }),
-        tell: (progress) => ctx.progress(progress),
-        failed: (job) => proofFailed(backup, job),
-      })
+      let wasKilled = false
+      try {
+        await followJob({
+          ...{ node: ctx.node, name: backupJob, what: 'the verification of the backup', signal: ctx.signal },
+          patienceMs: Math.max(3_600_000, ctx.timeoutMs),
+          progress: (job) => ({ message: job.output.trim().split('\n').at(-1) || 'unpacking' }),
+          tell: (progress) => ctx.progress(progress),
+          failed: (job) => {
+            wasKilled = job.status === null
+            return proofFailed(backup, job)
+          },
+        })
+        await readProof(ctx.node, backup)
+      } catch (thrown) {
+        // A run that goes on with it would fail by it again, and one that is resumed takes nothing back.
+        const isUseless = !wasKilled && asReplctlError(thrown).code === 'base-backup-failed'
+        if (isUseless) await removeUnfinished(ctx.node, backup)
+        throw thrown
+      }
       await stopJob(ctx.node, backupJob)
     },
     undo: async (ctx) => {
@@ -72,14 +98,27 @@ async function readProof(node: Node, backup: ArchiveBackup): Promise<BackupMetad
       [incoming],
     ),
   )
+  return parseProof(
+    { id: backup.id, cluster: backup.inventory.cluster, systemIdentifier: backup.systemIdentifier },
+    request,
+    text,
+  )
+}
+
+/** Reads what {@link proveBackupScript} found out, with what pg_basebackup said. @throws {ReplctlError} where it does not hold together */
+export function parseProof(
+  named: Pick<BackupMetadata, 'id' | 'cluster' | 'systemIdentifier'>,
+  request: BackupRequest,
+  text: string,
+): BackupMetadata {
   const section = (name: string) =>
     new RegExp(`^@@${name}\\n([\\s\\S]*?)(?=^@@|$(?![\\s\\S]))`, 'm').exec(text)?.[1] ?? ''
   const label = parseBackupLabel(section('label'))
   const segments = section('wal').trim().split('\n')
   const size = Number(segments[0]?.split(' ')[0])
   const metadata: BackupMetadata = {
-    ...{ format: 1, id: backup.id, cluster: backup.inventory.cluster },
-    systemIdentifier: backup.systemIdentifier,
+    format: 1,
+    ...named,
     kind: request.parent === null ? 'full' : 'incremental',
     ...{ parent: request.parent, label: request.label, source: request.source },
     ...{ postgresVersion: request.postgresVersion, major: request.major },
@@ -102,8 +141,22 @@ async function readProof(node: Node, backup: ArchiveBackup): Promise<BackupMetad
     verifiedBy: capabilitiesOf(request.major).backupManifest ? 'pg_verifybackup' : 'unpacking',
     verifiedAt: new Date().toISOString(),
   }
+  requireOneTimeline(metadata, section('history'))
   requireOwnWal(metadata, new Set(segments.map((line) => line.split(' ')[1] ?? '')))
   return metadata
+}
+
+/** A standby that was copied while another one was promoted went on to that one's timeline: nobody archives this WAL under the old one. */
+function requireOneTimeline({ id, timeline, source, stopLsn }: BackupMetadata, newest: string): void {
+  const [name = '', ...lines] = newest.trim().split('\n')
+  if (!isHistoryFile(name)) return
+  const left = forkPoint(parseTimelineHistory(lines.join('\n'), parseHistoryFileName(name)), timeline)
+  if (left === undefined || compareLsn(stopLsn, left) <= 0) return
+  throw new ReplctlError('base-backup-failed', `${source} left timeline ${timeline} while it was copied`, {
+    detail: `Another node was promoted meanwhile: backup ${id} begins on timeline ${timeline}, which was left at ${left}, and ends at ${stopLsn}. It was removed.`,
+    hint: 'Take another one: replctl backup',
+    node: archiveHost,
+  })
 }
 
 function requireOwnWal(metadata: BackupMetadata, has: ReadonlySet<string>): void {

@@ -13,8 +13,9 @@ import { clusterIdentifier } from '../../cluster/record.ts'
 import type { Topology } from '../../cluster/topology.ts'
 import { asReplctlError, ReplctlError } from '../../errors.ts'
 import { lookAtJob } from '../../node/jobs.ts'
+import { requireArchive } from '../../node/read-archive.ts'
 import { readCatalog, readCatalogs } from '../../node/read-catalog.ts'
-import { backupId } from '../../postgres/backup-metadata.ts'
+import { nextBackupId } from '../../postgres/backup-metadata.ts'
 import { parseTimelineHistory } from '../../postgres/timeline-history.ts'
 import { capabilitiesOf } from '../../postgres/versions.ts'
 import { listedBackup, takenText } from '../../report/backups.ts'
@@ -80,10 +81,10 @@ async function chooseId(call: Call, archive: ArchiveAccess): Promise<string> {
   const job = await lookAtJob(archive.host, backupJob)
   const begun = incomingOf(catalogs, archive.host.cluster, job.isRunning)
   if (begun !== null) return begun
-  const taken = new Set(catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => id)))
-  let at = Date.now()
-  while (taken.has(backupId(new Date(at)))) at += 1_000
-  return backupId(new Date(at))
+  return nextBackupId(
+    new Date(),
+    catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => id)),
+  )
 }
 
 /**
@@ -128,6 +129,7 @@ async function decide(
     )
   }
   const catalog = await readCatalog(archive.host, archive.settings.dir, systemIdentifier)
+  if (catalog.backups.length === 0) await requireArchive(archive.host, archive.settings.dir, systemIdentifier)
   const begun = catalog.incoming.find(({ id }) => id === wish.id)?.request ?? null
   const named = begun?.source ?? wish.from ?? undefined
   const source = sourceOf(

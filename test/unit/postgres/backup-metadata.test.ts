@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import {
   backupId,
   isBackupId,
+  nextBackupId,
   parseBackupCheck,
   parseBackupMetadata,
   printBackupMetadata,
@@ -26,6 +27,14 @@ describe('the metadata of a base backup', () => {
     expect(() => parseBackupMetadata(damage(printBackupMetadata(someBackup('20261126T061500Z'))))).toThrow(
       message,
     )
+  })
+
+  it('gives a new backup a name behind those that are there, also where their clock was ahead', () => {
+    const now = new Date('2026-11-26T06:15:00.123Z')
+    expect(nextBackupId(now, [])).toBe('20261126T061500Z')
+    expect(nextBackupId(now, ['20261126T061459Z', 'lost+found'])).toBe('20261126T061500Z')
+    expect(nextBackupId(now, ['20261126T061500Z'])).toBe('20261126T061501Z')
+    expect(nextBackupId(now, ['20261126T075959Z', '20261125T010000Z'])).toBe('20261126T080000Z')
   })
 
   it('names a backup by the moment it began, so that names sort by age', () => {
