@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { CommanderError } from 'commander'
 import { problemOf } from '../cluster/problem.ts'
 import { packageVersion } from '../config/load-template.ts'
@@ -210,6 +211,8 @@ export function runKind(words: readonly string[]): string {
 /** The first signal asks the running operation to stop cleanly; the second one ends the process, and says so. */
 function listenToSignals(process: NodeJS.Process, io: Surroundings, of: ReportOn): AbortSignal {
   const controller = new AbortController()
+  // Each host that is waited for listens to it: many are no leak, of which Node.js would warn the operator.
+  setMaxListeners(0, controller.signal)
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
       if (!controller.signal.aborted) {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
+import type { CommandSpec } from '../../../src/cli/command-spec.ts'
 import { commands } from '../../../src/cli/commands/index.ts'
 import { main } from '../../../src/cli/main.ts'
 
@@ -421,4 +422,23 @@ test('start-up, --version and --help load no library but the one that reads the 
   }
   follow(entry)
   expect([...packages].filter((path) => !path.startsWith('node:')).toSorted()).toEqual(['commander'])
+})
+
+test('any number of hosts can listen to the signals at once: Node.js does not warn of a leak', async () => {
+  const warned = vi.fn()
+  process.on('warning', warned)
+  const schema = commands.find(({ name }) => name === 'schema') as CommandSpec
+  const load = vi.spyOn(schema, 'load').mockResolvedValue({
+    run: async ({ signal }) => {
+      for (let host = 0; host < 40; host++) signal.addEventListener('abort', () => undefined)
+      return { exitCode: 0, changed: false, cluster: null, result: null, problems: [], text: 'done' }
+    },
+  })
+  const { exitCode } = await replctl('schema')
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(load).toHaveBeenCalledOnce()
+  load.mockRestore()
+  process.off('warning', warned)
+  expect(exitCode).toBe(0)
+  expect(warned).not.toHaveBeenCalled()
 })
