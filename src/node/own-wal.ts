@@ -11,7 +11,7 @@ import {
   walFileName,
   walFileStart,
 } from '../postgres/wal-file.ts'
-import type { Node } from './node.ts'
+import { commandFailed, type Node } from './node.ts'
 
 /** What lies in a node's pg_wal and beside it, as its files say: whether the instance runs does not matter. */
 export interface WalFiles {
@@ -39,13 +39,13 @@ printf 'boot %s\\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl
 
 /** Looks at the WAL files of a node. */
 export async function readWalFiles(node: Node, facts: NodeFacts): Promise<WalFiles> {
-  const output = await node.output(
-    shellScript('look at its WAL files', filesScript, [
-      node.settings.postgres.dataDir,
-      facts.binaries?.directory ?? '',
-    ]),
-  )
-  const lines = output.split('\n').map((line) => line.split(' '))
+  const command = shellScript('look at its WAL files', filesScript, [
+    node.settings.postgres.dataDir,
+    facts.binaries?.directory ?? '',
+  ])
+  const result = await node.read(command)
+  if (result.status !== 0) throw commandFailed(node.name, command, result)
+  const lines = result.stdout.split('\n').map((line) => line.split(' '))
   const all = (kind: string) => lines.filter((line) => line[0] === kind)
   return {
     segments: all('segment').map((line) => line[1] ?? ''),
@@ -87,11 +87,16 @@ LC_ALL=C "$1/pg_waldump" -p "$2/pg_wal" -t "$3" -s "$4" 2>&1 >&3 3>&- | tail -n 
 const lastRecordScript = `{${endScript}} 3>&1 | tail -n 1`
 
 /** Reads WAL of one timeline from `from` to its end, on the node itself. A long divergence takes its time. */
-export async function readWalEnd(node: Node, facts: NodeFacts, timeline: number, from: Lsn): Promise<WalEnd> {
+export async function readWalEnd(
+  node: Node,
+  facts: NodeFacts,
+  timeline: number,
+  from: Lsn,
+  timeoutMs = 3_600_000,
+): Promise<WalEnd> {
   const args = [facts.binaries?.directory ?? '', node.settings.postgres.dataDir, String(timeline), from]
-  const result = await node.run(shellScript(`read its WAL from ${from} on`, lastRecordScript, args), {
-    timeoutMs: 3_600_000,
-  })
+  const command = shellScript(`read its WAL from ${from} on`, lastRecordScript, args)
+  const result = await node.read(command, { timeoutMs })
   return parseWalEnd(result.stdout, result.stderr)
 }
 

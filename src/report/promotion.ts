@@ -15,18 +15,22 @@ export interface PromotionResult {
   readonly lost_bytes: number | null
 }
 
-/** The outcome of a change of roles, why it is this node, and what to do next. */
+/**
+ * The outcome of a change of roles, why it is this node, and what to do next.
+ * @param isMeasured whether `lost_bytes` was read from the old primary's own disk
+ */
 export function promotionText(
   result: PromotionResult,
   verdicts: readonly CandidateVerdict[],
   paint: Paint,
+  isMeasured = false,
 ): string {
   const timeline = result.timeline === null ? '' : `, on timeline ${result.timeline}`
   const from = result.lsn === null ? '' : `, from ${result.lsn} on`
   return [
     `${paint.good('✓')} ${paint.name(result.new_primary)} ${paint.strong('is the primary now')}${timeline}${from}.\n`,
     verdictsText(result, verdicts, paint),
-    ...[...consequences(result), ...next(result, paint)].map((line) => `${line}\n`),
+    ...[...consequences(result, isMeasured), ...next(result, paint)].map((line) => `${line}\n`),
   ].join('')
 }
 
@@ -40,22 +44,32 @@ function verdictsText(result: PromotionResult, verdicts: readonly CandidateVerdi
   )
 }
 
-function consequences(result: PromotionResult): string[] {
+function consequences(result: PromotionResult, isMeasured: boolean): string[] {
   const { repointed, write_outage_ms: outage } = result
   return [
     ...(repointed.length === 0
       ? []
       : [`${list(repointed)} ${repointed.length === 1 ? 'follows' : 'follow'} it.`]),
     ...(outage === null ? [] : [`Writes were not possible for ${formatDuration(outage)}.`]),
-    ...lossText(result),
+    ...lossText(result, isMeasured),
   ]
 }
 
-function lossText({ lost_bytes: lost, old_primary: old, new_primary, repointed }: PromotionResult): string[] {
+function lossText(
+  { lost_bytes: lost, old_primary: old, new_primary, repointed }: PromotionResult,
+  isMeasured: boolean,
+): string[] {
   if (old === null || old === new_primary) return []
   if (lost === null) return ['How much WAL it lacks is not known.']
-  if (lost > 0) return [`At least ${formatBytes(lost)} of WAL is missing on it (${lost} bytes).`]
-  return [repointed.includes(old) ? 'Nothing is lost.' : 'It is not known to lack any WAL.']
+  if (lost > 0) {
+    const much = `${formatBytes(lost)} of WAL`
+    return [
+      isMeasured
+        ? `It lacks ${much} that ${old} has (${lost} bytes): what was committed there is saved by its rejoin.`
+        : `At least ${much} is missing on it (${lost} bytes).`,
+    ]
+  }
+  return [repointed.includes(old) || isMeasured ? 'Nothing is lost.' : 'It is not known to lack any WAL.']
 }
 
 function next(result: PromotionResult, paint: Paint): string[] {

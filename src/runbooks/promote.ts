@@ -19,6 +19,7 @@ import { type FenceCommand, fenceUnreachable } from '../steps/fence-unreachable.
 import { type ArchivedEnd, fetchArchivedEnd, requireArchivedEnd } from '../steps/fetch-archived-end.ts'
 import { fetchMissingWal } from '../steps/fetch-missing-wal.ts'
 import { followWithArchive } from '../steps/follow-archive-stream.ts'
+import { measureLoss } from '../steps/measure-loss.ts'
 import { promoteInstance } from '../steps/promote-instance.ts'
 import { dropStaleSlots, ensureArchiveSlot, ensureReplicationSlot } from '../steps/replication-slots.ts'
 import { requireMostAdvanced } from '../steps/require-most-advanced.ts'
@@ -40,6 +41,8 @@ export interface PromoteWish {
   readonly fence: FenceCommand | null
   /** Called for each of those that the fence command fenced. */
   readonly onFenced: (node: NodeName) => void
+  /** Called for each of `toFence` with the bytes of WAL that it has and the candidate lacks, where its files tell. */
+  readonly onLossMeasured: (node: NodeName, bytes: number) => void
   readonly allowSplitBrain: boolean
   /** Running standbys beside the candidate, with whom they shall receive from afterwards. */
   readonly standbys: readonly { readonly node: NodeSettings; readonly upstream: NodeSettings }[]
@@ -124,6 +127,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
       // A checkpoint removes what the archive may not have yet.
       inOrder([...archiveTimelineEnd(input, name), comesOfEarlier(ensureCheckpointOnTimeline(name))]),
       ...followWithArchive(input.inventory, name),
+      ...wish.toFence.map(({ node }) => measureLoss(node.name, name, wish.onLossMeasured)),
     ]),
     together(witnesses.map((node) => dropStaleSlots(node, input.inventory, wish.roles))),
     // After the slots: what is said of them is what was read back.

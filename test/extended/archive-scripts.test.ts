@@ -12,7 +12,7 @@ import {
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import {
   archiveCommandLine,
   archiveStatus,
@@ -997,7 +997,7 @@ describe('with a server', () => {
     await primary.init()
     identifier = await primary.systemIdentifier()
   })
-  afterAll(() => primary.stop('immediate'))
+  afterEach(() => primary.stop('immediate'))
 
   const isArchived = (node: ArchiveNode, segment: string) =>
     awaitCondition(`${segment} is archived`, () => node.archived().includes(`${segment}.zst`), {

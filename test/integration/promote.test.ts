@@ -172,6 +172,27 @@ describeOnHosts('promote', () => {
     expect(await writersNow(hosts)).toEqual(['pg2'])
   })
 
+  it('says how much WAL a killed primary has that reached nobody: as much as a rejoin then saves', async () => {
+    await caughtUp()
+    for (const sender of await hosts.pids('pg1', 'walsender')) await hosts.kill('pg1', sender, 'SIGSTOP')
+    await run('pg1', 'INSERT INTO ledger SELECT generate_series(1, 5000)')
+    await cluster.server('pg1').kill9()
+    for (const name of ['pg2', 'pg3'])
+      await cluster.server(name).awaitSql('SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+
+    const planned = await promote('--dry-run')
+    const done = await promote()
+    told(done).toMatchObject({ exit: 0, changed: true, codes: [] })
+    expectPlanToBeRun(planned, done)
+    const { lost_bytes, new_primary } = done.json.result
+    expect(lost_bytes).toBeGreaterThan(100_000)
+    expect(await value(new_primary, 'SELECT count(*) FROM ledger')).toBe(0)
+    // As much as a rejoin then finds, and saves.
+    const rejoined = await cluster.replctl(['rejoin', 'pg1', '--json'])
+    told(rejoined).toMatchObject({ exit: 0, changed: true })
+    expect(rejoined.json.result.discarded_bytes).toBe(lost_bytes)
+  })
+
   it('among equals the larger priority leads, and a node with promotable: false never does', async () => {
     await cluster.writeInventory({ ...base, nodes: { pg3: { priority: 5 }, pg2: { promotable: false } } })
     await caughtUp()

@@ -158,6 +158,7 @@ async function decide(
     observation.resumed?.begun.includes(`${candidate.name}: ${fetchTitle(reserves)}`) === true
   const former = formerUpstream(inventory, topology, candidate, { reserves: judged.reserves, hasFetched })
   const fencedFromOutside = new Set<NodeName>()
+  const measured = new Map<NodeName, number>()
   const confirming = confirmingStandbys(inventory, roles, [
     ...fenced,
     ...astray,
@@ -194,6 +195,7 @@ async function decide(
         : judged.oldPrimaries.filter((one) => one.state === 'unreachable').map((one) => settingsOf(one.node)),
       fence,
       onFenced: (name) => fencedFromOutside.add(name),
+      onLossMeasured: (name, bytes) => measured.set(name, bytes),
       allowSplitBrain: wish.allowSplitBrain,
       standbys: following.map(placeOf),
       reserves,
@@ -246,6 +248,7 @@ async function decide(
       promotionResult(after, judged, {
         oldPrimary: oldPrimary === candidate.name ? null : oldPrimary,
         candidate: candidate.name,
+        measured: [...measured.values()],
         repointed: thoseThatFollow(
           after.topology,
           following.map((one) => one.name).filter((name) => !isRepeated || isRepointed(outcome, name)),
@@ -258,7 +261,12 @@ async function decide(
     text: (_after, outcome, paint, result) =>
       isRepeated && !outcome.hasChanged
         ? `${candidate.name} is the primary already; nothing was changed.\n`
-        : promotionText(result as never, isRepeated ? [] : judged.choice.verdicts, paint),
+        : promotionText(
+            result as never,
+            isRepeated ? [] : judged.choice.verdicts,
+            paint,
+            oldPrimary !== null && measured.has(oldPrimary),
+          ),
   }
 }
 
@@ -351,8 +359,19 @@ function unreachableProblem({ survey }: Observation, verdict: CandidateVerdict) 
   return error ? [problemOf(error, 'warning')] : []
 }
 
-/** What was known before, or, where a primary had to be stopped which wrote on until then, what is known since it stands. */
+/** What the disks of former primaries told; and what others were seen to have. */
 function lostBytes(
+  after: Observation,
+  judged: PromotionDecision,
+  leader: NodeFacts | undefined,
+  measured: readonly number[],
+): number | null {
+  const seen = seenLostBytes(after, judged, leader)
+  return measured.length === 0 ? seen : Math.max(seen ?? 0, ...measured)
+}
+
+/** What was known before, or, where a primary had to be stopped which wrote on until then, what is known since it stands. */
+function seenLostBytes(
   { survey }: Observation,
   { oldPrimaries, isAlreadyPrimary, lostBytes: known }: PromotionDecision,
   leader: NodeFacts | undefined,
@@ -369,6 +388,7 @@ function promotionResult(
   done: {
     oldPrimary: string | null
     candidate: string
+    measured: readonly number[]
     repointed: readonly string[]
     isFenced: boolean
     isRepeated: boolean
@@ -383,7 +403,7 @@ function promotionResult(
     repointed: done.repointed,
     fenced: done.isFenced,
     write_outage_ms: null,
-    lost_bytes: lostBytes(after, judged, facts),
+    lost_bytes: lostBytes(after, judged, facts, done.measured),
     candidates: (done.isRepeated ? [] : judged.choice.verdicts).map((verdict) => ({
       node: verdict.node,
       can_lead: verdict.canLead,

@@ -70,6 +70,15 @@ describe('after a failover', () => {
     expect(lines({ lost_bytes: 0 })[0]).toBe('It is not known to lack any WAL.')
   })
 
+  test('what the disk of the old primary told is said as such', () => {
+    const measured = (lost_bytes: number) =>
+      promotionText({ ...failover, write_outage_ms: null, lost_bytes }, [], plain, true)
+    expect(measured(0)).toContain('\nNothing is lost.\n')
+    expect(measured(62_368)).toContain(
+      '\nIt lacks 61 KiB of WAL that pg1 has (62368 bytes): what was committed there is saved by its rejoin.\n',
+    )
+  })
+
   test('a node that was the primary before has nothing to tell', () => {
     expect(lines({ old_primary: null, fenced: false, lost_bytes: null })).toEqual([])
     expect(lines({ old_primary: 'pg2', fenced: false, lost_bytes: 0 })).toEqual([])
