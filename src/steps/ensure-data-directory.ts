@@ -5,6 +5,7 @@ import { pending, type Step, type StepContext, satisfied } from '../engine/step.
 import { ReplctlError } from '../errors.ts'
 import { commandFailed, stateScript } from '../node/node.ts'
 import { initdbArgs } from '../postgres/base-backup.ts'
+import { quoteIdentifier } from '../postgres/sql.ts'
 import { endUnfinishedRestore } from './end-restore.ts'
 import { removeStateFile, writeMark } from './ensure-mark.ts'
 import { binDirectoryOf, look, lookAtInstance, majorOf } from './look.ts'
@@ -108,14 +109,25 @@ function cannotMake(node: NodeName, dataDir: string, failed: ReplctlError): Repl
   })
 }
 
-/** Where the directory had a link \`pg_wal\`, initdb makes it again. */
+/**
+ * Where the directory had a link \`pg_wal\`, initdb makes it again. The statements on standard input are run by a server in single-user
+ * mode: it asks for no database that is not there yet, and nobody else can log in.
+ */
 const initialiseScript = `
-shift 2
+data=$2; shift 2
 if [ -n "$wal" ]; then set -- "$@" -X "$wal"; fi
-"$@" 8>&- </dev/null
+"$@" 8>&- </dev/null || exit
+read -r statement || exit 0
+printf '%s\\n' "$statement" | "\${1%/initdb}/postgres" --single -D "$data" -c exit_on_error=on template1 8>&- >/dev/null
 `
 
-/** Initialises the data directory with checksums, UTF-8 and a locale that is the same on every node. */
+/** Those that initdb makes. */
+const madeDatabases = ['postgres', 'template0', 'template1']
+
+/**
+ * Initialises the data directory with checksums, UTF-8 and a locale that is the same on every node, and makes the database that
+ * replctl connects to: there is no instance yet in which somebody else could have made it.
+ */
 export function ensureInitialised(node: NodeName): Step {
   return {
     title: 'initialise the data directory with initdb',
@@ -131,7 +143,7 @@ export function ensureInitialised(node: NodeName): Step {
     },
     apply: async (ctx) => {
       const facts = await look(ctx)
-      const { dataDir, osUser } = ctx.node.settings.postgres
+      const { dataDir, osUser, database } = ctx.node.settings.postgres
       await endUnfinishedRestore(ctx)
       const locales = await ctx.node.output(shellScript('list the locales', 'locale -a 2>/dev/null; :', []))
       const args = initdbArgs({
@@ -146,6 +158,7 @@ export function ensureInitialised(node: NodeName): Step {
         initdb.title,
         `${walLinkScript}${workLock}empty_wal_folder "$2"${emptyDirectoryScript}${initialiseScript}`,
         [dataDir, ...initdb.args],
+        madeDatabases.includes(database) ? '' : `CREATE DATABASE ${quoteIdentifier(database)}\n`,
       )
       await ctx.node.output(command, { timeoutMs: 300_000 })
       const made = await look(ctx)

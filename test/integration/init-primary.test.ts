@@ -152,6 +152,22 @@ describeOnHosts('init primary', () => {
     await cluster.server('pg1').awaitSql("SELECT sync_state = 'sync' FROM pg_stat_replication")
   })
 
+  it('the database that replctl is to connect to is made with the instance, whatever it is called', async () => {
+    const database = `My "app's" ä`
+    const own = await TestCluster.create(hosts, {
+      cluster: 'own',
+      nodes: ['pg3'],
+      inventory: { postgres: { database, parameters: { synchronous_commit: 'on' } } },
+    })
+    expect((await own.init()).json.changed).toBe(true)
+    const pg3 = own.server('pg3')
+    const made = await pg3.sql('SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY oid')
+    expect(made.map(({ datname }) => datname).sort()).toEqual([database, 'postgres'])
+    expect((await own.init()).json.changed).toBe(false)
+    await pg3.stop()
+    await hosts.exec('pg3', ['rm', '-r', dataDir, '/var/lib/postgresql/.replctl/own'])
+  })
+
   it('a port that another instance has, a folder with files in it: refused, and left as they are', async () => {
     const third = await TestCluster.create(hosts, { cluster: 'third', nodes: ['pg3'] })
     await hosts.exec('pg3', `mkdir -p ${dataDir} && echo keep >${dataDir}/notes`, { user: 'postgres' })
