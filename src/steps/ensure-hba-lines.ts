@@ -1,8 +1,12 @@
+import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { nodeHbaLines } from '../cluster/node-configuration.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import { readWithIncludes } from '../node/config-includes.ts'
 import { readTextFile } from '../node/files.ts'
+import type { Node } from '../node/node.ts'
+import { lastValues, parseConfigFile } from '../postgres/config-file.ts'
 import { ensureManagedBlock } from '../postgres/hba.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import {
@@ -56,7 +60,7 @@ export async function writeHbaLines(
 ): Promise<FileChange> {
   const node = ctx.on(name)
   const facts = await look(ctx, name)
-  const path = facts.instance?.settings.hba_file?.value ?? `${facts.configDirectory}/pg_hba.conf`
+  const path = await hbaFileOf(node, facts)
   const from = await placeOfFiles(ctx, facts, options.copiedFrom)
   const live =
     from === null
@@ -78,6 +82,24 @@ export async function writeHbaLines(
   await putBack(ctx, name, change)
   await reloadConfiguration(ctx, name)
   throw hbaRejected(name, path, wrong)
+}
+
+/** The file that the server reads, or will read once it is started. */
+async function hbaFileOf(
+  node: Node,
+  { instance, configDirectory, dataDirectoryState }: NodeFacts,
+): Promise<string> {
+  const usual = `${configDirectory}/pg_hba.conf`
+  if (instance !== null) return instance.settings.hba_file?.value ?? usual
+  if (dataDirectoryState !== 'instance') return usual
+  const written = lastValues(
+    parseConfigFile(await readWithIncludes(node, `${configDirectory}/postgresql.conf`)),
+  )
+  const named = written.get('hba_file')
+  // A relative one starts from where the server is started. Without the file it does not start, and says so.
+  const isThere =
+    named?.startsWith('/') === true && named !== usual && (await readTextFile(node, named)) !== null
+  return isThere ? named : usual
 }
 
 function hbaRejected(node: NodeName, path: string, wrong: string): ReplctlError {

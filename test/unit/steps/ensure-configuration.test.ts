@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -12,6 +12,7 @@ import {
   ensureSettings,
   keptOfItsOwn,
 } from '../../../src/steps/ensure-configuration.ts'
+import { ensureHbaLines } from '../../../src/steps/ensure-hba-lines.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { inventoryOf, runningNode, stoppedNode } from '../some-cluster.ts'
 
@@ -59,6 +60,40 @@ test('a clone whose source has its replctl.conf outside of the data directory ke
   expect(settings.get('wal_level')).toBe('logical')
   expect(settings.get('max_replication_slots')).toBe('60')
   expect(settings.get('listen_addresses')).toBe('*')
+})
+
+test('what is a link in the data directory of the source is not in the copy, and is fetched', async () => {
+  const rules = 'host app app 10.0.0.0/8 scram-sha-256\n'
+  await writeFile(join(home, 'etc/postgresql.conf'), 'shared_buffers = 128MB\n')
+  await writeFile(join(home, 'elsewhere_hba.conf'), rules)
+  await symlink('../elsewhere_hba.conf', join(home, 'etc/pg_hba.conf'))
+  const { ctx, pg1, pg2 } = contextOfClone()
+  const step = ensureConfigurationFiles(pg2, pg1)
+  await writeFile(join(home, 'data/postgresql.conf'), 'shared_buffers = 64MB\n')
+  expect((await step.check(ctx)).is).toBe('pending')
+  await step.apply!(ctx)
+  expect(await readFile(join(home, 'data/pg_hba.conf'), 'utf8')).toBe(rules)
+  expect(await readFile(join(home, 'data/postgresql.conf'), 'utf8')).toContain('64MB')
+  // Neither has pg_ident.conf.
+  expect((await step.check(ctx)).is).toBe('satisfied')
+})
+
+test('rules of access of a stopped instance are written where it will read them', async () => {
+  const [elsewhere, usual] = [join(home, 'elsewhere_hba.conf'), join(home, 'data/pg_hba.conf')]
+  await writeFile(join(home, 'data/postgresql.conf'), `hba_file = '${elsewhere}'\n`)
+  const { ctx, pg2 } = contextOfClone()
+  const inventory = inventoryOf(['pg1', 'pg2'])
+  const templates = { pgHba: await loadTemplate('pg_hba.conf') }
+  const step = ensureHbaLines(pg2, { inventory, templates } as never)
+  await writeFile(elsewhere, 'local all all peer\n')
+  await step.apply!(ctx)
+  expect(await readFile(elsewhere, 'utf8')).toMatch(/^# BEGIN replctl[\s\S]*\nlocal all all peer\n$/)
+  expect((await step.check(ctx)).is).toBe('satisfied')
+  // Without that file the server would not start: it is not made up of replctl's lines.
+  await rm(elsewhere)
+  await step.apply!(ctx)
+  expect(await readFile(usual, 'utf8')).toContain('# BEGIN replctl')
+  await expect(readFile(elsewhere)).rejects.toThrow('ENOENT')
 })
 
 /** pg1 has its configuration in `etc`, pg2, which is a clone of it, in `data`. */
