@@ -78,7 +78,11 @@ function lagText(state: ArchiveState): string {
     ...(state.lag_bytes === null ? [] : [`${formatBytes(state.lag_bytes)} behind`]),
     ...(state.lag_seconds === null ? [] : [`last one ${formatDuration(state.lag_seconds * 1000)} ago`]),
   ]
-  return parts.length === 0 ? 'nothing archived yet' : parts.join(', ')
+  if (parts.length > 0) return parts.join(', ')
+  // Where no primary says how far it is, the archive host's files alone are known.
+  const age = state.last_archived_seconds
+  if (age === null) return 'nothing archived yet'
+  return `lag not known, last file ${formatDuration(age * 1000)} ago`
 }
 
 /** `archive status` for people. */
