@@ -128,25 +128,40 @@ export function dropStaleSlots(
   { isReplaced = false } = {},
 ): Step {
   const stale = async (ctx: StepContext, instance: InstanceFacts): Promise<string[]> => {
-    const names: string[] = []
-    for (const name of staleSlots(inventory, roles, node, instance)) {
-      const isActive = instance.slots.some((one) => one.name === name && one.isActive)
-      if (isActive && (await isUsedByOwner(ctx, inventory, name))) continue
-      if (!(await isKeptOnlyHere(ctx, name))) names.push(name)
+    // Each node is looked at once for all slots: with many standbys a former primary has many of them.
+    const seen = new Map<NodeName, Promise<NodeFacts | null>>()
+    const see = (name: NodeName) => {
+      const facts = seen.get(name) ?? look(ctx, name).catch(() => null)
+      seen.set(name, facts)
+      return facts
     }
-    return names
+    const names = staleSlots(inventory, roles, node, instance)
+    const isKept = await Promise.all(
+      names.map(async (name) => {
+        const isActive = instance.slots.some((one) => one.name === name && one.isActive)
+        if (isActive && (await isUsedByOwner(ctx, inventory, name))) return true
+        return await isKeptOnlyHere(name, see)
+      }),
+    )
+    return names.filter((_, index) => isKept[index] !== true)
   }
   // Once the slot is gone its WAL goes: nothing but a new clone would then help a standby that has not come over yet.
-  const isKeptOnlyHere = async (ctx: StepContext, slot: string): Promise<boolean> => {
+  const isKeptOnlyHere = async (
+    slot: string,
+    see: (name: NodeName) => Promise<NodeFacts | null>,
+  ): Promise<boolean> => {
     const owner = inventory.nodes.find((one) => one.slotName === slot)
     const upstream = owner === undefined ? undefined : roles.upstreams.get(owner.name)
     if (owner === undefined || upstream === undefined || upstream === node || owner.name === node)
       return false
-    const all = await Promise.all(inventory.nodes.map(({ name }) => look(ctx, name).catch(() => null)))
-    const survey = all.filter((facts) => facts !== null)
-    const own = survey.find((facts) => facts.name === owner.name)
-    if (isReceivingFrom(inventory, own?.instance ?? null, upstream)) return false
-    return isOnlyKeeper(node, owner, upstream, survey)
+    if (isReceivingFrom(inventory, (await see(owner.name))?.instance ?? null, upstream)) return false
+    const all = await Promise.all(inventory.nodes.map(({ name }) => see(name)))
+    return isOnlyKeeper(
+      node,
+      owner,
+      upstream,
+      all.filter((facts) => facts !== null),
+    )
   }
   const isUsedByOwner = async (ctx: StepContext, inventory: Inventory, slot: string): Promise<boolean> => {
     const owner = inventory.nodes.find((one) => one.slotName === slot)

@@ -9,7 +9,15 @@ import type { StepContext } from '../../../src/engine/step.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
 import { dropCopiedSlots, dropStaleSlots } from '../../../src/steps/replication-slots.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
-import { inventoryOf, lsn, runningNode, slot, stoppedNode } from '../some-cluster.ts'
+import {
+  inventoryOf,
+  lsn,
+  receiverFrom,
+  runningNode,
+  slot,
+  standbyNode,
+  stoppedNode,
+} from '../some-cluster.ts'
 
 let home: string
 let ctx: StepContext
@@ -63,4 +71,39 @@ test('a run has nothing to drop where PostgreSQL does not run', async () => {
   ctx = { ...ctx, isDryRun: false }
   expect(await stale(false)).toMatchObject({ is: 'satisfied' })
   expect(await copied(false)).toMatchObject({ is: 'satisfied' })
+})
+
+test('a former primary with a slot for each of many standbys looks at every node once, not once for each slot', async () => {
+  const names = Array.from({ length: 17 }, (_, index) => `pg${index + 1}`)
+  const many = inventoryOf(names)
+  const [leader = '', former = '', ...standbys] = many.nodes.map(({ name }) => name)
+  const { address = '' } = many.nodes[0] ?? {}
+  const slots = standbys.map((name) => slot(`shop_${name}`, '0/5000000', { isActive: false }))
+  const looks: string[] = []
+  const nodes = many.nodes.map((settings) => {
+    const facts =
+      settings.name === leader
+        ? leads
+        : standbyNode(settings.name, '0/5000148', {
+            ...receiverFrom(settings.name, address),
+            slots: settings.name === former ? slots : [],
+          })
+    const node = createNode(settings, 'shop', createShellTransport(home))
+    Object.defineProperty(node, 'lastSurvey', {
+      get: () => {
+        looks.push(settings.name)
+        return { at: Number.MAX_VALUE, activity: 0, facts: Promise.resolve(facts) }
+      },
+    })
+    return node
+  })
+  const on = (name: string) => nodes.find((node) => node.name === name)!
+  const upstreams = new Map(names.slice(1).map((name) => [nodeName(name), nodeName(leader)]))
+  const step = dropStaleSlots(nodeName(former), many, { primary: nodeName(leader), upstreams })
+  const found = await step.check({ ...ctx, node: on(former), on, isDryRun: false } as StepContext)
+  expect(found).toEqual({
+    is: 'pending',
+    because: `left over: ${standbys.map((name) => `shop_${name}`).join(', ')}`,
+  })
+  expect(looks.toSorted()).toEqual([former, ...standbys].toSorted())
 })
