@@ -19,18 +19,24 @@ const silenceMs = 120_000
 
 /**
  * Reads what lies in an archive: names, sizes and the first bytes of every file by one script, its output taken as it comes.
- * `isDeep`: every compressed file is unpacked to its end, and every copy hashed where there are two. `segmentSizeBytes`: what the
- * server says, where no header can be read.
+ * `isDeep`: every compressed file is unpacked to its end, and every copy hashed where there are two. `whole`: segments, without
+ * suffixes, that are unpacked to their end in any case. `segmentSizeBytes`: what the server says, where no header can be read.
  * @throws {ReplctlError} `archive-failing` if there is no such archive
  */
 export async function readArchive(
   archive: Node,
   place: ArchivePlace,
-  options: { readonly isDeep?: boolean; readonly segmentSizeBytes?: number | undefined } = {},
+  options: {
+    readonly isDeep?: boolean
+    readonly whole?: readonly string[]
+    readonly segmentSizeBytes?: number | undefined
+  } = {},
 ): Promise<ArchiveContent> {
   const mode = options.isDeep === true ? 'deep' : String(headersOfCompressed)
   const command = shellScript(`read ${place.dir}`, readScript, [place.dir, place.systemIdentifier, mode])
   const running = await archive.start(command)
+  // How it ends tells what there is to tell.
+  if (options.whole !== undefined) running.write(options.whole.join(' ')).catch(() => undefined)
   running.endInput()
   const reader = readArchiveLines(place.systemIdentifier, options.segmentSizeBytes)
   let [rest, said, lastAt] = ['', '', performance.now()]
@@ -128,6 +134,7 @@ LC_ALL=C; export LC_ALL
 PATH=$PATH:/usr/local/bin:/opt/homebrew/bin
 cd "$1/$2/wal" 2>/dev/null || exit 66
 mode=$3
+whole=$(cat)
 if stat -c %s . >/dev/null 2>&1; then
   list() { find "$1" -maxdepth 1 -type f -exec stat -c '%s %Y %n' {} +; }
 else
@@ -171,8 +178,8 @@ segments 1 | xargs -n 200 sh -c '
   heads "$@" || for name; do
     heads "$name" || ! [ -e "$name" ] || printf "u %s\\n" "$name"
   done' sh
-if [ "$mode" = deep ]; then
-  segments 0 | while read -r name; do
+unpack_whole() {
+  while read -r name; do
     printf 'c %s' "$name"
     { { unpack "$name" 2>/dev/null || echo ' bad' >&3; } | {
       head=$(dd bs=40 count=1 2>/dev/null | od -A n -v -t x1 | tr -d '\\n')
@@ -180,10 +187,18 @@ if [ "$mode" = deep ]; then
     }; } 3>&1
     echo
   done
+}
+if [ "$mode" = deep ]; then
+  segments 0 | unpack_whole
 else
   segments 0 | tail -n "$mode" | while read -r name; do
     printf 'c %s - %s\\n' "$name" "$(unpack "$name" 2>/dev/null | dd bs=40 count=1 2>/dev/null | od -A n -v -t x1 | tr -d '\\n')"
   done
+  # There may be more names than fit into an argument.
+  [ -z "$whole" ] || { printf '%s\\n' $whole --; segments 0; } | awk '
+    !isAsked && /^--/ { isAsked = 1; next }
+    !isAsked { wanted[$0] = 1; next }
+    substr($0, 1, 24) in wanted && !/partial/' | unpack_whole
 fi
 segments 1 | sed 's/[.][glz][zs4]*t*$//' | sort | uniq -d | while read -r name; do
   printf 'two'

@@ -40,11 +40,14 @@ umask 077
 mkdir "$1" 2>/dev/null || { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]; } || exit 73
 `
 
-/** Starts and does not wait: a recovery takes as long as it takes. Only now PostgreSQL may start there at all. */
-const startScript = `
+/**
+ * Starts and does not wait: a recovery takes as long as it takes. Only now PostgreSQL may start there at all. pg_ctl hands `-o` to a
+ * shell.
+ */
+export const startRecoveryScript = `
 chmod o-x "$3" || exit 70
 : > "$state/recovery.log"
-quoted=$(printf '%s' "$3" | sed "s/'/'\\\\''/g")
+quoted=$(printf '%s' "$3" | sed "s/'/'\\\\\\\\''/g")
 "$2/pg_ctl" start -D "$3" -l "$state/recovery.log" -W -s -o "-c data_directory='$quoted'" </dev/null
 `
 
@@ -143,7 +146,7 @@ async function startRecovery(ctx: StepContext, restore: Restore): Promise<void> 
   if (isOld)
     await writeTextFile(ctx.node, `${dataDir}/recovery.conf`, recoveryConfText(wish), { mode: '0600' })
   await ctx.node.output(
-    stateScript(ctx.node, `start the recovery in ${dataDir}`, startScript, [directory, dataDir]),
+    stateScript(ctx.node, `start the recovery in ${dataDir}`, startRecoveryScript, [directory, dataDir]),
   )
 }
 
@@ -314,7 +317,7 @@ function standsStill(restore: Restore, patienceMs: number, log: string): Replctl
       `${restore.node.name} cannot fetch ${waits} from the archive`,
       {
         detail: `Nothing moved for ${Math.round(patienceMs / 1000)} s, so the recovery was given up; nothing was opened. ${said === undefined ? '' : `It was said: ${said}.`}`,
-        hint: 'Make the archive host reachable from there ("replctl archive check" names a segment that is damaged), then run the command again.',
+        hint: 'Make the archive host reachable from there ("replctl archive check --deep" names a segment that is damaged), then run the command again.',
         node: restore.node.name,
       },
     )

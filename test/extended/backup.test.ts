@@ -151,6 +151,16 @@ describeOnHosts('base backups on an archive host', () => {
         `for f in ${folder}/wal/*; do head -c 65536 /dev/zero > $f; done`,
         wal.slice(0, 24),
       ],
+      [
+        'WAL segments that end too early',
+        `for f in ${folder}/wal/*.zst; do truncate -s -20 $f; done`,
+        'unpacked to its end',
+      ],
+      [
+        'WAL segments that are there twice, and differ',
+        `cd ${folder}/wal; for f in *.zst; do zstd -dqk $f; printf differs | dd of=\${f%.zst} bs=1 seek=9000 conv=notrunc status=none; done`,
+        'differs',
+      ],
     ]
     for (const [what, script, named] of damages) {
       await shell('backup1', script)

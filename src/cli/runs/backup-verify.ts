@@ -8,8 +8,9 @@ import {
   timelinesOf,
   walOf,
 } from '../../cluster/backup-catalog.ts'
+import { archiveHost } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
-import { exitCodes, ReplctlError } from '../../errors.ts'
+import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
 import { writeTextFile } from '../../node/files.ts'
 import { readDamage } from '../../node/hash-backup.ts'
 import { readArchive } from '../../node/read-archive.ts'
@@ -53,6 +54,7 @@ export async function run(call: Call): Promise<Answer> {
       problems.push(...verified.problems)
       backups.push(...verified.backups)
     }
+    if (backups.length === 0) throw nothingToVerify(wished, [])
     const isHealthy = problems.every((problem) => problem.severity !== 'error')
     return {
       exitCode: isHealthy ? exitCodes.ok : exitCodes.unhealthy,
@@ -67,34 +69,51 @@ export async function run(call: Call): Promise<Answer> {
   }
 }
 
-/** Reads every byte of the chosen backups, and the header of every WAL segment that they need. */
-async function verifyAll(
-  archive: ArchiveAccess,
+/** Reads every byte of the chosen backups and of their own WAL in the archive, without which they reach nothing. */
+export async function verifyAll(
+  archive: Pick<ArchiveAccess, 'host' | 'settings'>,
   systemIdentifier: string,
   ids: readonly string[],
   isDryRun: boolean,
 ) {
   const { dir } = archive.settings
   const before = await readCatalog(archive.host, dir, systemIdentifier)
-  const { faults } = await readArchive(archive.host, { dir, systemIdentifier })
+  const chosen = before.backups.filter(({ id }) => ids.includes(id))
+  const whole = [...new Set(chosen.flatMap(({ metadata }) => (metadata === null ? [] : walOf(metadata))))]
+  const content = await readArchive(archive.host, { dir, systemIdentifier }, { whole })
+  // Of two copies that differ neither is handed out.
+  const doubtful = content.conflicts.map(([file = '', ...others]) => ({
+    file,
+    what: `${others.join(' and ')} is another copy of it, and differs`,
+  }))
+  const faults = [...content.faults, ...doubtful]
   const problems: Problem[] = []
   const seen = new Map<string, { checkedAt: string; damage: string[] }>()
-  for (const found of before.backups.filter(({ id }) => ids.includes(id))) {
-    const folder = `${dir}/${systemIdentifier}/backup/${found.id}`
-    const files = found.metadata === null ? [] : await readDamage(archive.host, folder, found.metadata.files)
-    const damage = [...files, ...(found.metadata === null ? [] : damagedWal(before, found.id, faults))]
-    if (found.metadata === null) continue
-    const check = { checkedAt: new Date().toISOString(), damage }
-    seen.set(found.id, check)
-    if (isDryRun) continue
-    await writeTextFile(archive.host, `${folder}/${checkFile}`, `${JSON.stringify(check)}\n`, {
-      mode: '0600',
-    })
+  const troubles: { readonly id: string; readonly error: ReplctlError }[] = []
+  for (const { id, metadata } of chosen) {
+    if (metadata === null) continue
+    const folder = `${dir}/${systemIdentifier}/backup/${id}`
+    try {
+      const files = await readDamage(archive.host, folder, metadata.files)
+      const check = {
+        checkedAt: new Date().toISOString(),
+        damage: [...files, ...damagedWal(before, id, faults)],
+      }
+      seen.set(id, check)
+      if (isDryRun) continue
+      const text = `${JSON.stringify(check)}\n`
+      await writeTextFile(archive.host, `${folder}/${checkFile}`, text, { mode: '0600' })
+    } catch (thrown) {
+      troubles.push({ id, error: asReplctlError(thrown).with({ node: archiveHost }) })
+    }
   }
   const after = await readCatalog(archive.host, dir, systemIdentifier)
-  // Without writing it down: as if it had been.
+  const isThere = (wanted: string) => after.backups.some(({ id }) => id === wanted)
+  // What was removed meanwhile, past retention, is nobody's trouble.
+  problems.push(...troubles.filter(({ id }) => isThere(id)).map(({ error }) => problemOf(error)))
+  // Also what could not be written down, on a full disk.
   const backups = after.backups.map((one) => ({ ...one, check: seen.get(one.id) ?? one.check }))
-  const judged = judgeBackups(isDryRun ? { ...after, backups } : after).filter(({ id }) => ids.includes(id))
+  const judged = judgeBackups({ ...after, backups }).filter(({ id }) => ids.includes(id))
   for (const { id, damage } of judged) {
     problems.push(...damage.map((line) => problemOf(damaged(id, line))))
     problems.push(...gapsAfter(after, id, faults))

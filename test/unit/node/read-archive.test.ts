@@ -296,6 +296,20 @@ shift 4; for name; do case $name in ${lost}|${packed}) ;; *) /usr/bin/head -c 48
     ])
   })
 
+  test('segments that are asked for whole are unpacked to their end, whatever else is not', async () => {
+    for (const number of [3, 4]) {
+      const packed = gzipSync(segment(nameOf(1, number)))
+      await put(`${nameOf(1, number)}.gz`, packed.subarray(0, packed.length - 20))
+    }
+    const many = Array.from({ length: 8_000 }, (_, number) => nameOf(7, number))
+    const content = await readArchive(
+      archive,
+      { dir, systemIdentifier },
+      { whole: [...many, nameOf(1, 2), nameOf(1, 4)] },
+    )
+    expect(content.faults).toEqual([{ file: `${nameOf(1, 4)}.gz`, what: 'it cannot be unpacked to its end' }])
+  })
+
   test('two copies that differ; equal ones are none', async () => {
     await put(`${nameOf(1, 2)}.gz`, gzipSync(segment(nameOf(1, 2))))
     expect((await check()).told).toEqual([])
