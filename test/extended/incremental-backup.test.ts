@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { awaitCondition } from '../kit/await-condition.ts'
 import { describeOnPostgres17, installPostgres17, postgres17BinDir } from '../kit/postgres-17.ts'
 import { PostgresServer } from '../kit/postgres-server.ts'
 import { TestCluster } from '../kit/test-cluster.ts'
@@ -151,6 +152,25 @@ await describeOnPostgres17('incremental backups of PostgreSQL 17', () => {
       await shell('backup1', `rm -rf ${folder}/backup && cp -a /tmp/copy ${folder}/backup`, 'root')
     }
     expect((await shop.succeed(['backup', 'verify'], patience)).json.problems).toEqual([])
+  })
+
+  it('one whose parent was damaged while it was taken is not called good', async () => {
+    const before = await list()
+    const parent = `${folder}/backup/${before.at(-1)?.id}`
+    const taking = shop.replctl(['backup', '--incremental', '--json'], patience)
+    await awaitCondition(
+      'it is begun',
+      async () =>
+        (await hosts.exec('backup1', `ls ${folder}/backup/.incoming-*/request.json`, { check: false }))
+          .exitCode === 0 || undefined,
+      { timeoutMs: 120_000, everyMs: 20 },
+    )
+    await shell('backup1', `echo x > ${parent}/core`)
+    const taken = await taking
+    expect([taken.exitCode, ...codes(taken.json)]).toEqual([9, 'backup-damaged'])
+    await shell('backup1', `rm ${parent}/core`)
+    const [added] = (await list()).slice(before.length)
+    await shell('backup1', `rm -r ${folder}/backup/${added?.id}`)
   })
 
   it('P-36: retention keeps what a kept one builds on, and removes a chain from its end', async () => {

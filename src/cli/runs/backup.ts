@@ -8,7 +8,7 @@ import {
 import { chooseBackupSource } from '../../cluster/choose-backup-source.ts'
 import type { NodeFacts } from '../../cluster/facts.ts'
 import type { ArchiveSettings } from '../../cluster/inventory.ts'
-import { type NodeName, nodeName } from '../../cluster/names.ts'
+import { archiveHost, type NodeName, nodeName } from '../../cluster/names.ts'
 import { clusterIdentifier } from '../../cluster/record.ts'
 import type { Topology } from '../../cluster/topology.ts'
 import { asReplctlError, ReplctlError } from '../../errors.ts'
@@ -151,6 +151,7 @@ async function decide(
     const after = await readCatalog(archive.host, archive.settings.dir, systemIdentifier)
     const found = judgeBackups(after).find(({ id }) => id === wish.id)
     if (found === undefined) throw new RangeError(`backup ${wish.id} is not listed`)
+    if (!found.isGood) throw notGood(wish.id, found.damage)
     return listedBackup(found)
   }
   const programs = [
@@ -163,6 +164,15 @@ async function decide(
       outcome.steps.some((step) => step.state === 'planned') ? {} : await listed(),
     text: (_after, _outcome, paint, result) => takenText(result as never, paint),
   }
+}
+
+/** What it builds on may have been damaged while it was taken. */
+function notGood(id: string, damage: readonly string[]): ReplctlError {
+  return new ReplctlError('backup-damaged', `backup ${id} was taken and cannot be relied on`, {
+    detail: `${damage.join('; ')}.`,
+    hint: 'Take a full one: replctl backup',
+    node: archiveHost,
+  })
 }
 
 function sourceOf(topology: Topology, named: NodeName | undefined, isBegun: boolean): NodeName {
