@@ -27,8 +27,8 @@ export interface ArchiveBackup {
   readonly parent: string | null
 }
 
-/** Name of the detached job on the archive host, whoever started it. */
-export const backupJob = 'backup'
+/** Name of the detached job on the archive host, whoever started it. Another cluster of the same name has one of its own. */
+export const backupJobOf = (systemIdentifier: string): string => `backup-${systemIdentifier}`
 
 /** Never that of a standby: a name in synchronous_standby_names would have the copy confirm commits. */
 const applicationNameOf = (inventory: Inventory): string => `${inventory.cluster}_backup`
@@ -138,20 +138,25 @@ export function takeArchiveBackup(backup: ArchiveBackup): Step {
         applicationName: applicationNameOf(backup.inventory),
       })
       await followJob({
-        ...{ node: ctx.node, name: backupJob, what: 'the base backup', signal: ctx.signal },
+        ...{
+          node: ctx.node,
+          name: backupJobOf(backup.systemIdentifier),
+          what: 'the base backup',
+          signal: ctx.signal,
+        },
         patienceMs: Math.max(600_000, ctx.timeoutMs),
         progress: async (job) => (await tellServer()) ?? outputProgress(job.output),
         tell: (progress) => ctx.progress(progress),
         failed: (job) => copyFailed(backup, job),
       })
-      await stopJob(ctx.node, backupJob)
+      await stopJob(ctx.node, backupJobOf(backup.systemIdentifier))
     },
     undo: (ctx) => removeUnfinished(ctx.node, backup),
   }
 }
 
 export async function removeUnfinished(node: Node, backup: ArchiveBackup): Promise<void> {
-  await stopJob(node, backupJob)
+  await stopJob(node, backupJobOf(backup.systemIdentifier))
   const script = 'rm -rf -- "$1/.incoming-$2"; rmdir "$1" 2>/dev/null; :'
   const command = shellScript('remove the unfinished backup', script, [folderOf(backup), backup.id])
   await node.output(command, { timeoutMs: 600_000 })
@@ -159,7 +164,7 @@ export async function removeUnfinished(node: Node, backup: ArchiveBackup): Promi
 
 /** Whether the job that runs is the copy of this very backup. */
 async function isCopying(node: Node, backup: ArchiveBackup): Promise<boolean> {
-  const job = await lookAtJob(node, backupJob)
+  const job = await lookAtJob(node, backupJobOf(backup.systemIdentifier))
   if (!job.isRunning) return false
   const script = '[ -f "$1/.incoming-$2/request.json" ] && echo ours; :'
   return (
@@ -175,7 +180,7 @@ async function beginBackup(ctx: StepContext, backup: ArchiveBackup): Promise<voi
   const major = majorOf(facts)
   const programs = await findBackupPrograms(ctx.node, major)
   if (backup.primary !== null && backup.primary !== source.name) await awaitAllOf(ctx, backup, backup.primary)
-  await stopJob(ctx.node, backupJob)
+  await stopJob(ctx.node, backupJobOf(backup.systemIdentifier))
   const sql = await sqlOf(ctx, facts)
   const compression = await compressionOf(ctx, backup)
   const incoming = `${folderOf(backup)}/.incoming-${backup.id}`
@@ -207,7 +212,7 @@ mkdir ".incoming-$3" && cat > ".incoming-$3/request.json"
     incrementalFrom:
       backup.parent === null ? undefined : `${folderOf(backup)}/${backup.parent}/backup_manifest`,
   })
-  await startJob(ctx.node, backupJob, takeBackupScript, [
+  await startJob(ctx.node, backupJobOf(backup.systemIdentifier), takeBackupScript, [
     ...[programs.directory ?? '', incoming, compression],
     ...args,
   ])

@@ -21,7 +21,7 @@ import {
 } from '../postgres/wal-file.ts'
 import {
   type ArchiveBackup,
-  backupJob,
+  backupJobOf,
   folderOf,
   lookAtBackup,
   removeUnfinished,
@@ -34,6 +34,7 @@ import { ask, awaitState, sqlOf } from './look.ts'
 
 /** Unpacks the backup beside itself and has it checked against its manifest, then hashes what is kept. */
 export function proveArchiveBackup(backup: ArchiveBackup): Step {
+  const job = backupJobOf(backup.systemIdentifier)
   return {
     title: 'unpack the backup and verify it against its manifest',
     node: archiveHost,
@@ -46,19 +47,19 @@ export function proveArchiveBackup(backup: ArchiveBackup): Step {
       const { major } = await readRequest(ctx.node, backup)
       const programs = await findBackupPrograms(ctx.node, major)
       const incoming = `${folderOf(backup)}/.incoming-${backup.id}`
-      await startJob(ctx.node, backupJob, proveBackupScript, [
+      await startJob(ctx.node, job, proveBackupScript, [
         ...[programs.directory ?? '', incoming, verifyModeOf(programs, major)],
       ])
       let wasKilled = false
       try {
         await followJob({
-          ...{ node: ctx.node, name: backupJob, what: 'the verification of the backup', signal: ctx.signal },
+          ...{ node: ctx.node, name: job, what: 'the verification of the backup', signal: ctx.signal },
           patienceMs: Math.max(3_600_000, ctx.timeoutMs),
-          progress: (job) => ({ message: job.output.trim().split('\n').at(-1) || 'unpacking' }),
+          progress: (told) => ({ message: told.output.trim().split('\n').at(-1) || 'unpacking' }),
           tell: (progress) => ctx.progress(progress),
-          failed: (job) => {
-            wasKilled = job.status === null
-            return proofFailed(backup, job)
+          failed: (ended) => {
+            wasKilled = ended.status === null
+            return proofFailed(backup, ended)
           },
         })
         await readProof(ctx.node, backup)
@@ -68,10 +69,10 @@ export function proveArchiveBackup(backup: ArchiveBackup): Step {
         if (isUseless) await removeUnfinished(ctx.node, backup)
         throw thrown
       }
-      await stopJob(ctx.node, backupJob)
+      await stopJob(ctx.node, job)
     },
     undo: async (ctx) => {
-      await stopJob(ctx.node, backupJob)
+      await stopJob(ctx.node, job)
     },
   }
 }

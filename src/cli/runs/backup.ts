@@ -1,6 +1,7 @@
 import {
   type BackupCatalog,
   byFinish,
+  type IncomingBackup,
   incomingOf,
   isBackupOn,
   judgeBackups,
@@ -20,8 +21,8 @@ import { parseTimelineHistory } from '../../postgres/timeline-history.ts'
 import { capabilitiesOf } from '../../postgres/versions.ts'
 import { listedBackup, takenText } from '../../report/backups.ts'
 import { takeBackup } from '../../runbooks/backup.ts'
-import { backupJob } from '../../steps/archive-backup.ts'
-import { type ArchiveAccess, openArchive } from '../archive-session.ts'
+import { backupJobOf } from '../../steps/archive-backup.ts'
+import { type ArchiveAccess, openArchive, surveyForArchive } from '../archive-session.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { type Decision, type Observation, operate } from '../operation.ts'
@@ -43,7 +44,7 @@ export async function run(call: Call): Promise<Answer> {
     const label = readLabel(call.options.label as string | undefined)
     const archive = await openArchive(session)
     const wish: Wish = {
-      id: await chooseId(call, archive),
+      id: await chooseId(call, session, archive),
       ...{ from: from ?? null, label },
       isIncremental: call.options.incremental === true,
     }
@@ -56,7 +57,11 @@ export async function run(call: Call): Promise<Answer> {
           ? undoBackup(
               session,
               archive.settings,
-              await readCatalogs(archive.host, archive.settings.dir),
+              await readCatalogs(
+                archive.host,
+                archive.settings.dir,
+                clusterIdentifier(observation.survey) ?? '',
+              ),
               wish,
             )
           : await decide(session, archive, observation, wish),
@@ -75,16 +80,33 @@ function readLabel(label: string | undefined): string | null {
 }
 
 /** A backup that runs, or was copied a while ago by a replctl that was killed, is gone on with; else a new one begins. */
-async function chooseId(call: Call, archive: ArchiveAccess): Promise<string> {
+async function chooseId(call: Call, session: ClusterSession, archive: ArchiveAccess): Promise<string> {
   if (typeof call.options.id === 'string') return call.options.id
   const catalogs = await readCatalogs(archive.host, archive.settings.dir)
-  const job = await lookAtJob(archive.host, backupJob)
-  const begun = incomingOf(catalogs, archive.host.cluster, job.isRunning)
-  if (begun !== null) return begun
+  const identify = async () => clusterIdentifier(await surveyForArchive(session))
+  for (const catalog of await unfinishedOf(catalogs, identify)) {
+    const job = await lookAtJob(archive.host, backupJobOf(catalog.systemIdentifier))
+    const begun = incomingOf([catalog], archive.host.cluster, job.isRunning)
+    if (begun !== null) return begun
+  }
   return nextBackupId(
     new Date(),
     catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => id)),
   )
+}
+
+/**
+ * Catalogs of this cluster with something unfinished. Another cluster may have the same name: where there are several the nodes say
+ * which is meant.
+ */
+export async function unfinishedOf(
+  catalogs: readonly BackupCatalog[],
+  identify: () => Promise<string | null>,
+): Promise<readonly BackupCatalog[]> {
+  const unfinished = catalogs.filter(({ incoming }) => incoming.length > 0)
+  if (unfinished.length === 0 || catalogs.length === 1) return unfinished
+  const identifier = await identify()
+  return unfinished.filter((catalog) => identifier === null || catalog.systemIdentifier === identifier)
 }
 
 /**
@@ -97,8 +119,11 @@ export function undoBackup(
   catalogs: readonly BackupCatalog[],
   wish: Pick<Wish, 'id' | 'from'>,
 ): Decision {
-  const catalog = catalogs.find(({ incoming }) => incoming.some(({ id }) => id === wish.id))
-  const request = catalog?.incoming.find(({ id }) => id === wish.id)?.request
+  // Another cluster's may have begun in the same second.
+  const isIt = ({ id, request }: IncomingBackup) =>
+    id === wish.id && (request === null || request.cluster === inventory.cluster)
+  const catalog = catalogs.find(({ incoming }) => incoming.some(isIt))
+  const request = catalog?.incoming.find(isIt)?.request
   const [first] = inventory.nodes
   if (first === undefined) throw new RangeError('an inventory has nodes')
   const name = request?.source ?? wish.from ?? first.name

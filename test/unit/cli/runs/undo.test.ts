@@ -24,7 +24,13 @@ test('a backup is taken back although its source is down, or no node of the inve
   ]
   const request = { cluster: 'shop', source: 'pg9', parent: null } as never
   const catalog = someCatalog([], { incoming: [{ id: '20261126T040000Z', request, isFresh: true }] })
-  const { plan } = undoBackup(session, archive, [catalog], { id: '20261126T040000Z', from: null })
+  // In the same second another cluster began one, in the same archive directory.
+  const other = { cluster: 'crm', source: 'pg7', parent: null } as never
+  const beside = someCatalog([], {
+    systemIdentifier: '7',
+    incoming: [{ id: '20261126T040000Z', request: other, isFresh: true }],
+  })
+  const { plan } = undoBackup(session, archive, [beside, catalog], { id: '20261126T040000Z', from: null })
   const journal = journalOf(
     'backup',
     begun.map((title) => `${archiveHost}: ${title}`),
