@@ -37,6 +37,7 @@ import {
   awaitReplayOf,
   requireDiskSpace,
   requireFreePort,
+  requireLocales,
   requireTablespaceFolders,
 } from '../steps/require-environment.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
@@ -212,6 +213,7 @@ function preconditions(
       : requireClonableDataDirectory(node.name, source.name),
     requireDiskSpace(node.name, source.name, { isReclone, isResumed }),
     requireTablespaceFolders(node.name, source.name, isReclone),
+    requireLocales(node.name, source.name, isReclone),
   ]
 }
 

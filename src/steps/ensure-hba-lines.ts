@@ -1,6 +1,6 @@
 import type { NodeFacts } from '../cluster/facts.ts'
 import type { NodeName } from '../cluster/names.ts'
-import { nodeHbaLines } from '../cluster/node-configuration.ts'
+import { nodeHbaLines, ownedConfigFile } from '../cluster/node-configuration.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { readWithIncludes } from '../node/config-includes.ts'
@@ -92,9 +92,9 @@ async function hbaFileOf(
   const usual = `${configDirectory}/pg_hba.conf`
   if (instance !== null) return instance.settings.hba_file?.value ?? usual
   if (dataDirectoryState !== 'instance') return usual
-  const written = lastValues(
-    parseConfigFile(await readWithIncludes(node, `${configDirectory}/postgresql.conf`)),
-  )
+  const main = await readWithIncludes(node, `${configDirectory}/postgresql.conf`)
+  const own = (await readTextFile(node, `${configDirectory}/${ownedConfigFile}`)) ?? ''
+  const written = lastValues(parseConfigFile(`${main}\n${own}`))
   const named = written.get('hba_file')
   // A relative one starts from where the server is started. Without the file it does not start, and says so.
   const isThere =

@@ -161,6 +161,43 @@ export function requireTablespaceFolders(standby: NodeName, source: NodeName, is
   }
 }
 
+/** Only what the C library itself refuses: not every one has a list of what it takes. */
+const localesScript = `
+for name; do
+  case $(LC_ALL=$name locale 2>&1 >/dev/null) in *'annot set'*) printf '%s\\n' "$name" ;; esac
+done
+`
+
+/** The standby's host has the locales of the source's databases: without them a whole copy could not be opened there. */
+export function requireLocales(standby: NodeName, source: NodeName, isReclone: boolean): Step {
+  return {
+    title: `require the locales of the databases of ${source}`,
+    node: standby,
+    check: async (ctx) => {
+      const [facts, { sql }] = await Promise.all([look(ctx), ask(ctx, source)])
+      const isWhole = facts.dataDirectoryState === 'instance' && !isBegunClone(ctx, facts)
+      if (isWhole && !isReclone) return satisfied('the copy is there already')
+      const names = await sql.json<string[]>(
+        `SELECT coalesce(json_agg(DISTINCT name), '[]') FROM pg_database, unnest(ARRAY[datcollate, datctype]) name
+          WHERE datallowconn AND name NOT IN ('C', 'POSIX')`,
+      )
+      if (names.length === 0) return satisfied('they need none')
+      const output = await ctx.node.output(
+        shellScript('try the locales of the databases', localesScript, names, { isQuick: true }),
+      )
+      const missing = output.split('\n').filter((name) => name !== '')
+      if (missing.length === 0) return satisfied(names.join(', '))
+      return refused(
+        new ReplctlError('locale-missing', `${standby} lacks the locale ${missing.join(', ')}`, {
+          detail: `Databases of ${source} use it: a copy of them cannot be opened on ${standby}.`,
+          hint: 'Make it there: localedef, or on Debian: dpkg-reconfigure locales',
+          node: standby,
+        }),
+      )
+    },
+  }
+}
+
 /** A standby that is the source of a clone has replayed what the upstream's slot keeps from now on. */
 export function awaitReplayOf(source: NodeName, upstream: NodeName, slot: string): Step {
   const state = async (ctx: Parameters<Step['check']>[0]) => {

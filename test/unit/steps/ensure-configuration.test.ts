@@ -89,6 +89,13 @@ test('rules of access of a stopped instance are written where it will read them'
   await step.apply!(ctx)
   expect(await readFile(elsewhere, 'utf8')).toMatch(/^# BEGIN replctl[\s\S]*\nlocal all all peer\n$/)
   expect((await step.check(ctx)).is).toBe('satisfied')
+  // As postgres.parameters has it: replctl.conf wins.
+  const another = join(home, 'another_hba.conf')
+  await writeFile(another, '')
+  await writeFile(join(home, 'data/replctl.conf'), `hba_file = '${another}'\n`)
+  await step.apply!(ctx)
+  expect(await readFile(another, 'utf8')).toContain('# BEGIN replctl')
+  await rm(join(home, 'data/replctl.conf'))
   // Without that file the server would not start: it is not made up of replctl's lines.
   await rm(elsewhere)
   await step.apply!(ctx)

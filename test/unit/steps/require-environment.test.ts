@@ -13,7 +13,11 @@ import {
   requireClonableDataDirectory,
   requireDataDirectoryForPrimary,
 } from '../../../src/steps/require-data-directory.ts'
-import { requireDiskSpace, requireTablespaceFolders } from '../../../src/steps/require-environment.ts'
+import {
+  requireDiskSpace,
+  requireLocales,
+  requireTablespaceFolders,
+} from '../../../src/steps/require-environment.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { control, emptyNode, inventoryOf, postmaster, runningNode, stoppedNode } from '../some-cluster.ts'
 
@@ -33,6 +37,8 @@ afterEach(() => rm(home, { recursive: true, force: true }))
 interface Wish {
   readonly facts?: Partial<NodeFacts>
   readonly size?: CopySize
+  /** Locales of the source's databases. */
+  readonly locales?: readonly string[]
   /** What scripts say, where that is not to be what they find on this machine. */
   readonly says?: (script: string) => string
   readonly settings?: Record<string, Partial<NodeSettings>>
@@ -52,7 +58,7 @@ function check(step: (node: NodeSettings['name'], source: NodeSettings['name']) 
   const tablespaces = [{ name: 'far', location: space }]
   see(nodes[0]!, runningNode('pg1', { tablespaces }, { postmaster: postmaster() }))
   see(nodes[1]!, emptyNode('pg2', { dataDirectoryState: 'empty', dataDirectoryInode: '7', ...wish.facts }))
-  nodes[0]!.sql = async () => ({ json: async () => wish.size }) as unknown as SqlSession
+  nodes[0]!.sql = async () => ({ json: async () => wish.locales ?? wish.size }) as unknown as SqlSession
   const { says } = wish
   if (says !== undefined) {
     nodes[1]!.read = async ({ script }) => ({ status: 0, signal: null, stdout: says(script), stderr: '' })
@@ -242,5 +248,23 @@ describe('two nodes behind one address', () => {
       pg2: { host: 'gateway', ssh: { ...ssh, port: 2202 } },
     }
     expect(await check(step, { settings })).toMatchObject({ is: 'satisfied' })
+  })
+})
+
+describe('the locales of the databases', () => {
+  const step = (node: NodeSettings['name'], source: NodeSettings['name']) =>
+    requireLocales(node, source, false)
+  const locales = ['C.UTF-8', 'xx_NO.UTF-8']
+
+  test('are tried on the new host before anything is copied, and one that it lacks is named', async () => {
+    expect(await check(step, { locales: [] })).toMatchObject({ is: 'satisfied' })
+    const lacks = await check(step, { locales })
+    expect(lacks).toMatchObject({ is: 'refused', error: { code: 'locale-missing' } })
+    expect(lacks).toMatchObject({ error: { message: 'pg2 lacks the locale xx_NO.UTF-8' } })
+  })
+
+  test('are not asked about where the copy is there already', async () => {
+    const facts = { dataDirectoryState: 'instance' as const }
+    expect(await check(step, { locales, facts })).toMatchObject({ is: 'satisfied' })
   })
 })
