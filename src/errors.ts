@@ -68,6 +68,7 @@ export const errorTable = {
   'disk-full': exitCodes.refused,
   'settings-too-low': exitCodes.refused,
   'setting-overridden': exitCodes.refused,
+  'restart-needed': exitCodes.ok,
   'replication-login-failed': exitCodes.refused,
   'tablespace-unmapped': exitCodes.refused,
   'base-backup-failed': exitCodes.refused,

@@ -1,7 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
 import { settingNumber } from '../postgres/setting-value.ts'
-import { judgeSettings, type SettingVerdict } from '../postgres/settings.ts'
+import { judgeSettings, type SettingVerdict, standbyParityParameters } from '../postgres/settings.ts'
 import type { NodeFacts } from './facts.ts'
 import type { ReplicationSettings } from './inventory.ts'
 import { ownedConfigFile } from './node-configuration.ts'
@@ -98,6 +98,30 @@ export function wishedSettings(
 export function namesGivenUp(changes: readonly SettingVerdict[]): string | null {
   const change = changes.find((one) => one.name === namesSetting)
   return change?.needed === '' && change.live !== undefined && change.live !== '' ? change.live : null
+}
+
+/**
+ * Standbys that receive already get nowhere with less than their primary was started with: from 14 on they pause, before they shut
+ * down. Null: nothing is raised, or there are none.
+ */
+export function standbysLeftBehind(
+  { name, instance }: NodeFacts,
+  changes: readonly SettingVerdict[],
+): ReplctlError | null {
+  const raised = changes.filter(
+    (one) =>
+      standbyParityParameters.some((parity) => parity === one.name) &&
+      (settingNumber(one.needed) ?? 0) > (settingNumber(one.live ?? '') ?? 0),
+  )
+  const receiving = (instance?.replication ?? []).filter(({ state }) => state !== 'backup')
+  const subscribers = (instance?.slots ?? []).filter(({ type, isActive }) => type === 'logical' && isActive)
+  if (raised.length === 0 || receiving.length <= subscribers.length) return null
+  const values = raised.map(({ name, live, needed }) => `${name} (${live} -> ${needed})`).join(', ')
+  return new ReplctlError('settings-too-low', `standbys of ${name} need its new settings as well`, {
+    detail: `${values} is raised by a restart of ${name}; a standby with less stops replaying then, and up to PostgreSQL 13 shuts down. Receiving now: ${receiving.map(({ applicationName }) => applicationName).join(', ')}.`,
+    hint: 'Raise it on the standbys first, and restart them; or take them in right after, which does both: replctl add-standby NODE…',
+    node: name,
+  })
 }
 
 /** A slot that keeps more than it may is invalidated by the next checkpoint, for good; whoever made it. */

@@ -40,6 +40,7 @@ import {
   requireLocales,
   requireTablespaceFolders,
 } from '../steps/require-environment.ts'
+import { requireLibraries } from '../steps/require-libraries.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
 import { requireWalFor } from '../steps/require-wal.ts'
 import { restartForPendingSettings } from '../steps/restart-for-settings.ts'
@@ -153,6 +154,7 @@ export function addStandby(input: ClusterInput, wish: AddStandbyWish): Plan {
             primary.name,
             input,
             confirming.filter((name) => name !== primary.name),
+            { tellsWaiting: true },
           ),
         ]
       : []),
@@ -214,6 +216,7 @@ function preconditions(
     requireDiskSpace(node.name, source.name, { isReclone, isResumed }),
     requireTablespaceFolders(node.name, source.name, isReclone),
     requireLocales(node.name, source.name, isReclone),
+    requireLibraries(node.name, source.name, isReclone),
   ]
 }
 
@@ -320,7 +323,7 @@ export function standbyConfiguration(
       name,
       input,
       confirming.filter((member) => member !== name),
-      { like: primary.name, ...copy },
+      { like: primary.name, ...copy, ...(copiedFrom === undefined ? {} : { tellsWaiting: true }) },
     ),
     ensureHbaLines(name, input, copy),
     ensureStandbySettings(name, upstream, input),

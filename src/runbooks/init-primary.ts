@@ -57,7 +57,7 @@ export function initPrimary(
     ensureInitialised(name),
     ...ensureArchiving(input, node),
     together(announceConfirming(running.length === 0 ? [] : [name, ...running], name, input, confirming)),
-    ensureSettings(name, input, confirming),
+    ensureSettings(name, input, confirming, { tellsWaiting: true }),
     ensureHbaLines(name, input),
     // That nobody else leads was seen under the lock: a cluster that was stopped as a whole has nobody who could say so.
     startInstance(name, { isToLead: true }),

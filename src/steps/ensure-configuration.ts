@@ -18,6 +18,7 @@ import {
   parseConfigFile,
 } from '../postgres/config-file.ts'
 import { parityFloors, readKeptSettings, sufficientSettings } from '../postgres/kept-settings.ts'
+import { findSetting } from '../postgres/settings.ts'
 import { archiveCommandOf } from './archive-wish.ts'
 import { assessAdoption, connectionLimitsOf } from './assess-adoption.ts'
 import type { ClusterInput } from './cluster-input.ts'
@@ -38,6 +39,8 @@ export interface SettingsOptions {
   readonly like?: NodeName
   /** Whose files it will have: a plan for a copy that is yet to be made looks at those. */
   readonly copiedFrom?: NodeName
+  /** What stands in the file and is not in force is told. Costs a statement, which a change of roles does without. */
+  readonly tellsWaiting?: true
 }
 
 /**
@@ -98,9 +101,10 @@ export function ensureSettings(
       const changes = found.filter(isChange)
       if (changes.length > 0) return pending(`to write: ${changes.map((change) => change.path).join(', ')}`)
       const live = facts.instance?.isInRecovery === false && options.isAdopting !== true
-      return live && facts.instance?.settings[namesSetting]?.value !== wantedNames(found)
-        ? pending(`${namesSetting} is not in force`)
-        : satisfied('they are as rendered')
+      if (live && facts.instance?.settings[namesSetting]?.value !== wantedNames(found))
+        return pending(`${namesSetting} is not in force`)
+      if (options.tellsWaiting) await tellNotInForce(ctx, facts)
+      return satisfied('they are as rendered')
     },
     apply: async (ctx) => {
       const facts = await look(ctx)
@@ -121,6 +125,32 @@ export function ensureSettings(
     },
   }
   return options.isAdopting ? step : puttingBack(written, step)
+}
+
+/**
+ * What replctl.conf says and the server does without: it waits for a restart, or something that is read later says otherwise. A node
+ * that is not built yet is restarted for it; of archive_mode its own fault tells.
+ */
+async function tellNotInForce(ctx: StepContext, facts: NodeFacts): Promise<void> {
+  if (facts.instance === null || facts.mark?.phase !== 'done') return
+  const found = await (await sqlNow(ctx, facts.name)).json<{
+    readonly waiting: readonly string[]
+    readonly overridden: readonly { readonly name: string; readonly by: string; readonly says: string }[]
+  }>(
+    `WITH last AS (SELECT DISTINCT ON (name) name, setting, sourcefile FROM pg_file_settings ORDER BY name, seqno DESC),
+       own AS (SELECT DISTINCT ON (name) name, setting FROM pg_file_settings
+         WHERE sourcefile LIKE '%/${ownedConfigFile}' ORDER BY name, seqno DESC)
+     SELECT json_build_object(
+       'waiting', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM own JOIN last USING (name)
+         JOIN pg_settings s USING (name) WHERE s.pending_restart AND own.setting = last.setting),
+       'overridden', (SELECT coalesce(json_agg(json_build_object('name', name, 'by', last.sourcefile, 'says', last.setting)
+         ORDER BY name), '[]') FROM own JOIN last USING (name) WHERE own.setting <> last.setting))`,
+  )
+  const isTold = (name: string) =>
+    name === 'archive_mode' || findSetting(name, majorOf(facts))?.canWait === true
+  const waiting = found.waiting.filter((name) => !isTold(name))
+  if (waiting.length > 0) ctx.warn(waitsForRestart(facts, waiting))
+  if (found.overridden.length > 0) ctx.warn(overridden(facts.name, found.overridden))
 }
 
 /** Turned on or off: a running server takes that over at a restart only, and nobody restarts a member of the cluster for it. */
@@ -316,6 +346,26 @@ function settingsRejected(node: NodeName, said: string): ReplctlError {
   return new ReplctlError('start-failed', `PostgreSQL on ${node} would not start with these settings`, {
     detail: `It says: ${said}. The files are as they were before, and so are the settings in force.`,
     hint: 'Correct what it names (postgres.parameters of the inventory), then run the command again.',
+    node,
+  })
+}
+
+function waitsForRestart({ name, instance }: NodeFacts, waiting: readonly string[]): ReplctlError {
+  return new ReplctlError('restart-needed', `${name} has to be restarted for some of its settings`, {
+    detail: `${waiting.join(', ')} ${waiting.length === 1 ? 'is' : 'are'} as rendered in ${ownedConfigFile}, and not yet in force.`,
+    hint: `Restart PostgreSQL on ${name} when it suits: standbys first, ${instance?.isInRecovery === true ? 'the primary' : 'a primary'} after a switchover.`,
+    node: name,
+  })
+}
+
+function overridden(
+  node: NodeName,
+  found: readonly { readonly name: string; readonly by: string; readonly says: string }[],
+): ReplctlError {
+  const said = found.map(({ name, by, says }) => `${name} is '${says}' in ${by}`)
+  return new ReplctlError('setting-overridden', `something overrides what replctl renders on ${node}`, {
+    detail: `${said.join('; ')}: that file wins over ${ownedConfigFile}.`,
+    hint: `Take it out there (ALTER SYSTEM RESET ${found[0]?.name}; and a reload), or put it into postgres.parameters.`,
     node,
   })
 }

@@ -45,7 +45,7 @@ export function requireFreePort(node: NodeName): Step {
 }
 
 /** What stands there is of a clone that we began and did not end: whoever begins it anew removes it first. */
-function isBegunClone(ctx: StepContext, facts: NodeFacts): boolean {
+export function isBegunClone(ctx: StepContext, facts: NodeFacts): boolean {
   return isOwn(facts, ctx.node.cluster, ctx.node.settings.postgres.dataDir) && facts.mark?.phase === 'cloning'
 }
 

@@ -96,10 +96,28 @@ describeOnHosts('wishes that PostgreSQL, or another setting, does not grant', ()
     const own = hosts.addressOf('pg1')
     await cluster.server('pg1').sql(`ALTER SYSTEM SET listen_addresses = 'localhost, ${own}'`)
     await cluster.server('pg1').sql("ALTER SYSTEM SET work_mem = '5MB'")
-    told(await run('add-standby', 'pg3')).toMatchObject({ exit: 0 })
+    const added = await run('add-standby', 'pg3')
+    told(added).toMatchObject({ exit: 0, found: ['setting-overridden'] })
+    expect(added.json.problems[0]).toMatchObject({ node: 'pg1', severity: 'warning' })
+    expect(added.json.problems[0].detail).toContain(`listen_addresses is 'localhost, ${own}' in `)
     expect(await cluster.server('pg3').sqlValue('SHOW listen_addresses')).toBe('*')
     expect(await cluster.server('pg3').sqlValue('SHOW work_mem')).toBe('5MB')
     expect(await text('pg1', 'postgresql.auto.conf')).toContain(own)
+  })
+
+  it('a setting that waits for a restart is told for as long as it does, and by a plan', async () => {
+    const parameters = { max_locks_per_transaction: '96' }
+    await cluster.writeInventory({ ...base, ...synchronous, postgres: { ...postgres, parameters } })
+    for (const flags of [[], [], ['--dry-run']]) {
+      const added = await run('add-standby', 'pg2', ...flags)
+      told(added).toMatchObject({ exit: 0, found: ['restart-needed', 'restart-needed'] })
+      const nodes = added.json.problems.map(({ node }: { node: string }) => node)
+      expect(nodes.toSorted()).toEqual(['pg1', 'pg2'])
+      expect(added.json.problems[0].detail).toContain('max_locks_per_transaction is as rendered')
+    }
+    for (const node of ['pg2', 'pg1']) await cluster.server(node).restart()
+    await cluster.server('pg1').awaitStreaming('shop_pg2')
+    told(await run('add-standby', 'pg2')).toMatchObject({ exit: 0, changed: false, found: [] })
   })
 
   it('who is waited for is read back: an ALTER SYSTEM of the operator’s is told, not passed over', async () => {

@@ -5,6 +5,7 @@ import { refuseCircle } from '../../cluster/judge-follow.ts'
 import { downstreamOf, isNewClone, mayComeBack, refuseReclone } from '../../cluster/judge-reclone.ts'
 import { noPrimaryToFollow } from '../../cluster/judge-rejoin.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
+import { refusalOfUnknownMember } from '../../cluster/judge-unknown-member.ts'
 import { holds, keepersOf, keepsFrom, neededLsn } from '../../cluster/kept-wal.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { ownedConfigFile } from '../../cluster/node-configuration.ts'
@@ -44,8 +45,11 @@ export async function run(call: Call): Promise<Answer> {
         const names = targets.map((node) => node.name)
         // What was begun can be taken back whatever the inventory says by now.
         const isForward = call.options.isAbort !== true
-        const roleChange = isForward ? refusalOfRoleChange(inventory, observation.topology, names) : null
-        if (roleChange !== null) throw roleChange
+        const { topology } = observation
+        const refusal = isForward
+          ? (refusalOfUnknownMember(inventory, topology) ?? refusalOfRoleChange(inventory, topology, names))
+          : null
+        if (refusal !== null) throw refusal
         const isAbort = !isForward
         if (isForward && observation.resumed === null)
           await refuseForeignPrimary(session, observation, targets)

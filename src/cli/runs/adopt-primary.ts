@@ -1,8 +1,10 @@
 import type { NodeFacts } from '../../cluster/facts.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
-import { namesGivenUp } from '../../cluster/judge-adoption.ts'
+import { namesGivenUp, standbysLeftBehind } from '../../cluster/judge-adoption.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
+import { refusalOfUnknownMember } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
+import { problemOf } from '../../cluster/problem.ts'
 import { factsOf } from '../../cluster/topology.ts'
 import { ReplctlError } from '../../errors.ts'
 import type { Node } from '../../node/node.ts'
@@ -42,8 +44,10 @@ async function decide(
   if (call.options.isAbort === true) return { plan }
   refuseSecondPrimary(observation, settings.name)
   refuseFormerMember(observation, settings.name)
-  const roleChange = refusalOfRoleChange(inventory, observation.topology, [])
-  if (roleChange !== null) throw roleChange
+  const refusedFor =
+    refusalOfUnknownMember(inventory, observation.topology) ??
+    refusalOfRoleChange(inventory, observation.topology, [])
+  if (refusedFor !== null) throw refusedFor
   const facts = factsOf(observation.survey, settings.name)
   const refusal = await adoptionRefusal(node, facts)
   if (refusal !== null) throw refusal
@@ -53,13 +57,15 @@ async function decide(
   })
   const report = reportOf(assessment)
   showDiff(call, facts, report)
+  const leftBehind = standbysLeftBehind(facts, assessment.changes)
   // A run that stopped part-way had its yes.
   if (observation.resumed === null) {
-    await confirmRestart(call, facts, assessment)
+    await confirmRestart(call, facts, assessment, leftBehind)
     await confirmAsynchronous(call, facts, assessment)
   }
   return {
     plan,
+    problems: leftBehind === null ? [] : [problemOf(leftBehind, 'warning')],
     result: (after) => {
       const { control, instance } = factsOf(after.survey, settings.name)
       return {
@@ -102,15 +108,17 @@ async function confirmRestart(
   call: Call,
   { name }: NodeFacts,
   assessment: AdoptionAssessment,
+  leftBehind: ReplctlError | null,
 ): Promise<void> {
   if (!assessment.isRestartNeeded) return
   const needing = assessment.changes.filter((one) => one.change === 'restart' && !one.canWait)
   const list = needing.map((one) => `${one.name} (${one.live ?? 'unknown'} -> ${one.needed})`).join(', ')
+  const before = leftBehind === null ? '' : `${leftBehind.detail} `
   await confirm(call, {
     node: name,
-    question: `Restart PostgreSQL on ${name} now? Its sessions are ended.`,
+    question: `${before}Restart PostgreSQL on ${name} now? Its sessions are ended.`,
     message: `adopting ${name} needs a restart of PostgreSQL`,
-    detail: `It is needed for ${list}.`,
+    detail: `${before}It is needed for ${list}.`,
     hint: `Say yes beforehand, when a restart suits: replctl init primary ${name} --adopt --yes`,
   })
 }

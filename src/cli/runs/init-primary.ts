@@ -1,6 +1,7 @@
 import type { NodeFacts, Survey } from '../../cluster/facts.ts'
 import type { Inventory } from '../../cluster/inventory.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
+import { refusalOfUnknownMember } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { ownedConfigFile } from '../../cluster/node-configuration.ts'
 import { problemOf } from '../../cluster/problem.ts'
@@ -38,8 +39,10 @@ export async function run(call: Call): Promise<Answer> {
         if (call.options.isAbort !== true) {
           refuseSecondPrimary(observation, node.name)
           refuseFormerMember(observation, node.name)
-          const roleChange = refusalOfRoleChange(inventory, observation.topology, [])
-          if (roleChange !== null) throw roleChange
+          const refusedFor =
+            refusalOfUnknownMember(inventory, observation.topology) ??
+            refusalOfRoleChange(inventory, observation.topology, [])
+          if (refusedFor !== null) throw refusedFor
         }
         return {
           plan: initPrimary({ inventory, templates }, node, await wishFor(observation, inventory, on)),

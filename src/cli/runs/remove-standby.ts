@@ -1,6 +1,7 @@
 import { slotMayBeLeft } from '../../cluster/diagnose-slots.ts'
 import type { Survey } from '../../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../../cluster/inventory.ts'
+import { refusalOfUnknownMember } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { problemOf } from '../../cluster/problem.ts'
@@ -23,7 +24,12 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { node: node.name, isPurge },
-      decide: (observation) => decide(session, observation, { node, isPurge }),
+      decide: (observation) => {
+        const isForward = call.options.isAbort !== true
+        const unknown = isForward ? refusalOfUnknownMember(session.inventory, observation.topology) : null
+        if (unknown !== null) throw unknown
+        return decide(session, observation, { node, isPurge })
+      },
     })
   } finally {
     await session.close()

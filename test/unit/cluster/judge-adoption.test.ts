@@ -6,9 +6,10 @@ import {
   refusalOfForeignPrimary,
   refusalToAdopt,
   slotsAtRisk,
+  standbysLeftBehind,
   wishedSettings,
 } from '../../../src/cluster/judge-adoption.ts'
-import { emptyNode, lsn, ours, recordOf, runningNode, slot } from '../some-cluster.ts'
+import { connection, emptyNode, lsn, ours, recordOf, runningNode, slot } from '../some-cluster.ts'
 
 const setting = (
   value: string,
@@ -240,5 +241,28 @@ describe('a primary that standbys are to be added to', () => {
     expect(nobodys?.hint).toContain('replctl init primary pg1 --adopt')
     expect(told(runningNode('pg1', {}, { mark: other }), null)?.code).toBe('foreign-cluster')
     expect(told(runningNode('pg1', {}), rendered('till'))?.detail).toContain('"till"')
+  })
+})
+
+describe('standbys that receive from an instance that is taken over', () => {
+  const change = (name: string, live: string, needed: string) => ({
+    ...{ name, live, needed, change: 'restart' as const, canWait: false },
+  })
+  const raised = change('max_wal_senders', '10', '32')
+  const logical = slot('app', '0/1000000', { type: 'logical' })
+
+  it('are told of where it is raised above what they may have', () => {
+    const facts = runningNode('pg1', { replication: [connection('pg2', 'async')] })
+    const told = standbysLeftBehind(facts, [change('wal_level', 'replica', 'logical'), raised])
+    expect(told?.detail).toContain('max_wal_senders (10 -> 32)')
+    expect(told?.detail).toContain('shop_pg2')
+    expect(standbysLeftBehind(facts, [change('max_slot_wal_keep_size', '-1', '10GB')])).toBeNull()
+  })
+
+  it('are no logical subscribers, and no running copy', () => {
+    const replication = [connection('app', 'async')]
+    expect(standbysLeftBehind(runningNode('pg1', { replication, slots: [logical] }), [raised])).toBeNull()
+    const copy = [connection('pg2', 'async', { state: 'backup' })]
+    expect(standbysLeftBehind(runningNode('pg1', { replication: copy }), [raised])).toBeNull()
   })
 })
