@@ -73,10 +73,24 @@ export async function canReadTestRow(
   }
 }
 
-/** Takes the row away again, and the table and the schema with the last one. */
+/**
+ * Whether somebody on this standby (a dump of everything) holds the test table. To drop it would cancel that, or stop replay
+ * until it ends.
+ */
+export async function isTestTableHeld(sql: SqlSession): Promise<boolean> {
+  const held = `SELECT 1 FROM pg_locks WHERE locktype = 'relation' AND relation = to_regclass('${table}')
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid() LIMIT 1`
+  return (await sql.value(held, { timeoutMs: 2_000 })) !== null
+}
+
+/**
+ * Takes the row away again, and the table and the schema with the last one; `keepsTable`: not those, which are left to the next
+ * verify.
+ */
 export async function removeTestRow(
   sql: SqlSession,
   { token, relation }: Pick<TestRow, 'token' | 'relation'>,
+  { keepsTable = false } = {},
 ): Promise<void> {
   if (relation !== table) {
     await removeView(sql, relation)
@@ -84,6 +98,7 @@ export async function removeTestRow(
   }
   const old = "written_at < now() - interval '1 hour'"
   await sql.execute(`DELETE FROM ${table} WHERE token = ${quoteLiteral(token)} OR ${old}`)
+  if (keepsTable) return
   await sql.execute(`DO $$ BEGIN
     LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE NOWAIT;
     IF NOT EXISTS (SELECT FROM ${table}) THEN

@@ -271,6 +271,32 @@ describeOnHosts('verify', () => {
       .awaitSql("SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'replctl'")
   })
 
+  it('a dump on a standby that holds the test table is not cancelled: the table goes with a later verify', async () => {
+    const [pg1, pg2] = [cluster.server('pg1'), cluster.server('pg2')]
+    // Whatever stands in the way of replay would be cancelled at once.
+    await pg2.sql('ALTER SYSTEM SET max_standby_streaming_delay = 0')
+    await pg2.sql('SELECT pg_reload_conf()')
+    await pg1.sql(
+      `CREATE SCHEMA replctl;
+       CREATE TABLE replctl.verification (token text PRIMARY KEY, written_at timestamptz NOT NULL DEFAULT now())`,
+    )
+    await pg2.awaitCatchup(pg1)
+    const dump = pg2.sql('BEGIN; SELECT count(*) FROM replctl.verification; SELECT pg_sleep(600)').then(
+      () => 'ended',
+      (error) => String(error),
+    )
+    const sleeping = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    await pg2.awaitSql(`SELECT count(*) = 1 ${sleeping}`)
+    told(await verify()).toMatchObject({ exit: 0, ok: { pg2: true, pg3: true }, found: [] })
+    await pg2.awaitCatchup(pg1)
+    expect(await pg2.sqlValue(`SELECT count(*) ${sleeping}`)).toBe(1)
+    expect(await pg1.sqlValue('SELECT count(*) FROM replctl.verification')).toBe(0)
+    await pg2.sql(`SELECT pg_terminate_backend(pid) ${sleeping}`)
+    expect(await dump).toMatch(/administrator command/)
+    told(await verify()).toMatchObject({ exit: 0, ok: { pg2: true, pg3: true }, found: [] })
+    expect(await litter()).toBe(0)
+  })
+
   it('in mode sync with every standby gone, neither verify nor status hangs behind the missing confirmation', async () => {
     await cluster.writeInventory({ replication: { mode: 'sync' } })
     told(await cluster.replctl(['add-standby', 'pg2', 'pg3', '--json'])).toMatchObject({ exit: 0 })

@@ -14,6 +14,7 @@ import {
   awaitTestRow,
   cannotWrite,
   eventTriggersBehind,
+  isTestTableHeld,
   removeTestRow,
   type TestRow,
   writeTestRow,
@@ -172,11 +173,23 @@ async function prove(wish: ToProve): Promise<VerifyResult> {
       return { ok: false, segment: null, latency_ms: null }
     }),
   ])
-  await removeTestRow(sql, row).catch((thrown: unknown) => {
+  const keepsTable = await isHeldOnStandby(session.nodes, topology)
+  await removeTestRow(sql, row, { keepsTable }).catch((thrown: unknown) => {
     problems.push(problemOf(rowStays(node.name, asReplctlError(thrown))))
   })
   if (call.signal.aborted) throw interrupted(takenAway)
   return { token, lsn: row.lsn, nodes, archive }
+}
+
+/** Asked of every running standby, also of those that are not to be verified: the table goes from all of them. */
+async function isHeldOnStandby(nodes: ReadonlyMap<string, Node>, topology: Topology): Promise<boolean> {
+  const held = topology.nodes.map(async ({ facts }) => {
+    const node = nodes.get(facts.name)
+    if (node === undefined || !isRunningStandby(facts)) return false
+    return await isTestTableHeld(await node.sql(sqlEndpointOf(node, facts)))
+  })
+  // One that does not answer is told as ill already.
+  return (await Promise.all(held.map((one) => one.catch(() => false)))).includes(true)
 }
 
 /** What is left of the time: hosts that do not answer must not hold up what is said of the others. */
