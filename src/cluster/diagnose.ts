@@ -7,6 +7,7 @@ import { diagnoseSynchronous } from './diagnose-synchronous.ts'
 import type { Inventory } from './inventory.ts'
 import { judgeArchiving } from './judge-archiving.ts'
 import { strayAlive, strayPrimary, wayIn } from './judge-promotion.ts'
+import { refusalOfUnknownMember } from './judge-unknown-member.ts'
 import type { NodeName } from './names.ts'
 import { type Problem, problemOf } from './problem.ts'
 import { clusterIdentifier, identifierOf, isForeign } from './record.ts'
@@ -32,6 +33,8 @@ export function diagnose(inventory: Inventory, topology: Topology): readonly Pro
   }
   for (const problem of diagnosePrimary(inventory, topology)) add(...problem)
   for (const error of leftOverSlots(inventory, topology)) add(error, 'warning')
+  const unknown = refusalOfUnknownMember(inventory, topology)
+  if (unknown !== null) add(unknown, 'warning')
   return problems
 }
 

@@ -970,3 +970,11 @@ describe('synchronous standbys', () => {
     })
   })
 })
+
+test('an inventory that lacks a member which receives is told, beside a cluster that is as it should be', () => {
+  const leads = { ...primary(), record: recordOf('pg1', ['pg1', 'pg2', 'pg3']) }
+  expect(problemsOf([leads, pg2])).toMatchObject([
+    { code: 'orphan-standby', severity: 'warning', node: 'pg1' },
+  ])
+  expect(problemsOf([leads, pg2, pg3])).toEqual([])
+})
