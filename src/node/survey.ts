@@ -210,7 +210,11 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     const version = parsePostgresVersion(text)
     return [{ directory, major: version.major, minor: version.minor, version: version.text }]
   })
-  const wanted = dataMajor ?? node.settings.postgres.version
+  const configDirectory = get('config') || node.settings.postgres.dataDir
+  // A cluster of Debian's whose data directory is empty is started by the programs of its version, whatever else is there.
+  const [, registered] = /^\/etc\/postgresql\/(\d+)\//.exec(configDirectory) ?? []
+  const ofDebian = registered === undefined ? undefined : Number(registered)
+  const wanted = dataMajor ?? node.settings.postgres.version ?? ofDebian
   const { known } = node
   const installed = known?.installed ?? found
   const suitable = installed.filter((one) => wanted === undefined || one.major === wanted)
@@ -226,7 +230,7 @@ export function readHostFacts(node: Node, output: string, askedAtMs: number): No
     clockOffsetMs: known?.clockOffsetMs ?? (clock > 0 ? Math.round(clock - askedAtMs) : 0),
     dataDirectoryState: (get('directory') || 'missing') as NodeFacts['dataDirectoryState'],
     dataDirectoryInode: get('inode'),
-    configDirectory: get('config') || node.settings.postgres.dataDir,
+    configDirectory,
     installed,
     binaries: suitable.toSorted((a, b) => b.major - a.major)[0] ?? null,
     dataMajor,

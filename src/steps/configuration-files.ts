@@ -49,12 +49,14 @@ export class WrittenFiles {
   }
 
   /**
-   * Puts them back where they are still as this run wrote them. An instance that is not built yet is left alone: the operation
-   * that builds it discards it as a whole, or puts all of what was there before it was taken over back.
+   * Puts them back where they are still as this run wrote them. Of an instance that is not built yet only what lies outside of its
+   * data directory (Debian): the operation that builds it discards that as a whole, or puts all of what was there before it was
+   * taken over back.
    */
   async putBack(ctx: StepContext, name: NodeName): Promise<void> {
     const facts = await look(ctx, name)
-    if (facts.mark?.phase !== 'done') return
+    const isOutside = facts.configDirectory !== ctx.on(name).settings.postgres.dataDir
+    if (facts.mark?.phase !== 'done' && !(isOutside && this.#changes !== null)) return
     if (this.#changes === null) throw leftAsRendered(name)
     for (const change of this.#changes.toReversed()) {
       const now = await readTextFile(ctx.on(name), change.path)

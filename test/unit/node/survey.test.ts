@@ -201,6 +201,12 @@ describe('programs', () => {
     expect(facts.installed.map((one) => one.version)).toEqual(['13.21', '17.5', '15.18'])
   })
 
+  test('an empty cluster of Debian’s is of the version that it is registered with', () => {
+    const ofConfig = (directory: string) => read(section('config', directory) + installed).binaries?.version
+    expect(ofConfig('/etc/postgresql/15/main')).toBe('15.18')
+    expect(ofConfig('/var/lib/postgresql/15/main')).toBe('17.5')
+  })
+
   test('are not those of a release before 10 that was left there', () => {
     const old = section(
       'installed',

@@ -103,16 +103,36 @@ test('rules of access of a stopped instance are written where it will read them'
   await expect(readFile(elsewhere)).rejects.toThrow('ENOENT')
 })
 
+test('what a clone that fails had written outside of its data directory is put back, and nothing within it', async () => {
+  const hba = join(home, 'data/pg_hba.conf')
+  await writeFile(hba, 'local all all peer\n')
+  const inventory = inventoryOf(['pg1', 'pg2'])
+  const templates = { pgHba: await loadTemplate('pg_hba.conf') }
+  for (const dataDir of ['/var/lib/postgresql/15/shop', join(home, 'data')]) {
+    const { ctx, pg2 } = contextOfClone({ dataDir, mark: { phase: 'cloned' } as NodeMark })
+    const step = ensureHbaLines(pg2, { inventory, templates } as never)
+    await step.apply!(ctx)
+    expect(await readFile(hba, 'utf8')).toContain('# BEGIN replctl')
+    await step.undo!(ctx)
+    const isOutside = !dataDir.startsWith(home)
+    expect((await readFile(hba, 'utf8')) === 'local all all peer\n').toBe(isOutside)
+    // In another process nobody knows what it was.
+    const aborting = ensureHbaLines(pg2, { inventory, templates } as never)
+    await expect(aborting.undo!(ctx)).resolves.toBeUndefined()
+  }
+})
+
 /** pg1 has its configuration in `etc`, pg2, which is a clone of it, in `data`. */
-function contextOfClone() {
-  const [pg1, pg2] = inventoryOf(['pg1', 'pg2']).nodes.map((settings) =>
-    createNode(settings, 'shop', createShellTransport(home)),
-  )
+function contextOfClone({ dataDir, mark = null }: { dataDir?: string; mark?: NodeMark | null } = {}) {
+  const [pg1, pg2] = inventoryOf(['pg1', 'pg2']).nodes.map((settings) => {
+    const postgres = { ...settings.postgres, dataDir: dataDir ?? settings.postgres.dataDir }
+    return createNode({ ...settings, postgres }, 'shop', createShellTransport(home))
+  })
   const seen = (facts: NodeFacts) => ({
     ...{ at: Number.MAX_VALUE, activity: 0, facts: Promise.resolve(facts) },
   })
   pg1!.lastSurvey = seen(runningNode('pg1', {}, { configDirectory: join(home, 'etc') }))
-  pg2!.lastSurvey = seen(stoppedNode('pg2', '0/3000000', { configDirectory: join(home, 'data') }))
+  pg2!.lastSurvey = seen(stoppedNode('pg2', '0/3000000', { configDirectory: join(home, 'data'), mark }))
   const ctx: StepContext = {
     ...{ node: pg2!, on: (name) => (name === pg1!.name ? pg1! : pg2!), timeoutMs: 5_000 },
     ...{ signal: new AbortController().signal, isDryRun: false, isChecking: true, seenAt: new Map() },
