@@ -43,9 +43,13 @@ mkdir "$1" 2>/dev/null || { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]; } || ex
 /**
  * Starts and does not wait: a recovery takes as long as it takes. Only now PostgreSQL may start there at all. pg_ctl hands `-o` to a
  * shell.
+ * A tablespace that was created after the backup comes with its WAL, and in the folder where the original has its files: beside a node
+ * these may be in use, and two instances would write to them. Where its link cannot be made, the recovery ends before that ("alone").
+ * @see src/backend/commands/tablespace.c, create_tablespace_directories
  */
 export const startRecoveryScript = `
 chmod o-x "$3" || exit 70
+[ "$4" != alone ] || chmod u-w "$3/pg_tblspc" || exit 70
 : > "$state/recovery.log"
 quoted=$(printf '%s' "$3" | sed "s/'/'\\\\\\\\''/g")
 "$2/pg_ctl" start -D "$3" -l "$state/recovery.log" -W -s -o "-c data_directory='$quoted'" </dev/null
@@ -146,7 +150,9 @@ async function startRecovery(ctx: StepContext, restore: Restore): Promise<void> 
   if (isOld)
     await writeTextFile(ctx.node, `${dataDir}/recovery.conf`, recoveryConfText(wish), { mode: '0600' })
   await ctx.node.output(
-    stateScript(ctx.node, `start the recovery in ${dataDir}`, startRecoveryScript, [directory, dataDir]),
+    stateScript(ctx.node, `start the recovery in ${dataDir}`, startRecoveryScript, [
+      ...[directory, dataDir, restore.isMember ? 'member' : 'alone'],
+    ]),
   )
 }
 
@@ -301,10 +307,29 @@ function recoveryEnded(restore: Restore, log: string): ReplctlError {
     log,
   )
   if (isTarget) return unreached(restore, `PostgreSQL said: ${fatal}.`)
+  const location = /for Tablespace\/CREATE: \d+ "(.*)"/.exec(log)?.[1]
+  if (location !== undefined) return noPlaceFor(restore, location, fatal)
   return new ReplctlError('restore-failed', `the recovery on ${restore.node.name} ended by itself`, {
     detail: `Its log ends with: ${log.trim().split('\n').slice(-12).join('\n')}`,
     hint: 'Mend what it names, then run the command again.',
     node: restore.node.name,
+  })
+}
+
+/** A tablespace that is younger than the backup. */
+function noPlaceFor({ isMember, node, choice }: Restore, location: string, fatal: string): ReplctlError {
+  const { name } = node
+  if (isMember) {
+    return new ReplctlError('tablespace-unmapped', `there is no place on ${name} for a tablespace`, {
+      detail: `It was created after backup ${choice.backup.id} was begun. PostgreSQL said: ${fatal}.`,
+      hint: `Make ${location} an empty folder that belongs to the OS user, then run the command again.`,
+      node: name,
+    })
+  }
+  return new ReplctlError('tablespace-unmapped', 'a tablespace is younger than the backup', {
+    detail: `Its WAL has it created in ${location}. What runs on ${name} may have its own files there, and two instances would write to them: PostgreSQL was stopped before that.`,
+    hint: `Take a new backup, and restore that one: replctl backup. Or choose a target before the tablespace was created (--to-time, --to-lsn).`,
+    node: name,
   })
 }
 

@@ -180,6 +180,8 @@ fi
 link=
 if [ -f "$state/pg_wal_link" ]; then link=$(cat "$state/pg_wal_link"); elif [ -L "$dir/pg_wal" ]; then link=$(readlink "$dir/pg_wal"); fi
 if [ -d "$dir" ]; then
+  # As long as it recovers beside a node, it is closed.
+  if [ -d "$dir/pg_tblspc" ]; then chmod u+w "$dir/pg_tblspc"; fi
   case $link in ''|/*) there=$link ;; *) there=$dir/$link ;; esac
   if [ -n "$there" ] && [ -d "$there" ]; then find "$there/" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +; fi
   find "$dir/" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf -- {} +

@@ -62,6 +62,8 @@ export function settleBeside(restore: Restore): Step {
       const { dataDir, port } = ctx.node.settings.postgres
       const { major } = restore.choice.backup
       await stopInstance(ctx, restore.at)
+      // Its own tablespaces it may make again.
+      await ctx.node.output(shellScript('open pg_tblspc', 'chmod u+w "$1/pg_tblspc"', [dataDir]))
       const auto = `${dataDir}/${autoConf}`
       const own = `${dataDir}/pg_hba.conf`
       const hasOwn = (await readTextFile(ctx.node, own)) !== null

@@ -337,4 +337,35 @@ while [ $n -lt 6000 ] && [ ! -e /tmp/restored ]; do cp journal /tmp/journal.new 
     expect([latest.exitCode, latest.json?.problems]).toEqual([0, []])
     expect(await beside('pg1', '/data/latest', 5700).sqlValue('SELECT count(*) FROM t')).toBe(4001)
   })
+
+  it('K9: what is restored beside a node never writes into a tablespace of that node which is younger than the backup', async () => {
+    await shell('pg2', 'install -d -o postgres -m 700 /data/young', 'root')
+    await run("CREATE TABLESPACE young LOCATION '/data/young'", 'pg2')
+    await run('CREATE TABLE y TABLESPACE young AS SELECT generate_series(1, 1000) AS n', 'pg2')
+    // Nothing of its own changes its files any more.
+    await run('VACUUM (FREEZE) y', 'pg2')
+    await run('CHECKPOINT', 'pg2')
+    await archived('pg2')
+    const files = 'find /data/young -type f -exec stat -c "%n %Y" {} + -exec sha256sum {} + | sort'
+    const before = await shell('pg2', files)
+    // There is no such folder on pg1.
+    for (const host of ['pg2', 'pg1']) {
+      const refused = await restore(host, '--data-dir', '/data/beside', '--port', '5800')
+      expect([host, refused.exitCode, ...codes(refused.json)]).toEqual([host, 5, 'tablespace-unmapped'])
+      expect(await isThere(host, '/data/beside/pg_tblspc')).toBe(false)
+      const drilled = await replctl(['restore', '--drill', host, '--json'])
+      expect([host, drilled.exitCode, ...codes(drilled.json)]).toEqual([host, 9, 'tablespace-unmapped'])
+      expect(await isThere(host, `${dataDir}.replctl-drill`)).toBe(false)
+    }
+    expect(await shell('pg2', files)).toBe(before)
+    await succeed(['backup'])
+    const done = await restore('pg2', '--data-dir', '/data/beside', '--port', '5800')
+    expect([done.exitCode, done.json?.problems]).toEqual([0, []])
+    const restored = beside('pg2', '/data/beside', 5800)
+    expect(await restored.sqlValue('SELECT count(*) FROM y')).toBe(1000)
+    await shell('pg2', 'mkdir -m 700 /data/own')
+    await restored.sql("CREATE TABLESPACE own LOCATION '/data/own'")
+    await restored.stop('immediate')
+    expect(await shell('pg2', files)).toBe(before)
+  })
 })

@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startRecoveryScript } from '../../../src/steps/recover-instance.ts'
+import { emptyRestoreScript } from '../../../src/steps/restore-scripts.ts'
 
 let home: string
 beforeAll(() => {
@@ -20,7 +21,22 @@ test.each(['plain', 'with a space', "Peter's", '$(id) "and" `more` \\'])(
     const data = join(home, name)
     mkdirSync(data)
     const script = `state=${home}\n${startRecoveryScript}`
-    const told = execFileSync('sh', ['-c', script, 'sh', 'state', home, data], { encoding: 'utf8' })
+    const told = execFileSync('sh', ['-c', script, 'sh', 'state', home, data, 'member'], { encoding: 'utf8' })
     expect(told).toBe(`-c\ndata_directory=${data}\n`)
   },
 )
+
+test('beside a node no link of a tablespace can be made while it recovers, and taking it back opens the folder again', () => {
+  const data = join(home, 'beside')
+  mkdirSync(join(data, 'pg_tblspc'), { recursive: true, mode: 0o750 })
+  symlinkSync('/nowhere', join(data, 'pg_tblspc/16384'))
+  const run = (script: string, ...args: string[]) =>
+    execFileSync('sh', ['-c', `state=${home}\n${script}`, 'sh', 'state', ...args])
+  const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8)
+  run(startRecoveryScript, home, data, 'member')
+  expect(modeOf(join(data, 'pg_tblspc'))).toBe('750')
+  run(startRecoveryScript, home, data, 'alone')
+  expect(modeOf(join(data, 'pg_tblspc'))).toBe('550')
+  run(emptyRestoreScript, data)
+  expect(readdirSync(data)).toEqual([])
+})
