@@ -4,8 +4,9 @@ import { inOrder, pending, type Step, satisfied } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
 import { type PrunedArchive, type PruneWish, pruneArchive } from '../../node/prune-archive.ts'
 import { type ArchivedBackup, readArchive, readBackupStarts } from '../../node/read-archive.ts'
+import type { ArchiveContent } from '../../postgres/archive-content.ts'
 import { compareLsn, type Lsn, parseLsn } from '../../postgres/lsn.ts'
-import { walFileName, walFileStart } from '../../postgres/wal-file.ts'
+import { defaultWalSegmentSizeBytes, walFileName, walFileStart } from '../../postgres/wal-file.ts'
 import { formatBytes } from '../../report/bytes.ts'
 import { archivedIdentifier } from '../archive-access.ts'
 import { type ArchiveAccess, openArchive } from '../archive-session.ts'
@@ -40,9 +41,7 @@ async function decide(
   const systemIdentifier = await archivedIdentifier(survey, host, dir)
   const place = { dir, systemIdentifier }
   const [content, backups] = await Promise.all([readArchive(host, place), readBackupStarts(host, place)])
-  const size =
-    content.segmentSizeBytes ??
-    Number(survey.find((facts) => facts.instance)?.instance?.settings.wal_segment_size?.value ?? 16 * 2 ** 20)
+  const size = requireSegmentSize(content, survey)
   const folder = `${dir}/${systemIdentifier}/backup`
   const from = keepFrom(wish, backups, folder)
   const before = walFileName(1, from, size)
@@ -63,6 +62,22 @@ async function decide(
       return `Removed ${what}: WAL before ${from}.\n`
     },
   }
+}
+
+/** By a wrong size other segments would go than those that are meant. @throws {ReplctlError} `archive-failing` if nobody says it */
+export function requireSegmentSize(
+  { segmentSizeBytes, files }: Pick<ArchiveContent, 'segmentSizeBytes' | 'files'>,
+  survey: Survey,
+): number {
+  const said = survey.find((facts) => facts.instance)?.instance?.settings.wal_segment_size?.value
+  const size = segmentSizeBytes ?? Number(said ?? 0)
+  if (size > 0) return size
+  if (files === 0) return defaultWalSegmentSizeBytes
+  throw new ReplctlError('archive-failing', 'cannot tell how large a WAL segment of this cluster is', {
+    detail: 'No node answers, and in the archive no segment’s header can be read.',
+    hint: 'Make a node reachable, or install there what unpacks the segments (zstd, lz4 or gzip).',
+    node: archiveHost,
+  })
 }
 
 /** The oldest goes first: what is cut off in the middle of it leaves no gap. `isNeeded` throws where a backup came meanwhile. */
