@@ -2,7 +2,7 @@ import { wasStarted } from '../cluster/judge-restore.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
-import { ReplctlError } from '../errors.ts'
+import { asReplctlError, ReplctlError } from '../errors.ts'
 import { readTextFile, writeTextFile } from '../node/files.ts'
 import { stateScript } from '../node/node.ts'
 import { archiveFiles, restoreCommandLine } from '../postgres/archive.ts'
@@ -188,17 +188,22 @@ async function followRecovery(ctx: StepContext, restore: Restore): Promise<Reach
     const hasEnded = isSeen || /(FATAL|PANIC): /.test(log.join('\n')) || Date.now() - movedAt > appearMs
     if (facts.postmaster?.isAlive !== true && hasEnded) throw recoveryEnded(restore, log.join('\n'))
     if (facts.instance !== null) {
-      const sql = await sqlOf(ctx, facts)
-      if (!facts.instance.isInRecovery) return await requireReached(ctx, restore, pausedAt)
-      if (facts.instance.isReplayPaused) {
-        const at = await sql.json<{ lsn: Lsn; time: string | null; paused: boolean }>(
-          `SELECT json_build_object('lsn', pg_last_wal_replay_lsn(), 'time', pg_last_xact_replay_timestamp(),
-             'paused', pg_is_wal_replay_paused())`,
-        )
-        pausedAt = at
-        await refuseForeignDirectory(ctx, restore)
-        requireTarget(restore, at)
-        await sql.execute('SELECT pg_wal_replay_resume()')
+      try {
+        const sql = await sqlOf(ctx, facts)
+        if (!facts.instance.isInRecovery) return await requireReached(ctx, restore, pausedAt)
+        if (facts.instance.isReplayPaused) {
+          const at = await sql.json<{ lsn: Lsn; time: string | null; paused: boolean }>(
+            `SELECT json_build_object('lsn', pg_last_wal_replay_lsn(), 'time', pg_last_xact_replay_timestamp(),
+               'paused', pg_is_wal_replay_paused())`,
+          )
+          pausedAt = at
+          await refuseForeignDirectory(ctx, restore)
+          requireTarget(restore, at)
+          await sql.execute('SELECT pg_wal_replay_resume()')
+        }
+      } catch (thrown) {
+        // It ended just now: why stands in its log.
+        if (asReplctlError(thrown).code !== 'not-answering') throw thrown
       }
     }
     if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted during the recovery')
