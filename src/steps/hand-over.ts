@@ -17,6 +17,7 @@ import { preparedRecoveryFile } from './prepare-demotion.ts'
 import { promotionTitle } from './promote-instance.ts'
 import { putPrimaryBack } from './put-primary-back.ts'
 import { awaitFlow } from './require-successor.ts'
+import { wakeAgainAfter } from './wake-startup.ts'
 
 /** How long the candidate may take to get the last record of a primary that it was streaming from. */
 const lastRecordMs = 10_000
@@ -202,16 +203,17 @@ export class Handover {
   }
 
   /**
-   * Wakes the startup process every few ms: asleep in wal_retrieve_retry_interval it would notice up to 5 s later. A write
+   * Wakes the startup process: asleep in wal_retrieve_retry_interval it would notice up to 5 s later. A write
    * of our own (a message in WAL, committed and flushed, of which no table knows) shows that writes are accepted.
    */
   async #awaitFirstWrite(ctx: StepContext, sql: SqlSession): Promise<void> {
-    const deadline = Date.now() + ctx.timeoutMs
+    const toldAt = Date.now()
+    const deadline = toldAt + ctx.timeoutMs
     let nextWakeAt = 0
     for (;;) {
       if (Date.now() >= nextWakeAt) {
         await sql.execute('SELECT pg_reload_conf()')
-        nextWakeAt = Date.now() + 10
+        nextWakeAt = Date.now() + wakeAgainAfter(Date.now() - toldAt)
       }
       const written = await sql.value(
         "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_logical_emit_message(true, 'replctl', 'switchover')::text END",

@@ -11,6 +11,7 @@ import { keepWalForArchive, openKeeper } from './keep-wal.ts'
 import { look, lookAnew, sqlOf } from './look.ts'
 import { mayHaveLed } from './may-have-led.ts'
 import type { SlotsBeforePromotion } from './slots-before-promotion.ts'
+import { wakeAgainAfter } from './wake-startup.ts'
 
 /** The step that makes a primary, in every operation: a journal that holds it names who may lead. */
 export const promotionTitle = 'promote it to primary'
@@ -123,15 +124,14 @@ async function askGlance(sql: SqlSession): Promise<Glance> {
   }
 }
 
-const wakeEveryMs = 10
-
 async function awaitPromotion(ctx: StepContext, sql: SqlSession): Promise<void> {
-  const deadline = Date.now() + ctx.timeoutMs
+  const toldAt = Date.now()
+  const deadline = toldAt + ctx.timeoutMs
   // A reload wakes it; the first one went with the promotion itself.
-  let nextWakeAt = Date.now() + wakeEveryMs
+  let nextWakeAt = toldAt + wakeAgainAfter(0)
   const isWaiting = async () => {
     const isToWake = Date.now() >= nextWakeAt
-    if (isToWake) nextWakeAt = Date.now() + wakeEveryMs
+    if (isToWake) nextWakeAt = Date.now() + wakeAgainAfter(Date.now() - toldAt)
     const query = `SELECT pg_is_in_recovery()::text${isToWake ? ', pg_reload_conf()' : ''}`
     return (await sql.value(query)) === 'true'
   }

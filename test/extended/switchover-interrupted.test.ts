@@ -237,11 +237,13 @@ describeOnHosts('switchover, interrupted', () => {
 
   it('what outlives the postmaster of a candidate that was just told to promote is ended before the old primary is back', async () => {
     const pg2 = cluster.server('pg2')
+    // It asks its archive before, too, once its sender is gone: only one that was told to promote is held.
+    const log = `${dataDir}.log`
+    await hosts.exec('pg2', ['truncate', '-s', '0', log])
     await pg2.sql(
-      "ALTER SYSTEM SET restore_command = 'if [ -e /tmp/hold ]; then : > /tmp/told; sleep 1; fi; false'",
+      `ALTER SYSTEM SET restore_command = 'if grep -q received.promote.request ${log}; then : > /tmp/told; sleep 10; fi; false'`,
     )
     await pg2.sql('SELECT pg_reload_conf()')
-    await hosts.exec('pg2', ': > /tmp/hold', { user: 'postgres' })
     const started = cluster.startReplctl(['switchover', 'pg2', '--json'])
     await awaitCondition(
       'it ends its recovery',
