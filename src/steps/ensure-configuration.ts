@@ -18,7 +18,7 @@ import {
   parseConfigFile,
 } from '../postgres/config-file.ts'
 import { parityFloors, readKeptSettings, sufficientSettings } from '../postgres/kept-settings.ts'
-import { findSetting } from '../postgres/settings.ts'
+import { findSetting, judgeSettings } from '../postgres/settings.ts'
 import { archiveCommandOf } from './archive-wish.ts'
 import { assessAdoption, connectionLimitsOf } from './assess-adoption.ts'
 import type { ClusterInput } from './cluster-input.ts'
@@ -128,14 +128,14 @@ export function ensureSettings(
 }
 
 /**
- * What replctl.conf says and the server does without: it waits for a restart, or something that is read later says otherwise. A node
- * that is not built yet is restarted for it; of archive_mode its own fault tells.
+ * What replctl.conf says and the server does without: it waits for a restart, or something that is read later says otherwise, and
+ * is not as good. A node that is not built yet is restarted for it; of archive_mode its own fault tells.
  */
 async function tellNotInForce(ctx: StepContext, facts: NodeFacts): Promise<void> {
   if (facts.instance === null || facts.mark?.phase !== 'done') return
   const found = await (await sqlNow(ctx, facts.name)).json<{
     readonly waiting: readonly string[]
-    readonly overridden: readonly { readonly name: string; readonly by: string; readonly says: string }[]
+    readonly overridden: readonly Override[]
   }>(
     `WITH last AS (SELECT DISTINCT ON (name) name, setting, sourcefile FROM pg_file_settings ORDER BY name, seqno DESC),
        own AS (SELECT DISTINCT ON (name) name, setting FROM pg_file_settings
@@ -143,14 +143,29 @@ async function tellNotInForce(ctx: StepContext, facts: NodeFacts): Promise<void>
      SELECT json_build_object(
        'waiting', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM own JOIN last USING (name)
          JOIN pg_settings s USING (name) WHERE s.pending_restart AND own.setting = last.setting),
-       'overridden', (SELECT coalesce(json_agg(json_build_object('name', name, 'by', last.sourcefile, 'says', last.setting)
+       'overridden', (SELECT coalesce(json_agg(json_build_object('name', name, 'by', last.sourcefile, 'says', last.setting, 'wanted', own.setting)
          ORDER BY name), '[]') FROM own JOIN last USING (name) WHERE own.setting <> last.setting))`,
   )
   const isTold = (name: string) =>
     name === 'archive_mode' || findSetting(name, majorOf(facts))?.canWait === true
   const waiting = found.waiting.filter((name) => !isTold(name))
   if (waiting.length > 0) ctx.warn(waitsForRestart(facts, waiting))
-  if (found.overridden.length > 0) ctx.warn(overridden(facts.name, found.overridden))
+  const { parameters } = ctx.on(facts.name).settings.postgres
+  const wished = Object.keys(parameters).map((name) => name.toLowerCase())
+  const data_checksums = facts.control?.dataChecksums === true ? 'on' : 'off'
+  const worse = found.overridden.filter(
+    ({ name, says, wanted }) =>
+      judgeSettings({ data_checksums, [name]: says }, new Map([[name, wanted]]), { wished }).length > 0,
+  )
+  if (worse.length > 0) ctx.warn(overridden(facts.name, worse))
+}
+
+interface Override {
+  readonly name: string
+  /** The file, and what it says. */
+  readonly by: string
+  readonly says: string
+  readonly wanted: string
 }
 
 /** Turned on or off: a running server takes that over at a restart only, and nobody restarts a member of the cluster for it. */
@@ -358,10 +373,7 @@ function waitsForRestart({ name, instance }: NodeFacts, waiting: readonly string
   })
 }
 
-function overridden(
-  node: NodeName,
-  found: readonly { readonly name: string; readonly by: string; readonly says: string }[],
-): ReplctlError {
+function overridden(node: NodeName, found: readonly Override[]): ReplctlError {
   const said = found.map(({ name, by, says }) => `${name} is '${says}' in ${by}`)
   return new ReplctlError('setting-overridden', `something overrides what replctl renders on ${node}`, {
     detail: `${said.join('; ')}: that file wins over ${ownedConfigFile}.`,
