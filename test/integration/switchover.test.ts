@@ -1,4 +1,6 @@
+import { readFile, writeFile } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { parseDocument } from 'yaml'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
 import {
@@ -147,6 +149,13 @@ describeOnHosts('switchover', () => {
     await cluster.writeInventory({ ...base, nodes: { pg2: { delay: '1h' } } })
     told(await switchover('pg2')).toMatchObject({ exit: 3, changed: false, codes: ['not-promotable'] })
     await cluster.writeInventory(base)
+    // An older copy of the inventory, from before pg3 was added.
+    const whole = await readFile(cluster.inventoryFile, 'utf8')
+    const older = parseDocument(whole)
+    older.deleteIn(['nodes', 'pg3'])
+    await writeFile(cluster.inventoryFile, older.toString())
+    told(await switchover('pg2')).toMatchObject({ exit: 3, changed: false, codes: ['orphan-standby'] })
+    await writeFile(cluster.inventoryFile, whole)
 
     await run('pg2', 'SELECT pg_wal_replay_pause()')
     told(await switchover('pg2')).toMatchObject({ exit: 3, changed: false, codes: ['replay-paused'] })

@@ -5,6 +5,7 @@ import {
   judgeSwitchover,
   type NewOrder,
 } from '../../cluster/judge-switchover.ts'
+import { refusalOfUnknownMember } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { type Topology, thoseThatFollow } from '../../cluster/topology.ts'
@@ -59,6 +60,9 @@ function decide(
   }
   const judged = judgeSwitchover(inventory, topology, { node, begun })
   if (judged.is === 'already') return leadsAlready(judged.primary)
+  // It would be no member of the new order, and nobody would keep WAL for it.
+  const unknown = begun === null ? refusalOfUnknownMember(inventory, topology) : null
+  if (unknown !== null) throw unknown
   const order = arrangeAfter(inventory, topology, judged)
   const settingsOf = (name: NodeName): NodeSettings => findNode(inventory, name)
   const others = [judged.candidate, ...order.following.map((one) => one.node.name)]
