@@ -136,6 +136,16 @@ describeOnHosts('init primary --adopt on Debian’s layout', () => {
     const again = await adopt()
     expect(again.exitCode, again.stdout).toBe(0)
     expect(again.json.changed).toBe(false)
+    // It lost no more than replctl's own mark: that is put back.
+    await hosts.exec('pg1', 'rm ~postgres/.replctl/shop/node.json')
+    const startedAt = await startTime()
+    const back = await adopt()
+    expect([back.exitCode, back.json.changed], back.stdout).toEqual([0, true])
+    expect(await startTime()).toBe(startedAt)
+    expect((await adopt()).json.changed).toBe(false)
+    // Its standbys are members as before.
+    const record = JSON.parse(await hosts.readFile('pg1', '/var/lib/postgresql/.replctl/shop/cluster.json'))
+    expect(record).toMatchObject({ primary: 'pg1', members: ['pg1', 'pg2', 'pg3'] })
     await pg1.kill9()
     const promoted = await cluster.replctl(['promote', 'pg2', '--json'])
     expect(promoted.exitCode, promoted.stdout).toBe(0)

@@ -79,7 +79,12 @@ export function refuseSecondPrimary({ topology, survey }: Observation, node: str
   )
   const own = survey.find((facts) => facts.name === node)
   const isGone = own?.dataDirectoryState !== 'instance'
-  if (built !== undefined && (own?.mark?.phase !== 'done' || isGone)) {
+  // It leads by everybody's word, and lost no more than replctl's own mark: that is put back, not begun anew.
+  const leads =
+    topology.primary === node &&
+    commonRecord(survey)?.primary === node &&
+    own?.instance?.systemIdentifier === built?.mark?.systemIdentifier
+  if (built !== undefined && !leads && (own?.mark?.phase !== 'done' || isGone)) {
     throw new ReplctlError('foreign-cluster', `refused to begin the cluster anew on ${node}`, {
       detail: `${built.name} holds an instance of cluster ${built.mark?.cluster} (system identifier ${built.mark?.systemIdentifier}).`,
       hint: `If its primary is lost: replctl promote. If it is stopped: start it.${own?.mark?.phase === 'done' ? ` ${lookForMount(own)}` : ''}`,
@@ -172,7 +177,8 @@ function membersWith(survey: Survey, node: NodeName): readonly NodeName[] {
   const own = survey.find((facts) => facts.name === node)
   // What an earlier life left of it names members that went with it.
   const isThere = own?.dataDirectoryState === 'instance'
-  const isSame = isThere && record?.primary === node && own.mark?.systemIdentifier === record.systemIdentifier
+  // By what stands there: replctl's own mark may be lost.
+  const isSame = isThere && record?.primary === node && identifierOf(own) === record.systemIdentifier
   return isSame ? record.members : [node]
 }
 

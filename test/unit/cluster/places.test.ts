@@ -14,6 +14,7 @@ import { needsRestart } from '../../../src/steps/ensure-standby-settings.ts'
 import {
   connection,
   emptyNode,
+  foreign,
   inventoryOf,
   lsn,
   observed,
@@ -166,6 +167,16 @@ describe('a cluster is not begun anew beside its data', () => {
     expect(refusal(begun('initialising'), unreachableNode('pg2'))).not.toThrow()
     const wiped = emptyNode('pg1', { mark: { ...mark, phase: 'cloning', systemIdentifier: '' } })
     expect(refusal(wiped, emptyNode('pg2'))).not.toThrow()
+  })
+
+  test('but a primary that leads by everybody’s word, and lost its mark alone, is put back', () => {
+    const standby = standbyNode('pg2', '0/1', {}, { mark: { ...mark, node: 'pg2' }, record })
+    const leads = (changes: object, facts: object = {}) =>
+      runningNode('pg1', changes, { mark: null, ...facts })
+    expect(refusal(leads({}), standby)).not.toThrow()
+    expect(refusal(leads({ systemIdentifier: foreign }), standby)).toThrow(/begin the cluster anew/)
+    const other = { ...standby, record: recordOf('pg2', ['pg1', 'pg2']) }
+    expect(refusal(leads({}), other)).toThrow(/begin the cluster anew/)
   })
 
   test('and the hint is to look for the data, not to begin anew', () => {
