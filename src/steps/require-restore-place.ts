@@ -121,11 +121,15 @@ export function notFree(restore: Restore, dataDir: string, wrong: readonly strin
     root: `${what} is the root of a file system (lost+found lies in it), and pg_combinebackup, which joins the incremental backup, fills only what is empty.`,
     'not-writable': `${what} is not writable for the OS user.`,
   }
+  // WAL since the backup may make a tablespace again that the backup lacks: over the files which the old one has there.
+  const spaces = wrong.map((line) => line.split('\t')).filter(([one]) => one === 'space')
+  const paths = spaces.map(([, path = '']) => path)
+  const aside = [dataDir, ...(restore.isMember ? paths : [])].map((path) => `mv ${path} ${path}.old`)
   return new ReplctlError('foreign-data-directory', `${dataDir} on ${node} is not free for a restore`, {
     detail: `${words[kind] ?? what} replctl never overwrites one: it may be the last copy.`,
     hint:
       kind === 'instance' || kind === 'not-empty'
-        ? `If it is of no use any more, move it aside yourself: mv ${dataDir} ${dataDir}.old`
+        ? `If it is of no use any more, move it aside yourself${aside.length > 1 ? ', with its tablespaces' : ''}: ${aside.join('; ')}`
         : 'Name another directory.',
     node,
   })

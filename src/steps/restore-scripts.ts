@@ -204,7 +204,11 @@ while [ "$at" != / ] && [ -n "$at" ]; do
 done
 if [ -e "$dir" ]; then
   if [ ! -d "$dir" ] || [ ! -r "$dir" ] || [ ! -w "$dir" ]; then printf 'unusable\\t%s\\n' "$dir"
-  elif [ -f "$dir/PG_VERSION" ]; then printf 'instance\\t%s\\n' "$dir"
+  elif [ -f "$dir/PG_VERSION" ]; then
+    printf 'instance\\t%s\\n' "$dir"
+    for link in "$dir"/pg_tblspc/*; do
+      [ ! -L "$link" ] || printf 'space\\t%s\\n' "$(readlink "$link")"
+    done
   else
     for name in $(ls -A -- "$dir"); do
       case $name in

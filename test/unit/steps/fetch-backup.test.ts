@@ -12,6 +12,7 @@ import { createNode, type Node } from '../../../src/node/node.ts'
 import { restoreJob } from '../../../src/steps/end-restore.ts'
 import { ensureRestoreDirectory } from '../../../src/steps/ensure-restore-directory.ts'
 import { fetchBackup } from '../../../src/steps/fetch-backup.ts'
+import { notFree } from '../../../src/steps/require-restore-place.ts'
 import type { Restore } from '../../../src/steps/restore-record.ts'
 import { fetchBackupScript, lookAtTargetScript } from '../../../src/steps/restore-scripts.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
@@ -180,4 +181,18 @@ test('but not for a chain, which pg_combinebackup joins only in what is empty: t
   const look = (mustBeBare: string) =>
     node.output(shellScript('look', lookAtTargetScript, [inHome('data'), mustBeBare]))
   expect([await look('yes'), await look('no')]).toEqual([`root\t${inHome('data')}\n`, ''])
+})
+
+test('an instance in the way is moved aside with its tablespaces: WAL may make a younger one again, over its files', async () => {
+  await mkdir(inHome('data/pg_tblspc'), { recursive: true })
+  await writeFile(inHome('data/PG_VERSION'), '15\n')
+  await symlink('/data/fast', inHome('data/pg_tblspc/16400'))
+  const found = await node.output(shellScript('look', lookAtTargetScript, [inHome('data'), 'no']))
+  const hintFor = (isMember: boolean) =>
+    notFree({ node: { name: 'pg1' }, isMember } as Restore, '/data/pg', found.trim().split('\n')).hint
+  expect(hintFor(true)).toBe(
+    'If it is of no use any more, move it aside yourself, with its tablespaces: mv /data/pg /data/pg.old; mv /data/fast /data/fast.old',
+  )
+  // One that stands apart has tablespaces of its own.
+  expect(hintFor(false)).toBe('If it is of no use any more, move it aside yourself: mv /data/pg /data/pg.old')
 })
