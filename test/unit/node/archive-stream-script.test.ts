@@ -35,7 +35,8 @@ at=${'$FAKE'}/\${host%% *}
 [ ! -e "$at.deaf" ] || trap '' TERM
 echo "$*" >>"$FAKE/received"
 [ ! -e "$at.fails" ] || { cat "$at.fails" >&2; exit 1; }
-while :; do sleep 0.1; done
+# Whoever forgets to end it takes its folder away.
+while [ -e "$0" ]; do sleep 0.1; done
 `
 
 let dir: string
