@@ -15,19 +15,26 @@ export function chooseBackupSource(topology: Topology, named: NodeName | undefin
       throw notThere(named, node)
     return named
   }
-  if (topology.primary === null) {
-    throw new ReplctlError('no-primary', 'there is no primary to take a backup of', {
-      detail:
-        topology.writers.length > 1
-          ? `${topology.writers.join(' and ')} both accept writes.`
-          : 'A standby can be backed up without one.',
-      hint: 'Look with "replctl status". To back a standby up all the same: replctl backup --from NODE',
-    })
-  }
+  if (topology.primary === null) throw noPrimary(topology)
   const standbys = topology.nodes
     .filter((node) => canSpare(node, topology))
     .toSorted((a, b) => (a.lagBytes ?? 0) - (b.lagBytes ?? 0))
   return standbys[0]?.settings.name ?? topology.primary
+}
+
+/** A standby alone is no way out: the last WAL that its copy needs is archived by a primary. */
+function noPrimary({ writers, nodes }: Topology): ReplctlError {
+  const silent = nodes.filter(({ facts }) => facts.unreachable !== null).map(({ settings }) => settings.name)
+  const detail =
+    writers.length > 1
+      ? `${writers.join(' and ')} both accept writes.`
+      : silent.length > 0
+        ? `No node accepts writes; ${silent.join(', ')} cannot be asked.`
+        : 'No node accepts writes.'
+  return new ReplctlError('no-primary', 'there is no primary to take a backup of', {
+    detail: `${detail} A backup, of a standby too, is complete only with WAL that a primary archives.`,
+    hint: 'Look with "replctl status": it says what brings the primary back, or who can be promoted.',
+  })
 }
 
 function canSpare(node: ObservedNode, { primary }: Topology): boolean {

@@ -34,11 +34,14 @@ telling() {
 read_by() { sed -n '/^rchar:/p' "/proc/$1/io" 2>/dev/null || ps -o time= -p "$1"; }
 `
 
-/** `$job` is the job's folder. Whether a job runs is told by the lock it holds, or by its pid where there is no flock. */
+/**
+ * `$job` is the job's folder. Whether a job runs is told by the lock it holds, or by its pid where there is no flock. Whoever looks asks
+ * for a share of the lock only, so that one who looks at the same moment is not taken for the job.
+ */
 const jobScript = `
 job="$state/job-$2"
 running() {
-  if command -v flock >/dev/null 2>&1; then ! flock -n "$job/lock" true
+  if command -v flock >/dev/null 2>&1; then ! flock -s -n "$job/lock" true
   else [ -f "$job/pid" ] && kill -0 "$(cat "$job/pid")" 2>/dev/null; fi
 }
 `
@@ -54,7 +57,17 @@ launch=
 command -v setsid >/dev/null 2>&1 && launch=setsid
 $launch sh -c '
   job=$1; shift
-  if command -v flock >/dev/null 2>&1; then exec 7>>"$job/lock"; flock -n 7 || exit 75; fi
+  if command -v flock >/dev/null 2>&1; then
+    exec 7>>"$job/lock"
+    # Who waited for the end of the last one (a replctl that was killed) holds it for a moment yet.
+    n=0
+    until flock -n 7; do
+      n=$((n + 1))
+      [ $n -lt 50 ] || exit 75
+      sleep 0.02 2>/dev/null || sleep 1
+    done
+    [ ! -f "$job/pid" ] || exit 75
+  fi
   echo $$ > "$job/pid"
   sh "$job/run" "$@" > "$job/output" 2>&1
   echo $? > "$job/status.new"; mv "$job/status.new" "$job/status"

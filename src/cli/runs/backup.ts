@@ -43,8 +43,9 @@ export async function run(call: Call): Promise<Answer> {
     if (from !== undefined && !isAbort) findNode(session.inventory, from)
     const label = readLabel(call.options.label as string | undefined)
     const archive = await openArchive(session)
+    const { id, left } = await chooseId(call, session, archive)
     const wish: Wish = {
-      id: await chooseId(call, session, archive),
+      id,
       ...{ from: from ?? null, label },
       isIncremental: call.options.incremental === true,
     }
@@ -52,6 +53,8 @@ export async function run(call: Call): Promise<Answer> {
       session,
       wish: { ...wish },
       isAside: true,
+      // One of which nothing lies in the archive yet is begun anew by this very run: nobody has to finish it.
+      goesOnWith: (found) => call.options.id === undefined && !left.some((one) => one === found.wish.id),
       decide: async (observation) =>
         isAbort
           ? undoBackup(
@@ -79,20 +82,26 @@ function readLabel(label: string | undefined): string | null {
   return label
 }
 
-/** A backup that runs, or was copied a while ago by a replctl that was killed, is gone on with; else a new one begins. */
-async function chooseId(call: Call, session: ClusterSession, archive: ArchiveAccess): Promise<string> {
-  if (typeof call.options.id === 'string') return call.options.id
+/**
+ * A backup that runs, or was copied a while ago by a replctl that was killed, is gone on with; else a new one begins. `left`: of which
+ * something lies in the archive, finished or not.
+ */
+async function chooseId(
+  call: Call,
+  session: ClusterSession,
+  archive: ArchiveAccess,
+): Promise<{ readonly id: string; readonly left: readonly string[] }> {
+  if (typeof call.options.id === 'string') return { id: call.options.id, left: [] }
   const catalogs = await readCatalogs(archive.host, archive.settings.dir)
   const identify = async () => clusterIdentifier(await surveyForArchive(session))
   for (const catalog of await unfinishedOf(catalogs, identify)) {
     const job = await lookAtJob(archive.host, backupJobOf(catalog.systemIdentifier))
     const begun = incomingOf([catalog], archive.host.cluster, job.isRunning)
-    if (begun !== null) return begun
+    if (begun !== null) return { id: begun, left: [begun] }
   }
-  return nextBackupId(
-    new Date(),
-    catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => id)),
-  )
+  const taken = catalogs.flatMap((catalog) => catalog.backups.map(({ id }) => id))
+  const incoming = catalogs.flatMap((catalog) => catalog.incoming.map(({ id }) => id))
+  return { id: nextBackupId(new Date(), taken), left: [...taken, ...incoming] }
 }
 
 /**

@@ -115,6 +115,17 @@ describe('the node that a backup copies', () => {
 
   it('without a primary has to be named', () => {
     expect(codeOf(() => choose([unreachableNode('pg1'), standby('pg2')]))).toBe('no-primary')
+    const said = (survey: readonly NodeFacts[]) => {
+      try {
+        return choose(survey)
+      } catch (thrown) {
+        return (thrown as { detail: string }).detail
+      }
+    }
+    expect(said([unreachableNode('pg1'), standby('pg2')])).toMatch(
+      /^No node accepts writes; pg1 cannot be asked\./,
+    )
+    expect(said([stoppedNode('pg1', '0/1'), standby('pg2')])).toMatch(/^No node accepts writes\. A backup/)
     expect(choose([unreachableNode('pg1'), standby('pg2')], 'pg2')).toBe('pg2')
   })
 })

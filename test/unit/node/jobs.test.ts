@@ -1,8 +1,10 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Secret } from '../../../src/command.ts'
 import { type JobState, lookAtJob, startJob, stopJob } from '../../../src/node/jobs.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
@@ -51,6 +53,20 @@ test('one that runs is not started again, and stopping ends it with everything i
   expect(state.output).not.toContain('second')
   await stopJob(node, 'clone')
   expect(existsSync(join(home, '.replctl/shop/job-clone'))).toBe(false)
+})
+
+test('somebody who looks at it in the moment of its start is not in its way', async () => {
+  const folder = join(home, '.replctl/shop/job-clone')
+  await mkdir(folder, { recursive: true })
+  // Holds a share of the lock, as a look does that waited for the end of the last job, until its input ends.
+  const looking = spawn('flock', ['-s', join(folder, 'lock'), 'sh', '-c', 'echo held; read -r _'])
+  await once(looking.stdout, 'data')
+  const starting = startJob(node, 'clone', 'echo done', [])
+  await vi.waitUntil(() => existsSync(join(folder, 'run')))
+  expect(await lookAtJob(node, 'clone')).toMatchObject({ isRunning: false })
+  looking.stdin.end()
+  await starting
+  expect(await ended()).toMatchObject({ isRunning: false, status: 0, output: 'done\n' })
 })
 
 test('one that ended can be started anew, and nothing is left of its last run', async () => {
