@@ -31,6 +31,8 @@ export interface ClusterLock {
    * and `disk-full` where no node (of `provenOn`: not each node) can keep it
    */
   writeJournal(text: string, provenOn?: readonly NodeName[]): Promise<void>
+  /** Lays a later journal ready on the nodes, where that is possible: just that one is then written sooner. */
+  prepareJournal(text: string): Promise<void>
   /** Removes it; `ended` names the operations that are over, so that no journal of theirs counts any more. */
   clearJournal(ended?: readonly string[]): Promise<void>
   /** The journal of what counts again takes its place, at every moment one or the other; then `ended` are over. */
@@ -200,6 +202,9 @@ function makeLock(taken: readonly Taken[]): ClusterLock {
       const failed = results.find((result) => result.status === 'rejected')
       if (failed !== undefined) throw asReplctlError(failed.reason)
       if (guards.length > 0) throw journalUnwritable(guards.map((guard) => guard.node))
+    },
+    prepareJournal: async (text) => {
+      await Promise.allSettled(guards.map((guard) => guard.prepareJournal(text)))
     },
     clearJournal: async (ended) => {
       await Promise.allSettled(guards.map((guard) => guard.clearJournal(ended)))

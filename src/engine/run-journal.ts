@@ -46,22 +46,23 @@ export class RunJournal {
   }
 
   /** Resolves when the nodes know; rejects where the lock is not ours any more, or nobody can keep the journal. */
-  async begin({ tells, ...begun }: Beginning): Promise<void> {
-    const { isCrossing } = begun
-    if (tells.length > 0) {
-      const before = this.#journal
-      await this.#tell(
-        { ...withStep(before, begun), isPastPointOfNoReturn: isCrossing || this.isPastPointOfNoReturn },
-        tells,
-      )
+  async begin(beginning: Beginning): Promise<void> {
+    if (beginning.tells.length > 0) {
+      await this.#tell(this.#saying(beginning), beginning.tells)
     } else if (this.#hasToldCrossing) {
       // All of it goes forward from here, whatever was begun: what is left is to prove the lock.
       await this.#lock.prove()
       return
     } else {
-      await this.#write(begun)
+      await this.#write(beginning)
     }
     this.#hasToldCrossing = this.isPastPointOfNoReturn
+  }
+
+  /** Lays ready on the nodes, where nobody reads it yet, what a later step is to begin with: its `begin` is quicker then. */
+  async prepare(beginning: Beginning): Promise<void> {
+    const text = JSON.stringify(this.#saying(beginning))
+    await this.#inTurn(() => this.#lock.prepareJournal(text))
   }
 
   /** That step was taken back: whoever goes on with that need not find it any more. */
@@ -99,8 +100,15 @@ export class RunJournal {
     if (isAside !== true && before?.isPastPointOfNoReturn === true) await this.#lock.clearJournal(superseded)
   }
 
+  #saying(beginning: Beginning): Journal {
+    return {
+      ...withStep(this.#journal, beginning),
+      isPastPointOfNoReturn: beginning.isCrossing || this.isPastPointOfNoReturn,
+    }
+  }
+
   /** Steps that run side by side write one after the other, and those that wait meanwhile all at once. */
-  async #write(begun: Omit<Beginning, 'tells'>): Promise<void> {
+  async #write(begun: Beginning): Promise<void> {
     this.#journal = withStep(this.#journal, begun)
     this.#next ??= this.#inTurn(() => {
       this.#next = null
@@ -131,7 +139,7 @@ export class RunJournal {
   }
 }
 
-const withStep = (journal: Journal, { key, isOwed, isFinal }: Omit<Beginning, 'tells'>): Journal => ({
+const withStep = (journal: Journal, { key, isOwed, isFinal }: Beginning): Journal => ({
   ...journal,
   begun: [...new Set([...journal.begun, key])],
   ...(isOwed === true ? { owed: [...new Set([...(journal.owed ?? []), key])] } : {}),

@@ -5,7 +5,7 @@ import { begunSteps, stepKey } from './begun-steps.ts'
 import type { ClusterLock } from './cluster-lock.ts'
 import type { EventListener, StepState } from './events.ts'
 import type { Journal } from './journal.ts'
-import { RunJournal } from './run-journal.ts'
+import { type Beginning, RunJournal } from './run-journal.ts'
 import { type Outcome, outcomeOf } from './run-outcome.ts'
 import { earlierSteps, type Finding, type Plan, type Step, type StepContext, stepsOf } from './step.ts'
 
@@ -301,17 +301,14 @@ class Run {
   /** Before anything is changed, the journal says on the nodes what is about to be. */
   async #begin(step: Step): Promise<void> {
     if (step.leavesClusterAlone === true) return
-    const isCrossing = step.pointOfNoReturn === true
-    await this.#journal?.begin({
-      key: stepKey(step),
-      isOwed: step.undo !== undefined && step.mayBeLeftBehind !== true,
-      isFinal: step.cannotBeUndone === true,
-      isCrossing,
-      tells: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : (step.beginsWith ?? []),
-    })
-    this.#isPastPointOfNoReturn ||= isCrossing
+    const beginning = beginningOf(step)
+    await this.#journal?.begin(beginning)
+    this.#isPastPointOfNoReturn ||= beginning.isCrossing
     this.#hasApplied = true
     this.#begun.push(step)
+    const crossing = step.beginsWith === undefined ? undefined : this.#steps.find((one) => one.crossesWith)
+    // Beside what the step does. Where it does not come about, the crossing is written as anything else.
+    if (crossing !== undefined) this.#journal?.prepare(beginningOf(crossing)).catch(() => undefined)
   }
 
   /**
@@ -415,6 +412,17 @@ class Run {
       ms,
       because,
     })
+  }
+}
+
+const beginningOf = (step: Step): Beginning => {
+  const isCrossing = step.pointOfNoReturn === true
+  return {
+    key: stepKey(step),
+    isOwed: step.undo !== undefined && step.mayBeLeftBehind !== true,
+    isFinal: step.cannotBeUndone === true,
+    isCrossing,
+    tells: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : (step.beginsWith ?? []),
   }
 }
 

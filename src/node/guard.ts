@@ -99,6 +99,8 @@ note_ended() {
   { tail -n ${endedKept - 1} "$state/ended" 2>/dev/null; printf '%s\\n' "$1"; } 2>/dev/null > "$state/ended.new" &&
     mv -f "$state/ended.new" "$state/ended"
 }
+lay() { printf '%s\\n' "$1" 2>/dev/null > "$state/$2" && { sync "$state/$2" 2>/dev/null || :; }; }
+take() { if mv -f "$state/$1" "$state/journal"; then say ok; else say failed; fi; }
 again=quick
 case $3 in room|brief) again=quickest ;; esac
 say "locked $journal"
@@ -111,14 +113,14 @@ while IFS= read -r line; do
     look) look_around "$1" "$again" ;;
     run*) carry_out $line || break ;;
     journal*)
-      if printf '%s\\n' "\${line#journal }" 2>/dev/null > "$state/journal.new"; then
-        sync "$state/journal.new" 2>/dev/null
-        mv -f "$state/journal.new" "$state/journal" && say ok || say failed
-      else say failed; fi ;;
-    ended*) note_ended "\${line#ended }"; say ok ;;
+      if lay "\${line#journal }" journal.new; then take journal.new; else say failed; fi ;;
+    prepare*)
+      if lay "\${line#prepare }" journal.next; then say ok; else say failed; fi ;;
+    take) take journal.next ;;
+    ended*) note_ended "\${line#ended }"; rm -f "$state/journal.next"; say ok ;;
     clear*)
       [ "$line" = clear ] || note_ended "\${line#clear }"
-      rm -f "$state/journal" && say ok || say failed ;;
+      rm -f "$state/journal" "$state/journal.next" && say ok || say failed ;;
     release) break ;;
   esac
 done
@@ -170,6 +172,8 @@ export interface Guard {
   run(command: Command): Promise<CommandResult>
   /** Gives whether it could be written: not on a full disk, say. Any answer proves as much as a beat. */
   writeJournal(text: string): Promise<boolean>
+  /** Lays a later journal ready on the disk: to write just that one then takes no more than a rename. */
+  prepareJournal(text: string): Promise<void>
   /** Removes it, and writes down which operations are over. */
   clearJournal(ended?: readonly string[]): Promise<void>
   /** Writes that down alone: another journal lies there by now. */
@@ -240,6 +244,7 @@ function makeGuard(
 ): Guard {
   let isHeld = true
   let answeredAt = Date.now()
+  let prepared: string | null = null
   const isGone = () => {
     isHeld = false
   }
@@ -295,7 +300,16 @@ function makeGuard(
       const { text, token } = requestOf(command)
       return ask(text, () => readResult(lines, token, longestRunMs))
     },
-    writeJournal: async (text) => (await tell(`journal ${text}`, 'ok', 'failed')) === 'ok',
+    writeJournal: async (text) => {
+      const isReady = text === prepared
+      prepared = null
+      if (isReady && (await tell('take', 'ok', 'failed')) === 'ok') return true
+      return (await tell(`journal ${text}`, 'ok', 'failed')) === 'ok'
+    },
+    prepareJournal: async (text) => {
+      prepared = null
+      if ((await tell(`prepare ${text}`, 'ok', 'failed')) === 'ok') prepared = text
+    },
     clearJournal: async (ended = []) => {
       for (const id of ended) await tell(`clear ${id}`, 'ok')
       if (ended.length === 0) await tell('clear', 'ok')

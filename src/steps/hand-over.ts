@@ -17,7 +17,7 @@ import { preparedRecoveryFile } from './prepare-demotion.ts'
 import { promotionTitle } from './promote-instance.ts'
 import { putPrimaryBack } from './put-primary-back.ts'
 import { awaitFlow } from './require-successor.ts'
-import { wakeAgainAfter } from './wake-startup.ts'
+import { wakeAgainAfter, wakeIfAsleep } from './wake-startup.ts'
 
 /** How long the candidate may take to get the last record of a primary that it was streaming from. */
 const lastRecordMs = 10_000
@@ -212,7 +212,7 @@ export class Handover {
     let nextWakeAt = 0
     for (;;) {
       if (Date.now() >= nextWakeAt) {
-        await sql.execute('SELECT pg_reload_conf()')
+        await sql.execute(wakeIfAsleep)
         nextWakeAt = Date.now() + wakeAgainAfter(Date.now() - toldAt)
       }
       const written = await sql.value(
@@ -226,7 +226,7 @@ export class Handover {
           node: ctx.node.name,
         })
       }
-      await new Promise((resolve) => setTimeout(resolve, 2))
+      await new Promise((resolve) => setTimeout(resolve, 5))
     }
   }
 

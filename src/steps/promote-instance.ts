@@ -11,7 +11,7 @@ import { keepWalForArchive, openKeeper } from './keep-wal.ts'
 import { look, lookAnew, sqlOf } from './look.ts'
 import { mayHaveLed } from './may-have-led.ts'
 import type { SlotsBeforePromotion } from './slots-before-promotion.ts'
-import { wakeAgainAfter } from './wake-startup.ts'
+import { wakeAgainAfter, wakeIfAsleep } from './wake-startup.ts'
 
 /** The step that makes a primary, in every operation: a journal that holds it names who may lead. */
 export const promotionTitle = 'promote it to primary'
@@ -130,10 +130,11 @@ async function awaitPromotion(ctx: StepContext, sql: SqlSession): Promise<void> 
   // A reload wakes it; the first one went with the promotion itself.
   let nextWakeAt = toldAt + wakeAgainAfter(0)
   const isWaiting = async () => {
-    const isToWake = Date.now() >= nextWakeAt
-    if (isToWake) nextWakeAt = Date.now() + wakeAgainAfter(Date.now() - toldAt)
-    const query = `SELECT pg_is_in_recovery()::text${isToWake ? ', pg_reload_conf()' : ''}`
-    return (await sql.value(query)) === 'true'
+    if (Date.now() >= nextWakeAt) {
+      await sql.execute(wakeIfAsleep)
+      nextWakeAt = Date.now() + wakeAgainAfter(Date.now() - toldAt)
+    }
+    return (await sql.value('SELECT pg_is_in_recovery()::text')) === 'true'
   }
   while (await isWaiting()) {
     if (Date.now() > deadline) {

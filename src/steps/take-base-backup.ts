@@ -38,7 +38,7 @@ const jobScript = `
 bin=$1 data=$2; shift 2
 # What has arrived goes to disk while the rest is still on its way, so that little is left for the end.
 # It must not hold the job's lock: the job is over when pg_basebackup is.
-( while sleep 1; do sync -f "$data" 2>/dev/null || exit 0; done ) 7>&- &
+( while sleep 0.2 2>/dev/null || sleep 1; do sync -f "$data" 2>/dev/null || exit 0; done ) 7>&- &
 syncer=$!
 "$bin/pg_basebackup" "$@"
 status=$?

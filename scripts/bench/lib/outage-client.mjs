@@ -1,15 +1,19 @@
 /**
- * A client as an application has it, in a process of its own: it knows all hosts and writes every few ms to whichever accepts
- * writes, as libpq does with several hosts and target_session_attrs=read-write. Told `reset`, it forgets; told `report`, it
- * sends the longest time between two confirmed writes since then, in ms.
+ * A client as an application has it, in a process of its own: one session of libpq (psql) that knows all hosts and asks for
+ * target_session_attrs=read-write, and writes every few ms; where its session ends, the next one begins. Told `reset`, it
+ * forgets; told `report`, it sends the longest time between two confirmed writes since then, in ms.
  */
-import pg from 'pg'
+import { spawn } from 'node:child_process'
+import { setTimeout as pause } from 'node:timers/promises'
 
 const hosts = process.argv.slice(2)
+const conninfo = `host=${hosts.join(',')} user=bench dbname=postgres target_session_attrs=read-write connect_timeout=2`
+const insert = 'INSERT INTO writes VALUES (now());\n\\echo written\n'
 let longest = 0
 let last = performance.now()
 let written = 0
 let asked = null
+let session
 
 process.on('message', (message) => {
   if (message === 'reset') {
@@ -20,47 +24,43 @@ process.on('message', (message) => {
   // Only after a write: an outage that still lasts is not over.
   if (message === 'report') asked = written
 })
-process.on('disconnect', () => process.exit())
+process.on('disconnect', () => {
+  session?.kill()
+  process.exit()
+})
 
-async function connect() {
-  for (const host of hosts) {
-    const client = new pg.Client({
-      host,
-      user: 'bench',
-      database: 'postgres',
-      connectionTimeoutMillis: 1_000,
+/** Writes until its session ends. */
+function write() {
+  return new Promise((resolve) => {
+    session = spawn(
+      '/usr/lib/postgresql/15/bin/psql',
+      ['-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', '-', conninfo],
+      {
+        stdio: ['pipe', 'pipe', 'ignore'],
+      },
+    )
+    session.stdin.on('error', () => undefined)
+    session.stdout.on('data', () => {
+      confirmed()
+      setTimeout(() => session.stdin.write(insert), 2)
     })
-    client.on('error', () => undefined)
-    try {
-      await client.connect()
-      const { rows } = await client.query('SELECT pg_is_in_recovery() AS standby')
-      if (rows[0].standby === false) return client
-    } catch {
-      // The next one.
-    }
-    client.end().catch(() => undefined)
-  }
-  throw new Error('nobody accepts writes')
+    session.on('close', resolve)
+    session.stdin.write(insert)
+  })
 }
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
-let client
-for (;;) {
-  try {
-    client ??= await connect()
-    await client.query('INSERT INTO writes VALUES (now())')
-    const now = performance.now()
-    longest = Math.max(longest, now - last)
-    last = now
-    written += 1
-    if (asked !== null && written > asked + 3) {
-      process.send(longest)
-      asked = null
-    }
-    await pause(2)
-  } catch {
-    client?.end().catch(() => undefined)
-    client = undefined
-    await pause(2)
+function confirmed() {
+  const now = performance.now()
+  longest = Math.max(longest, now - last)
+  last = now
+  written += 1
+  if (asked !== null && written > asked + 3) {
+    process.send(longest)
+    asked = null
   }
+}
+
+for (;;) {
+  await write()
+  await pause(2)
 }

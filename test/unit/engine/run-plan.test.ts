@@ -82,6 +82,7 @@ function fakeLock(log: Log, changes: Partial<ClusterLock> = {}): ClusterLock {
       const titles = begun.map((key) => key.replace(/^pg\d: /, ''))
       log.push(`journal ${titles.join(' ')}${isPastPointOfNoReturn ? ' !' : ''}`)
     },
+    prepareJournal: async () => undefined,
     clearJournal: async () => void log.push('clear'),
     replaceJournal: async (text) => void log.push(`replace ${text}`),
     release: async () => undefined,
@@ -651,6 +652,47 @@ describe('the journal', () => {
     )
     expect(changes(ran)).toEqual(['apply mark', 'undo mark'])
     expect(ran).toMatchObject({ exitCode: 5, hasChanged: false, error: { code: 'disk-full', step: 'stop' } })
+  })
+
+  test('lies ready for a crossing, word for word, before what must not stand alone is done', async () => {
+    const texts: string[] = []
+    const nodes = ['pg1', 'pg2'].map(nodeName)
+    const ran = await run(
+      (log) =>
+        inOrder([
+          fake(log, 'mark'),
+          fake(log, 'stop', { beginsWith: nodes }),
+          fake(log, 'promote', { pointOfNoReturn: true, crossesWith: nodes }),
+        ]),
+      {
+        lock: {
+          prepareJournal: async (text) => void texts.push(`ready ${text}`),
+          writeJournal: async (text) => void texts.push(text),
+        },
+      },
+    )
+    expect(ran.exitCode).toBe(0)
+    const [, , ready, crossing] = texts
+    expect(ready).toBe(`ready ${crossing}`)
+    expect(JSON.parse(crossing ?? '')).toMatchObject({
+      isPastPointOfNoReturn: true,
+      begun: ['pg1: mark', 'pg1: stop', 'pg1: promote'],
+    })
+    expect(texts).toHaveLength(4)
+  })
+
+  test('that cannot be laid ready is written all the same', async () => {
+    const nodes = [nodeName('pg1')]
+    const ran = await run(
+      (log) =>
+        inOrder([
+          fake(log, 'stop', { beginsWith: nodes }),
+          fake(log, 'promote', { pointOfNoReturn: true, crossesWith: nodes }),
+        ]),
+      { lock: { prepareJournal: () => Promise.reject(new ReplctlError('lock-lost', 'lost')) } },
+    )
+    expect(changes(ran)).toEqual(['apply stop', 'apply promote'])
+    expect(ran.log).toContain('journal stop promote !')
   })
 
   test('is written once for all that begins while it is being written', async () => {

@@ -157,6 +157,54 @@ test('which operations are over is kept, the newest thirty', async () => {
   expect((await readFile(stateFile('ended'), 'utf8')).trim().split('\n').at(-1)).toBe('number 40')
 })
 
+describe('a journal that lies ready', () => {
+  const read = (name: string) => readFile(stateFile(name), 'utf8')
+
+  test('counts only once it is written, which takes a rename', async () => {
+    const guard = await lock()
+    await guard.writeJournal('one')
+    await guard.prepareJournal('two "quoted" $(id) \\n')
+    expect(await read('journal')).toBe('one\n')
+    const { ino } = await stat(stateFile('journal.next'))
+    expect(await guard.writeJournal('two "quoted" $(id) \\n')).toBe(true)
+    expect(await read('journal')).toBe('two "quoted" $(id) \\n\n')
+    expect((await stat(stateFile('journal'))).ino).toBe(ino)
+  })
+
+  test('is not taken for another one, nor twice', async () => {
+    const guard = await lock()
+    await guard.prepareJournal('two')
+    expect(await guard.writeJournal('one')).toBe(true)
+    expect(await read('journal')).toBe('one\n')
+    expect(await guard.writeJournal('two')).toBe(true)
+    expect(await read('journal')).toBe('two\n')
+    await guard.writeJournal('three')
+    await guard.writeJournal('two')
+    expect(await read('journal')).toBe('two\n')
+  })
+
+  test('that went away meanwhile is written whole', async () => {
+    const guard = await lock()
+    await guard.prepareJournal('two')
+    await rm(stateFile('journal.next'))
+    expect(await guard.writeJournal('two')).toBe(true)
+    expect(await read('journal')).toBe('two\n')
+  })
+
+  test('and was not needed goes with the operation', async () => {
+    const guard = await lock()
+    for (const end of [
+      () => guard.clearJournal(['one']),
+      () => guard.clearJournal(),
+      () => guard.noteEnded(['one']),
+    ]) {
+      await guard.prepareJournal('two')
+      await end()
+      expect(existsSync(stateFile('journal.next'))).toBe(false)
+    }
+  })
+})
+
 test('where nothing can be written the lock is held all the same, and only the journal is missing', async () => {
   await mkdir(join(home, '.replctl/shop/journal.new'), { recursive: true })
   await mkdir(stateFile('holder'))
