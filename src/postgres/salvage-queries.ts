@@ -18,7 +18,9 @@ export interface CatalogTable {
   readonly key: CatalogKey | null
   /** A unique or exclusion constraint of it can be deferred. */
   readonly hasDeferrable: boolean
-  /** Triggers that fire for a client's statement. */
+  /** It has a rule for INSERT or UPDATE, of which ON CONFLICT wants to know nothing, be it disabled. */
+  readonly hasRules: boolean
+  /** Triggers that fire for a client's statement, and rules that rewrite it. */
   readonly triggers: readonly CatalogTrigger[]
   /** The transaction that created it: it made the row of a system column, which nothing changes later. */
   readonly createdBy: number | null
@@ -34,6 +36,7 @@ export interface CatalogKey {
 }
 
 export interface CatalogTrigger {
+  readonly kind: 'TRIGGER' | 'RULE'
   readonly ident: string
   /** It fires under every session_replication_role (ENABLE ALWAYS). */
   readonly isAlways: boolean
@@ -68,9 +71,64 @@ const tableColumns = `
     ORDER BY i.indimmediate DESC, i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS key,
   EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)
     AND NOT i.indimmediate) AS "hasDeferrable",
-  coalesce((SELECT json_agg(json_build_object('ident', quote_ident(t.tgname), 'isAlways', t.tgenabled = 'A')
-      ORDER BY t.tgname) FROM pg_trigger t
-    WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')), '[]') AS triggers`
+  EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type IN ('2', '3')) AS "hasRules",
+  coalesce((SELECT json_agg(json_build_object('kind', a.kind, 'ident', quote_ident(a.name), 'isAlways', a.enabled = 'A')
+      ORDER BY a.kind, a.name)
+    FROM (SELECT 'TRIGGER' AS kind, t.tgname AS name, t.tgenabled AS enabled FROM pg_trigger t
+        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+      UNION ALL SELECT 'RULE', w.rulename, w.ev_enabled FROM pg_rewrite w
+        WHERE w.ev_class = c.oid AND w.ev_type <> '1') AS a
+    WHERE a.enabled IN ('O', 'A')), '[]') AS triggers`
+
+/** A foreign key that a table has or is referred to by: of a partition, the one of the partitioned table. */
+export interface CatalogForeignKey {
+  readonly ident: string
+  /** As they stand behind FROM, e.g. `ONLY public.item`; all partitions are meant of a partitioned table. */
+  readonly child: string
+  readonly parent: string
+  readonly pairs: readonly {
+    readonly child: string
+    readonly parent: string
+    /** Between the parent's column and the child's, e.g. `=`. */
+    readonly operator: string
+  }[]
+  /** Those that enforce it on the tables that were asked for: when the child is written, or when the parent is. */
+  readonly triggers: readonly {
+    readonly table: string
+    readonly ident: string
+    readonly isOfChild: boolean
+  }[]
+}
+
+/** JSON array of the foreign keys that hold in these tables, or to them: none that is not validated, or switched off. */
+export function foreignKeysQuery(oids: readonly string[]): string {
+  const from = (column: string) =>
+    `(SELECT CASE c.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END || format('%I.%I', n.nspname, c.relname)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = k.${column})`
+  const column = (table: string, number: string) =>
+    `(SELECT quote_ident(a.attname) FROM pg_attribute a WHERE a.attrelid = k.${table} AND a.attnum = ${number})`
+  return `WITH RECURSIVE line(trigger, key) AS (
+      SELECT t.oid, t.tgconstraint FROM pg_trigger t JOIN pg_constraint k ON k.oid = t.tgconstraint
+      WHERE t.tgrelid = ANY ('{${oids.join(',')}}'::oid[]) AND t.tgisinternal AND k.contype = 'f'
+      UNION ALL SELECT l.trigger, k.conparentid FROM line l JOIN pg_constraint k ON k.oid = l.key WHERE k.conparentid <> 0)
+    SELECT coalesce(json_agg(json_build_object('ident', quote_ident(k.conname), 'child', ${from('conrelid')},
+        'parent', ${from('confrelid')}, 'triggers', f.triggers,
+        'pairs', (SELECT json_agg(json_build_object('child', ${column('conrelid', 'p.child')},
+              'parent', ${column('confrelid', 'p.parent')},
+              'operator', CASE s.nspname WHEN 'pg_catalog' THEN o.oprname
+                ELSE format('OPERATOR(%I.%s)', s.nspname, o.oprname) END) ORDER BY p.n)
+            FROM ROWS FROM (unnest(k.conkey), unnest(k.confkey), unnest(k.conpfeqop))
+              WITH ORDINALITY AS p(child, parent, operator, n)
+            JOIN pg_operator o ON o.oid = p.operator JOIN pg_namespace s ON s.oid = o.oprnamespace))
+      ORDER BY k.oid), '[]')::text
+    FROM (SELECT l.key, bool_and(t.tgenabled = 'O') AS "isOn", json_agg(json_build_object(
+          'table', format('%I.%I', n.nspname, c.relname), 'ident', quote_ident(t.tgname),
+          'isOfChild', p.proname LIKE 'RI_FKey_check%') ORDER BY t.oid) AS triggers
+        FROM line l JOIN pg_trigger t ON t.oid = l.trigger JOIN pg_class c ON c.oid = t.tgrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.oid = t.tgfoid GROUP BY l.key) AS f
+    JOIN pg_constraint k ON k.oid = f.key
+    WHERE k.conparentid = 0 AND k.convalidated AND f."isOn" AND coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'false'`
+}
 
 /** JSON object: `tablespace/file` as asked → its table, for those files that belong to one. */
 export function tablesByFileQuery(

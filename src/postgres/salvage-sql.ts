@@ -1,4 +1,5 @@
-import type { CatalogTrigger } from './salvage-queries.ts'
+import type { CatalogForeignKey, CatalogTrigger } from './salvage-queries.ts'
+import { quoteLiteral } from './sql.ts'
 
 /** One column of a table whose rows are written out. Texts are quoted by the server. */
 export interface SalvageColumn {
@@ -24,7 +25,8 @@ export interface SalvageTable {
 
 /**
  * Which uniqueness an INSERT can be told to respect. ON CONFLICT is an error where it would have to ask a deferrable
- * constraint: then it asks for the `key` alone, or, where the key itself is deferrable, `nothing`.
+ * constraint: then it asks for the `key` alone, or, where the key itself is deferrable, `nothing`. That is so, too, where
+ * a rule rewrites what is written.
  * @see src/backend/executor/execIndexing.c, ExecCheckIndexConstraints
  */
 export type Arbiter = 'all' | 'key' | 'nothing'
@@ -58,7 +60,7 @@ export const setSalvageSettings = (scope: '' | 'LOCAL ' = ''): string =>
     .map(([name, value]) => `SET ${scope}${name} = ${name === 'search_path' ? value : `'${value}'`};`)
     .join('\n')
 
-/** Switches triggers of the new primary off for the time of the changes, or on again as each of them was. */
+/** Switches triggers and rules of the new primary off for the time of the changes, or on again as each of them was. */
 export function triggerText(
   triggers: readonly { readonly table: string; readonly trigger: CatalogTrigger }[],
   verb: 'DISABLE' | 'ENABLE',
@@ -66,11 +68,45 @@ export function triggerText(
   if (triggers.length === 0) return ''
   const why =
     verb === 'DISABLE' ? `${asComment('What triggers did on the old primary is among these changes.')}\n` : ''
-  const lines = triggers.map(({ table, trigger: { ident, isAlways } }) => {
+  const lines = triggers.map(({ table, trigger: { kind, ident, isAlways } }) => {
     const mode = verb === 'ENABLE' && isAlways ? 'ENABLE ALWAYS' : verb
-    return `ALTER TABLE ${table} ${mode} TRIGGER ${ident};\n`
+    return `ALTER TABLE ${table} ${mode} ${kind} ${ident};\n`
   })
   return `${why}${lines.join('')}`
+}
+
+/**
+ * Switches what enforces these foreign keys off, or on again. What they did on the old primary (ON DELETE CASCADE and the
+ * like) is among the changes. Done again here it would reach rows that only the new primary has; and each change stands
+ * once, with its final values, which may refer to a row that comes later.
+ */
+export function foreignKeyText(keys: readonly CatalogForeignKey[], verb: 'DISABLE' | 'ENABLE'): string {
+  if (keys.length === 0) return ''
+  const why =
+    verb === 'DISABLE' ? `${asComment('Foreign keys are looked at when all changes are made.')}\n` : ''
+  const lines = keys.flatMap(({ triggers }) =>
+    triggers.map(({ table, ident }) => `ALTER TABLE ${table} ${verb} TRIGGER ${ident};\n`),
+  )
+  return `${why}${lines.join('')}`
+}
+
+/** Fails, and with it the transaction, where a row refers to one that is not there. */
+export function foreignKeyCheck({ ident, child, parent, pairs }: CatalogForeignKey): string {
+  const refers = pairs.map((one) => `replctl_child.${one.child} IS NOT NULL`).join(' AND ')
+  const match = pairs.map((one) => `replctl_parent.${one.parent} ${one.operator} replctl_child.${one.child}`)
+  const name = (from: string) => from.replace(/^ONLY /, '')
+  const words = `a row of ${name(child)} refers to one of ${name(parent)} that is not there, against ${ident}`
+  const hint =
+    'Nothing was changed in this database. Look at the changes of these two tables, and take out, or put in, what is in the way.'
+  const body = `DECLARE orphan text;
+BEGIN
+  SELECT (replctl_child.*)::text INTO orphan FROM ${child} AS replctl_child
+    WHERE ${refers} AND NOT EXISTS (SELECT FROM ${parent} AS replctl_parent WHERE ${match.join(' AND ')}) LIMIT 1;
+  IF FOUND THEN
+    RAISE foreign_key_violation USING MESSAGE = ${quoteLiteral(words)}, DETAIL = orphan, HINT = ${quoteLiteral(hint)};
+  END IF;
+END`
+  return `DO ${quoteLiteral(body)};\n`
 }
 
 /** Two rows hold the same values. */

@@ -51,7 +51,8 @@ export function sharedTable(table: CatalogTable, there: CatalogTable | undefined
 const positionOf = (columns: readonly SalvageColumn[], name: string): number =>
   columns.findIndex((column) => column.name === name)
 
-function arbiterOf({ key, hasDeferrable }: CatalogTable): Arbiter {
+function arbiterOf({ key, hasDeferrable, hasRules }: CatalogTable): Arbiter {
+  if (hasRules) return 'nothing'
   if (!hasDeferrable) return 'all'
   return key?.isImmediate === true ? 'key' : 'nothing'
 }

@@ -1,4 +1,4 @@
-import type { SqlSession } from '../../node/sql-session.ts'
+import { type SqlSession, sqlStateOf } from '../../node/sql-session.ts'
 import type { ListedChange } from '../../postgres/change-list.ts'
 import type { LostTransactions } from '../../postgres/lost-transactions.ts'
 import { type RelationChanges, type TupleKey, tupleText } from '../../postgres/relation-changes.ts'
@@ -103,7 +103,7 @@ async function addCurrent(
       : [],
   )
   const keys = open.map(({ key }) => key)
-  const rows = await rowsWithKeys(primary, table.primary, keys)
+  const rows = await rowsThatHave(primary, table.primary, keys)
   for (const [position, { listed, change }] of open.entries()) {
     const current = rows.get(position) ?? null
     // Its own old version, where the two sides only write its key differently.
@@ -116,6 +116,34 @@ async function addCurrent(
     else changes.set(listed, { ...change, current })
   }
 }
+
+/**
+ * Rows of these keys. A key that the new primary's type cannot hold (an integer that was made a bigint, a new value of an enum)
+ * is not there.
+ */
+async function rowsThatHave(
+  primary: SqlSession,
+  table: SalvageTable,
+  keys: readonly (readonly string[])[],
+): Promise<ReadonlyMap<number, ReadRow>> {
+  try {
+    return await rowsWithKeys(primary, table, keys)
+  } catch (thrown) {
+    if (!isDataException(thrown)) throw thrown
+  }
+  const found = new Map<number, ReadRow>()
+  for (const [position, key] of keys.entries()) {
+    const row = await rowsWithKeys(primary, table, [key]).catch((thrown: unknown) => {
+      if (!isDataException(thrown)) throw thrown
+      return new Map<number, ReadRow>()
+    })
+    const one = row.get(0)
+    if (one !== undefined) found.set(position, one)
+  }
+  return found
+}
+
+const isDataException = (thrown: unknown): boolean => sqlStateOf(thrown)?.startsWith('22') === true
 
 /** When lost transactions took this row of the fork away from under its key: they deleted it, or gave it another one. */
 function givenUpAt({ hasSamePlaces, changes, earlier }: LostTable, at: TupleKey): number | undefined {

@@ -3,14 +3,20 @@ import type { TextWriter } from '../../node/salvage-folder.ts'
 import type { SqlSession } from '../../node/sql-session.ts'
 import { fileNumberOf, type LostChanges, type LostTransactions } from '../../postgres/lost-transactions.ts'
 import {
+  type CatalogForeignKey,
   type CatalogTable,
-  type CatalogTrigger,
+  foreignKeysQuery,
   partitionedAboveQuery,
   tablesByFileQuery,
   tablesByNameQuery,
   tablesByOidQuery,
 } from '../../postgres/salvage-queries.ts'
-import { setSalvageSettings, triggerText } from '../../postgres/salvage-sql.ts'
+import {
+  foreignKeyCheck,
+  foreignKeyText,
+  setSalvageSettings,
+  triggerText,
+} from '../../postgres/salvage-sql.ts'
 import type { LostTable } from './find-changes.ts'
 import { deletionsNowhere, lostTables } from './lost-table.ts'
 import { type SavedObjects, saveLargeObjects } from './save-large-objects.ts'
@@ -40,7 +46,12 @@ export interface DatabaseTask {
 
 /** What pg_dump made of some tables; `none`: there is no pg_dump. */
 export type TableDump =
-  | { readonly is: 'dumped'; readonly text: string }
+  | {
+      readonly is: 'dumped'
+      readonly text: string
+      /** What is to come when the rows are there: foreign keys, triggers, and what attaches partitions. */
+      readonly after: string
+    }
   | { readonly is: 'failed'; readonly said: string }
   | { readonly is: 'none' }
 
@@ -85,6 +96,7 @@ export async function saveDatabase(task: DatabaseTask): Promise<SalvagePart> {
   await sql.write(`\n\\connect ${quoteForPsql(database)}\nBEGIN;\n${setSalvageSettings('LOCAL ')}\n`)
   await sql.write('SET CONSTRAINTS ALL DEFERRED;\n')
   const undumped: string[] = []
+  let after = ''
   if (created.length > 0) {
     const idents = [...(await newParents(task, created)), ...created.map(({ own: { ident } }) => ident)]
     const dump = await task.dumpTables(idents)
@@ -94,19 +106,28 @@ export async function saveDatabase(task: DatabaseTask): Promise<SalvagePart> {
       undumped.push(`the definition of ${idents.join(', ')} in ${database}: pg_dump failed: ${dump.said}`)
       notes.push(`pg_dump failed on the node: ${byHand}`)
     }
-    if (dump.is === 'dumped')
+    if (dump.is === 'dumped') {
       await sql.write(
         `\n-- Tables that the new primary does not have\n${schemasOf(created, schemaChanges)}${dump.text}\n${setSalvageSettings('LOCAL ')}\n`,
       )
+      if (dump.after !== '')
+        after = `\n-- What belongs to these tables\n${dump.after}\n${setSalvageSettings('LOCAL ')}\n`
+    }
   }
-  const triggers = triggersOf(lostHere.tables, [...byOid.values(), ...byName.values()])
-  await sql.write(triggerText(triggers, 'DISABLE'))
+  const there = tablesThere(lostHere.tables, [...byOid.values(), ...byName.values()])
+  const triggers = there.flatMap(({ ident, triggers: own }) =>
+    own.map((trigger) => ({ table: ident, trigger })),
+  )
+  const keys = primary === null ? [] : await foreignKeysOf(primary, there)
+  await sql.write(`${triggerText(triggers, 'DISABLE')}${foreignKeyText(keys, 'DISABLE')}`)
   const saved = await saveRows({ ...task, tables: lostHere.tables })
   const objectTable = tables.find(isLargeObjects)
   const objects = objectTable === undefined ? noObjects : await saveLargeObjects(task, objectTable.file)
   const sequences = await saveSequences(task, tables)
   await sql.write(sequences.sql)
-  await sql.write(`\nSET CONSTRAINTS ALL IMMEDIATE;\n${triggerText(triggers, 'ENABLE')}COMMIT;\n`)
+  const checks = keys.filter((key) => isToBeChecked(key, lostHere.tables, saved.tables)).map(foreignKeyCheck)
+  await sql.write(`\nSET CONSTRAINTS ALL IMMEDIATE;\n${after}${checks.join('')}`)
+  await sql.write(`${foreignKeyText(keys, 'ENABLE')}${triggerText(triggers, 'ENABLE')}COMMIT;\n`)
   const isTouched = (one: { inserted: number; updated: number; deleted: number }) =>
     one.inserted + one.updated + one.deleted > 0
   return {
@@ -205,16 +226,33 @@ async function newParents(
   return parents.filter((ident) => !there.has(ident))
 }
 
-/** What a trigger did on the old primary is among the rows: it must not do so again. */
-function triggersOf(
-  tables: readonly LostTable[],
-  there: readonly CatalogTable[],
-): readonly { readonly table: string; readonly trigger: CatalogTrigger }[] {
+/** The new primary's tables that will be written into. What their triggers did on the old primary is among the rows. */
+function tablesThere(tables: readonly LostTable[], there: readonly CatalogTable[]): readonly CatalogTable[] {
   const idents = new Set(tables.flatMap(({ primary }) => (primary === null ? [] : [primary.ident])))
   const known = new Map(there.map((table) => [table.ident, table]))
-  return [...known.values()]
-    .filter(({ ident }) => idents.has(ident))
-    .flatMap(({ ident, triggers }) => triggers.map((trigger) => ({ table: ident, trigger })))
+  return [...known.values()].filter(({ ident }) => idents.has(ident))
+}
+
+async function foreignKeysOf(
+  primary: SqlSession,
+  tables: readonly CatalogTable[],
+): Promise<readonly CatalogForeignKey[]> {
+  if (tables.length === 0) return []
+  const query = foreignKeysQuery(tables.map(({ oid }) => oid))
+  return await primary.json<readonly CatalogForeignKey[]>(query, { timeoutMs: readTimeoutMs })
+}
+
+/** Whether one of these changes can have broken it: a row that came or changed and refers, or one that went or changed and is referred to. */
+function isToBeChecked(
+  { triggers }: CatalogForeignKey,
+  tables: readonly LostTable[],
+  saved: readonly SalvagedTable[],
+): boolean {
+  return triggers.some(({ table, isOfChild }) => {
+    const counts = saved[tables.findIndex(({ primary }) => primary?.ident === table)]
+    if (counts === undefined) return false
+    return counts.updated + (isOfChild ? counts.inserted : counts.deleted) > 0
+  })
 }
 
 /** A name as an argument of a psql command. */

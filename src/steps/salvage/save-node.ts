@@ -6,7 +6,7 @@ import { type IsolatedPlace, openIsolated, socketDirectoryOf } from '../../node/
 import type { SalvageFolder, TextWriter } from '../../node/salvage-folder.ts'
 import { openSqlSession, type SqlSession } from '../../node/sql-session.ts'
 import { sqlEndpointOf } from '../../node/survey.ts'
-import { attachWithIndexes } from '../../postgres/dump-order.ts'
+import { splitDump } from '../../postgres/dump-order.ts'
 import type { LostChanges, LostTransactions } from '../../postgres/lost-transactions.ts'
 import { quoteLiteral } from '../../postgres/sql.ts'
 import { look } from '../look.ts'
@@ -139,7 +139,7 @@ fi`
 
 /** The text is whole or it is not taken: what is missing in it would be missed only when salvage.sql is applied. */
 const textOfDumpScript = `
-bin=$3
+bin=$3 turn=$4
 cat > "$dir/dump.list"
 if said=$("$bin/pg_restore" -L "$dir/dump.list" -f "$dir/dump.sql" "$dir/dump" 2>&1); then
   echo dumped
@@ -147,7 +147,8 @@ if said=$("$bin/pg_restore" -L "$dir/dump.list" -f "$dir/dump.sql" "$dir/dump" 2
 else
   printf 'failed\\n%s\\n' "$said"
 fi
-rm -f "$dir/dump" "$dir/dump.list" "$dir/dump.sql"`
+rm -f "$dir/dump.list" "$dir/dump.sql"
+[ "$turn" = first ] || rm -f "$dir/dump"`
 
 /** CREATE statements by the node's own pg_dump, in an order that fits beside what the new primary has. */
 async function dumpTables(
@@ -163,10 +164,15 @@ async function dumpTables(
     ]),
   )
   if (dumped.is !== 'dumped') return dumped
-  const list = attachWithIndexes(dumped.text)
-  return readDump(
-    await folder.run('read the dump of new tables', textOfDumpScript, [place.binDirectory], list),
-  )
+  const { before, after } = splitDump(dumped.text)
+  const read = async (list: string, turn: 'first' | 'last') =>
+    readDump(
+      await folder.run('read the dump of new tables', textOfDumpScript, [place.binDirectory, turn], list),
+    )
+  const first = await read(before, 'first')
+  const last = await read(after ?? before, 'last')
+  if (first.is !== 'dumped' || last.is !== 'dumped') return first.is === 'dumped' ? last : first
+  return { is: 'dumped', text: first.text, after: after === null ? '' : last.text }
 }
 
 /** What the scripts above print: a word on how it went, then the text. */
@@ -175,7 +181,7 @@ function readDump(output: string): TableDump {
   const text = output.slice(end + 1)
   const word = output.slice(0, end)
   if (word === 'none') return { is: 'none' }
-  return word === 'dumped' ? { is: 'dumped', text } : { is: 'failed', said: text.trim() }
+  return word === 'dumped' ? { is: 'dumped', text, after: '' } : { is: 'failed', said: text.trim() }
 }
 
 /** A crash empties them, and a standby cannot read them. */

@@ -89,6 +89,8 @@ export async function findSchemaChanges(
 function followsAnother({ kind, identity, change }: SchemaChange, all: readonly SchemaChange[]): boolean {
   if (/^(toast table|toast table column|default value|rule)$/.test(kind) || /^pg_toast\./.test(identity))
     return true
+  // Those of a foreign key, which is named itself.
+  if (kind === 'trigger' && identity.startsWith('"RI_ConstraintTrigger_')) return true
   if (kind === 'type' && identity.endsWith('[]')) return true
   const isOfSame = (one: SchemaChange) => one.change === change && /table|view|sequence/.test(one.kind)
   if (kind === 'type') return all.some((one) => isOfSame(one) && one.identity === identity)

@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { isOfFork, type RowChange, writeChange } from '../../../src/postgres/salvage-change.ts'
 import {
   asComment,
+  foreignKeyCheck,
+  foreignKeyText,
   insertStatement,
   onOneLine,
   type SalvageRow,
@@ -163,7 +165,10 @@ describe('text of salvage.sql', () => {
 
 describe('triggerText', () => {
   it('switches triggers on again as they were: always, or for ordinary sessions', () => {
-    const on = (isAlways: boolean) => ({ table: 'public.item', trigger: { ident: '"T"', isAlways } })
+    const on = (isAlways: boolean, kind: 'TRIGGER' | 'RULE' = 'TRIGGER') => ({
+      table: 'public.item',
+      trigger: { kind, ident: '"T"', isAlways },
+    })
     expect(triggerText([on(true), on(false)], 'DISABLE')).toMatch(
       /^-- .*\n(ALTER TABLE public\.item DISABLE TRIGGER "T";\n){2}$/,
     )
@@ -171,6 +176,31 @@ describe('triggerText', () => {
       'ALTER TABLE public.item ENABLE ALWAYS TRIGGER "T";\nALTER TABLE public.item ENABLE TRIGGER "T";\n',
     )
     expect(triggerText([], 'ENABLE')).toBe('')
+    expect(triggerText([on(false, 'RULE')], 'ENABLE')).toBe('ALTER TABLE public.item ENABLE RULE "T";\n')
+  })
+})
+
+describe('foreignKeyCheck', () => {
+  it('asks for a row that refers to none, by the operators of the constraint', () => {
+    const key = {
+      ident: '"it\'s"',
+      child: 'ONLY public.limb',
+      parent: 'public."Head"',
+      pairs: [
+        { child: 'a', parent: 'x', operator: '=' },
+        { child: '"B"', parent: 'y', operator: 'OPERATOR(public.=)' },
+      ],
+      triggers: [{ table: 'public.limb', ident: '"RI_ConstraintTrigger_c_1"', isOfChild: true }],
+    }
+    const text = foreignKeyCheck(key)
+    expect(text).toMatch(/^DO '.*';\n$/s)
+    expect(text).toContain(
+      'FROM ONLY public.limb AS replctl_child\n    WHERE replctl_child.a IS NOT NULL AND replctl_child."B" IS NOT NULL AND NOT EXISTS (SELECT FROM public."Head" AS replctl_parent WHERE replctl_parent.x = replctl_child.a AND replctl_parent.y OPERATOR(public.=) replctl_child."B") LIMIT 1;',
+    )
+    expect(foreignKeyText([key], 'ENABLE')).toBe(
+      'ALTER TABLE public.limb ENABLE TRIGGER "RI_ConstraintTrigger_c_1";\n',
+    )
+    expect(foreignKeyText([], 'DISABLE')).toBe('')
   })
 })
 

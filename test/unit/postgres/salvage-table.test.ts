@@ -21,6 +21,7 @@ const table = (other: Partial<CatalogTable> = {}): CatalogTable => ({
   columns: [column('id'), column('v', 'text'), column('mail', 'text')],
   key: { columns: ['id'], operators: ['='], isImmediate: true },
   hasDeferrable: false,
+  hasRules: false,
   triggers: [],
   createdBy: 600,
   ...other,
@@ -72,6 +73,7 @@ describe('sharedTable', () => {
     const deferred = { columns: ['id'], operators: ['='], isImmediate: false }
     expect(arbiterOf({})).toBe('all')
     expect(arbiterOf({ hasDeferrable: true })).toBe('key')
+    expect(arbiterOf({ hasRules: true })).toBe('nothing')
     expect(arbiterOf({ hasDeferrable: true, key: deferred })).toBe('nothing')
     expect(arbiterOf({ hasDeferrable: true, key: null })).toBe('nothing')
     expect(arbiterOf({ hasDeferrable: true, key: key('elsewhere') })).toBe('nothing')

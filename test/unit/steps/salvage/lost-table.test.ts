@@ -29,6 +29,7 @@ const table = (other: Partial<CatalogTable> = {}): CatalogTable => ({
   ...{
     key: { columns: ['id'], operators: ['='], isImmediate: true },
     hasDeferrable: false,
+    hasRules: false,
     triggers: [],
     createdBy: 600,
   },
