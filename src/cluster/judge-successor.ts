@@ -6,6 +6,7 @@ import type { NodeFacts } from './facts.ts'
 import { senderOf } from './find-upstream.ts'
 import { refuseInsufficient } from './insufficient-settings.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
+import { delayMsOf } from './topology.ts'
 
 /** A standby that is to lead, and the primary that it is to take over from, as they are now. */
 export interface Succession {
@@ -29,18 +30,24 @@ export function judgeSuccessor(succession: Succession): ReplctlError | null {
   )
 }
 
-/** The inventory's own word: `promotable: false`, or a replay that is late on purpose. */
+/**
+ * The inventory's own word (`promotable: false`, or a replay that is late on purpose), or a delay that the instance goes by: each
+ * commit up to the shutdown checkpoint of the primary would wait for it, with nobody to write to meanwhile.
+ */
 export function notMeantToLead({ candidate, settings }: Pick<Succession, 'candidate' | 'settings'>) {
-  const because = !settings.promotable
-    ? 'the inventory says promotable: false'
-    : settings.delayMs > 0
-      ? `it replays ${settings.delayMs / 1000} s late on purpose (delay)`
-      : null
-  if (because === null) return null
-  return new ReplctlError('not-promotable', `cannot switch over to ${candidate.name}: ${because}`, {
-    hint: 'Name another standby, or change the inventory.',
-    node: candidate.name,
-  })
+  const { name } = candidate
+  const refused = (because: string, hint: string) =>
+    new ReplctlError('not-promotable', `cannot switch over to ${name}: ${because}`, { hint, node: name })
+  const another = 'Name another standby, or change the inventory.'
+  if (!settings.promotable) return refused('the inventory says promotable: false', another)
+  if (settings.delayMs > 0)
+    return refused(`it replays ${settings.delayMs / 1000} s late on purpose (delay)`, another)
+  const liveMs = delayMsOf({ facts: candidate, settings })
+  if (liveMs === 0) return null
+  return refused(
+    `it still replays ${liveMs / 1000} s late (recovery_min_apply_delay), and the inventory wishes no delay`,
+    `Have that set: replctl add-standby ${name}. Then run the command again.`,
+  )
 }
 
 /**

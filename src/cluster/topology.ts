@@ -146,6 +146,16 @@ export function isSupplied({ facts, state }: Pick<ObservedNode, 'facts' | 'state
   return (isReceiving(facts) && state !== 'disconnected') || facts.instance?.isAwaitingDelay === true
 }
 
+/**
+ * Whether a standby asks nobody for WAL until it has replayed what it holds back on purpose: its walreceiver has ended, or waits at
+ * the end of a timeline to be told where to go on. Its sender, which has gone over to the next one, says "startup" of it then.
+ * @see PostgreSQL, src/backend/replication/walreceiver.c, WalRcvWaitForStartPosition
+ */
+export function isDeafForDelay(instance: InstanceFacts | null | undefined): boolean {
+  if (instance?.isAwaitingDelay !== true) return false
+  return instance.receiver === null || instance.receiver.status === 'waiting'
+}
+
 /** Whether a standby's walreceiver streams from this node of the inventory, by its own word. */
 export function isReceivingFrom(
   inventory: Inventory,
@@ -302,7 +312,8 @@ function stateOf(
   }
   if (!instance.isInRecovery) return 'running'
   if (instance.isReplayPaused) return 'paused'
-  if (connection?.state === 'catchup' || connection?.state === 'startup') return 'catchup'
+  const isComing = connection?.state === 'catchup' || connection?.state === 'startup'
+  if (isComing && !isDeafForDelay(instance)) return 'catchup'
   if (isCutOff) return 'disconnected'
   if (instance.receiver?.status === 'streaming') return 'streaming'
   return (instance.settings.restore_command?.value ?? '') === '' ? 'disconnected' : 'archive'

@@ -1,7 +1,8 @@
 import { configuredUpstream } from '../cluster/configured-upstream.ts'
 import type { InstanceFacts, NodeFacts } from '../cluster/facts.ts'
-import { insufficientSettings, replayPaused } from '../cluster/insufficient-settings.ts'
+import { insufficientSettings, replayPaused, tellInsufficient } from '../cluster/insufficient-settings.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { isDeafForDelay } from '../cluster/topology.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
@@ -33,9 +34,13 @@ export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
   }
 }
 
+/** How long a bystander whose replay is paused is waited for: one that only reads its settings connects sooner. */
+const pausedPatienceMs = 6_000
+
 /**
  * The same for one that others do not wait for: where it does not come, that is told, and what is under way goes on. It may lack WAL
- * that nobody has any more, and only a new clone helps it then.
+ * that nobody has any more, and only a new clone helps it then. One whose replay is paused is not waited for: it comes when that
+ * goes on.
  */
 export function awaitBystander(standby: NodeName, upstream: NodeName): Step {
   const streaming = awaitStreaming(standby, upstream)
@@ -43,7 +48,8 @@ export function awaitBystander(standby: NodeName, upstream: NodeName): Step {
     ...streaming,
     apply: async (ctx) => {
       try {
-        await untilStreaming(ctx, standby, upstream)
+        const seen = await untilStreaming(ctx, standby, upstream, pausedPatienceMs)
+        if (seen === 'held-by-pause') ctx.warn(await pausedMeanwhile(ctx, standby, upstream))
       } catch (error) {
         if (!(error instanceof ReplctlError) || error.code === 'interrupted' || ctx.signal.aborted)
           throw error
@@ -81,7 +87,7 @@ export function awaitFollowing(standby: NodeName, upstream: NodeName, primary: N
         `${standby} gets what ${primary} writes`,
         async () => {
           const instance = await lookAtInstance(ctx)
-          if (instance?.isAwaitingDelay === true && instance.receiver === null) return true
+          if (isDeafForDelay(instance)) return true
           const isLate = ctx.node.settings.delayMs > 0 || instance?.isReplayPaused === true
           const reached = isLate ? instance?.receiveLsn : instance?.replayLsn
           last = `${standby} has ${isLate ? 'received' : 'replayed'} ${reached} of ${marker}`
@@ -93,9 +99,16 @@ export function awaitFollowing(standby: NodeName, upstream: NodeName, primary: N
   }
 }
 
-async function untilStreaming(ctx: StepContext, standby: NodeName, upstream: NodeName): Promise<void> {
+/** `pausedMs`: after how long it is given up where only its paused replay keeps it; undefined: not before the time limit. */
+async function untilStreaming(
+  ctx: StepContext,
+  standby: NodeName,
+  upstream: NodeName,
+  pausedMs?: number,
+): Promise<'streaming' | 'held-by-pause'> {
   let last = ''
-  await awaitState(
+  let heldSince: number | null = null
+  return await awaitState(
     ctx,
     `${standby} streams from ${upstream}`,
     async () => {
@@ -103,10 +116,28 @@ async function untilStreaming(ctx: StepContext, standby: NodeName, upstream: Nod
       last = state.because
       ctx.progress({ message: state.because })
       if (state.isHeldByFormer === true) await endWalReceiver(ctx, await sqlNow(ctx, standby))
-      return state.isStreaming ? true : undefined
+      if (state.isStreaming) return 'streaming' as const
+      heldSince = state.isHeldByPause === true ? (heldSince ?? performance.now()) : null
+      const isGivenUp =
+        pausedMs !== undefined && heldSince !== null && performance.now() - heldSince > pausedMs
+      return isGivenUp ? ('held-by-pause' as const) : undefined
     },
     { last: () => `Last seen: ${last}.`, everyMs: 30 },
   )
+}
+
+/** It is told to receive from its new upstream, and does so once its replay goes on. */
+async function pausedMeanwhile(
+  ctx: StepContext,
+  standby: NodeName,
+  upstream: NodeName,
+): Promise<ReplctlError> {
+  const facts = await look(ctx, standby)
+  const low = insufficientSettings(facts)
+  const why = low.length === 0 ? '' : `PostgreSQL paused it: ${tellInsufficient(low)}. `
+  return replayPaused(facts).with({
+    detail: `${why}Until it goes on it asks nobody for WAL; then it streams from ${upstream}.`,
+  })
 }
 
 /** It receives, and yet gets nowhere: PostgreSQL paused its replay for a setting that is too low, and a new clone would not help. */
@@ -121,6 +152,8 @@ interface StreamingState {
   readonly because: string
   /** It holds a transaction back, and goes on receiving from another one meanwhile. */
   readonly isHeldByFormer?: boolean
+  /** Its replay is paused, and until that goes on it asks nobody for WAL. */
+  readonly isHeldByPause?: boolean
 }
 
 async function streamingState(
@@ -132,11 +165,7 @@ async function streamingState(
   const no = (because: string) => ({ isStreaming: false, because })
   if (own === null) return no('PostgreSQL does not answer yet')
   if (!own.isInRecovery) return no('it is not in recovery')
-  if (
-    own.isAwaitingDelay &&
-    own.receiver === null &&
-    isPointedAt(await look(ctx, standby), ctx.on(upstream))
-  ) {
+  if (isDeafForDelay(own) && isPointedAt(await look(ctx, standby), ctx.on(upstream))) {
     return {
       isStreaming: true,
       because: `it holds a transaction back on purpose, and asks ${upstream} for WAL after that`,
@@ -146,13 +175,15 @@ async function streamingState(
   // It is told to receive from here, and does not do so yet: a connection of it that is still shown is one of earlier.
   const isHeldByFormer =
     receivesElsewhere(own, ctx.on(upstream)) && isPointedAt(await look(ctx, standby), ctx.on(upstream))
+  const isIdle = own.receiver === null || own.receiver.status === 'waiting'
+  if (own.isReplayPaused && (isIdle || isHeldByFormer)) {
+    return { ...no('its replay is paused: until that goes on it asks nobody for WAL'), isHeldByPause: true }
+  }
   if (connection === undefined || isHeldByFormer) {
     const none = no(
       isHeldByFormer
         ? `it still receives from ${own.receiver?.senderHost}`
-        : own.isReplayPaused && own.receiver === null
-          ? 'its replay is paused: until that goes on it asks nobody for WAL'
-          : `${upstream} has no connection of it`,
+        : `${upstream} has no connection of it`,
     )
     // It changes over at the end of a segment of its replay: that may be as far away as its delay is long.
     return { ...none, isHeldByFormer: isHeldByFormer && own.isAwaitingDelay }

@@ -1,6 +1,7 @@
 import { configuredUpstream, nodeAt } from '../cluster/configured-upstream.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
+import { isDeafForDelay } from '../cluster/topology.ts'
 import { pending, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
 import { awaitState, look, lookAtInstance } from './look.ts'
@@ -107,8 +108,11 @@ async function standing(
   if (row?.state === 'streaming') return { isThere: true, because: 'it streams' }
   const facts = await look(ctx, node.name).catch(() => null)
   const asks = facts === null ? null : configuredUpstream(facts)
-  const isHolding = facts?.instance?.isAwaitingDelay === true && facts.instance.receiver === null
-  if (isHolding && asks !== null && nodeAt(inventory, asks.host, asks.port) === upstream) {
+  if (
+    isDeafForDelay(facts?.instance) &&
+    asks !== null &&
+    nodeAt(inventory, asks.host, asks.port) === upstream
+  ) {
     return { isThere: true, because: 'it holds a transaction back on purpose, and asks for WAL after that' }
   }
   const because =

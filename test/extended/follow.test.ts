@@ -307,6 +307,45 @@ describeOnHosts('follow, and cascades', () => {
       await cluster.server(name).sql('ALTER SYSTEM SET wal_keep_size = 0; SELECT pg_reload_conf()')
   }
 
+  it('its upstream goes over to a new timeline while it holds a transaction back: nobody waits for as long as its delay is', async () => {
+    const late: InventoryPart = { ...patient, nodes: { pg3: { upstream: 'pg2', delay: '1h' } } }
+    await cluster.writeInventory(late)
+    told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: true })
+    await cluster.server('pg1').sql('INSERT INTO ledger VALUES (1)')
+    await cluster
+      .server('pg3')
+      .awaitSql("SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'RecoveryApplyDelay'")
+    told(await cluster.replctl(['switchover', 'pg2', '--json'])).toMatchObject({ exit: 0, found: [] })
+    await cluster.server('pg3').awaitSql("SELECT status = 'waiting' FROM pg_stat_wal_receiver")
+    const seen = await status()
+    told(seen).toMatchObject({ exit: 0, found: ['pg3 not-streaming'] })
+    expect(hintFor(seen, 'pg3', 'not-streaming')).toMatch(/^Nothing is to be done/)
+    const verified = await cluster.replctl(['verify', '--json'])
+    expect(verified.ms).toBeLessThan(30_000)
+    // Without its delay it goes on by itself.
+    const back: InventoryPart = { ...patient, nodes: { pg3: { upstream: 'pg2' } } }
+    await cluster.writeInventory(back)
+    const tooLate = await cluster.replctl(['switchover', 'pg3', '--json'])
+    told(tooLate).toMatchObject({ exit: 3, changed: false, found: ['pg3 not-promotable'] })
+    expect(hintFor(tooLate, 'pg3', 'not-promotable')).toContain('replctl add-standby pg3')
+    told(await cluster.replctl(['add-standby', 'pg3', '--json'])).toMatchObject({ exit: 0, changed: true })
+    await cluster.server('pg3').awaitSql('SELECT count(*) = 1 FROM ledger')
+    told(await status()).toMatchObject({ exit: 0, found: [] })
+  })
+
+  it('a bystander whose replay is paused is not waited for, and comes once that goes on', async () => {
+    await cluster.server('pg3').sql('SELECT pg_wal_replay_pause()')
+    const done = await cluster.replctl(['switchover', 'pg2', '--json'])
+    told(done).toMatchObject({ exit: 0, changed: true, found: ['pg3 replay-paused'] })
+    expect(hintFor(done, 'pg3', 'replay-paused')).toContain('pg_wal_replay_resume')
+    expect(done.json.result.repointed).toEqual(['pg1'])
+    expect(done.ms).toBeLessThan(40_000)
+    expect(await slots('pg2')).toEqual(['shop_pg1', 'shop_pg3'])
+    await cluster.server('pg3').sql('SELECT pg_wal_replay_resume()')
+    await cluster.server('pg2').awaitStreaming('shop_pg3')
+    told(await status()).toMatchObject({ exit: 0, found: [] })
+  })
+
   it('a delayed standby whose WAL the new primary does not have: the slot that keeps it stays, and the way is told that works', async () => {
     await cluster.writeInventory({ ...patient, nodes: { pg3: { delay: '1h' } } })
     await keepNoMore('pg1', 'pg2')

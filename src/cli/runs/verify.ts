@@ -4,7 +4,13 @@ import { diagnose } from '../../cluster/diagnose.ts'
 import type { NodeFacts } from '../../cluster/facts.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
-import { delayMsOf, isRunningStandby, observeTopology, type Topology } from '../../cluster/topology.ts'
+import {
+  delayMsOf,
+  isDeafForDelay,
+  isRunningStandby,
+  observeTopology,
+  type Topology,
+} from '../../cluster/topology.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../../errors.ts'
 import type { Node } from '../../node/node.ts'
 import { type ArchiveProof, proveArchive } from '../../node/prove-archive.ts'
@@ -218,8 +224,7 @@ async function readOn(
   // A standby that cannot get the row (paused, cut off, another timeline) is known to be ill: no need to wait long.
   const delayMs = observed === undefined ? 0 : delayMsOf(observed)
   // One that holds back a transaction on purpose, and lost its upstream meanwhile, asks for WAL only after that.
-  const isDeaf = facts.instance?.isAwaitingDelay === true && facts.instance.receiver === null
-  const limitMs = known || isDeaf ? Math.min(1_000, timeoutMs) : timeoutMs
+  const limitMs = known || isDeafForDelay(facts.instance) ? Math.min(1_000, timeoutMs) : timeoutMs
   const common = { name, timeline, delay_seconds: delayMs / 1000 }
   const nothing = { ...common, ok: false, latency_ms: null, proof: null, received_ms: null }
   try {

@@ -49,6 +49,11 @@ describe('a successor', () => {
   test.each<[string, Given, string]>([
     ['must never lead', { settings: { promotable: false } }, 'not-promotable'],
     ['replays late on purpose', { settings: { delayMs: 60_000 } }, 'not-promotable'],
+    [
+      'replays late, by a setting that the inventory does not wish any more',
+      { candidate: { settings: { recovery_min_apply_delay: setting('3600000') } } },
+      'not-promotable',
+    ],
     ['has its replay paused', { candidate: { isReplayPaused: true } }, 'replay-paused'],
     ['is further behind than allowed', { replayed: '0/3F00000' }, 'lag-too-high'],
     ['has no connection', { primary: { replication: [] }, candidate: { receiver: null } }, 'not-streaming'],
