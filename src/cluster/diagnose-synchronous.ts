@@ -30,7 +30,13 @@ export function diagnoseSynchronous(inventory: Inventory, topology: Topology): R
   const wanted = mode === 'async' ? 0 : syncStandbys
   const name = primary.settings.name
   if (live !== null && confirming.length < live.count) {
-    return blocked(inventory, name, live, instance, confirming, Math.max(wanted, live.count))
+    return blocked(
+      { inventory, topology, primary: name },
+      live,
+      instance,
+      confirming,
+      Math.max(wanted, live.count),
+    )
   }
   const held = replayAwaited(topology, confirming, instance)
   if (live !== null && confirming.length - held.length < live.count && held[0] !== undefined) {
@@ -117,8 +123,11 @@ export function silentStandbys(
 }
 
 function blocked(
-  inventory: Inventory,
-  primary: NodeName,
+  {
+    inventory,
+    topology,
+    primary,
+  }: { readonly inventory: Inventory; readonly topology: Topology; readonly primary: NodeName },
   live: ParsedSynchronousStandbys,
   instance: InstanceFacts,
   confirming: readonly ReplicationConnection[],
@@ -132,7 +141,11 @@ function blocked(
   const isArchiveMissing = archive !== null && live.names.includes(archive) && !isHere(archive)
   const partners = [...missing, ...(isArchiveMissing ? [`the archive on ${inventory.archive?.host}`] : [])]
   const waysOut = [
-    ...missing.map((node) => `replctl remove-standby ${node}`),
+    ...missing.flatMap((node) => [
+      // Nobody is taken out whom another one is told to receive from; that one may do for a confirmation itself.
+      ...downstreamsOf(topology, node).map((below) => `replctl follow ${below} --upstream ${primary}`),
+      `replctl remove-standby ${node}`,
+    ]),
     ...(isArchiveMissing
       ? [`archive.synchronous: false in the inventory, then replctl init primary ${primary}`]
       : []),
@@ -151,6 +164,9 @@ function blocked(
     },
   )
 }
+
+const downstreamsOf = ({ nodes }: Topology, node: NodeName): readonly NodeName[] =>
+  nodes.filter(({ upstream }) => upstream === node).map(({ settings }) => settings.name)
 
 function tellWaiting({ waitingForSync, waitingForSyncSeconds: since }: InstanceFacts): string {
   if (waitingForSync === 0) return 'No session waits yet: the next commit will.'

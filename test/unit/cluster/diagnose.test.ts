@@ -247,6 +247,20 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       warning('not-streaming', 'pg3', 'pg3 does not stream from pg1', /keeps the WAL/),
     ],
     [
+      'it holds a transaction back on purpose, and its upstream has gone over to a new timeline meanwhile',
+      [
+        primary({ replication: [connection('pg2'), connection('pg3', 'async', { state: 'startup' })] }),
+        pg2,
+        standbyNode('pg3', '0/1', {
+          receiveLsn: lsn('0/5000100'),
+          ...receivesFrom('10.0.0.11'),
+          ...receiverFrom('pg3', '10.0.0.11', { status: 'waiting' }),
+          isAwaitingDelay: true,
+        }),
+      ],
+      warning('not-streaming', 'pg3', 'pg3 does not stream from pg1', /keeps the WAL/),
+    ],
+    [
       'it holds a transaction back, and its slot keeps WAL only from a later point on',
       [
         primary({
@@ -856,6 +870,18 @@ describe('synchronous standbys', () => {
     expect(problems[0]?.hint).toContain(isBlocking ? 'replctl remove-standby' : 'replctl add-standby')
     const commits = message.startsWith('0') ? 'confirmed without a standby' : 'wait for 1 standby'
     expect(problems[0]?.detail).toContain(isBlocking ? '3 session(s) wait' : commits)
+  })
+
+  test('whoever receives from the one that is lost goes elsewhere before that one is taken out', () => {
+    const survey = [
+      primary({ ...namesOf('FIRST 1 ("shop_pg2")'), replication: [] }),
+      stoppedNode('pg2', '0/5000148'),
+      standbyNode('pg3', '0/5000148', { receiver: null, ...receivesFrom('10.0.0.12') }),
+    ]
+    const problems = problemsOf(survey, replication('sync'))
+    expect(problems.find(({ code }) => code === 'writes-blocked')?.hint).toBe(
+      'Bring pg2 back; or, to set writes free without: replctl follow pg3 --upstream pg1, replctl remove-standby pg2',
+    )
   })
 
   test('an old primary that is fenced does not confirm again by add-standby: the hint knows', () => {
