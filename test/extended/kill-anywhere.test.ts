@@ -20,7 +20,7 @@ describeOnHosts('a command that is killed, or cut off, at any point', () => {
 
   // The step after which it is aborted: something is done by then that has to be taken back, and can be.
   it.each<[OrdealName, number]>([
-    ['add-standby', 20],
+    ['add-standby', 26],
     ['promote', 2],
     ['switchover', 15],
     ['rejoin', 12],

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
-import { installPostgres11, postgres11BinDir } from '../kit/postgres-11.ts'
+import { installPostgres11, postgres11BinDir } from '../kit/packaged-postgres.ts'
 import { PostgresServer } from '../kit/postgres-server.ts'
 import { TestCluster } from '../kit/test-cluster.ts'
 import { TestHosts } from '../kit/test-hosts.ts'

