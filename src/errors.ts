@@ -103,6 +103,7 @@ export const errorTable = {
   'archive-unattended': exitCodes.refused,
   'backup-needs-wal': exitCodes.refused,
   'writes-blocked': exitCodes.refused,
+  'subscribers-blocked': exitCodes.refused,
   'durability-reduced': exitCodes.refused,
   'rewind-unavailable': exitCodes.refused,
   'rewind-failed': exitCodes.refused,

@@ -4,6 +4,7 @@ import { closedPrimary, whyClosed } from './closed-primary.ts'
 import { leftOverSlots, slotFinding } from './diagnose-slots.ts'
 import { diagnoseStandby, type Finding, primaryOf } from './diagnose-standby.ts'
 import { diagnoseSynchronous } from './diagnose-synchronous.ts'
+import { awaitedAndAway, subscribersBlocked } from './failover-slots.ts'
 import type { Inventory } from './inventory.ts'
 import { judgeArchiving } from './judge-archiving.ts'
 import { strayAlive, strayPrimary, wayIn } from './judge-promotion.ts'
@@ -163,6 +164,8 @@ function diagnosePrimary(inventory: Inventory, topology: Topology): Finding[] {
   const name = primary.settings.name
   const synchronous = diagnoseSynchronous(inventory, topology)
   if (synchronous !== null) findings.push([synchronous])
+  const awaited = awaitedAndAway(instance)
+  if (awaited.length > 0) findings.push([subscribersBlocked(inventory, name, awaited)])
   findings.push(...judgeArchiving(inventory, primary.facts))
   const rewindable =
     instance.settings.data_checksums?.value === 'on' || instance.settings.wal_log_hints?.value === 'on'

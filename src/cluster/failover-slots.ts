@@ -1,3 +1,4 @@
+import { ReplctlError } from '../errors.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { InstanceFacts, ReplicationSlot } from './facts.ts'
 import type { Inventory, NodeSettings } from './inventory.ts'
@@ -60,6 +61,29 @@ export function awaitedAndAway({ slots, settings }: InstanceFacts): readonly str
   const awaited = (settings.synchronized_standby_slots?.value ?? '').split(/[\s,]+/).filter(Boolean)
   const isThere = (name: string) => slots.some((slot) => slot.name === name && slot.isActive)
   return isServing ? awaited.filter((name) => !isThere(name)) : []
+}
+
+/** That logical subscribers get nothing until such a standby is back, or is no longer waited for: nothing else tells of it. */
+export function subscribersBlocked(
+  inventory: Inventory,
+  primary: NodeName,
+  slots: readonly string[],
+): ReplctlError {
+  return new ReplctlError('subscribers-blocked', `logical subscribers of ${primary} get nothing`, {
+    detail: `synchronized_standby_slots names ${slots.join(', ')}, through which nobody receives now: changes go to them only once that standby has them.`,
+    hint: howToServe(inventory, primary, slots),
+    node: primary,
+  })
+}
+
+/** What sets subscribers free that wait for these slots. */
+export function howToServe(inventory: Inventory, primary: NodeName, slots: readonly string[]): string {
+  const away = inventory.nodes.filter(({ slotName }) => slots.includes(slotName)).map(({ name }) => name)
+  if (away.length === 0) return `Correct synchronized_standby_slots on ${primary}.`
+  const [back, out] = ['add-standby', 'remove-standby'].map((command) =>
+    away.map((name) => `replctl ${command} ${name}`).join(', '),
+  )
+  return `Bring ${away.join(', ')} back (${back}); or, to have them served without: ${out}`
 }
 
 /** Whether one of these, of another node, is a copy of this slot that outlives a change of roles. */

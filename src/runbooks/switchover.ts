@@ -87,7 +87,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
     ),
     requireRoomForWal(exchange),
     requireArchiveKeepsUp(oldPrimary.name, candidate.name, input.inventory, wish.allowUnarchived),
-    requireNobodyAwaited(oldPrimary.name),
+    requireNobodyAwaited(oldPrimary.name, input.inventory),
     together([
       ...[order.returning, ...moved].map(({ node, upstream }) =>
         requireReplicationLogin(node.name, upstream, input.inventory),

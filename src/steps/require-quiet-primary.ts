@@ -1,4 +1,4 @@
-import { awaitedAndAway, isCopied } from '../cluster/failover-slots.ts'
+import { awaitedAndAway, howToServe, isCopied } from '../cluster/failover-slots.ts'
 import type { Inventory } from '../cluster/inventory.ts'
 import { standingFaults } from '../cluster/judge-archiving.ts'
 import type { NodeName } from '../cluster/names.ts'
@@ -118,7 +118,7 @@ export function reportOpenWork(primary: NodeName, candidate: NodeName): Step {
  * From 17 on a primary that stops waits until logical subscribers have everything, and those wait for the standbys of
  * `synchronized_standby_slots`: with one of them away it would never come down.
  */
-export function requireNobodyAwaited(primary: NodeName): Step {
+export function requireNobodyAwaited(primary: NodeName, inventory: Inventory): Step {
   return {
     title: 'require that logical subscribers wait for nobody who is away',
     node: primary,
@@ -126,18 +126,18 @@ export function requireNobodyAwaited(primary: NodeName): Step {
       const { instance } = await look(ctx)
       if (instance === null || instance.isInRecovery) return satisfied('it is stopped already')
       const away = awaitedAndAway(instance)
-      return away.length === 0 ? satisfied('they do not') : refused(subscribersWait(primary, away))
+      return away.length === 0 ? satisfied('they do not') : refused(subscribersWait(inventory, primary, away))
     },
   }
 }
 
-function subscribersWait(node: NodeName, slots: readonly string[]): ReplctlError {
+function subscribersWait(inventory: Inventory, node: NodeName, slots: readonly string[]): ReplctlError {
   return new ReplctlError(
     'not-streaming',
     `${node} could not be stopped: logical subscribers wait for a standby`,
     {
       detail: `synchronized_standby_slots names ${slots.join(', ')}, through which nobody receives now. A primary that stops waits for its subscribers, and they wait for that.`,
-      hint: 'Bring that standby back (replctl add-standby NODE), or take it out (replctl remove-standby NODE).',
+      hint: howToServe(inventory, node, slots),
       node,
     },
   )

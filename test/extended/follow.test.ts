@@ -375,7 +375,9 @@ describeOnHosts('follow, and cascades', () => {
     expect(early.json.problems[0].hint).toContain('run this again when it has caught up')
     await cluster.writeInventory(patient)
     const caughtUp = await cluster.replctl(['add-standby', 'pg3', '--from', 'pg2', '--json'])
-    told(caughtUp).toMatchObject({ exit: 0, changed: true, found: ['pg3 wrong-upstream'] })
+    told(caughtUp).toMatchObject({
+      ...{ exit: 0, changed: true, found: ['pg3 wrong-upstream', 'pg1 setting-overridden'] },
+    })
     await cluster.server('pg3').awaitSql('SELECT count(*) = 6 FROM ledger')
     told(await follow('pg3', 'pg1')).toMatchObject({ exit: 0, changed: true, found: [] })
     expect([await slots('pg1'), await slots('pg2')]).toEqual([['shop_pg2', 'shop_pg3'], []])

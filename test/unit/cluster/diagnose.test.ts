@@ -872,6 +872,27 @@ describe('synchronous standbys', () => {
     expect(problems[0]?.detail).toContain(isBlocking ? '3 session(s) wait' : commits)
   })
 
+  test('logical subscribers that wait for a standby which is away are told of, with what has them served', () => {
+    const subscriber = slot('app', '0/5000148', { type: 'logical', isFailover: true })
+    const leader = (awaited: string, ...more: ReturnType<typeof slot>[]) =>
+      primary({
+        replication: [connection('pg3')],
+        slots: [subscriber, slot('shop_pg3', '0/5000148'), ...more],
+        settings: { synchronized_standby_slots: setting(awaited) },
+      })
+    const away = slot('shop_pg2', '0/5000100', { isActive: false })
+    const stopped = stoppedNode('pg2', '0/5000148')
+    const found = (one: NodeFacts) =>
+      problemsOf([one, stopped, pg3]).find(({ code }) => code === 'subscribers-blocked')
+    expect(found(leader('shop_pg3', away))).toBeUndefined()
+    expect(found(leader('shop_pg2, shop_pg3', away))).toMatchObject({
+      severity: 'error',
+      node: 'pg1',
+      hint: 'Bring pg2 back (replctl add-standby pg2); or, to have them served without: replctl remove-standby pg2',
+    })
+    expect(found(leader('gone'))?.hint).toBe('Correct synchronized_standby_slots on pg1.')
+  })
+
   test('whoever receives from the one that is lost goes elsewhere before that one is taken out', () => {
     const survey = [
       primary({ ...namesOf('FIRST 1 ("shop_pg2")'), replication: [] }),
