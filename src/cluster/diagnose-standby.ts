@@ -1,6 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
 import { archivingFault } from './archiving-fault.ts'
+import { configuredApplicationName } from './configured-upstream.ts'
 import { slotFinding } from './diagnose-slots.ts'
 import { insufficientSettings, replayPaused } from './insufficient-settings.ts'
 import type { Inventory } from './inventory.ts'
@@ -76,6 +77,7 @@ export function diagnoseStandby(
       'warning',
     ])
   }
+  if (isUnknownBySender(node, topology)) findings.push([otherName(node)])
   if (delayMsOf(node) !== settings.delayMs) findings.push([otherDelay(node)])
   findings.push(...parityFindings(topology, node, survey))
   const fault = archivingFault(inventory, facts)
@@ -146,6 +148,26 @@ function otherDelay(node: ObservedNode): ReplctlError {
       node: name,
     },
   )
+}
+
+/** It streams, and whoever sends to it knows it by another name: nobody waits for what it confirms. */
+const isUnknownBySender = (
+  { state, connection, upstream, facts, settings }: ObservedNode,
+  { nodes }: Topology,
+) =>
+  state === 'streaming' &&
+  connection === null &&
+  configuredApplicationName(facts) !== settings.applicationName &&
+  nodes.some((one) => one.settings.name === upstream && one.facts.instance !== null)
+
+function otherName({ facts, settings: { name, applicationName }, upstream }: ObservedNode): ReplctlError {
+  const used = configuredApplicationName(facts)
+  const source = facts.instance?.settings.primary_conninfo?.sourceFile ?? null
+  return new ReplctlError('setting-overridden', `${name} does not give ${upstream} its own name`, {
+    detail: `primary_conninfo${source === null ? '' : `, by ${source},`} has ${used === undefined ? 'no application_name' : `application_name=${used}`}; it ought to be ${applicationName}. Commits do not wait for ${name}, and no switchover goes to it.`,
+    hint: `Have it set: replctl add-standby ${name}`,
+    node: name,
+  })
 }
 
 function wrongUpstream(

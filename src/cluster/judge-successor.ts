@@ -1,7 +1,7 @@
 import { ReplctlError } from '../errors.ts'
 import { lsnDistance } from '../postgres/lsn.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
-import { configuredUpstream } from './configured-upstream.ts'
+import { configuredApplicationName, configuredUpstream } from './configured-upstream.ts'
 import type { NodeFacts } from './facts.ts'
 import { senderOf } from './find-upstream.ts'
 import { refuseInsufficient } from './insufficient-settings.ts'
@@ -99,7 +99,8 @@ function lagTooHigh({ primary, candidate, inventory }: Succession): ReplctlError
 }
 
 /** It receives from this very primary, on its timeline, as both of them say. */
-function notStreaming({ primary, candidate, settings, inventory }: Succession): ReplctlError | null {
+function notStreaming(succession: Succession): ReplctlError | null {
+  const { primary, candidate, settings, inventory } = succession
   const { name } = candidate
   const row = primary.instance?.replication.find(
     (one) => one.applicationName === settings.applicationName && one.state !== 'backup',
@@ -110,6 +111,10 @@ function notStreaming({ primary, candidate, settings, inventory }: Succession): 
     const upstream = configuredUpstream(candidate)
     const isStreaming = candidate.instance?.receiver?.status === 'streaming'
     const isElsewhere = isStreaming && sender !== primary.name
+    const used = configuredApplicationName(candidate)
+    if (row === undefined && sender === primary.name && used !== settings.applicationName) {
+      return unknownByPrimary(succession, used)
+    }
     const told = upstream === null ? 'nobody' : `${upstream.host}:${upstream.port}`
     return new ReplctlError(
       isElsewhere ? 'wrong-upstream' : 'not-streaming',
@@ -133,6 +138,21 @@ function notStreaming({ primary, candidate, settings, inventory }: Succession): 
     hint: 'Wait until it streams ("replctl status"), then run the command again.',
     node: name,
   })
+}
+
+function unknownByPrimary(
+  { primary, candidate: { name }, settings: { applicationName } }: Succession,
+  used: string | undefined,
+): ReplctlError {
+  return new ReplctlError(
+    'not-streaming',
+    `cannot switch over to ${name}: ${primary.name} does not know it`,
+    {
+      detail: `It receives from ${primary.name} with ${used === undefined ? 'no application_name' : `application_name=${used}`} in its primary_conninfo; it ought to be ${applicationName}.`,
+      hint: `Have it set: replctl add-standby ${name}`,
+      node: name,
+    },
+  )
 }
 
 /** Who will receive from the new primary, and over which slot. */

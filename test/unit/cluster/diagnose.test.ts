@@ -261,6 +261,18 @@ describe('one thing that is wrong with a node is one problem, with what mends it
       warning('not-streaming', 'pg3', 'pg3 does not stream from pg1', /keeps the WAL/),
     ],
     [
+      'it streams under another name than its own, by an ALTER SYSTEM say',
+      [
+        primary({ replication: [connection('pg2'), { ...connection('pg3'), applicationName: 'shop' }] }),
+        pg2,
+        standbyNode('pg3', '0/5000148', {
+          ...receivesFrom('10.0.0.11'),
+          ...receiverFrom('pg3', '10.0.0.11'),
+        }),
+      ],
+      error('setting-overridden', 'pg3', 'pg3 does not give pg1 its own name', /replctl add-standby pg3/),
+    ],
+    [
       'it holds a transaction back, and its slot keeps WAL only from a later point on',
       [
         primary({

@@ -95,6 +95,16 @@ describe('a successor', () => {
     expect(error?.detail).toContain('max_connections is 100 on pg2 and 200 on pg1')
   })
 
+  test('one that the primary knows by another name is told so, with what mends it', () => {
+    const settings = { primary_conninfo: setting('host=10.0.0.11 port=5432') }
+    const error = judge({
+      primary: { replication: [connection('other')] },
+      candidate: { settings, ...receiverFrom('pg2', '10.0.0.11') },
+    })
+    expect(error?.message).toBe('cannot switch over to pg2: pg1 does not know it')
+    expect(error?.hint).toBe('Have it set: replctl add-standby pg2')
+  })
+
   test('the refusal of a lag says how large it is, and the limit', () => {
     expect(judge({ replayed: '0/3000000' })?.detail).toContain(`${32 * mebibyte} bytes`)
   })
