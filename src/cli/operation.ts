@@ -62,6 +62,8 @@ export interface Operation {
   readonly session: ClusterSession
   /** Arguments and flags that give the same operation again. */
   readonly wish: Readonly<Record<string, unknown>>
+  /** What is about to show is waited for: gives the survey to decide by. */
+  ripen?(survey: Survey, listener: EventListener): Promise<Survey>
   /** Pure of changes: refuses here, before anything is done. */
   decide(observation: Observation): Decision | Promise<Decision>
   /** What this operation does not need is not looked up. */
@@ -110,9 +112,8 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
   try {
     const { depth = 'full' } = operation
     if (!call.flags.isDryRun) lock = await lockCluster(call, nodes, listener, depth)
-    const survey = forgetEnded(
-      await Promise.all(nodes.map((node) => lock?.surveyOf(node.name) ?? surveyNode(node, depth))),
-    )
+    const first = await Promise.all(nodes.map((node) => lock?.surveyOf(node.name) ?? surveyNode(node, depth)))
+    const survey = forgetEnded((await operation.ripen?.(first, listener)) ?? first)
     if (call.signal.aborted) throw interruptedEarly()
     const left = unfinishedOf(survey, lock?.foundJournals)
     const found = left === null ? null : ((await operation.reconsider?.(left, survey, lock !== null)) ?? left)

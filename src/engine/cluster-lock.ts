@@ -78,7 +78,7 @@ export async function acquireClusterLock(nodes: readonly Node[], options: LockOp
     if (options.signal.aborted) throw interruptedEarly()
     if (waitedMs >= limitMs) throw lockedError(held)
     if (!hasTold) {
-      options.listener({ type: 'waiting-for-lock', message: describeHolder(held) })
+      options.listener({ type: 'waiting', message: describeHolder(held) })
       hasTold = true
     }
     await wait(150)

@@ -24,7 +24,7 @@ export type EngineEvent =
       readonly node: string
       readonly title: string
     } & Progress)
-  | { readonly type: 'waiting-for-lock'; readonly message: string }
+  | { readonly type: 'waiting'; readonly message: string }
   | { readonly type: 'note'; readonly message: string }
   | { readonly type: 'warning'; readonly error: ReplctlError }
 

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { awaitCondition } from '../kit/await-condition.ts'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
 import { type InventoryPart, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
@@ -177,5 +178,46 @@ describeOnHosts('promote where not everybody is on the newest timeline', () => {
     await raise('pg2')
     await server('pg3').awaitStreaming('shop_pg2')
     await server('pg2').awaitSql('SELECT count(*) = 1 FROM ledger')
+  })
+
+  /** Killed and started again, PostgreSQL says no more than that it is starting up until \`letStart\`. */
+  async function restartHeld(name: string): Promise<void> {
+    const hold = "restore_command = 'while ! test -e /tmp/go; do sleep 0.1; done; false'"
+    await hosts.exec(name, ['rm', '-f', '/tmp/go'])
+    await server(name).appendFile('postgresql.auto.conf', [hold])
+    await server(name).kill9()
+    const { dataDir } = server(name)
+    const start = `${await server(name).binDir()}/pg_ctl start -W -s -D ${dataDir} -l ${dataDir}.log`
+    await hosts.exec(name, start, { user: 'postgres' })
+    await awaitCondition(`PostgreSQL on ${name} runs its restore_command`, async () => {
+      const { stdout } = await hosts.exec(name, ['cat', `${dataDir}/postmaster.pid`])
+      return stdout.includes('starting') && (await hosts.pids(name, 'test -e /tmp/go')).length > 0
+    })
+  }
+  const letStart = (name: string) => hosts.exec(name, ['touch', '/tmp/go'])
+
+  it.each([
+    ['all others have lost their power, too', ['pg2', 'pg3']],
+    ['the other one runs, and has less', ['pg2']],
+  ])('waits for standbys that are just starting: %s', async (_, restarted) => {
+    await keepWalFrom('pg3')
+    await server('pg1').sql("INSERT INTO ledger VALUES (1, 'only pg2 has it')")
+    await server('pg2').awaitCatchup(server('pg1'))
+    await server('pg1').kill9()
+    await letGoOn('pg3')
+    await Promise.all(restarted.map(restartHeld))
+    const running = cluster.replctl(['promote', '--json'])
+    await awaitCondition('promote holds the lock of pg2', async () => {
+      const holder = await hosts.exec('pg2', ['cat', '/var/lib/postgresql/.replctl/shop/holder'], {
+        check: false,
+      })
+      return holder.stdout.includes('replctl promote')
+    })
+    await Promise.all(restarted.map(letStart))
+    const promoted = await running
+    expect(promoted).toMatchObject({ exitCode: 0, json: { result: { new_primary: 'pg2' } } })
+    expect(await server('pg2').sqlValue('SELECT count(*) FROM ledger')).toBe(1)
+    await server('pg3').awaitCatchup(server('pg2'))
+    expect(await writersNow(hosts, ['pg1', 'pg2', 'pg3'])).toEqual(['pg2'])
   })
 })

@@ -28,6 +28,7 @@ import { wayBack } from '../../cluster/way-back.ts'
 import type { Outcome } from '../../engine/run-outcome.ts'
 import { ReplctlError } from '../../errors.ts'
 import { askAround } from '../../node/ask-around.ts'
+import { surveyNode } from '../../node/survey.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
@@ -37,7 +38,15 @@ import { fetchTitle } from '../../steps/fetch-missing-wal.ts'
 import { type ClusterSession, findNode } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
-import { type Decision, isOnlyForward, type Observation, operate, requireReachable } from '../operation.ts'
+import {
+  type Decision,
+  defaultTimeoutMs,
+  isOnlyForward,
+  type Observation,
+  operate,
+  requireReachable,
+} from '../operation.ts'
+import { awaitStarting } from './await-starting.ts'
 import {
   choiceBegun,
   forgetVainPromotions,
@@ -63,6 +72,19 @@ export async function promoteIn(session: ClusterSession, call: Call): Promise<An
     wish: { node: node ?? null, method, ...flags },
     overridesUnfinished: true,
     depth: 'room',
+    ripen: async (survey, listener) =>
+      call.options.isAbort === true
+        ? survey
+        : await awaitStarting(survey, {
+            ...{ inventory: session.inventory, wanted: node, signal: call.signal },
+            timeoutMs: call.flags.timeoutMs ?? defaultTimeoutMs,
+            lookAgain: async (name) => {
+              const host = session.nodes.get(name)
+              if (host === undefined) throw new RangeError(`no connection to node ${name}`)
+              return await surveyNode(host, 'room')
+            },
+            tell: (message) => listener({ type: 'waiting', message }),
+          }),
     reconsider: (found, survey, isHeld) => forgetVainPromotions(session, found, survey, isHeld),
     decide: (observation) => decide(call, session, observation, { node, method, ...flags }),
   })

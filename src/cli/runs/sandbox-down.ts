@@ -107,7 +107,7 @@ async function waitForOthers(call: Call, place: SandboxPlace): Promise<void> {
       const lock = await acquireClusterLock([...session.nodes.values()], {
         ...{ holder, timeoutMs, signal: call.signal },
         listener: (event) => {
-          if (event.type === 'waiting-for-lock') call.io.writeError(`${event.message}\n`)
+          if (event.type === 'waiting') call.io.writeError(`${event.message}\n`)
         },
       })
       await lock.release()

@@ -224,7 +224,7 @@ describe('a lock that is held', () => {
     expect(error.code).toBe('locked')
     expect(ms).toBeGreaterThanOrEqual(least)
     expect(ms).toBeLessThanOrEqual(most)
-    expect(events.filter((event) => event.type === 'waiting-for-lock')).toHaveLength(timeoutMs === 0 ? 0 : 1)
+    expect(events.filter((event) => event.type === 'waiting')).toHaveLength(timeoutMs === 0 ? 0 : 1)
   })
 
   test('is taken as soon as its holder is gone', async () => {
@@ -234,7 +234,7 @@ describe('a lock that is held', () => {
     expect(ms).toBeLessThan(1_000)
     expect(events).toEqual([
       {
-        type: 'waiting-for-lock',
+        type: 'waiting',
         message:
           'eve@control2 (pid 200) holds the cluster with "replctl add-standby pg3" since 2026-03-01T12:00:00.000Z',
       },

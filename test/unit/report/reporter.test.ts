@@ -118,7 +118,7 @@ describe('without a terminal', () => {
   test('notes, warnings and the wait for a lock have lines of their own', () => {
     const { tell, take } = reporterFor()
     tell(
-      { type: 'waiting-for-lock', message: 'dba@control1 (pid 7) holds the cluster' },
+      { type: 'waiting', message: 'dba@control1 (pid 7) holds the cluster' },
       { type: 'note', message: 'the old\x1b[2J primary answers again' },
       warning,
     )
