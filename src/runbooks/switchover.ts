@@ -33,7 +33,7 @@ import {
 import {
   reportOpenWork,
   requireArchiveKeepsUp,
-  requireNobodyAwaited,
+  requireServedSubscribers,
 } from '../steps/require-quiet-primary.ts'
 import { requireReplicationLogin } from '../steps/require-replication-login.ts'
 import {
@@ -87,7 +87,7 @@ export function switchover(input: ClusterInput, wish: SwitchoverPlan): Plan {
     ),
     requireRoomForWal(exchange),
     requireArchiveKeepsUp(oldPrimary.name, candidate.name, input.inventory, wish.allowUnarchived),
-    requireNobodyAwaited(oldPrimary.name, input.inventory),
+    requireServedSubscribers(oldPrimary.name, input.inventory),
     together([
       ...[order.returning, ...moved].map(({ node, upstream }) =>
         requireReplicationLogin(node.name, upstream, input.inventory),

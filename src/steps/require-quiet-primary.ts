@@ -5,7 +5,8 @@ import type { NodeName } from '../cluster/names.ts'
 import { refused, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { whyArchiveIsSilent } from '../node/missing-wal.ts'
-import { ask, look } from './look.ts'
+import type { SqlSession } from '../node/sql-session.ts'
+import { ask, awaitState, look } from './look.ts'
 
 /** So many segments may wait for the archive without being a sign of trouble. */
 const mostReady = 16
@@ -115,20 +116,82 @@ export function reportOpenWork(primary: NodeName, candidate: NodeName): Step {
 }
 
 /**
- * From 17 on a primary that stops waits until logical subscribers have everything, and those wait for the standbys of
- * `synchronized_standby_slots`: with one of them away it would never come down.
+ * A primary that stops writes its shutdown checkpoint only when logical subscribers have everything: one that is far behind, or frozen,
+ * keeps everybody from writing meanwhile. From 17 on they wait for the standbys of `synchronized_standby_slots` themselves: with one of
+ * those away the primary would never come down.
+ * @see PostgreSQL, src/backend/replication/walsender.c, WalSndInitStopping and WalSndDone
  */
-export function requireNobodyAwaited(primary: NodeName, inventory: Inventory): Step {
+export function requireServedSubscribers(primary: NodeName, inventory: Inventory): Step {
   return {
-    title: 'require that logical subscribers wait for nobody who is away',
+    title: 'require that no logical subscriber holds up the stop',
     node: primary,
     check: async (ctx) => {
       const { instance } = await look(ctx)
       if (instance === null || instance.isInRecovery) return satisfied('it is stopped already')
       const away = awaitedAndAway(instance)
-      return away.length === 0 ? satisfied('they do not') : refused(subscribersWait(inventory, primary, away))
+      if (away.length > 0) return refused(subscribersWait(inventory, primary, away))
+      if (!instance.slots.some((slot) => slot.type === 'logical' && slot.isActive)) {
+        return satisfied('none is connected')
+      }
+      const mostBytes = inventory.replication.maxCandidateLagBytes
+      const late = await lateSubscriber(ctx, (await ask(ctx)).sql, mostBytes)
+      return late === null ? satisfied('none is behind') : refused(subscriberLate(primary, late, mostBytes))
     },
   }
+}
+
+interface LateSubscriber {
+  readonly slot: string
+  readonly pid: number
+  readonly bytes: number
+}
+
+/** A subscriber says how far it is every 10 s (wal_receiver_status_interval, or `--status-interval` of pg_recvlogical). */
+const reportPatienceMs = 12_000
+
+/**
+ * The logical subscriber that is furthest behind: it is connected, and did not confirm meanwhile what was written so many bytes before
+ * the call. Null: there is none. What it was sent tells nothing: the walsender of one that is frozen sticks in its last commit.
+ */
+async function lateSubscriber(
+  ctx: StepContext,
+  sql: SqlSession,
+  mostBytes: number,
+): Promise<LateSubscriber | null> {
+  const now = (await sql.value('SELECT pg_current_wal_lsn()::text')) ?? '0/0'
+  const deadline = Date.now() + reportPatienceMs
+  return await awaitState(
+    ctx,
+    'logical subscribers confirm what was written',
+    async () => {
+      const [late] = await sql.json<readonly LateSubscriber[]>(
+        `SELECT coalesce(json_agg(one ORDER BY one.bytes DESC), '[]')
+           FROM (SELECT s.slot_name AS slot, r.pid, pg_wal_lsn_diff('${now}', s.confirmed_flush_lsn) AS bytes
+                   FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
+                  WHERE s.slot_type = 'logical') AS one
+          WHERE one.bytes > ${mostBytes}`,
+      )
+      if (late === undefined) return null
+      return Date.now() >= deadline ? late : undefined
+    },
+    { everyMs: 200, timeoutMs: 2 * reportPatienceMs },
+  )
+}
+
+function subscriberLate(
+  node: NodeName,
+  { slot, pid, bytes }: LateSubscriber,
+  mostBytes: number,
+): ReplctlError {
+  return new ReplctlError(
+    'lag-too-high',
+    `cannot switch over: the logical subscriber of "${slot}" is too far behind`,
+    {
+      detail: `It has not confirmed ${bytes} bytes of WAL. A primary that stops waits until its logical subscribers have everything, and nobody could write meanwhile. replication.max_candidate_lag allows ${mostBytes}.`,
+      hint: `Wait until it has caught up (confirmed_flush_lsn in pg_replication_slots on ${node}), or stop that client: process ${pid} serves it.`,
+      node,
+    },
+  )
 }
 
 function subscribersWait(inventory: Inventory, node: NodeName, slots: readonly string[]): ReplctlError {
