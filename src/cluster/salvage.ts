@@ -99,19 +99,37 @@ export function isOfDivergence(record: SalvageRecord, divergence: Divergence): b
   )
 }
 
-/** What is told of a salvage in a result. */
-export interface SalvageResult {
-  readonly dir: string
-  readonly transactions: number
-  readonly rows: number
-  readonly conflicts: number
+/** What is told of a salvage in a result; what has the name of a key of {@link SalvageRecord} is that. */
+export interface SalvageResult
+  extends Pick<
+    SalvageRecord,
+    | 'dir'
+    | 'transactions'
+    | 'rows'
+    | 'conflicts'
+    | 'tables'
+    | 'sequences'
+    | 'schemaChanges'
+    | 'prepared'
+    | 'unsalvaged'
+    | 'notes'
+  > {
   readonly complete: boolean
-  readonly unsalvaged: readonly string[]
+}
+
+/** Whether nothing of any effect was lost. Values of a sequence were given out whether their transactions committed or not. */
+export function isOfNothing(record: SalvageRecord): boolean {
+  const { transactions, isComplete, sequences, prepared } = record
+  return transactions === 0 && isComplete && sequences.length === 0 && prepared.length === 0
 }
 
 /** What rejoin's result says of it; null where nothing was lost. */
 export function salvageResult(record: SalvageRecord): SalvageResult | null {
-  const { dir, transactions, rows, conflicts, unsalvaged, isComplete } = record
-  if (transactions === 0 && isComplete) return null
-  return { dir, transactions, rows, conflicts, complete: isComplete, unsalvaged }
+  if (isOfNothing(record)) return null
+  const { dir, transactions, rows, conflicts, isComplete, tables } = record
+  const { sequences, schemaChanges, prepared, unsalvaged, notes } = record
+  return {
+    ...{ dir, transactions, rows, conflicts, complete: isComplete },
+    ...{ tables, sequences, schemaChanges, prepared, unsalvaged, notes },
+  }
 }

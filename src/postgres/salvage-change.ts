@@ -118,7 +118,9 @@ function sqlOf(
   if (now === null) return old === null ? '' : tell(deleteStatement(table, old), old, notAsItWas)
   if (old === null) return tell(insertStatement(table, now), now, 'its key is taken')
   const update = updateStatement(table, old, now)
-  return update === null ? asComment(`${title}: it changed nothing`) : tell(update, old, notAsItWas)
+  return update === null
+    ? asComment(`${title}: it changed nothing that is a column on the new primary`)
+    : tell(update, old, notAsItWas)
 }
 
 const notAsItWas = 'the row is not as it was at the fork'

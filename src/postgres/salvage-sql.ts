@@ -60,6 +60,13 @@ export const setSalvageSettings = (scope: '' | 'LOCAL ' = ''): string =>
     .map(([name, value]) => `SET ${scope}${name} = ${name === 'search_path' ? value : `'${value}'`};`)
     .join('\n')
 
+/** A database as psql's \connect takes it: one whose name looks like a connection string is named by one. */
+export function databaseForPsql(name: string): string {
+  const quote = (text: string) => `"${text.replaceAll('"', '""')}"`
+  if (!name.includes('=') && !/^postgres(ql)?:\/\//.test(name)) return quote(name)
+  return `-reuse-previous=on ${quote(`dbname='${name.replaceAll(/['\\]/g, '\\$&')}'`)}`
+}
+
 /** Switches triggers and rules of the new primary off for the time of the changes, or on again as each of them was. */
 export function triggerText(
   triggers: readonly { readonly table: string; readonly trigger: CatalogTrigger }[],

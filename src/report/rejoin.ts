@@ -2,6 +2,7 @@ import type { RejoinMethod } from '../cluster/judge-rejoin.ts'
 import type { SalvageResult } from '../cluster/salvage.ts'
 import { formatBytes } from './bytes.ts'
 import type { Paint } from './paint.ts'
+import { besidesRows } from './salvage.ts'
 
 /** `result` of `rejoin`. */
 export interface RejoinResult {
@@ -38,7 +39,12 @@ export function rejoinText(result: RejoinResult, paint: Paint): string {
       ? []
       : [
           `  What only it had: ${salvage.transactions} transaction(s), ${salvage.rows} row(s), in ${salvage.dir} on ${node}.`,
-          '  Review salvage.sql there before you apply it.',
+          ...besidesRows(salvage)
+            .flatMap((text) => text.trimEnd().split('\n'))
+            .map((line) => `  ${line}`),
+          salvage.conflicts === 0
+            ? '  Review salvage.sql there before you apply it.'
+            : `  Review salvage.sql there before you apply it: ${salvage.conflicts} of its changes are commented out, the primary changed the same rows.`,
         ]),
   ]
     .map((line) => `${line}\n`)

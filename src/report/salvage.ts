@@ -1,4 +1,4 @@
-import type { SalvageRecord } from '../cluster/salvage.ts'
+import { isOfNothing, type SalvageRecord, type SalvageResult } from '../cluster/salvage.ts'
 import type { Paint } from './paint.ts'
 import { columns } from './table.ts'
 
@@ -9,7 +9,7 @@ export function salvageText(
   isNew: boolean,
   paint: Paint,
 ): string {
-  if (record === null || (record.transactions === 0 && record.isComplete)) {
+  if (record === null || isOfNothing(record)) {
     return `${paint.good('✓')} ${paint.name(node)} has nothing that the primary lacks.\n`
   }
   const { rows, transactions, dir, conflicts } = record
@@ -25,6 +25,18 @@ export function salvageText(
         one.conflicts === 0 ? '' : paint.warn(`${one.conflicts} in conflict`),
       ]),
     ),
+    ...besidesRows(record),
+    conflicts === 0
+      ? 'Review salvage.sql there, then apply it to the primary.\n'
+      : `${conflicts} changes are commented out in salvage.sql: the primary changed the same rows. Review it, then apply it there.\n`,
+  ].join('')
+}
+
+/** What was lost besides rows, and what is to be known of these. */
+export function besidesRows(
+  record: Pick<SalvageResult, 'schemaChanges' | 'sequences' | 'prepared' | 'unsalvaged' | 'notes'>,
+): readonly string[] {
+  return [
     ...section(
       'Schema',
       record.schemaChanges.map(({ change, kind, identity }) => `${change} ${kind} ${identity}`),
@@ -35,12 +47,10 @@ export function salvageText(
         (one) => `${one.sequence}: ${one.lastValue}, on the primary ${one.primaryLastValue ?? 'none'}`,
       ),
     ),
+    ...section('Prepared transactions that were still open', record.prepared),
     ...section('Not saved', record.unsalvaged),
     ...section('Note', record.notes),
-    conflicts === 0
-      ? 'Review salvage.sql there, then apply it to the primary.\n'
-      : `${conflicts} changes are commented out in salvage.sql: the primary changed the same rows. Review it, then apply it there.\n`,
-  ].join('')
+  ]
 }
 
 function section(title: string, entries: readonly string[]): readonly string[] {

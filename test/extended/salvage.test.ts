@@ -363,6 +363,34 @@ describeOnHosts('salvage: what only a former primary has is written out', () => 
     expect(await value('pg2', "SELECT string_agg(t::text, ' ' ORDER BY id) FROM owner t")).toBe('(1) (2)')
   })
 
+  it('rejoin tells what was lost besides rows: schema, sequences, and a prepared transaction that the new primary has still open', async () => {
+    await quietTrigger()
+    await run('pg1', straddling)
+    for (const name of ['pg2', 'pg3']) await cluster.server(name).awaitCatchup(cluster.server('pg1'))
+    await cutOff('pg3', 'pg2')
+    await run(
+      'pg1',
+      "COMMIT PREPARED 'straddler'; CREATE FUNCTION added() RETURNS int LANGUAGE sql AS 'SELECT 4711'; SELECT setval('ahead', 500)",
+    )
+    await cluster.server('pg1').kill9()
+    await reconnect('pg2', 'pg3')
+    await cluster.succeed(['promote', 'pg2'])
+    const back = await cluster.replctl(['rejoin', 'pg1', '--json'])
+    expect(back.exitCode, back.stderr).toBe(0)
+    const { salvage: told } = back.json.result
+    expect(told).toMatchObject({ complete: true, rows: 3, conflicts: 0, unsalvaged: [], prepared: [] })
+    expect(told.tables).toEqual([expect.objectContaining({ table: 'item', inserted: 1, updated: 1 })])
+    expect(told.sequences).toEqual([expect.objectContaining({ sequence: 'public.ahead', lastValue: '500' })])
+    expect(told.schemaChanges).toEqual([expect.objectContaining({ identity: 'public.added()' })])
+    expect(told.notes.join('\n')).toMatch(
+      /'straddler' in postgres was committed here, and is still open[\s\S]*in the schema of postgres are in schema\.sql/,
+    )
+    expect(await hosts.readFile('pg1', `${told.dir}/schema.sql`)).toContain('SELECT 4711')
+    // Its changes come by itself then.
+    await run('pg2', "COMMIT PREPARED 'straddler'")
+    expect(await apply('pg1')).toHaveLength(3)
+  })
+
   it('salvage.sql makes new partitions, also of tables that have indexes there already', async () => {
     await run('pg1', 'CREATE INDEX part_by_v ON part (v)')
     await loseAfter(

@@ -36,7 +36,8 @@ export function isolatedPlaceOf(facts: NodeFacts, timeline: FoundDivergence['tim
 
 /**
  * Makes the salvage of a stopped node: the WAL from the fork on first, then what its transactions did. It is made under
- * another name and renamed when it is whole. `before`: an earlier try, which is not replaced by one that saved less.
+ * another name and renamed when it is whole. `before`: an earlier try, which is not replaced by one that saved no more: its
+ * salvage.sql may have been reviewed or applied since, and what it has of rows as they were may be gone by now.
  */
 export async function makeSalvage(
   ctx: StepContext,
@@ -86,8 +87,7 @@ export async function makeSalvage(
     }
     const record =
       found.lost === null ? blank : await fill(ctx, { blank, found, folder, place, primary, divergence, wal })
-    const isLess = !record.isComplete && before !== null && before.rows > record.rows
-    if (isLess && before.dir === record.dir) {
+    if (before !== null && before.dir === record.dir && !hasMore(record, before)) {
       await folder.drop()
       return before
     }
@@ -101,6 +101,12 @@ export async function makeSalvage(
   } finally {
     await removeWalView(node)
   }
+}
+
+/** Whether another try was worth it. */
+function hasMore(record: SalvageRecord, before: SalvageRecord): boolean {
+  if (record.isComplete !== before.isComplete) return record.isComplete
+  return record.rows > before.rows
 }
 
 /** Looked at before anything is copied: the home of the OS user may be on a small file system. */

@@ -12,6 +12,7 @@ import {
   tablesByOidQuery,
 } from '../../postgres/salvage-queries.ts'
 import {
+  databaseForPsql,
   foreignKeyCheck,
   foreignKeyText,
   setSalvageSettings,
@@ -93,7 +94,7 @@ export async function saveDatabase(task: DatabaseTask): Promise<SalvagePart> {
     notes.push(`the new primary has no database ${database}: create it before salvage.sql is applied`)
   const schemaChanges = await findSchemaChanges(task, tables)
   const created = lostHere.tables.filter((one) => one.primary === null && !one.isGone)
-  await sql.write(`\n\\connect ${quoteForPsql(database)}\nBEGIN;\n${setSalvageSettings('LOCAL ')}\n`)
+  await sql.write(`\n\\connect ${databaseForPsql(database)}\nBEGIN;\n${setSalvageSettings('LOCAL ')}\n`)
   await sql.write('SET CONSTRAINTS ALL DEFERRED;\n')
   const undumped: string[] = []
   let after = ''
@@ -254,6 +255,3 @@ function isToBeChecked(
     return counts.updated + (isOfChild ? counts.inserted : counts.deleted) > 0
   })
 }
-
-/** A name as an argument of a psql command. */
-const quoteForPsql = (name: string): string => `"${name.replaceAll('"', '""')}"`

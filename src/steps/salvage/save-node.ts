@@ -30,6 +30,7 @@ export async function saveNode(ctx: StepContext, task: NodeTask): Promise<Salvag
   const parts: SalvagePart[] = []
   try {
     parts.push(await unloggedTables(first, postgres.database))
+    parts.push(await stillPrepared(ctx, there, task.lost))
     for (const { oid, name } of await databasesOf(first)) {
       const hasShared = name === postgres.database && touches(task.changes, '0')
       if (!touches(task.changes, oid) && !hasShared) continue
@@ -91,8 +92,9 @@ async function saveOne(
       progress: (done, total) => ctx.progress({ message: `saved ${done} of ${total} rows of ${name}` }),
       dumpTables: (idents) => dumpTables(ctx, task, name, idents),
     })
-    if (name === ctx.node.settings.postgres.database) return saved
-    return joinParts([await unloggedTables(own, name), saved])
+    const schema = saved.schemaChanges.length === 0 ? nothingSaved : await saveSchema(ctx, task, name)
+    if (name === ctx.node.settings.postgres.database) return joinParts([saved, schema])
+    return joinParts([await unloggedTables(own, name), saved, schema])
   } catch (thrown) {
     const error = asReplctlError(thrown)
     // Only what the old instance itself refuses is a fact about it; all else is worth another run.
@@ -127,10 +129,10 @@ export async function openOnPrimary(
 }
 
 const dumpScript = `
-bin=$3 socket=$4 port=$5 user=$6 database=$7; shift 7
+bin=$3 socket=$4 port=$5 user=$6; export PGDATABASE="$7"; shift 7
 { [ -x "$bin/pg_dump" ] && [ -x "$bin/pg_restore" ]; } || { echo none; exit 0; }
 for table do shift; set -- "$@" -t "$table"; done
-if said=$("$bin/pg_dump" -h "$socket" -p "$port" -U "$user" -d "$database" -w --schema-only -Fc -f "$dir/dump" "$@" 2>&1); then
+if said=$("$bin/pg_dump" -h "$socket" -p "$port" -U "$user" -w --schema-only -Fc -f "$dir/dump" "$@" 2>&1); then
   echo dumped
   "$bin/pg_restore" -l "$dir/dump"
 else
@@ -149,6 +151,36 @@ else
 fi
 rm -f "$dir/dump.list" "$dir/dump.sql"
 [ "$turn" = first ] || rm -f "$dir/dump"`
+
+/** The whole schema of a database, appended. The name goes by the environment: in an argument one with a `=` is taken for more than a name. */
+const schemaScript = `
+bin=$3 socket=$4 port=$5 user=$6; export PGDATABASE="$7"
+[ -x "$bin/pg_dump" ] || { echo none; exit 0; }
+if said=$("$bin/pg_dump" -h "$socket" -p "$port" -U "$user" -w --schema-only --lock-wait-timeout=10s -f "$dir/dump" 2>&1); then
+  echo dumped
+  { printf '%s\\n' '' "-- Database $7"; cat "$dir/dump"; } >> "$dir/schema.sql"
+else
+  printf 'failed\\n%s\\n' "$said"
+fi
+rm -f "$dir/dump"`
+
+/** The schema that only this node has, for what salvage.sql does not create (functions, views, types): it is gone with the rewind. */
+async function saveSchema(
+  ctx: StepContext,
+  { place, folder }: NodeTask,
+  database: string,
+): Promise<SalvagePart> {
+  const { port, osUser } = ctx.node.settings.postgres
+  const dump = readDump(
+    await folder.run('save the schema', schemaScript, [
+      ...[place.binDirectory, socketDirectoryOf(ctx.node, place), String(port), osUser, database],
+    ]),
+  )
+  const where = `the definitions of what was created or changed in the schema of ${database}`
+  if (dump.is === 'dumped') return { ...nothingSaved, notes: [`${where} are in schema.sql`] }
+  const why = dump.is === 'none' ? 'no pg_dump on the node' : `pg_dump failed: ${dump.said}`
+  return { ...nothingSaved, notes: [`${where} are not saved: ${why}`] }
+}
 
 /** CREATE statements by the node's own pg_dump, in an order that fits beside what the new primary has. */
 async function dumpTables(
@@ -182,6 +214,26 @@ function readDump(output: string): TableDump {
   const word = output.slice(0, end)
   if (word === 'none') return { is: 'none' }
   return word === 'dumped' ? { is: 'dumped', text, after: '' } : { is: 'failed', said: text.trim() }
+}
+
+/** Prepared before the fork and committed after it: there they are still prepared, and salvage.sql would wait for their end. */
+async function stillPrepared(
+  ctx: StepContext,
+  there: NodeFacts,
+  { straddlers }: LostTransactions,
+): Promise<SalvagePart> {
+  if (straddlers.length === 0) return nothingSaved
+  const node = ctx.on(there.name)
+  const sql = await node.sql(sqlEndpointOf(node, there))
+  const open = await sql.json<readonly { readonly gid: string; readonly database: string }[]>(
+    `SELECT coalesce(json_agg(json_build_object('gid', gid, 'database', database) ORDER BY gid), '[]')::text
+       FROM pg_prepared_xacts WHERE transaction::text::bigint IN (${straddlers.join(', ')})`,
+  )
+  const notes = open.map(
+    ({ gid, database }) =>
+      `the prepared transaction ${quoteLiteral(gid).trim()} in ${database} was committed here, and is still open on the new primary: end it before salvage.sql is applied, which would wait for it (COMMIT PREPARED ${quoteLiteral(gid).trim()} there makes its changes; psql then says NOT DONE of them)`,
+  )
+  return { ...nothingSaved, notes }
 }
 
 /** A crash empties them, and a standby cannot read them. */

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { isOfFork, type RowChange, writeChange } from '../../../src/postgres/salvage-change.ts'
 import {
   asComment,
+  databaseForPsql,
   foreignKeyCheck,
   foreignKeyText,
   insertStatement,
@@ -177,6 +178,14 @@ describe('triggerText', () => {
     )
     expect(triggerText([], 'ENABLE')).toBe('')
     expect(triggerText([on(false, 'RULE')], 'ENABLE')).toBe('ALTER TABLE public.item ENABLE RULE "T";\n')
+  })
+})
+
+describe('databaseForPsql', () => {
+  it('quotes a name, and hides one that looks like a connection string in one', () => {
+    expect(databaseForPsql('My "shop"')).toBe('"My ""shop"""')
+    expect(databaseForPsql(`a=b 'c' "d" \\`)).toBe(`-reuse-previous=on "dbname='a=b \\'c\\' ""d"" \\\\'"`)
+    expect(databaseForPsql('postgres://x')).toBe(`-reuse-previous=on "dbname='postgres://x'"`)
   })
 })
 
