@@ -396,7 +396,7 @@ describeOnHosts('follow, and cascades', () => {
     told(refused).toMatchObject({ exit: 3, changed: false, found: ['pg3 wal-removed'] })
     expect(hintFor(refused, 'pg3', 'wal-removed')).toContain('replctl add-standby pg3 --from pg1')
     told(await cluster.replctl(['add-standby', 'pg3', '--from', 'pg1', '--json'])).toMatchObject({
-      ...{ exit: 0, changed: true, found: ['pg3 wrong-upstream'] },
+      ...{ exit: 0, changed: true, found: ['pg3 wrong-upstream', 'pg2 setting-overridden'] },
     })
     await cluster.server('pg3').awaitSql('SELECT count(*) = 5 FROM ledger')
     told(await follow('pg3', 'pg2')).toMatchObject({ exit: 0, changed: true, found: [] })
@@ -461,7 +461,7 @@ describeOnHosts('follow, and cascades', () => {
     // Something of its own overrides what is rendered: a restart would not help, and would end it.
     const before = await startedAt('pg2')
     const still = await cluster.replctl(['add-standby', 'pg2', '--json'])
-    told(still).toMatchObject({ exit: 0, found: ['pg2 replay-paused'] })
+    told(still).toMatchObject({ exit: 0, found: ['pg2 setting-overridden', 'pg2 replay-paused'] })
     expect(hintFor(still, 'pg2', 'replay-paused')).toContain(
       `raise max_connections from ${most} to ${most + 50}`,
     )
