@@ -174,19 +174,27 @@ END`,
         case $(cat $entry/comm 2>/dev/null) in postgres|sshd) kill -s ${signal} "\${entry#/proc/}" 2>/dev/null;; esac; done; :`,
       )
     await both('STOP')
-    // The port alone: those who were connected ask anew, and get no answer.
-    for (const name of ['pg2', 'pg3']) {
-      const server = cluster.server(name)
-      const pid = await server.sqlValue('SELECT pid FROM pg_stat_wal_receiver')
-      await hosts.exec(name, ['kill', String(pid)])
-      await server.awaitSql("SELECT count(*) = 0 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+    try {
+      // The port alone: those who were connected ask anew, and get no answer.
+      for (const name of ['pg2', 'pg3']) {
+        const server = cluster.server(name)
+        const pid = await server.sqlValue('SELECT pid FROM pg_stat_wal_receiver')
+        await hosts.exec(name, ['kill', String(pid)])
+        await server.awaitSql("SELECT count(*) = 0 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+      }
+      // It was frozen over a write, which one of them may lack.
+      const received = 'pg_last_wal_receive_lsn()'
+      const other = await cluster.server('pg3').sqlValue(`SELECT ${received}`)
+      const isAhead = await cluster.server('pg2').sqlValue(`SELECT ${received} >= '${other}'`)
+      const candidate = isAhead ? 'pg2' : 'pg3'
+      told(await promote(candidate)).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+      const forced = await promote(candidate, '--allow-split-brain')
+      told(forced).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+      await withFence('exit 0')
+      told(await promote(candidate)).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    } finally {
+      await both('CONT')
     }
-    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
-    const forced = await promote('pg2', '--allow-split-brain')
-    told(forced).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
-    await withFence('exit 0')
-    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
-    await both('CONT')
     expect(await watch.stop()).toEqual([])
     await client.stop()
     expect(await writersNow(hosts)).toEqual(['pg1'])
