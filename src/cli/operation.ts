@@ -58,12 +58,19 @@ export interface Decision {
   text?(after: Observation, outcome: Outcome, paint: Paint, result: object): string
 }
 
+/** What a wait for a riper survey may use. */
+export interface Ripening {
+  /** Observes one node anew. */
+  lookAgain(node: NodeName): Promise<NodeFacts>
+  tell(message: string): void
+}
+
 export interface Operation {
   readonly session: ClusterSession
   /** Arguments and flags that give the same operation again. */
   readonly wish: Readonly<Record<string, unknown>>
   /** What is about to show is waited for: gives the survey to decide by. */
-  ripen?(survey: Survey, listener: EventListener): Promise<Survey>
+  ripen?(survey: Survey, means: Ripening): Promise<Survey>
   /** Pure of changes: refuses here, before anything is done. */
   decide(observation: Observation): Decision | Promise<Decision>
   /** What this operation does not need is not looked up. */
@@ -113,7 +120,15 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     const { depth = 'full' } = operation
     if (!call.flags.isDryRun) lock = await lockCluster(call, nodes, listener, depth)
     const first = await Promise.all(nodes.map((node) => lock?.surveyOf(node.name) ?? surveyNode(node, depth)))
-    const survey = forgetEnded((await operation.ripen?.(first, listener)) ?? first)
+    const ripe = await operation.ripen?.(first, {
+      lookAgain: async (name) => {
+        const node = session.nodes.get(name)
+        if (node === undefined) throw new RangeError(`no connection to node ${name}`)
+        return await surveyNode(node, depth)
+      },
+      tell: (message) => listener({ type: 'waiting', message }),
+    })
+    const survey = forgetEnded(ripe ?? first)
     if (call.signal.aborted) throw interruptedEarly()
     const left = unfinishedOf(survey, lock?.foundJournals)
     const found = left === null ? null : ((await operation.reconsider?.(left, survey, lock !== null)) ?? left)

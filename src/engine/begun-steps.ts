@@ -1,10 +1,23 @@
 import type { NodeName } from '../cluster/names.ts'
 import { ReplctlError } from '../errors.ts'
 import type { Journal } from './journal.ts'
+import type { Beginning } from './run-journal.ts'
 import { type Plan, type Step, stepsOf } from './step.ts'
 
 /** Titles repeat from node to node; the node makes them one of a kind. */
 export const stepKey = (step: Step): string => `${step.node}: ${step.title}`
+
+/** What the journal is to know of a step before it changes anything. */
+export const beginningOf = (step: Step): Beginning => {
+  const isCrossing = step.pointOfNoReturn === true
+  return {
+    key: stepKey(step),
+    isOwed: step.undo !== undefined && step.mayBeLeftBehind !== true,
+    isFinal: step.cannotBeUndone === true,
+    isCrossing,
+    tells: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : (step.beginsWith ?? []),
+  }
+}
 
 /**
  * The begun steps that can be taken back, in the plan's order. One that has to be, on a node that is `away`: then those

@@ -1,11 +1,11 @@
 import type { NodeName } from '../cluster/names.ts'
 import { asReplctlError, exitCodes, ReplctlError } from '../errors.ts'
 import type { Node } from '../node/node.ts'
-import { begunSteps, stepKey } from './begun-steps.ts'
+import { beginningOf, begunSteps, stepKey } from './begun-steps.ts'
 import type { ClusterLock } from './cluster-lock.ts'
 import type { EventListener, StepState } from './events.ts'
 import type { Journal } from './journal.ts'
-import { type Beginning, RunJournal } from './run-journal.ts'
+import { RunJournal } from './run-journal.ts'
 import { type Outcome, outcomeOf } from './run-outcome.ts'
 import { earlierSteps, type Finding, type Plan, type Step, type StepContext, stepsOf } from './step.ts'
 
@@ -412,17 +412,6 @@ class Run {
       ms,
       because,
     })
-  }
-}
-
-const beginningOf = (step: Step): Beginning => {
-  const isCrossing = step.pointOfNoReturn === true
-  return {
-    key: stepKey(step),
-    isOwed: step.undo !== undefined && step.mayBeLeftBehind !== true,
-    isFinal: step.cannotBeUndone === true,
-    isCrossing,
-    tells: isCrossing ? [step.node, ...(step.crossesWith ?? [])] : (step.beginsWith ?? []),
   }
 }
 

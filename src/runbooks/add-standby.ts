@@ -5,11 +5,12 @@ import { asOne, inOrder, type Plan, type Step, together } from '../engine/step.t
 import { requireArchiveHost } from '../steps/archive-presence.ts'
 import { awaitStreaming } from '../steps/await-streaming.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { copyConfigurationFiles } from '../steps/copy-configuration-files.ts'
 import { endRejoinElsewhere } from '../steps/end-rejoin.ts'
 import { ensureArchiveStream, requireArchiveStream } from '../steps/ensure-archive-stream.ts'
 import { ensureArchiving } from '../steps/ensure-archiving.ts'
 import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
-import { ensureConfigurationFiles, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureDataDirectory } from '../steps/ensure-data-directory.ts'
 import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
 import { ensureMarkedAsBuilt, ensureNoFenceMark } from '../steps/ensure-mark.ts'
@@ -260,7 +261,7 @@ function cloneSteps(
     ...(source.name === upstream.name ? [] : [requireReplicationLogin(name, source, input.inventory)]),
     ...(isFromStandby ? [awaitReplayOf(source.name, upstream.name, slot)] : []),
     ...(isReclone ? [move] : []),
-    ...[...copySteps(input, standby), ensureConfigurationFiles(name, source.name)].map(inside),
+    ...[...copySteps(input, standby), copyConfigurationFiles(name, source.name)].map(inside),
     asOne([
       ...ensureStartGuard(name, input, members).map(beside),
       inOrder(standbyConfiguration(input, primary, standby, confirming, copiedFrom).map(inside)),

@@ -8,9 +8,10 @@ import { requireArchiveHost } from '../steps/archive-presence.ts'
 import { asOnceStopped, keptThroughRewind } from '../steps/as-it-will-be.ts'
 import { ensureCheckpointOnTimeline } from '../steps/checkpoint.ts'
 import type { ClusterInput } from '../steps/cluster-input.ts'
+import { copyConfigurationFiles } from '../steps/copy-configuration-files.ts'
 import { endEarlierRejoin, endRejoin, removeDirectoryAside } from '../steps/end-rejoin.ts'
 import { announceConfirming, ensureClusterRecord } from '../steps/ensure-cluster-record.ts'
-import { ensureConfigurationFiles, ensureSettings } from '../steps/ensure-configuration.ts'
+import { ensureSettings } from '../steps/ensure-configuration.ts'
 import { ensureHbaLines } from '../steps/ensure-hba-lines.ts'
 import { ensurePassfile } from '../steps/ensure-replication-role.ts'
 import { ensureStartGuard } from '../steps/ensure-start-guard.ts'
@@ -147,7 +148,7 @@ function wayBack(input: ClusterInput, wish: RejoinWish): Step[] {
       ...copySteps(input, { node, upstream, source: upstream }).map(afterSettingAside),
       takeOwnFilesOver(node),
       ...[
-        ensureConfigurationFiles(node.name, upstream.name),
+        copyConfigurationFiles(node.name, upstream.name),
         ...standbySteps(input, primary, standby, confirming),
       ].map(afterRecloning),
     ]

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { installPostgres11, postgres11BinDir } from '../kit/packaged-postgres.ts'
 import { PostgresServer } from '../kit/postgres-server.ts'
+import { switchThereAndBack } from '../kit/switch-there-and-back.ts'
 import { TestCluster } from '../kit/test-cluster.ts'
 import { TestHosts } from '../kit/test-hosts.ts'
 
@@ -107,15 +108,7 @@ describeOnHosts('PostgreSQL 11, beside 15 on every host', () => {
   })
 
   it('switchover there and back: recovery.conf is left by the stop, and the other standby follows by a restart', async () => {
-    for (const [primary, ...standbys] of [
-      ['pg2', 'pg1', 'pg3'],
-      ['pg1', 'pg2', 'pg3'],
-    ] as const) {
-      const done = await cluster.succeed(['switchover', primary])
-      expect(done.json.result).toMatchObject({ new_primary: primary, lost_bytes: 0 })
-      for (const host of standbys) await cluster.server(primary).awaitStreaming(`shop_${host}`)
-      expect(await cluster.server(primary).sqlValue('SELECT count(*) FROM pg_replication_slots')).toBe(2)
-    }
+    await switchThereAndBack(cluster)
     expect((await cluster.replctl(['status', '--json'])).json.problems).toEqual([])
   })
 

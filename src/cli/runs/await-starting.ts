@@ -4,21 +4,19 @@ import type { NodeFacts, Survey } from '../../cluster/facts.ts'
 import type { Inventory } from '../../cluster/inventory.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { observeTopology } from '../../cluster/topology.ts'
+import type { Ripening } from '../operation.ts'
 
 /** One that is only starting may have more WAL than those who can lead already; no longer than this do writes wait for it. */
 const worthMs = 3_000
 const lookEveryMs = 100
 
-export interface StartingWait {
+export interface StartingWait extends Ripening {
   readonly inventory: Inventory
   /** Who shall lead, where somebody was named. */
   readonly wanted: NodeName | undefined
   /** The operator's --timeout: so long is waited where nobody else can lead. */
   readonly timeoutMs: number
   readonly signal: AbortSignal
-  /** Observes one node anew. */
-  lookAgain(node: NodeName): Promise<NodeFacts>
-  tell(message: string): void
 }
 
 /**

@@ -1,5 +1,4 @@
 import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
-import type { ClusterRecord, NodeFacts } from '../../cluster/facts.ts'
 import { formerUpstream, foundAs, isUnfenceable } from '../../cluster/former-primaries.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import {
@@ -9,7 +8,6 @@ import {
   type PromotionDecision,
 } from '../../cluster/judge-promotion.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
-import { gapAfterStop } from '../../cluster/known-gap.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
@@ -28,7 +26,6 @@ import { wayBack } from '../../cluster/way-back.ts'
 import type { Outcome } from '../../engine/run-outcome.ts'
 import { ReplctlError } from '../../errors.ts'
 import { askAround } from '../../node/ask-around.ts'
-import { surveyNode } from '../../node/survey.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
@@ -55,6 +52,7 @@ import {
   requireTold,
   toldToPromote,
 } from './promote-begun.ts'
+import { isFenced, oldPrimaryOf, promotionResult } from './promote-result.ts'
 import { foreseenProblems, synchronousProblems } from './synchronous-problems.ts'
 
 /** `replctl promote [NODE] [--method M] [--allow-data-loss] [--allow-split-brain]`. */
@@ -72,18 +70,12 @@ export async function promoteIn(session: ClusterSession, call: Call): Promise<An
     wish: { node: node ?? null, method, ...flags },
     overridesUnfinished: true,
     depth: 'room',
-    ripen: async (survey, listener) =>
+    ripen: async (survey, means) =>
       call.options.isAbort === true
         ? survey
         : await awaitStarting(survey, {
-            ...{ inventory: session.inventory, wanted: node, signal: call.signal },
+            ...{ ...means, inventory: session.inventory, wanted: node, signal: call.signal },
             timeoutMs: call.flags.timeoutMs ?? defaultTimeoutMs,
-            lookAgain: async (name) => {
-              const host = session.nodes.get(name)
-              if (host === undefined) throw new RangeError(`no connection to node ${name}`)
-              return await surveyNode(host, 'room')
-            },
-            tell: (message) => listener({ type: 'waiting', message }),
           }),
     reconsider: (found, survey, isHeld) => forgetVainPromotions(session, found, survey, isHeld),
     decide: (observation) => decide(call, session, observation, { node, method, ...flags }),
@@ -299,24 +291,6 @@ function isRepointed({ steps }: Outcome, name: NodeName): boolean {
   })
 }
 
-/** Who led last: as recorded, where that one is among those who might have. */
-function oldPrimaryOf({ oldPrimaries }: PromotionDecision, record: ClusterRecord | null): NodeName | null {
-  const recorded = oldPrimaries.find((one) => one.node === record?.primary)
-  return (recorded ?? oldPrimaries[0])?.node ?? record?.primary ?? null
-}
-
-/** Proved unable to write: on its own host, or by the fence command's own word. */
-function isFenced(
-  { oldPrimaries }: PromotionDecision,
-  node: NodeName | null,
-  { unwritable, fromOutside }: { unwritable: readonly NodeName[]; fromOutside: ReadonlySet<NodeName> },
-): boolean {
-  const state = oldPrimaries.find((one) => one.node === node)?.state
-  if (state === undefined || node === null) return false
-  const isThere = (state === 'stopped' || state === 'to-stop') && !unwritable.includes(node)
-  return isThere || fromOutside.has(node)
-}
-
 /** A standby that does not run, or cannot be asked, now. */
 function isAway({ survey }: Observation, name: string): boolean {
   const facts = survey.find((one) => one.name === name)
@@ -379,58 +353,4 @@ function leftBehind(node: string, primary: string) {
 function unreachableProblem({ survey }: Observation, verdict: CandidateVerdict) {
   const error = survey.find((facts) => facts.name === verdict.node)?.unreachable
   return error ? [problemOf(error, 'warning')] : []
-}
-
-/** What the disks of former primaries told; and what others were seen to have. */
-function lostBytes(
-  after: Observation,
-  judged: PromotionDecision,
-  leader: NodeFacts | undefined,
-  measured: readonly number[],
-): number | null {
-  const seen = seenLostBytes(after, judged, leader)
-  return measured.length === 0 ? seen : Math.max(seen ?? 0, ...measured)
-}
-
-/** What was known before, or, where a primary had to be stopped which wrote on until then, what is known since it stands. */
-function seenLostBytes(
-  { survey }: Observation,
-  { oldPrimaries, isAlreadyPrimary, lostBytes: known }: PromotionDecision,
-  leader: NodeFacts | undefined,
-): number | null {
-  const stopped = oldPrimaries.filter(({ state }) => state === 'to-stop')
-  if (isAlreadyPrimary || leader === undefined || stopped.length === 0) return known
-  const gaps = stopped.map(({ node }) => gapAfterStop(factsOf(survey, node), leader))
-  return gaps.includes(null) ? known : Math.max(...gaps.map((gap) => gap ?? 0))
-}
-
-function promotionResult(
-  after: Observation,
-  judged: PromotionDecision,
-  done: {
-    oldPrimary: string | null
-    candidate: string
-    measured: readonly number[]
-    repointed: readonly string[]
-    isFenced: boolean
-    isRepeated: boolean
-  },
-): object {
-  const facts = after.survey.find((one) => one.name === done.candidate)
-  return {
-    old_primary: done.oldPrimary,
-    new_primary: done.candidate,
-    timeline: facts?.instance?.timeline ?? null,
-    lsn: facts?.instance?.currentLsn ?? null,
-    repointed: done.repointed,
-    fenced: done.isFenced,
-    write_outage_ms: null,
-    lost_bytes: lostBytes(after, judged, facts, done.measured),
-    candidates: (done.isRepeated ? [] : judged.choice.verdicts).map((verdict) => ({
-      node: verdict.node,
-      can_lead: verdict.canLead,
-      reason: verdict.reason,
-      received_lsn: verdict.receivedLsn,
-    })),
-  }
 }

@@ -7,11 +7,8 @@ import { loadTemplate } from '../../../src/config/load-template.ts'
 import type { StepContext } from '../../../src/engine/step.ts'
 import { createNode } from '../../../src/node/node.ts'
 import { lastValues, parseConfigFile } from '../../../src/postgres/config-file.ts'
-import {
-  ensureConfigurationFiles,
-  ensureSettings,
-  keptOfItsOwn,
-} from '../../../src/steps/ensure-configuration.ts'
+import { copyConfigurationFiles } from '../../../src/steps/copy-configuration-files.ts'
+import { ensureSettings, keptOfItsOwn } from '../../../src/steps/ensure-configuration.ts'
 import { ensureHbaLines } from '../../../src/steps/ensure-hba-lines.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import { inventoryOf, runningNode, stoppedNode } from '../some-cluster.ts'
@@ -33,7 +30,7 @@ test('a clone of a Debian cluster is not told to use folders that only pg_ctlclu
   ]
   await writeFile(join(home, 'etc/postgresql.conf'), `${lines.join('\n')}\n`)
   const { ctx, pg1, pg2 } = contextOfClone()
-  await ensureConfigurationFiles(pg2, pg1).apply!(ctx)
+  await copyConfigurationFiles(pg2, pg1).apply!(ctx)
   const text = await readFile(join(home, 'data/postgresql.conf'), 'utf8')
   expect(text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))).toEqual([lines[3]])
 })
@@ -68,7 +65,7 @@ test('what is a link in the data directory of the source is not in the copy, and
   await writeFile(join(home, 'elsewhere_hba.conf'), rules)
   await symlink('../elsewhere_hba.conf', join(home, 'etc/pg_hba.conf'))
   const { ctx, pg1, pg2 } = contextOfClone()
-  const step = ensureConfigurationFiles(pg2, pg1)
+  const step = copyConfigurationFiles(pg2, pg1)
   await writeFile(join(home, 'data/postgresql.conf'), 'shared_buffers = 64MB\n')
   expect((await step.check(ctx)).is).toBe('pending')
   await step.apply!(ctx)
