@@ -116,7 +116,11 @@ export function whyItCannotLead(node: ObservedNode, topology: Topology): string 
   if (facts.unreachable !== null) return 'its host cannot be reached'
   if (facts.dataDirectoryState !== 'instance') return 'it is not built yet'
   if (isForeign(facts, surveyOf(topology))) return 'it belongs to another cluster'
-  if (facts.postmaster?.isAlive === true && facts.instance === null) return 'it does not answer'
+  const { postmaster } = facts
+  if (postmaster?.isAlive === true && facts.instance === null) {
+    const isStarting = postmaster.status === 'starting' && !postmaster.isFrozen
+    return isStarting ? 'it is still starting' : 'it does not answer'
+  }
   if (facts.instance === null) return facts.fence === null ? 'it is stopped' : 'it is fenced'
   if (!facts.instance.isInRecovery) return 'it accepts writes already'
   const low = insufficientSettings(facts)

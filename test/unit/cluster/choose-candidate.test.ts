@@ -111,6 +111,11 @@ describe('why a node cannot lead', () => {
     [unreachableNode('pg2'), 'its host cannot be reached'],
     [emptyNode('pg2'), 'it is not built yet'],
     [emptyNode('pg2', { ...built, postmaster: postmaster({ isFrozen: true }) }), 'it does not answer'],
+    [emptyNode('pg2', { ...built, postmaster: postmaster({ status: 'starting' }) }), 'it is still starting'],
+    [
+      emptyNode('pg2', { ...built, postmaster: postmaster({ status: 'starting', isFrozen: true }) }),
+      'it does not answer',
+    ],
     [stoppedNode('pg2', '0/9000000'), 'it is stopped'],
     [stoppedNode('pg2', '0/9000000', { fence: fenceMark('pg1') }), 'it is fenced'],
     [runningNode('pg2', { currentLsn: lsn('0/9000000') }), 'it accepts writes already'],
