@@ -3,15 +3,18 @@ import type { NodeName } from '../cluster/names.ts'
 import { shellScript } from '../command.ts'
 import { pending, refused, type Step, type StepContext, satisfied, unknownUntil } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
+import type { Node } from '../node/node.ts'
 import { killAllScript } from './fence-instance.ts'
 import { look } from './look.ts'
 
+/** How long the last WAL may take to standbys of a primary that has handed over. */
+const standbyPatienceMs = 3_000
+
 /**
- * Waits until a postmaster that was told to stop has gone; then it is told to go at once (SIGQUIT), and at last killed with
- * all its processes. Prints how it went: `gone`, `quit` or `killed`, and before that what was left of it when its time was up,
- * as processes name themselves. A pid that was used again is not its own: postmaster.pid goes with it.
+ * Waits until a postmaster that was told to stop has gone: prints `gone`, or what was left of it when its time was up, as
+ * processes name themselves. A pid that was used again is not its own: postmaster.pid goes with it.
  */
-const endScript = `
+const watchScript = `
 data=$1 pid=$2 grace=$3
 is_there() {
   IFS= read -r first < "$data/postmaster.pid" && [ "$first" = "$pid" ] && kill -0 "$pid"
@@ -37,6 +40,11 @@ else
     [ "$parent" != "$pid" ] || printf 'left %s\\n' "$title"
   done
 fi
+`
+
+/** The same; one that is still there is told to go at once (SIGQUIT), and at last killed with all its processes: `quit`, `killed`. */
+const endScript = `
+${watchScript}
 kill -QUIT "$pid" 2>/dev/null
 if await_end 500; then echo quit; exit 0; fi
 set -- "$data"
@@ -58,12 +66,8 @@ export async function endPostmaster(
   pid: number,
   graceMs: number,
 ): Promise<PostmasterEnd> {
-  const on = ctx.on(node)
-  const args = [on.settings.postgres.dataDir, String(pid), String(Math.ceil(graceMs / 10))]
-  const command = shellScript('wait for the end of the postmaster', endScript, args)
-  const said = (await on.output(command, { timeoutMs: graceMs * 4 + 60_000 })).trim().split('\n')
-  const how = said.at(-1)
-  const left = said.slice(0, -1).map((line) => line.replace(/^left (?:postgres: )?/, '').trim())
+  const { words, left } = await watchEnd(ctx.on(node), pid, graceMs, endScript)
+  const how = words.at(-1)
   if (how === 'gone' || how === 'quit' || how === 'killed') return { how, left }
   throw new ReplctlError('stop-failed', `could not end the postmaster on ${node}`, {
     detail: `Its process ${pid} is still there.`,
@@ -72,10 +76,35 @@ export async function endPostmaster(
   })
 }
 
+async function watchEnd(
+  node: Node,
+  pid: number,
+  graceMs: number,
+  script: string,
+): Promise<{ readonly words: readonly string[]; readonly left: readonly string[] }> {
+  const args = [node.settings.postgres.dataDir, String(pid), String(Math.ceil(graceMs / 10))]
+  const command = shellScript('wait for the end of the postmaster', script, args)
+  const words = (await node.output(command, { timeoutMs: graceMs * 4 + 60_000 })).trim().split('\n')
+  const titles = words.filter((line) => line.startsWith('left '))
+  return { words, left: titles.map((line) => line.replace(/^left (?:postgres: )?/, '').trim()) }
+}
+
+const isOf = (kind: string) => (title: string) => new RegExp(`(^|: )${kind}\\b`).test(title)
+/** A walsender to a standby names no database, one to a logical subscriber does. */
+const isStandbySender = (title: string) => /(^|: )walsender \S+ \S+\(\d+\)( |$)/.test(title)
+/** What belongs to every postmaster, and goes with it. */
+const isHelper = (title: string) => ['logger', 'checkpointer'].some((kind) => isOf(kind)(title))
+
+/** Nothing is left of it but walsenders to standbys: those get from the new primary what they did not take from this one. */
+export function waitsOnlyForStandbys(left: readonly string[]): boolean {
+  const atWork = left.filter((title) => !isHelper(title))
+  return atWork.length > 0 && atWork.every((title) => isStandbySender(title))
+}
+
 /**
  * The postmaster of a primary that has handed over is gone. Its shutdown checkpoint is written, so it has nothing left to
- * lose; only its archiver, and walsenders whose standbys do not answer, may still be at work, and are left in peace as long as
- * the time limit says.
+ * lose. Its archiver, and walsenders to logical subscribers, may still be at work, and are left in peace as long as the time
+ * limit says. Walsenders to standbys that do not answer are not: until it is back as a standby, commits may wait for it.
  */
 export function awaitPostmasterEnd(node: NodeName, inventory: Inventory): Step {
   return {
@@ -93,8 +122,11 @@ export function awaitPostmasterEnd(node: NodeName, inventory: Inventory): Step {
     apply: async (ctx) => {
       const { postmaster } = await look(ctx)
       if (postmaster?.isAlive !== true) return
-      const end = await endPostmaster(ctx, node, postmaster.pid, ctx.timeoutMs)
-      if (end.how !== 'gone') ctx.warn(cutOff(inventory, node, end.left, ctx.timeoutMs))
+      const patience = Math.min(standbyPatienceMs, ctx.timeoutMs)
+      const { left } = await watchEnd(ctx.on(node), postmaster.pid, patience, watchScript)
+      const graceMs = waitsOnlyForStandbys(left) ? 0 : ctx.timeoutMs - patience
+      const end = await endPostmaster(ctx, node, postmaster.pid, graceMs)
+      if (end.how !== 'gone') ctx.warn(cutOff(inventory, node, end.left, patience + graceMs))
     },
   }
 }
@@ -115,7 +147,6 @@ export function cutOff(
   timeoutMs: number,
 ): ReplctlError {
   const seconds = Math.round(timeoutMs / 1000)
-  const isOf = (kind: string) => (title: string) => new RegExp(`(^|: )${kind}\\b`).test(title)
   if (left.some(isOf('archiver'))) {
     const isOurs = inventory.archive !== undefined
     const where = isOurs ? 'the archive' : 'the archive that its archive_command fills'

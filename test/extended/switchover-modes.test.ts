@@ -89,13 +89,13 @@ describeOnHosts('switchover in the modes sync and quorum, and in a cascade, with
     ])
   })
 
-  it('a standby whose walreceiver is frozen holds the old postmaster: it is named, and no archive that does not exist', async () => {
+  it('a standby whose walreceiver is frozen holds the old postmaster, and not for long: it is named, and no archive that does not exist', async () => {
     await inMode('quorum')
     const leader = (await writersNow(hosts))[0]!
     const candidate = names.find((name) => name !== leader && name !== 'n-2')!
     const [receiver] = await hosts.pids('n-2', 'walreceiver')
     await hosts.kill('n-2', receiver!, 'SIGSTOP')
-    const done = await cluster.replctl(['switchover', candidate, '--timeout', '5s', '--json'])
+    const done = await cluster.replctl(['switchover', candidate, '--timeout', '20s', '--json'])
     await hosts.kill('n-2', receiver!, 'SIGCONT').catch(() => undefined)
     expect(done.exitCode, done.stdout).toBe(0)
     expect(done.json.problems.map((one: { code: string }) => one.code)).not.toContain('archive-failing')
@@ -104,7 +104,9 @@ describeOnHosts('switchover in the modes sync and quorum, and in a cascade, with
         code: 'stop-failed',
         severity: 'warning',
         node: leader,
-        detail: expect.stringMatching(/it still waited for: .*walsender replicator .* streaming/),
+        detail: expect.stringMatching(
+          /^3 s after its shutdown checkpoint it still waited for: .*walsender replicator .* streaming/,
+        ),
         hint: 'Look at the walreceiver of n-2: it does not take what it is sent.',
       }),
     )

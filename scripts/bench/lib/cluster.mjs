@@ -1,7 +1,36 @@
 /** Clusters on test hosts for the benches. */
+import { mkdtempSync, rmSync, statfsSync } from 'node:fs'
+import { join } from 'node:path'
 import { loadKit } from '../../lib/load-kit.mjs'
 
 export const kit = await loadKit()
+
+const memory = '/dev/shm'
+const bytesInMemory = 4 * 2 ** 30
+
+/** Whether the disks of a cluster's hosts can lie in memory here. */
+export function hasRoomInMemory() {
+  try {
+    const { bavail, bsize } = statfsSync(memory)
+    return bavail * bsize > bytesInMemory
+  } catch {
+    return false
+  }
+}
+
+/** The same with the disks of the hosts in memory: what the machine's own disk takes is in no figure. */
+export async function withClusterInMemory(wish, work) {
+  const before = process.env.TMPDIR
+  const folder = mkdtempSync(join(memory, 'replctl-bench-'))
+  process.env.TMPDIR = folder
+  try {
+    return await withCluster(wish, work)
+  } finally {
+    if (before === undefined) delete process.env.TMPDIR
+    else process.env.TMPDIR = before
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
 
 /** Builds a cluster on hosts of its own, hands it to `work`, and leaves nothing behind. `standbys: []`: only its primary. */
 export async function withCluster(

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Inventory } from '../../../src/cluster/inventory.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
-import { cutOff } from '../../../src/steps/end-postmaster.ts'
+import { cutOff, waitsOnlyForStandbys } from '../../../src/steps/end-postmaster.ts'
 import { inventoryOf } from '../some-cluster.ts'
 
 // A postmaster that had to be ended: by what was left of it, what that may have cost.
@@ -43,4 +43,26 @@ test('something else, or nothing that could be seen', () => {
     code: 'stop-failed',
     detail: expect.stringContaining('it was still there'),
   })
+})
+
+test('only walsenders to standbys are not waited for: an archiver, and those to logical subscribers, have something to bring', () => {
+  const logical = 'shop: walsender app crm 10.0.0.30(40312) START_REPLICATION'
+  const logger = 'shop: logger '
+  for (const left of [
+    [sender],
+    [sender, sender],
+    [sender, logger],
+    ['walsender replicator ::1(5) streaming 0/1'],
+  ])
+    expect(waitsOnlyForStandbys(left), left.join()).toBe(true)
+  for (const left of [
+    [],
+    [logger],
+    [logical],
+    [sender, logical],
+    [sender, 'shop: archiver'],
+    ['shop: startup'],
+    ['archiver'],
+  ])
+    expect(waitsOnlyForStandbys(left), left.join()).toBe(false)
 })
