@@ -1,8 +1,10 @@
 import { configuredUpstream, nodeAt } from './configured-upstream.ts'
 import { ledUntilNow } from './former-primaries.ts'
 import type { Inventory } from './inventory.ts'
+import { unknownMembers } from './judge-unknown-member.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord, isForeign } from './record.ts'
+import { applicationNameFor } from './replication-names.ts'
 import { confirmingArchive } from './roles.ts'
 import { type ObservedNode, type Topology, timelineOf } from './topology.ts'
 
@@ -10,6 +12,8 @@ import { type ObservedNode, type Topology, timelineOf } from './topology.ts'
 export interface Confirmers {
   /** Standbys that may have, and cannot be asked now. */
   readonly missing: readonly ObservedNode[]
+  /** Members that may have, and that the inventory lacks, so that nobody asks them. */
+  readonly unknown: readonly NodeName[]
   /** How many confirm a commit, an archive among them. */
   readonly needed: number
 }
@@ -47,8 +51,19 @@ export function confirmersOf(
   // has it, and nobody who can be seen has more than the candidate. `FIRST` and `ANY` are alike in this: who is first
   // changes with every broken connection.
   const archives = confirmingArchive(inventory) === null ? 0 : 1
-  const all = missing.length + confirmed.length + archives
-  return { missing, needed: Math.min(confirmationsNeeded(inventory, topology), all) }
+  const unknown = unknownConfirmers(inventory, topology)
+  const all = missing.length + unknown.length + confirmed.length + archives
+  return { missing, unknown, needed: Math.min(confirmationsNeeded(inventory, topology), all) }
+}
+
+function unknownConfirmers(inventory: Inventory, topology: Topology): readonly NodeName[] {
+  const record = recordOf(topology)
+  const recorded = record?.confirmers?.map((name) => name.toLowerCase()) ?? []
+  const survey = topology.nodes.map(({ facts }) => facts)
+  return unknownMembers(inventory, survey).filter((name) => {
+    const application = applicationNameFor(inventory.cluster, name).toLowerCase()
+    return name !== record?.primary && recorded.includes(application)
+  })
 }
 
 /**

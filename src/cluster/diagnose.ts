@@ -63,6 +63,14 @@ function noPrimary(inventory: Inventory, topology: Topology): ReplctlError {
   }
   const hidden = hiddenLead(topology)
   if (hidden !== undefined) return leadsUnseen(message, hidden)
+  const unknown = senderUnknown(nodes)
+  if (unknown !== null) {
+    const { at, receivers } = unknown
+    return new ReplctlError('no-primary', message, {
+      detail: `${receivers.join(', ')} receive${receivers.length === 1 ? 's' : ''} from ${at} at this moment, and no node of ${inventory.path} is known by that.`,
+      hint: `Put that node into the inventory: it may be the primary, and nobody is to be promoted beside it.`,
+    })
+  }
   const alive = sendersAlive(inventory, topology)[0]
   if (alive === undefined) return new ReplctlError('no-primary', message, { hint: way })
   const { sender, receivers } = alive
@@ -95,6 +103,18 @@ function leadsUnseen(message: string, { facts, settings: { name, host } }: Obser
 
 /** A living walsender that has nothing to send says so after half of wal_sender_timeout (60 s by default) at the latest. */
 const longestSilenceSeconds = 30
+
+/** An address that no node of the inventory is known by, and that standbys hear from. */
+function senderUnknown(nodes: Topology['nodes']) {
+  const hearing = nodes.filter(
+    ({ facts: { instance }, foreignUpstream }) =>
+      foreignUpstream !== null && (instance?.receiver?.silenceSeconds ?? Infinity) < longestSilenceSeconds,
+  )
+  const at = hearing[0]?.foreignUpstream
+  if (at === undefined || at === null) return null
+  const receivers = hearing.filter((one) => one.foreignUpstream === at).map(({ settings }) => settings.name)
+  return { at, receivers }
+}
 
 /** Nodes that do not answer us, and that standbys hear from. */
 function sendersAlive(

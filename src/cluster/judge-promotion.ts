@@ -327,17 +327,20 @@ function refuseIfConfirmedCommitsMayBeElsewhere(
 ): void {
   const needs = confirmationsNeeded(inventory, topology)
   if (needs === 0) return
-  const { missing, needed } = confirmersOf(inventory, topology, candidate, told)
-  if (missing.length === 0 || missing.length < needed) return
-  const names = missing.map((node) => node.settings.name).join(', ')
+  const { missing, unknown, needed } = confirmersOf(inventory, topology, candidate, told)
+  const absent = [...missing.map((node) => node.settings.name), ...unknown]
+  if (absent.length === 0 || absent.length < needed) return
+  const names = absent.join(', ')
   const archive =
     confirmingArchive(inventory) === null ? '' : ' (the archive counts as one, and will be asked)'
   throw new ReplctlError(
     'confirmed-commits-at-risk',
     `refused to promote ${candidate}: ${names} may hold confirmed commits that it lacks`,
     {
-      detail: `A commit is confirmed once ${needs} standby(s) have it${archive}, and ${names} cannot be asked now.`,
-      hint: `Bring ${names} back and run promote again. To go on without it and lose such commits: --allow-data-loss.`,
+      detail: `A commit is confirmed once ${needs} standby(s) have it${archive}, and ${names} cannot be asked now.${
+        unknown.length === 0 ? '' : ` ${inventory.path} lacks ${unknown.join(', ')}.`
+      }`,
+      hint: `${unknown.length === 0 ? '' : `Put ${unknown.join(', ')} into the inventory. `}Bring ${names} back and run promote again. To go on without it and lose such commits: --allow-data-loss.`,
       node: candidate,
     },
   )
@@ -351,8 +354,8 @@ function mayArchiveAloneHaveCommits(
   told: NodeName | undefined,
 ): boolean {
   if (confirmingArchive(inventory) === null) return false
-  const { missing, needed } = confirmersOf(inventory, topology, candidate, told)
-  return missing.length + 1 >= needed
+  const { missing, unknown, needed } = confirmersOf(inventory, topology, candidate, told)
+  return missing.length + unknown.length + 1 >= needed
 }
 
 /** One line for each node: why it was chosen, or not. */

@@ -1,8 +1,9 @@
 import type { NodeFacts, PeerAnswer, Survey } from '../cluster/facts.ts'
-import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
+import type { Inventory } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { passfileOf } from '../cluster/node-configuration.ts'
 import { clusterIdentifier } from '../cluster/record.ts'
+import type { UnknownAddress } from '../cluster/unknown-leader.ts'
 import { shellScript } from '../command.ts'
 import { buildConninfo } from '../postgres/conninfo.ts'
 import type { TimelineId } from '../postgres/lsn.ts'
@@ -61,7 +62,15 @@ export async function askAround(
   const answers = await Promise.all(
     askers.map(async (facts) => {
       const node = nodes.get(facts.name)
-      return node === undefined ? [] : await askFrom(inventory, node, facts, silent).catch(() => [])
+      const peers = silent.map((peer) => ({
+        ...{
+          name: peer.name,
+          host: peer.address,
+          port: peer.postgres.port,
+          limitSeconds: probeSeconds(peer),
+        },
+      }))
+      return node === undefined ? [] : await askFrom(inventory, node, facts, peers).catch(() => [])
     }),
   )
   const ours = clusterIdentifier(survey)
@@ -75,8 +84,43 @@ export async function askAround(
   })
 }
 
+/**
+ * What answers where standbys are told to receive from and the inventory knows nobody: each is asked by the one that is told so, for
+ * an address may mean something there alone. Who cannot ask hears nothing.
+ */
+export async function askAddresses(
+  inventory: Inventory,
+  nodes: ReadonlyMap<NodeName, Node>,
+  survey: Survey,
+  addresses: readonly UnknownAddress[],
+): Promise<readonly (PeerAnswer & { readonly at: string })[]> {
+  const ours = clusterIdentifier(survey)
+  const heard = await Promise.all(
+    addresses.map(async ({ standby, host, port }) => {
+      const [node, facts] = [nodes.get(standby), survey.find(({ name }) => name === standby)]
+      if (node === undefined || facts === undefined || facts.binaries === null) return []
+      const at = `${host}:${port}`
+      const peer = { name: at, host, port, limitSeconds: probeSeconds(node.settings) }
+      const answers = await askFrom(inventory, node, facts, [peer]).catch(() => [])
+      const best = bestAnswer(
+        answers.map(({ answer }) => answer),
+        ours,
+      )
+      return best === undefined ? [] : [{ ...best, at }]
+    }),
+  )
+  return heard.flat()
+}
+
+interface Peer {
+  readonly name: string
+  readonly host: string
+  readonly port: number
+  readonly limitSeconds: number
+}
+
 interface Heard {
-  readonly of: NodeName
+  readonly of: string
   readonly answer: PeerAnswer
 }
 
@@ -84,12 +128,12 @@ async function askFrom(
   inventory: Inventory,
   from: Node,
   facts: NodeFacts,
-  silent: readonly NodeSettings[],
+  silent: readonly Peer[],
 ): Promise<readonly Heard[]> {
-  const conninfoTo = (peer: NodeSettings) =>
+  const conninfoTo = (peer: Peer) =>
     buildConninfo({
-      host: peer.address,
-      port: String(peer.postgres.port),
+      host: peer.host,
+      port: String(peer.port),
       user: inventory.replication.user,
       passfile: passfileOf(facts.home, from.settings),
       replication: 'true',
@@ -100,7 +144,7 @@ async function askFrom(
     })
   const command = shellScript('ask those that cannot be reached who leads', askScript, [
     facts.binaries?.directory ?? '',
-    ...silent.flatMap((peer) => [peer.name, String(probeSeconds(peer)), conninfoTo(peer)]),
+    ...silent.flatMap((peer) => [peer.name, String(peer.limitSeconds), conninfoTo(peer)]),
   ])
   const { stdout } = await from.run(command, { timeoutMs: 6_000 })
   return stdout.split('\n').flatMap((line) => {

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { parseDocument } from 'yaml'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
 import { awaitCondition, type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
@@ -344,5 +345,59 @@ END`,
     expect(JSON.stringify(ofPg3)).toContain('replctl follow pg3 --upstream pg2')
     told(await cluster.replctl(['follow', 'pg3', '--upstream', 'pg2', '--json'])).toMatchObject({ exit: 0 })
     told(await cluster.replctl(['verify', 'pg3', '--json'])).toMatchObject({ exit: 0 })
+  })
+
+  /** As an older copy of the inventory, from before this node was added. */
+  const forget = async (name: string) => {
+    const older = parseDocument(await readFile(cluster.inventoryFile, 'utf8'))
+    older.deleteIn(['nodes', name])
+    await writeFile(cluster.inventoryFile, older.toString())
+  }
+
+  it('an inventory that lacks the primary promotes nobody beside it', async () => {
+    await forget('pg1')
+    const before = await fingerprints(hosts, ['pg1', 'pg2', 'pg3'])
+    for (const flags of [[], ['pg2'], ['pg2', '--allow-split-brain', '--allow-data-loss']]) {
+      told(await promote(...flags)).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    }
+    const status = await cluster.replctl(['status', '--json'])
+    expect(status.exitCode).toBe(9)
+    expect(JSON.stringify(status.json.problems)).toContain('Put that node into the inventory')
+    expect(await fingerprints(hosts, ['pg1', 'pg2', 'pg3'])).toEqual(before)
+    await signalAll('STOP')
+    told(await promote('pg2', '--allow-split-brain')).toMatchObject({ exit: 3, errors: ['primary-alive'] })
+    await signalAll('CONT')
+    await cluster.server('pg1').stop('immediate')
+    told(await promote('pg2')).toMatchObject({ exit: 3, changed: false, errors: ['primary-unproven'] })
+    expect(await writersNow(hosts, ['pg1', 'pg2', 'pg3'])).toEqual([])
+    const done = await promote('pg2', '--allow-split-brain')
+    told(done).toMatchObject({ exit: 0, changed: true, errors: [] })
+    expect(done.json.result).toMatchObject({ old_primary: 'pg1', new_primary: 'pg2', fenced: false })
+    expect(done.json.problems).toMatchObject([{ code: 'orphan-standby', severity: 'warning' }])
+    expect(await writersNow(hosts, ['pg1', 'pg2', 'pg3'])).toEqual(['pg2'])
+  })
+
+  it('a member that the inventory lacks is told of, and stays a member', async () => {
+    const whole = await readFile(cluster.inventoryFile, 'utf8')
+    await forget('pg3')
+    for (const args of [
+      ['follow', 'pg2', '--upstream', 'pg1'],
+      ['rejoin', 'pg2'],
+    ]) {
+      const refused = await cluster.replctl([...args, '--json'])
+      told(refused).toMatchObject({ exit: 3, changed: false, errors: ['orphan-standby'] })
+    }
+    await cluster.server('pg1').stop('immediate')
+    const done = await promote('pg2')
+    told(done).toMatchObject({ exit: 0, changed: true, errors: [] })
+    expect(done.json.problems).toMatchObject([{ code: 'orphan-standby', severity: 'warning' }])
+    expect(done.json.problems[0].message).toBe('pg3 belongs to the cluster, and the inventory lacks it')
+    await writeFile(cluster.inventoryFile, whole)
+    await cluster.succeed(['rejoin', 'pg3'])
+    await cluster.succeed(['rejoin', 'pg1'])
+    await cluster.succeed(['status'])
+    await cluster
+      .server('pg2')
+      .awaitSql("SELECT count(*) = 2 FROM pg_stat_replication WHERE state = 'streaming'")
   })
 })

@@ -1,4 +1,5 @@
 import { judgeFollow } from '../../cluster/judge-follow.ts'
+import { refusalOfUnknownMember } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { commonRecord, isForeign } from '../../cluster/record.ts'
@@ -42,6 +43,8 @@ export function decide(
   const { inventory, templates } = session
   requireReachable(survey, [wish.node, wish.upstream])
   const judged = judgeFollow(inventory, topology, { ...wish, isResumed: resumed !== null })
+  const unknown = resumed === null ? refusalOfUnknownMember(inventory, topology) : null
+  if (unknown !== null) throw unknown
   const settingsOf = (name: NodeName) => findNode(inventory, name)
   const plan = follow(
     { inventory, templates },

@@ -103,6 +103,17 @@ export function toldToPromote({ unfinished }: Observation, { nodes }: Inventory)
   return undefined
 }
 
+/** All whom operations that were not finished had told to promote, whether or not the inventory has them. */
+export function allToldToPromote({ unfinished }: Pick<Observation, 'unfinished'>): readonly string[] {
+  const suffix = `: ${promotionTitle}`
+  const told: string[] = []
+  for (let one = unfinished; one !== null; one = one.before ?? null) {
+    const keys = one.isPastPointOfNoReturn ? one.begun : []
+    told.push(...keys.flatMap((key) => (key.endsWith(suffix) ? [key.slice(0, -suffix.length)] : [])))
+  }
+  return told
+}
+
 /** Whom this one operation had told to promote. */
 function toldIn({ begun, isPastPointOfNoReturn }: Journal, names: readonly NodeName[]): NodeName | undefined {
   if (!isPastPointOfNoReturn) return undefined

@@ -8,6 +8,7 @@ import {
   type PromotionDecision,
 } from '../../cluster/judge-promotion.ts'
 import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
+import { unknownMembers } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
 import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
@@ -22,10 +23,11 @@ import {
   observeTopology,
   thoseThatFollow,
 } from '../../cluster/topology.ts'
+import { refusalBesideUnknownLeader, unknownLeader } from '../../cluster/unknown-leader.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import type { Outcome } from '../../engine/run-outcome.ts'
 import { ReplctlError } from '../../errors.ts'
-import { askAround } from '../../node/ask-around.ts'
+import { askAddresses, askAround } from '../../node/ask-around.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
@@ -45,6 +47,7 @@ import {
 } from '../operation.ts'
 import { awaitStarting } from './await-starting.ts'
 import {
+  allToldToPromote,
   choiceBegun,
   forgetVainPromotions,
   refuseToLeaveFenced,
@@ -122,6 +125,9 @@ async function decide(
     topology = observeTopology(inventory, await askAround(inventory, session.nodes, survey))
     judged = judge()
   }
+  if (!isAbort && !judged.isAlreadyPrimary) {
+    await refuseBesideUnknownLeader(session, { ...observation, topology }, judged.candidate, wish)
+  }
   const candidate = findNode(inventory, judged.candidate)
   const toFence = judged.oldPrimaries.filter((one) => one.state === 'stopped' || one.state === 'to-stop')
   // All others would be left without a primary that lets them in; the candidate itself logs in nowhere any more.
@@ -149,9 +155,12 @@ async function decide(
       isMember(name) && !astray.includes(name) && isSameCluster(observation, name, candidate.name),
   )
   const fenced = judged.oldPrimaries.map((one) => one.node)
-  const members = inventory.nodes
-    .map((one) => one.name)
-    .filter((name) => isMember(name) || name === candidate.name)
+  // Whom only this copy of the inventory lacks is a member all the same.
+  const unknown = unknownMembers(inventory, survey)
+  const members = [
+    ...inventory.nodes.map((one) => one.name).filter((name) => isMember(name) || name === candidate.name),
+    ...unknown,
+  ]
   const away = inventory.nodes.filter(
     (one) => members.includes(one.name) && isAway(observation, one.name) && !fenced.includes(one.name),
   )
@@ -234,6 +243,9 @@ async function decide(
     problems: [
       // Taken back, nobody follows the candidate anyway.
       ...(isAbort ? [] : astray.map((name) => leftBehind(name, candidate.name))),
+      ...(isAbort
+        ? []
+        : unknown.map((name) => passedOver(name, candidate.name, session, judged, record?.primary))),
       ...judged.choice.verdicts
         .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
         .flatMap((verdict) => unreachableProblem(observation, verdict)),
@@ -336,6 +348,48 @@ function rivalsOf(
   const names = following.map((one) => one.name)
   const canMove = survey.some((facts) => [candidate, ...names].includes(facts.name) && isReceiving(facts))
   return canMove ? names : []
+}
+
+/**
+ * One that the inventory lacks can neither be reached nor fenced: it may lead, and the candidate is to lead beside nobody.
+ * @throws {ReplctlError} `primary-alive`, `primary-unproven`
+ */
+async function refuseBesideUnknownLeader(
+  { inventory, nodes }: ClusterSession,
+  observation: Observation,
+  candidate: NodeName,
+  { allowSplitBrain }: Wish,
+): Promise<void> {
+  const { survey, topology } = observation
+  const leader = unknownLeader(inventory, topology, candidate, allToldToPromote(observation))
+  if (leader === null) return
+  const answers = await askAddresses(inventory, nodes, survey, leader.addresses)
+  const refusal = refusalBesideUnknownLeader(inventory, topology, leader, answers, {
+    ...{ candidate, allowSplitBrain },
+  })
+  if (refusal !== null) throw refusal
+}
+
+/** A member of which nothing was seen: it is on no list of what this promotion looked at. */
+function passedOver(
+  name: NodeName,
+  candidate: NodeName,
+  { inventory }: ClusterSession,
+  { isAlreadyPrimary }: PromotionDecision,
+  led: NodeName | undefined,
+) {
+  const error = new ReplctlError(
+    'orphan-standby',
+    `${name} belongs to the cluster, and the inventory lacks it`,
+    {
+      detail:
+        name === led && !isAlreadyPrimary
+          ? `It led until now, by the record of the cluster, and was neither looked at nor fenced: see to it that PostgreSQL does not start there.`
+          : `It was not looked at: it may have more WAL than ${candidate}, it is not told to follow ${candidate}, and pg_hba.conf there does not let it in.`,
+      hint: `Put it into ${inventory.path}, look with "replctl status", and then: replctl rejoin ${name}. If it is gone for good: replctl remove-standby ${name}, and then take it out of the inventory.`,
+    },
+  )
+  return problemOf(error, 'warning')
 }
 
 function leftBehind(node: string, primary: string) {

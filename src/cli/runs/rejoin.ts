@@ -10,6 +10,7 @@ import {
   noPrimaryToFollow,
   type RejoinDecision,
 } from '../../cluster/judge-rejoin.ts'
+import { refusalOfUnknownMember, unknownMembers } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { isOurStandby } from '../../cluster/our-standby.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
@@ -134,6 +135,8 @@ async function decide(
   requireReachable(survey, [node.name])
   const primary = findNode(inventory, judgeRejoinPrimary(topology, node.name))
   const [facts, there] = [factsOf(survey, node.name), factsOf(survey, primary.name)]
+  const unknown = isAbort || observation.resumed !== null ? null : refusalOfUnknownMember(inventory, topology)
+  if (unknown !== null) throw unknown
   const upstream = findNode(inventory, placeFor(inventory, node, primary.name, topology))
   refuseCircle(topology, node.name, upstream.name)
   // Everybody else stays where it is, wherever the inventory wishes it.
@@ -268,13 +271,15 @@ function isToBeFenced(facts: NodeFacts): boolean {
 
 function membersWith(inventory: Inventory, survey: Survey, node: NodeName): NodeName[] {
   const record = commonRecord(survey)
-  return inventory.nodes
+  const members = inventory.nodes
     .map((one) => one.name)
     .filter((name) => {
       const facts = factsOf(survey, name)
       const isKnown = record?.members.includes(name) ?? facts.instance !== null
       return name === node || isKnown || isWriter(facts)
     })
+  // Whom only this copy of the inventory lacks is a member all the same.
+  return [...members, ...unknownMembers(inventory, survey)]
 }
 
 /**

@@ -245,3 +245,18 @@ describe('a member that is away and was not waited for', () => {
   ]
   test.each(cases)('%s', (_, given, names) => expect(missing(given)).toBe(names))
 })
+
+test('one that the inventory lacks may hold confirmed commits where commits may have waited for it', () => {
+  const lost = unreachableNode('pg2')
+  const promotion = (changes: Partial<ClusterRecord>, allowDataLoss = false) => {
+    const { inventory, topology } = observed([pg1(), lost, pg3(record(changes))], {}, { mode: 'quorum' })
+    return () =>
+      judgePromotion(inventory, topology, {
+        ...{ node: nodeName('pg3'), allowDataLoss, allowSplitBrain: true },
+      })
+  }
+  const waited = { confirmers: ['shop_pg3', 'shop_pg4'] }
+  expect(promotion(waited)).toThrow('refused to promote pg3: pg4 may hold confirmed commits that it lacks')
+  expect(promotion(waited, true)).not.toThrow()
+  expect(promotion({ confirmers: ['shop_pg3'] })).not.toThrow()
+})

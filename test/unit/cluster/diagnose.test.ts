@@ -1037,3 +1037,12 @@ test('an inventory that lacks a member which receives is told, beside a cluster 
   ])
   expect(problemsOf([leads, pg2, pg3])).toEqual([])
 })
+
+test('where standbys hear from somebody whom the inventory lacks, nobody is to be promoted', () => {
+  const hears = (name: string) =>
+    standbyNode(name, '0/3000000', { ...receivesFrom('10.9.9.9'), ...receiverFrom(name, '10.9.9.9') })
+  const [problem] = problemsOf([hears('pg1'), hears('pg2')])
+  expect(problem).toMatchObject({ code: 'no-primary', severity: 'error' })
+  expect(problem?.detail).toMatch(/^pg1, pg2 receive from 10.9.9.9:5432 at this moment/)
+  expect(problem?.hint).toMatch(/^Put that node into the inventory/)
+})
