@@ -37,7 +37,10 @@ export function startInstance(node: NodeName, { isToLead = false } = {}): Step {
         const result = isToLead
           ? await runUnasked(ctx.node, facts, service.start, { timeoutMs: ctx.timeoutMs })
           : await ctx.node.run(service.start, { timeoutMs: ctx.timeoutMs })
-        if (result.status !== 0) throw startFailed(node, service, result.stderr || result.stdout)
+        // Somebody else, or the service of the host, may have been a moment earlier: then it runs, and is waited for alike.
+        if (result.status !== 0 && (await look(ctx)).postmaster?.isAlive !== true) {
+          throw startFailed(node, service, result.stderr || result.stdout)
+        }
       }
       await awaitInstance(ctx, node, (now) => {
         if (now.postmaster?.isAlive === true) return

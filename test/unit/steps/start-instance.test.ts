@@ -16,18 +16,24 @@ beforeEach(async () => {
 })
 afterEach(() => rm(home, { recursive: true, force: true }))
 
-/** A postmaster that runs, and refuses every login so. */
-function refusing(message: string, sqlState: string, signal = ''): { node: Node; ctx: StepContext } {
+/** A postmaster that refuses every login so. `seen`: whether its process is there, at one look after the other. */
+function refusing(
+  message: string,
+  sqlState: string,
+  { signal = '', seen = ['alive'] } = {},
+): { node: Node; ctx: StepContext } {
   const [settings] = inventoryOf(['pg1']).nodes
   const postgres = { ...settings!.postgres, database: 'shop' }
   const node = createNode({ ...settings!, postgres }, 'shop', createShellTransport(home))
   const postmaster = `4711\n/data\n1700000000\n5432\n/run/pg\n*\n  1 2\nready   `
-  const sections = { directory: 'instance', version: '15', postmaster, process: 'alive', signal }
-  const text = Object.entries(sections).map(([name, value]) => `@@${name}\n${value}\n\n@@\n`)
+  const sections = { directory: 'instance', version: '15', postmaster, signal }
+  const text = (process: string) =>
+    Object.entries({ ...sections, process }).map(([name, value]) => `@@${name}\n${value}\n\n@@\n`)
+  const states = [...seen]
   const installed = [{ directory: '/nowhere/bin', major: 15, minor: 18, version: '15.18' }]
   node.known = { hostName: 'pg1', installed, clockOffsetMs: 0, freeBytes: null }
   node.shell = {
-    look: async () => text.join(''),
+    look: async () => text((states.length > 1 ? states.shift() : states[0]) ?? '').join(''),
     run: async () => Promise.reject(new RangeError('nothing is to be run')),
     proveRecent: async () => undefined,
   }
@@ -62,8 +68,17 @@ test.each([
   ['what is starting up', 'the database system is starting up', '57P03', ''],
   ['a standby, which may yet replay it,', 'database "shop" does not exist', '3D000', 'standby.signal'],
 ])('%s is waited for, and what it said last comes with the timeout', async (_who, said, state, signal) => {
-  expect(await started(refusing(said, state, signal))).toMatchObject({
+  expect(await started(refusing(said, state, { signal }))).toMatchObject({
     code: 'timeout',
     detail: expect.stringContaining(said),
   })
+})
+
+test('what somebody else started a moment before is waited for, and is no failed start', async () => {
+  const starting = refusing('the database system is starting up', '57P03', { seen: ['dead', 'alive'] })
+  expect(await started(starting)).toMatchObject({ code: 'timeout', message: expect.stringContaining('answers') })
+})
+
+test('what does not start is a failed start', async () => {
+  expect(await started(refusing('', '57P03', { seen: ['dead'] }))).toMatchObject({ code: 'start-failed' })
 })
