@@ -8,7 +8,7 @@ import type { InstanceFacts, ReplicationConnection } from './facts.ts'
 import type { Inventory } from './inventory.ts'
 import type { NodeName } from './names.ts'
 import { confirmingArchive } from './roles.ts'
-import type { ObservedNode, Topology } from './topology.ts'
+import { isDeafForDelay, nodeOf, type ObservedNode, type Topology } from './topology.ts'
 
 /** A healthy standby confirms within milliseconds. Whoever waited this long waits for one that is cut off. */
 const patienceSeconds = 3
@@ -151,19 +151,40 @@ function blocked(
       : []),
   ]
   const value = instance.settings.synchronous_standby_names?.value
+  const late = missing.filter((name) => isDeafForDelay(nodeOf(topology, name).facts.instance))
+  const returning = partners.filter((name) => !late.some((one) => one === name))
+  const others = topology.nodes
+    .filter(({ settings }) => !live.names.includes(settings.applicationName) && settings.name !== primary)
+    .filter(isToRejoin)
+  const waysBack = [
+    ...(returning.length === 0 ? [] : [`bring ${returning.join(', ')} back`]),
+    ...(late.length === 0 ? [] : [`wait until ${late.join(', ')} has replayed it`]),
+    ...(others.length === 0
+      ? []
+      : [
+          `let another one confirm: ${others.map(({ settings }) => `replctl rejoin ${settings.name}`).join(', ')}`,
+        ]),
+  ].join(', or ')
   return new ReplctlError(
     'writes-blocked',
     `writes blocked: ${confirming.length} of ${wanted} sync standbys`,
     {
-      detail: `${tellWaiting(instance)} synchronous_standby_names is ${value}.`,
+      detail: [
+        `${tellWaiting(instance)} synchronous_standby_names is ${value}.`,
+        ...late.map(
+          (name) => `${name} holds a transaction back on purpose, and receives nothing until then.`,
+        ),
+      ].join(' '),
       hint:
         partners.length === 0
           ? `Correct synchronous_standby_names on ${primary}: it names nobody who streams.`
-          : `Bring ${partners.join(', ')} back; or, to set writes free without: ${waysOut.join(', ')}`,
+          : `${waysBack.charAt(0).toUpperCase()}${waysBack.slice(1)}; or, to set writes free without: ${waysOut.join(', ')}`,
       node: primary,
     },
   )
 }
+
+const isToRejoin = ({ role, facts }: ObservedNode) => role === 'diverged' || facts.fence !== null
 
 const downstreamsOf = ({ nodes }: Topology, node: NodeName): readonly NodeName[] =>
   nodes.filter(({ upstream }) => upstream === node).map(({ settings }) => settings.name)
@@ -226,7 +247,6 @@ function reduced(
     ({ settings: { name, applicationName } }) =>
       name !== primary && live?.names.includes(applicationName) !== true,
   )
-  const isToRejoin = ({ role, facts }: ObservedNode) => role === 'diverged' || facts.fence !== null
   const namesOf = (some: readonly ObservedNode[]) => some.map(({ settings }) => settings.name)
   const [back, added] = [
     namesOf(others.filter(isToRejoin)),

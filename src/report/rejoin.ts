@@ -1,7 +1,9 @@
 import type { RejoinMethod } from '../cluster/judge-rejoin.ts'
 import type { SalvageResult } from '../cluster/salvage.ts'
+import type { ObservedNode } from '../cluster/topology.ts'
 import { formatBytes } from './bytes.ts'
 import type { Paint } from './paint.ts'
+import { receivingText } from './receiving.ts'
 import { besidesRows } from './salvage.ts'
 
 /** `result` of `rejoin`. */
@@ -24,11 +26,11 @@ const how: Readonly<Record<RejoinMethod, string>> = {
   reclone: 'was cloned anew',
 }
 
-/** How a member came back, and where lies what only it had. */
-export function rejoinText(result: RejoinResult, paint: Paint): string {
+/** How a member came back, and where lies what only it had. `now`: the member as it was seen afterwards. */
+export function rejoinText(result: RejoinResult, now: ObservedNode | undefined, paint: Paint): string {
   const { node, method, upstream, salvage, discarded_bytes: bytes, fork_lsn: fork } = result
   return [
-    `${paint.good('✓')} ${paint.name(node)} ${paint.strong(how[method])} and streams from ${paint.name(upstream)}.`,
+    `${paint.good('✓')} ${paint.name(node)} ${paint.strong(how[method])} and ${receivingText(now, paint.name(upstream))}.`,
     ...result.reasons.map((reason) => `  ${reason}`),
     ...(bytes === null || bytes === 0
       ? []

@@ -20,6 +20,7 @@ import { refusalToDiscard } from '../../cluster/way-back.ts'
 import { ReplctlError } from '../../errors.ts'
 import { readTextFile } from '../../node/files.ts'
 import { parseSynchronousStandbyNames } from '../../postgres/synchronous-standby-names.ts'
+import { receivingText } from '../../report/receiving.ts'
 import { addStandby, type NewStandby } from '../../runbooks/add-standby.ts'
 import { type ClusterSession, findNode, findNodes, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
@@ -214,7 +215,7 @@ export function decide(
       targets
         .map((target) => {
           const node = after.topology.nodes.find((one) => one.settings.name === target.name)
-          return `${paint.strong(target.name)} streams from ${node?.upstream ?? 'nobody'}.\n`
+          return `${paint.strong(target.name)} ${receivingText(node, node?.upstream ?? null)}.\n`
         })
         .join(''),
   }

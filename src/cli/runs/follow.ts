@@ -4,6 +4,7 @@ import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { commonRecord, isForeign } from '../../cluster/record.ts'
 import { ReplctlError } from '../../errors.ts'
+import { receivingText } from '../../report/receiving.ts'
 import { follow } from '../../runbooks/follow.ts'
 import { type ClusterSession, findNode, openCluster } from '../cluster-session.ts'
 import type { Answer, Call } from '../command-spec.ts'
@@ -77,7 +78,7 @@ export function decide(
     },
     text: (after, _outcome, paint) => {
       const node = after.topology.nodes.find((one) => one.settings.name === wish.node)
-      return `${paint.strong(wish.node)} streams from ${node?.upstream ?? 'nobody'}.\n`
+      return `${paint.strong(wish.node)} ${receivingText(node, node?.upstream ?? null)}.\n`
     },
   }
 }

@@ -227,7 +227,12 @@ async function decide(
       discarded_bytes: discardedBytes,
       reasons: decision.reasons,
     }),
-    text: (_after, _outcome, paint, result) => rejoinText(result as RejoinResult, paint),
+    text: ({ topology: now }, _outcome, paint, result) =>
+      rejoinText(
+        result as RejoinResult,
+        now.nodes.find((one) => one.settings.name === node.name),
+        paint,
+      ),
   }
 }
 

@@ -917,6 +917,22 @@ describe('synchronous standbys', () => {
     )
   })
 
+  test('a standby that is late on purpose is waited for, not brought back, and the old primary may confirm instead', () => {
+    const hold = { receiver: null, isAwaitingDelay: true, ...receivesFrom('10.0.0.11') }
+    const survey = [
+      primary({ ...namesOf('FIRST 1 ("shop_pg2")'), replication: [] }),
+      standbyNode('pg2', '0/5000148', hold),
+      stoppedNode('pg3', '0/1', { fence: fenceMark('pg1') }),
+    ]
+    const blocked = problemsOf(survey, replication('sync')).find(({ code }) => code === 'writes-blocked')
+    expect(blocked?.detail).toContain(
+      'pg2 holds a transaction back on purpose, and receives nothing until then.',
+    )
+    expect(blocked?.hint).toBe(
+      'Wait until pg2 has replayed it, or let another one confirm: replctl rejoin pg3; or, to set writes free without: replctl remove-standby pg2',
+    )
+  })
+
   test('an old primary that is fenced does not confirm again by add-standby: the hint knows', () => {
     const fenced = stoppedNode('pg2', '0/1', { fence: fenceMark('pg1') })
     const find = (...others: NodeFacts[]) =>
