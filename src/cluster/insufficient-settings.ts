@@ -1,4 +1,5 @@
 import { ReplctlError } from '../errors.ts'
+import { lastValues, parseConfigFile } from '../postgres/config-file.ts'
 import { standbyParityParameters } from '../postgres/settings.ts'
 import type { NodeFacts } from './facts.ts'
 
@@ -27,6 +28,31 @@ export function insufficientSettings({ control, instance }: NodeFacts): readonly
   return standbyParityParameters.flatMap((name) => {
     const [own, needed] = [Number(instance.settings[name]?.value ?? Number.NaN), needs[name]]
     return needed !== null && own < needed ? [{ name, own, needed }] : []
+  })
+}
+
+/**
+ * Refuses to start a node as a standby with what ALTER SYSTEM left there for its next start: that wins over every file that is
+ * rendered, and PostgreSQL ends, or pauses, where it is lower than the primary's. Null where there is nothing of it.
+ */
+export function refuseLowOverrides(
+  { name, autoConf, dataDirectory }: NodeFacts & { readonly dataDirectory: string },
+  primary: NodeFacts,
+): ReplctlError | null {
+  const written = lastValues(parseConfigFile(autoConf))
+  const low = standbyParityParameters.flatMap((setting) => {
+    const own = Number(written.get(setting) ?? Number.NaN)
+    const needed = Number(primary.instance?.settings[setting]?.value ?? Number.NaN)
+    return own < needed ? [{ setting, own, needed }] : []
+  })
+  if (low.length === 0) return null
+  const told = low.map(
+    ({ setting, own, needed }) => `${setting} is ${own} there, and ${needed} on ${primary.name}`,
+  )
+  return new ReplctlError('settings-too-low', `${name} would not start as a standby of ${primary.name}`, {
+    detail: `Of ${dataDirectory}/postgresql.auto.conf, which wins over every other file: ${told.join('; ')}.`,
+    hint: `Take ${low.map(({ setting }) => setting).join(', ')} out of that file, or raise it there, then run the command again.`,
+    node: name,
   })
 }
 

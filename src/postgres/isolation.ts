@@ -1,3 +1,5 @@
+import type { ControlData } from './control-data.ts'
+import { leastSettings } from './least-settings.ts'
 import type { TimelineId } from './lsn.ts'
 import { capabilitiesOf } from './versions.ts'
 
@@ -8,6 +10,8 @@ export interface Isolation {
   readonly hbaFile: string
   /** The timeline of the node's own WAL: it must not turn to another one that lies in pg_wal. */
   readonly timeline: TimelineId
+  /** What its WAL was written with; its files may say less since, for its next start. Null: pg_control cannot be read. */
+  readonly control: ControlData | null
 }
 
 /**
@@ -45,6 +49,7 @@ export function isolationSettings(isolation: Isolation): Readonly<Record<string,
     wal_retrieve_retry_interval: '5s',
     max_wal_size: '1TB',
     ...(can.walKeepSize ? { wal_keep_size: '1TB' } : { wal_keep_segments: '60000' }),
+    ...(isolation.control === null ? {} : sufficient(isolation.control)),
     // Its log is read by replctl.
     logging_collector: 'off',
     log_destination: 'stderr',
@@ -54,6 +59,13 @@ export function isolationSettings(isolation: Isolation): Readonly<Record<string,
     ...(can.slotSynchronisation ? { sync_replication_slots: 'off', synchronized_standby_slots: '' } : {}),
   }
 }
+
+/** Before 12 walsenders are among the connections; here nobody needs one, nor a connection that is kept free. */
+const sufficient = (control: ControlData): Readonly<Record<string, string>> => ({
+  superuser_reserved_connections: '0',
+  max_wal_senders: '0',
+  ...Object.fromEntries(leastSettings(control)),
+})
 
 function ownRecovery({ timeline }: Isolation): Readonly<Record<string, string>> {
   return {

@@ -1,5 +1,6 @@
 import { quoteConfigValue, removeSettings } from './config-file.ts'
 import type { ControlData } from './control-data.ts'
+import { leastSettings } from './least-settings.ts'
 import { type RecoveryTarget, recoveryTargetSettings } from './recovery-target.ts'
 import { capabilitiesOf } from './versions.ts'
 
@@ -193,15 +194,6 @@ const withoutSlots = (major: number): Settings =>
 
 /** Two full-sized instances may not fit on one host. */
 const besideOthers = (isMember: boolean): Settings => (isMember ? [] : [['shared_buffers', '128MB']])
-
-/** No recovery gets past WAL that was written with larger ones, if it lets anybody look. */
-const leastSettings = (control: ControlData): Settings => [
-  ['max_connections', String(control.maxConnections)],
-  ['max_worker_processes', String(control.maxWorkerProcesses)],
-  ...(control.maxWalSenders === null ? [] : [['max_wal_senders', String(control.maxWalSenders)] as const]),
-  ['max_prepared_transactions', String(control.maxPreparedTransactions)],
-  ['max_locks_per_transaction', String(control.maxLocksPerTransaction)],
-]
 
 /**
  * What the log says where a setting was raised on the primary after the backup: the recovery pauses there (14 and newer), or ends.

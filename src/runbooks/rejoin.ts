@@ -87,6 +87,7 @@ export function rejoin(input: ClusterInput, wish: RejoinWish): Plan {
     requireRejoinable({
       ...{ node: name, primary: primary.name, reasons: wish.reasons },
       isSecondWriter: wish.runsAs === 'writer',
+      isRestarted: isReplaced || wish.runsAs !== 'standby',
     }),
     ...requireArchiveHost(input, node),
     requireSameMajorVersion(name, primary.name),

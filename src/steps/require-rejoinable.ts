@@ -1,4 +1,5 @@
 import type { NodeFacts } from '../cluster/facts.ts'
+import { refuseLowOverrides } from '../cluster/insufficient-settings.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { identifierOf } from '../cluster/record.ts'
@@ -20,16 +21,27 @@ export interface RejoinableWish {
   readonly reasons: readonly string[]
   /** It answers as a primary beside the one that took over, and is to be stopped. */
   readonly isSecondWriter: boolean
+  /** It is started, or started again, with its own files. */
+  readonly isRestarted: boolean
 }
 
 /** What the way back was chosen for is still so: who leads, and whose data stands on the node. It shows the reasons. */
-export function requireRejoinable({ node, primary, reasons, isSecondWriter }: RejoinableWish): Step {
+export function requireRejoinable({
+  node,
+  primary,
+  reasons,
+  isSecondWriter,
+  isRestarted,
+}: RejoinableWish): Step {
   return {
     title: `see what it holds that ${primary} lacks, and choose the way back`,
     node,
     check: async (ctx) => {
       const [facts, { facts: there }] = await Promise.all([look(ctx), ask(ctx, primary)])
-      const refusal = refusalOf(facts, there, isSecondWriter)
+      const { dataDir: dataDirectory } = ctx.node.settings.postgres
+      const refusal =
+        refusalOf(facts, there, isSecondWriter) ??
+        (isRestarted ? refuseLowOverrides({ ...facts, dataDirectory }, there) : null)
       return refusal === null ? satisfied(reasons.join(' ')) : refused(refusal)
     },
   }

@@ -31,6 +31,7 @@ export function isolatedPlaceOf(facts: NodeFacts, timeline: FoundDivergence['tim
     binDirectory: binDirectoryOf(facts),
     home: facts.home,
     configDirectory: facts.configDirectory,
+    control: facts.control,
   }
 }
 

@@ -1,6 +1,10 @@
 import { expect, test } from 'vitest'
-import { insufficientSettings, refuseInsufficient } from '../../../src/cluster/insufficient-settings.ts'
-import { lowStandby, runningNode, setting, standbyNode } from '../some-cluster.ts'
+import {
+  insufficientSettings,
+  refuseInsufficient,
+  refuseLowOverrides,
+} from '../../../src/cluster/insufficient-settings.ts'
+import { lowStandby, runningNode, setting, standbyNode, stoppedNode } from '../some-cluster.ts'
 
 test('what a standby has is compared with what its own pg_control says that the WAL needs', () => {
   expect(insufficientSettings(lowStandby('pg2', '0/1'))).toEqual([
@@ -28,4 +32,18 @@ test('PostgreSQL 11 counts walsenders among the connections: its pg_control says
     settings: { max_connections: setting('200'), max_wal_senders: setting('3') },
   })
   expect(insufficientSettings({ ...facts, control: { ...facts.control!, maxWalSenders: null } })).toEqual([])
+})
+
+test('what ALTER SYSTEM left for the next start of a node, and is too low for a standby, is told before that', () => {
+  const leader = runningNode('pg1', { settings: { max_connections: setting('100') } })
+  const refuse = (autoConf: string) =>
+    refuseLowOverrides({ ...stoppedNode('pg2', '0/5000148', { autoConf }), dataDirectory: '/data' }, leader)
+  expect(refuse("max_connections = '100'\nwork_mem = '1MB'\n")).toBeNull()
+  expect(refuse("max_connections = '20'\n")).toMatchObject({
+    code: 'settings-too-low',
+    detail:
+      'Of /data/postgresql.auto.conf, which wins over every other file: max_connections is 20 there, and 100 on pg1.',
+    hint: 'Take max_connections out of that file, or raise it there, then run the command again.',
+    node: 'pg2',
+  })
 })

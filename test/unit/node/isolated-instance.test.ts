@@ -12,7 +12,7 @@ import { createShellTransport } from './shell-transport.ts'
 
 const place = {
   ...{ major: 15, timeline: timeline(1), binDirectory: '/usr/lib/postgresql/15/bin' },
-  ...{ home: '/home/postgres', configDirectory: '/data' },
+  ...{ home: '/home/postgres', configDirectory: '/data', control: null },
 }
 const settings = inventoryOf(['pg1']).nodes[0]!
 
