@@ -4,6 +4,7 @@ import type { NodeName } from '../cluster/names.ts'
 import { type Problem, problemOf } from '../cluster/problem.ts'
 import { observeTopology, type Topology } from '../cluster/topology.ts'
 import { forgetEnded, isOver } from '../cluster/unfinished.ts'
+import { owedByUnknown } from '../engine/begun-steps.ts'
 import { acquireClusterLock, type ClusterLock } from '../engine/cluster-lock.ts'
 import type { EngineEvent, EventListener } from '../engine/events.ts'
 import { givingWay, judgeFoundJournal } from '../engine/found-journal.ts'
@@ -136,6 +137,10 @@ export async function operate(call: Call, operation: Operation): Promise<Answer>
     if (call.options.isAbort === true && lock !== null && resumed === null) throw endedMeanwhile()
     if (call.options.isAbort === true && resumed !== null && isOnlyForward(resumed))
       throw onlyForward(resumed)
+    if (call.options.isAbort === true && resumed !== null) {
+      const unknown = owedByUnknown(resumed, [...session.hosts.keys()], inventory.path)
+      if (unknown !== null) throw unknown
+    }
     const observation = { survey, topology: observeTopology(inventory, survey), resumed, unfinished: found }
     const decision = await operation.decide(observation)
     hasDecided = true

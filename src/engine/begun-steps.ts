@@ -47,6 +47,28 @@ const partsOf = (key: string) => {
   return { node, title: title.join(': ') }
 }
 
+/**
+ * Why an operation cannot be taken back with this inventory: it did something on a node that the inventory lacks, and that would be
+ * left there in silence. Null: it has them all.
+ */
+export function owedByUnknown(
+  { command, owed = [] }: Pick<Journal, 'command' | 'owed'>,
+  hosts: readonly NodeName[],
+  inventory: string,
+): ReplctlError | null {
+  const key = owed.find((one) => !hosts.some((name) => one.startsWith(`${name}: `)))
+  if (key === undefined) return null
+  const { node, title } = partsOf(key)
+  return new ReplctlError(
+    'cannot-abort',
+    `"${command}" cannot be taken back: ${node} took part in it, and the inventory lacks it`,
+    {
+      detail: `"${title}" on ${node} would stay as it is.`,
+      hint: `Put ${node} into ${inventory}, then: replctl abort`,
+    },
+  )
+}
+
 function outOfReach(key: string): ReplctlError {
   const { node, title } = partsOf(key)
   return new ReplctlError('cannot-abort', `"${title}" on ${node} cannot be taken back now`, {

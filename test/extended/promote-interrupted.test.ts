@@ -1,6 +1,7 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { parseDocument } from 'yaml'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
 import { type ReplctlResult, TestCluster, TestHosts } from '../kit/index.ts'
@@ -77,6 +78,14 @@ describeOnHosts('promote, interrupted', () => {
     const killed = await killAt(cluster, promote('--allow-split-brain'), { kind: 'step', n: 2 })
     expect(killed.wasEarlier).toBe(false)
     expect(await writersNow(hosts)).toEqual([])
+    // An older copy of the inventory cannot give pg1 its post back.
+    const whole = await readFile(cluster.inventoryFile, 'utf8')
+    const older = parseDocument(whole)
+    older.deleteIn(['nodes', 'pg1'])
+    await writeFile(cluster.inventoryFile, older.toString())
+    const vain = await cluster.replctl(['abort', '--json'])
+    told(vain).toMatchObject({ exit: 3, errors: ['cannot-abort'] })
+    await writeFile(cluster.inventoryFile, whole)
     const aborted = await cluster.replctl(['abort', '--json'])
     told(aborted).toMatchObject({ exit: 0 })
     expect(await writersNow(hosts)).toEqual(['pg1'])
