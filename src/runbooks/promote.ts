@@ -38,6 +38,8 @@ export interface PromoteWish {
   readonly unreachable: readonly NodeSettings[]
   /** Old primaries whose hosts answer, and in whose data directories nothing can be written: stopped by `toFence` where they run. */
   readonly unwritable: readonly NodeSettings[]
+  /** Everybody else who can look for signs of life of an old primary, whether or not it is to follow the candidate. */
+  readonly lookouts: readonly NodeName[]
   readonly fence: FenceCommand | null
   /** Called for each of those that the fence command fenced. */
   readonly onFenced: (node: NodeName) => void
@@ -75,6 +77,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
   const { candidate, standbys } = wish
   const { name } = candidate
   const witnesses = [name, ...standbys.map(({ node }) => node.name)]
+  const lookouts = [name, ...wish.lookouts]
   const { replication } = input.inventory
   const receivers = replication.slots ? [...standbys, ...wish.away] : []
   const slots = slotsBeforePromotion(
@@ -83,7 +86,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
   )
   const fenceFromOutside = (oldPrimary: NodeSettings, isUnwritable: boolean) =>
     fenceUnreachable({
-      ...{ oldPrimary, isUnwritable, witnesses, fence: wish.fence, onFenced: wish.onFenced },
+      ...{ oldPrimary, isUnwritable, witnesses: lookouts, fence: wish.fence, onFenced: wish.onFenced },
       allowSplitBrain: wish.allowSplitBrain,
     })
   const isAwaited = primaryWaitsForStandbys(input.inventory)
@@ -91,7 +94,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     // First those that may be refused: nothing has been changed then.
     requireNamesToCome(name),
     ...requireArchivedEnd(name, input.inventory, wish.archivedEnd),
-    ...wish.absent.map((one) => requireNoSignOfLife(one, witnesses)),
+    ...wish.absent.map((one) => requireNoSignOfLife(one, lookouts)),
     ...wish.unreachable.map((oldPrimary) => fenceFromOutside(oldPrimary, false)),
     ...wish.toFence.map(({ node, found }) => fenceInstance(node.name, candidate, input, found)),
     ...wish.unwritable.map((oldPrimary) => fenceFromOutside(oldPrimary, true)),

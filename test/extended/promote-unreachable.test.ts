@@ -347,6 +347,18 @@ END`,
     told(await cluster.replctl(['verify', 'pg3', '--json'])).toMatchObject({ exit: 0 })
   })
 
+  it('it is seen alive also by a standby that has more WAL and is given up, and whatever flags are given nobody leads beside it', async () => {
+    await hosts.cutLink('pg1', 'control')
+    await hosts.cutLink('pg1', 'pg2')
+    await cluster.server('pg1').sql('INSERT INTO ledger SELECT generate_series(1, 1000)')
+    await cluster.server('pg3').awaitSql('SELECT count(*) >= 1000 FROM ledger')
+    const flags = ['--allow-split-brain', '--allow-data-loss']
+    told(await promote('pg2', ...flags)).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    await withFence('true')
+    told(await promote('pg2', ...flags)).toMatchObject({ errors: ['primary-alive'] })
+    expect(await writersNow(hosts, ['pg1', 'pg2', 'pg3'])).toEqual(['pg1'])
+  })
+
   /** As an older copy of the inventory, from before this node was added. */
   const forget = async (name: string) => {
     const older = parseDocument(await readFile(cluster.inventoryFile, 'utf8'))

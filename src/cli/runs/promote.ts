@@ -216,6 +216,7 @@ async function decide(
       unreachable: judged.isAlreadyPrimary
         ? []
         : judged.oldPrimaries.filter((one) => one.state === 'unreachable').map((one) => settingsOf(one.node)),
+      lookouts: lookoutsOf(observation, [candidate.name, ...fenced]),
       fence,
       onFenced: (name) => fencedFromOutside.add(name),
       onLossMeasured: (name, bytes) => measured.set(name, bytes),
@@ -241,11 +242,6 @@ async function decide(
   return {
     plan,
     problems: [
-      // Taken back, nobody follows the candidate anyway.
-      ...(isAbort ? [] : astray.map((name) => leftBehind(name, candidate.name))),
-      ...(isAbort
-        ? []
-        : unknown.map((name) => passedOver(name, candidate.name, session, judged, record?.primary))),
       ...judged.choice.verdicts
         .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
         .flatMap((verdict) => unreachableProblem(observation, verdict)),
@@ -257,17 +253,22 @@ async function decide(
           })
         : []),
     ],
+    // What becomes of others is told of a promotion that took place.
     warnings: (outcome) =>
       outcome.hasCrossed || outcome.error === null
-        ? judged.oldPrimaries
-            .filter(({ node, state }) => state === 'unreachable' || unwritable.includes(node))
-            // Beside one that leads already, only who is on record has led: others are bystanders that look like it.
-            .filter(({ node }) => !judged.isAlreadyPrimary || record?.primary === node)
-            .flatMap(({ node }) => {
-              const isUnwritable = unwritable.includes(node)
-              const known = { record, members, informed, isUnwritable }
-              return startsUnfenced(node, candidate.name, known) ?? []
-            })
+        ? [
+            ...astray.map((name) => leftBehind(name, candidate.name)),
+            ...unknown.map((name) => passedOver(name, candidate.name, session, judged, record?.primary)),
+            ...judged.oldPrimaries
+              .filter(({ node, state }) => state === 'unreachable' || unwritable.includes(node))
+              // Beside one that leads already, only who is on record has led: others are bystanders that look like it.
+              .filter(({ node }) => !judged.isAlreadyPrimary || record?.primary === node)
+              .flatMap(({ node }) => {
+                const isUnwritable = unwritable.includes(node)
+                const known = { record, members, informed, isUnwritable }
+                return startsUnfenced(node, candidate.name, known) ?? []
+              }),
+          ]
         : [],
     afterwards: ({ topology: now }) => synchronousProblems(inventory, now),
     result: (after, outcome) =>
@@ -378,30 +379,33 @@ function passedOver(
   { isAlreadyPrimary }: PromotionDecision,
   led: NodeName | undefined,
 ) {
-  const error = new ReplctlError(
-    'orphan-standby',
-    `${name} belongs to the cluster, and the inventory lacks it`,
-    {
-      detail:
-        name === led && !isAlreadyPrimary
-          ? `It led until now, by the record of the cluster, and was neither looked at nor fenced: see to it that PostgreSQL does not start there.`
-          : `It was not looked at: it may have more WAL than ${candidate}, it is not told to follow ${candidate}, and pg_hba.conf there does not let it in.`,
-      hint: `Put it into ${inventory.path}, look with "replctl status", and then: replctl rejoin ${name}. If it is gone for good: replctl remove-standby ${name}, and then take it out of the inventory.`,
-    },
-  )
-  return problemOf(error, 'warning')
+  return new ReplctlError('orphan-standby', `${name} belongs to the cluster, and the inventory lacks it`, {
+    detail:
+      name === led && !isAlreadyPrimary
+        ? `It led until now, by the record of the cluster, and was neither looked at nor fenced: see to it that PostgreSQL does not start there.`
+        : `It was not looked at: it may have more WAL than ${candidate}, it is not told to follow ${candidate}, and pg_hba.conf there does not let it in.`,
+    hint: `Put it into ${inventory.path}, look with "replctl status", and then: replctl rejoin ${name}. If it is gone for good: replctl remove-standby ${name}, and then take it out of the inventory.`,
+  })
+}
+
+/**
+ * Whoever answers can see whether an old primary is alive, also a standby that will not follow the candidate: it may be the only one
+ * that still receives from it.
+ */
+function lookoutsOf({ survey }: Observation, without: readonly NodeName[]): NodeName[] {
+  return survey
+    .filter(
+      ({ name, unreachable, binaries }) =>
+        unreachable === null && binaries !== null && !without.includes(name),
+    )
+    .map(({ name }) => name)
 }
 
 function leftBehind(node: string, primary: string) {
-  const error = new ReplctlError(
-    'node-diverged',
-    `${node} has WAL that ${primary} lacks and cannot follow it`,
-    {
-      hint: wayBack(node),
-      node,
-    },
-  )
-  return problemOf(error, 'warning')
+  return new ReplctlError('node-diverged', `${node} has WAL that ${primary} lacks and cannot follow it`, {
+    hint: wayBack(node),
+    node,
+  })
 }
 
 function unreachableProblem({ survey }: Observation, verdict: CandidateVerdict) {
