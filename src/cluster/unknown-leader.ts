@@ -6,7 +6,7 @@ import type { Inventory } from './inventory.ts'
 import { isKnownMember } from './judge-unknown-member.ts'
 import type { NodeName } from './names.ts'
 import { commonRecord } from './record.ts'
-import { isRunningStandby, nodeOf, type Topology } from './topology.ts'
+import { isRunningStandby, nodeOf, type Topology, timelineOf } from './topology.ts'
 
 /** Where a running standby is told to receive from, and no node of the inventory is known by it. */
 export interface UnknownAddress {
@@ -72,16 +72,21 @@ const isBeingStopped = (survey: Survey) =>
 
 /**
  * Why nobody is to be promoted beside it, by what answers at its addresses: what leads there is never gone past, and what cannot be
- * known only at the operator's own risk. Null: nothing speaks against it.
+ * known only at the operator's own risk. `what`: the act that is refused, as in "refused to promote pg2". Null: nothing speaks against it.
  */
 export function refusalBesideUnknownLeader(
   { path }: Inventory,
   topology: Topology,
   leader: UnknownLeader,
   answers: readonly (PeerAnswer & { readonly at: string })[],
-  { candidate, allowSplitBrain }: { readonly candidate: NodeName; readonly allowSplitBrain: boolean },
+  {
+    candidate,
+    what,
+    allowSplitBrain,
+  }: { readonly candidate: NodeName; readonly what: string; readonly allowSplitBrain: boolean },
 ): ReplctlError | null {
-  const own = nodeOf(topology, candidate).facts.instance?.timeline ?? 0
+  const newest = Math.max(0, ...topology.nodes.map(({ facts }) => timelineOf(facts) ?? 0))
+  const own = nodeOf(topology, candidate).facts.instance?.timeline ?? newest
   const [name] = leader.names
   const who = name === undefined ? 'the server' : name
   const hint = `Put ${name ?? 'it'} into ${path}, so that replctl can stop it; then look with "replctl status".`
@@ -91,12 +96,12 @@ export function refusalBesideUnknownLeader(
       return new ReplctlError(
         'primary-alive',
         role === 'primary'
-          ? `refused to promote ${candidate}: ${at} accepts writes, and the inventory lacks it`
-          : `refused to promote ${candidate}: ${at} follows a newer primary, and the inventory lacks it`,
+          ? `refused to ${what}: ${at} accepts writes, and the inventory lacks it`
+          : `refused to ${what}: ${at} follows a newer primary, and the inventory lacks it`,
         {
           detail: `${from} is told to receive from there, and heard that it is a ${role} on timeline ${timeline}.${
             name === undefined ? '' : ` By the record of the cluster ${name} leads.`
-          } Promoting beside it would make two writers.`,
+          } Another primary beside it would make two writers.`,
           hint,
           node: candidate,
         },
@@ -105,7 +110,7 @@ export function refusalBesideUnknownLeader(
     if (role === 'unknown' && (isItsPlace || !allowSplitBrain)) {
       return new ReplctlError(
         isItsPlace ? 'primary-alive' : 'primary-unproven',
-        `refused to promote ${candidate}: ${who} at ${at} is alive, and the inventory lacks it`,
+        `refused to ${what}: ${who} at ${at} is alive, and the inventory lacks it`,
         { detail: `${from} asked it whether it leads: ${said}`, hint, node: candidate },
       )
     }

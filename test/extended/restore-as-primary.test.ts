@@ -1,4 +1,6 @@
+import { readFile, writeFile } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { parseDocument } from 'yaml'
 import { awaitCondition } from '../kit/await-condition.ts'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
 import { restoreHosts, saveHosts } from '../kit/empty-hosts.ts'
@@ -95,6 +97,17 @@ describeOnHosts('a restore that is to lead', () => {
     expect((await replctl('restore', 'pg2', '--allow-split-brain')).exitCode).toBe(0)
     expect(await pg('pg2').sqlValue('SELECT count(*) FROM t')).toBe(2000)
     expect(await shell('pg2', `stat -c %a ${dataDir}`)).toBe('700')
+  })
+
+  it('is refused where the inventory lacks the primary that the record names', async () => {
+    await lose('pg2')
+    const older = parseDocument(await readFile(cluster.inventoryFile, 'utf8'))
+    older.deleteIn(['nodes', 'pg1'])
+    await writeFile(cluster.inventoryFile, older.toString())
+    const refused = await replctl('restore', 'pg2', '--latest')
+    expect(refused.exitCode, refused.stderr).toBe(3)
+    expect(refused.json.problems[0]).toMatchObject({ code: 'primary-unproven', severity: 'error' })
+    expect(await succeeds('pg2', `test -e ${dataDir}`)).toBe(false)
   })
 
   it('is not opened beside an old primary whose host was switched on meanwhile', async () => {

@@ -23,11 +23,10 @@ import {
   observeTopology,
   thoseThatFollow,
 } from '../../cluster/topology.ts'
-import { refusalBesideUnknownLeader, unknownLeader } from '../../cluster/unknown-leader.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import type { Outcome } from '../../engine/run-outcome.ts'
 import { ReplctlError } from '../../errors.ts'
-import { askAddresses, askAround } from '../../node/ask-around.ts'
+import { askAround } from '../../node/ask-around.ts'
 import { type PromotionMethod, promotionMethods } from '../../postgres/versions.ts'
 import { promotionText } from '../../report/promotion.ts'
 import { promote } from '../../runbooks/promote.ts'
@@ -47,7 +46,6 @@ import {
 } from '../operation.ts'
 import { awaitStarting } from './await-starting.ts'
 import {
-  allToldToPromote,
   choiceBegun,
   forgetVainPromotions,
   refuseToLeaveFenced,
@@ -56,6 +54,7 @@ import {
   toldToPromote,
 } from './promote-begun.ts'
 import { isFenced, oldPrimaryOf, promotionResult } from './promote-result.ts'
+import { refuseBesideUnknownLeader } from './refuse-beside-unknown-leader.ts'
 import { foreseenProblems, synchronousProblems } from './synchronous-problems.ts'
 
 /** `replctl promote [NODE] [--method M] [--allow-data-loss] [--allow-split-brain]`. */
@@ -126,7 +125,8 @@ async function decide(
     judged = judge()
   }
   if (!isAbort && !judged.isAlreadyPrimary) {
-    await refuseBesideUnknownLeader(session, { ...observation, topology }, judged.candidate, wish)
+    const asked = { candidate: judged.candidate, what: `promote ${judged.candidate}` }
+    await refuseBesideUnknownLeader(session, { ...observation, topology }, { ...asked, ...wish })
   }
   const candidate = findNode(inventory, judged.candidate)
   const toFence = judged.oldPrimaries.filter((one) => one.state === 'stopped' || one.state === 'to-stop')
@@ -349,26 +349,6 @@ function rivalsOf(
   const names = following.map((one) => one.name)
   const canMove = survey.some((facts) => [candidate, ...names].includes(facts.name) && isReceiving(facts))
   return canMove ? names : []
-}
-
-/**
- * One that the inventory lacks can neither be reached nor fenced: it may lead, and the candidate is to lead beside nobody.
- * @throws {ReplctlError} `primary-alive`, `primary-unproven`
- */
-async function refuseBesideUnknownLeader(
-  { inventory, nodes }: ClusterSession,
-  observation: Observation,
-  candidate: NodeName,
-  { allowSplitBrain }: Wish,
-): Promise<void> {
-  const { survey, topology } = observation
-  const leader = unknownLeader(inventory, topology, candidate, allToldToPromote(observation))
-  if (leader === null) return
-  const answers = await askAddresses(inventory, nodes, survey, leader.addresses)
-  const refusal = refusalBesideUnknownLeader(inventory, topology, leader, answers, {
-    ...{ candidate, allowSplitBrain },
-  })
-  if (refusal !== null) throw refusal
 }
 
 /** A member of which nothing was seen: it is on no list of what this promotion looked at. */

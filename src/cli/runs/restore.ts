@@ -25,6 +25,7 @@ import type { Answer, Call } from '../command-spec.ts'
 import { fenceCommandOf } from '../local-command.ts'
 import { type Observation, operate, requireReachable } from '../operation.ts'
 import { choose } from './choose-restore.ts'
+import { refuseBesideUnknownLeader } from './refuse-beside-unknown-leader.ts'
 import { decisionOf, ofNode, type Told, toldOf } from './restore-answer.ts'
 import { undoRestore } from './restore-undo.ts'
 
@@ -145,6 +146,15 @@ async function restoreNode(
           : judgeRestore(inventory, observation.topology, node, {
               isGoingOn: begun !== null && facts !== undefined && isRecoveringAlone(facts, node),
             })
+      if (!(begun?.phase === 'opened' && leads)) {
+        await refuseBesideUnknownLeader(session, observation, {
+          ...{
+            candidate: node.name,
+            what: `restore onto ${node.name}`,
+            allowSplitBrain: asked.allowSplitBrain,
+          },
+        })
+      }
       const choice = await choose(session, archive, observation, { ...asked, ...chosenBy(begun) })
       const restore: Restore = {
         ...{ archive: archive.settings, node, at: node.name, choice, target: asked.target, isMember: true },

@@ -82,7 +82,9 @@ describe('nobody is promoted beside it', () => {
     const leader = unknownLeader(inventory, topology, candidate)
     if (leader === null) throw new Error('expected somebody')
     const heard = answers.map(answer) as Parameters<typeof refusalBesideUnknownLeader>[3]
-    return refusalBesideUnknownLeader(inventory, topology, leader, heard, { candidate, allowSplitBrain })
+    return refusalBesideUnknownLeader(inventory, topology, leader, heard, {
+      ...{ candidate, what: 'promote pg1', allowSplitBrain },
+    })
   }
 
   test('while it answers, whatever flags are given', () => {
