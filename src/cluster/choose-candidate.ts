@@ -118,8 +118,10 @@ export function whyItCannotLead(node: ObservedNode, topology: Topology): string 
   if (isForeign(facts, surveyOf(topology))) return 'it belongs to another cluster'
   const { postmaster } = facts
   if (postmaster?.isAlive === true && facts.instance === null) {
-    const isStarting = postmaster.status === 'starting' && !postmaster.isFrozen
-    return isStarting ? 'it is still starting' : 'it does not answer'
+    if (postmaster.isFrozen) {
+      return `it is frozen (SIGSTOP; "kill -CONT ${postmaster.pid}" lets its postmaster go on)`
+    }
+    return postmaster.status === 'starting' ? 'it is still starting' : 'it does not answer'
   }
   if (facts.instance === null) return facts.fence === null ? 'it is stopped' : 'it is fenced'
   if (!facts.instance.isInRecovery) return 'it accepts writes already'

@@ -73,10 +73,13 @@ function noPrimary(inventory: Inventory, topology: Topology): ReplctlError {
   }
   const alive = sendersAlive(inventory, topology)[0]
   if (alive === undefined) return new ReplctlError('no-primary', message, { hint: way })
-  const { sender, receivers } = alive
+  const { sender, receivers, isInReach } = alive
   return new ReplctlError('no-primary', message, {
     detail: `${receivers.join(', ')} still receive${receivers.length === 1 ? 's' : ''} from ${sender}.`,
-    hint: `See to it that ${sender} can be reached and answers: promote refuses while somebody receives from it. ${way}`,
+    // Where its host answers, promote stops it.
+    hint: isInReach
+      ? `See to it that ${sender} answers again. ${way}`
+      : `See to it that ${sender} can be reached and answers: promote refuses while somebody receives from it. ${way}`,
   })
 }
 
@@ -120,7 +123,11 @@ function senderUnknown(nodes: Topology['nodes']) {
 function sendersAlive(
   inventory: Inventory,
   { nodes }: Topology,
-): readonly { readonly sender: NodeName; readonly receivers: readonly NodeName[] }[] {
+): readonly {
+  readonly sender: NodeName
+  readonly receivers: readonly NodeName[]
+  readonly isInReach: boolean
+}[] {
   return nodes.flatMap(({ facts, settings: { name: sender } }) => {
     const isSilent = facts.unreachable !== null || facts.postmaster?.isAlive === true
     if (facts.instance !== null || !isSilent) return []
@@ -130,7 +137,7 @@ function sendersAlive(
       // A standby may be what sends to whom is wished below it.
       return isHeard && upstream !== sender && isReceivingFrom(inventory, instance, sender) ? [name] : []
     })
-    return receivers.length === 0 ? [] : [{ sender, receivers }]
+    return receivers.length === 0 ? [] : [{ sender, receivers, isInReach: facts.unreachable === null }]
   })
 }
 

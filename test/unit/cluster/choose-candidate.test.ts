@@ -110,11 +110,15 @@ describe('why a node cannot lead', () => {
   const cases: readonly (readonly [NodeFacts, string])[] = [
     [unreachableNode('pg2'), 'its host cannot be reached'],
     [emptyNode('pg2'), 'it is not built yet'],
-    [emptyNode('pg2', { ...built, postmaster: postmaster({ isFrozen: true }) }), 'it does not answer'],
+    [
+      emptyNode('pg2', { ...built, postmaster: postmaster({ isFrozen: true }) }),
+      'it is frozen (SIGSTOP; "kill -CONT 4711" lets its postmaster go on)',
+    ],
     [emptyNode('pg2', { ...built, postmaster: postmaster({ status: 'starting' }) }), 'it is still starting'],
+    [emptyNode('pg2', { ...built, postmaster: postmaster() }), 'it does not answer'],
     [
       emptyNode('pg2', { ...built, postmaster: postmaster({ status: 'starting', isFrozen: true }) }),
-      'it does not answer',
+      'it is frozen (SIGSTOP; "kill -CONT 4711" lets its postmaster go on)',
     ],
     [stoppedNode('pg2', '0/9000000'), 'it is stopped'],
     [stoppedNode('pg2', '0/9000000', { fence: fenceMark('pg1') }), 'it is fenced'],

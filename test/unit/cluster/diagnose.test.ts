@@ -739,6 +739,11 @@ describe('the cluster as a whole', () => {
     })
     expect(of(hears('pg2', 1), hears('pg3', 50))?.detail).toBe('pg2 still receives from pg1.')
     expect(of(hears('pg2', 50), hears('pg3', 50))?.hint).toMatch(/^If the primary is lost/)
+    // One whose host answers, as a frozen one, promote stops.
+    const frozen = emptyNode('pg1', { ...built, postmaster: postmaster({ isFrozen: true }) })
+    expect(problemsOf([frozen, hears('pg2', 1)])[0]?.hint).toMatch(
+      /^See to it that pg1 answers again. If the primary is lost: replctl promote/,
+    )
   })
 
   test('a primary that answers outside of its data directory: nothing is to be built or promoted beside it', () => {
