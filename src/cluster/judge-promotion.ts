@@ -75,7 +75,7 @@ export function judgePromotion(
     }
   }
   if (topology.primary !== null && !(wish.node !== undefined && wish.allowSplitBrain)) {
-    throw primaryAlive(topology.primary, wish.node)
+    throw primaryAlive(topology, topology.primary, wish.node)
   }
   const closed = topology.primary === null ? closedPrimary(topology) : undefined
   if (closed !== undefined && !(wish.node !== undefined && wish.allowSplitBrain)) {
@@ -363,14 +363,17 @@ export function tellChoice(choice: CandidateChoice): string {
   return choice.verdicts.map((verdict) => `${verdict.node}: ${verdict.reason}.`).join(' ')
 }
 
-function primaryAlive(primary: NodeName, wished: NodeName | undefined): ReplctlError {
+function primaryAlive(topology: Topology, primary: NodeName, wished: NodeName | undefined): ReplctlError {
+  const unfit = wished === undefined ? null : whyItCannotLead(nodeOf(topology, wished), topology)
   const target = wished === undefined ? '' : ` ${wished}`
   return new ReplctlError('primary-alive', `refused to promote${target}: the primary ${primary} answers`, {
     detail: `${primary} is out of recovery and accepts writes. Promoting beside it would make two writers.`,
     hint: `Stop ${primary} first if it has to go.${
       wished === undefined
         ? ''
-        : ` To have replctl stop and fence it before the promotion: replctl promote ${wished} --allow-split-brain`
+        : unfit !== null
+          ? ` ${wished} cannot take its place: ${unfit}.`
+          : ` To have replctl stop and fence it before the promotion: replctl promote ${wished} --allow-split-brain`
     }`,
     node: primary,
   })

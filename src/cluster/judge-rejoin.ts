@@ -237,13 +237,19 @@ export function noPrimaryToFollow(survey: readonly NodeFacts[]): ReplctlError {
   const led = commonRecord(survey)?.primary
   const away = survey.find((facts) => facts.unreachable !== null && (led === undefined || facts.name === led))
   if (away?.unreachable) return away.unreachable
+  const isFenced = survey.some(({ name, fence }) => name === led && fence !== null)
   return new ReplctlError('no-primary', 'there is no primary to follow', {
     detail:
-      led === undefined ? undefined : `By the last record, ${led} leads; it does not accept writes now.`,
-    hint:
       led === undefined
+        ? undefined
+        : `By the last record, ${led} leads; ${isFenced ? 'it is fenced' : 'it does not accept writes now'}.`,
+    hint: survey.some(({ journal }) => journal !== null)
+      ? 'An operation stopped part-way: "replctl resume" finishes it, "replctl abort" takes it back.'
+      : led === undefined
         ? 'Make one with "replctl init primary", or, if it is lost, "replctl promote".'
-        : `Start ${led} if it is the primary; if it is lost: replctl promote`,
+        : isFenced
+          ? 'Have another node lead: replctl promote'
+          : `Start ${led} if it is the primary; if it is lost: replctl promote`,
   })
 }
 

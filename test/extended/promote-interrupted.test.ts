@@ -86,6 +86,8 @@ describeOnHosts('promote, interrupted', () => {
     const vain = await cluster.replctl(['abort', '--json'])
     told(vain).toMatchObject({ exit: 3, errors: ['cannot-abort'] })
     await writeFile(cluster.inventoryFile, whole)
+    // What makes nobody lead ends no promotion that stopped part-way.
+    await cluster.succeed(['follow', 'pg3', '--upstream', 'pg2'])
     const aborted = await cluster.replctl(['abort', '--json'])
     told(aborted).toMatchObject({ exit: 0 })
     expect(await writersNow(hosts)).toEqual(['pg1'])
@@ -93,6 +95,7 @@ describeOnHosts('promote, interrupted', () => {
       'standby.signal',
     )
     await streams('pg2')
+    await cluster.succeed(['follow', 'pg3', '--upstream', 'pg1'])
     expect(await traceOf(hosts, 'pg2')).toBe(before)
     told(await cluster.replctl(['status', '--json'])).toMatchObject({ exit: 0, errors: [] })
   })

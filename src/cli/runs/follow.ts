@@ -28,6 +28,8 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { ...wish },
+      // It makes nobody lead: a promotion that stopped part-way can be finished, or taken back, afterwards.
+      isAside: true,
       decide: (observation) => decide(session, observation, wish),
     })
   } finally {

@@ -63,6 +63,14 @@ function refusalOf(given: Case): ReplctlError {
   throw new Error('expected a refusal')
 }
 
+test('beside a primary that answers only who can lead is told to be promoted with a flag', () => {
+  const hint = (...survey: NodeFacts[]) => refusalOf({ survey, node: 'pg2' }).hint
+  expect(hint(alive('pg1'), standbyNode('pg2', '0/1'))).toContain('replctl promote pg2 --allow-split-brain')
+  expect(hint(alive('pg1'), stoppedNode('pg2', '0/1'))).toBe(
+    'Stop pg1 first if it has to go. pg2 cannot take its place: it is stopped.',
+  )
+})
+
 describe('refusals, all of them before anything is changed', () => {
   const cutOff = standbyNode('pg2', '0/5000000', { receiver: null })
   const ahead = [unreachableNode('pg1'), cutOff, standbyNode('pg3', '0/5000148')]

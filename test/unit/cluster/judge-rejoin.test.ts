@@ -8,9 +8,11 @@ import {
   type RejoinFacts,
 } from '../../../src/cluster/judge-rejoin.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
+import { ReplctlError } from '../../../src/errors.ts'
 import {
   control,
   emptyNode,
+  fenceMark,
   foreign,
   lsn,
   observed,
@@ -281,4 +283,25 @@ describe('the ladder', () => {
     expect(judge({ divergence: none }, true)).toMatchObject({ method: 'reclone', isToBeSalvaged: false })
     expect(judge({}, true)).toMatchObject({ method: 'reclone', isToBeSalvaged: true })
   })
+})
+
+test('where nobody leads it is told what to do: what stopped part-way comes first, and one that is fenced is not to be started', () => {
+  const hint = (old: Partial<NodeFacts>) => {
+    const record = recordOf('pg1', ['pg1', 'pg2'])
+    const survey = [
+      stoppedNode('pg1', '0/4000000', { record, ...old }),
+      standbyNode('pg2', '0/4000000', {}, { record }),
+    ]
+    try {
+      judgeRejoinPrimary(observed(survey).topology, nodeName('pg2'))
+    } catch (thrown) {
+      return thrown instanceof ReplctlError ? thrown.hint : undefined
+    }
+    return undefined
+  }
+  expect(hint({})).toMatch(/^Start pg1 if it is the primary/)
+  expect(hint({ fence: fenceMark('pg2') })).toBe('Have another node lead: replctl promote')
+  expect(hint({ fence: fenceMark('pg2'), journal: '{}' })).toMatch(
+    /^An operation stopped part-way: "replctl resume"/,
+  )
 })
