@@ -76,7 +76,10 @@ test.each([
 
 test('what somebody else started a moment before is waited for, and is no failed start', async () => {
   const starting = refusing('the database system is starting up', '57P03', { seen: ['dead', 'alive'] })
-  expect(await started(starting)).toMatchObject({ code: 'timeout', message: expect.stringContaining('answers') })
+  expect(await started(starting)).toMatchObject({
+    code: 'timeout',
+    message: expect.stringContaining('answers'),
+  })
 })
 
 test('what does not start is a failed start', async () => {
