@@ -43,7 +43,8 @@ const surveyedSettings = [
 
 /**
  * A standby's timeline: pg_control may lag behind until the next restartpoint, so without a walreceiver to ask the newest
- * WAL segment says it.
+ * WAL segment says it. Where it went over to that timeline its history file is there, too: a segment alone may be left of a
+ * timeline that the node was rewound from.
  *
  * One statement whose answer is one JSON document. Rows of system views are taken whole (`to_jsonb`), so that the
  * same text serves every version: a column that a version lacks is simply absent.
@@ -95,7 +96,8 @@ const instanceQuery = `SELECT json_build_object(
                   (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
                   coalesce((SELECT received_tli FROM pg_stat_wal_receiver),
                            (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_waldir()
-                             WHERE name ~ '^[0-9A-F]{24}$')))
+                             WHERE name ~ '^[0-9A-F]{24}$' AND substr(name, 1, 8) || '.history' IN (
+                               SELECT name FROM pg_ls_waldir()))))
     ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS timeline
   FROM (SELECT pg_is_in_recovery() AS in_recovery) i) r`
 

@@ -63,10 +63,14 @@ export async function readWalFiles(node: Node, facts: NodeFacts): Promise<WalFil
 
 /**
  * The timeline a node's newest WAL is on, with its ancestors. pg_control may lag behind: a node that was promoted and
- * crashed before its next checkpoint still shows the one before.
+ * crashed before its next checkpoint still shows the one before. A segment without the history file of its timeline is left of
+ * one that the node was rewound from.
  */
 export function ownHistory(facts: NodeFacts, files: WalFiles): TimelineHistory {
-  const inFiles = files.segments.filter(isSegmentFile).map((name) => parseWalFileName(name).timeline)
+  const inFiles = files.segments
+    .filter(isSegmentFile)
+    .map((name) => parseWalFileName(name).timeline)
+    .filter((timeline) => files.histories.has(timeline))
   const timeline =
     facts.instance?.timeline ??
     Math.max(facts.control?.timeline ?? 1, facts.control?.minRecoveryEndTimeline ?? 1, ...inFiles)

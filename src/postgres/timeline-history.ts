@@ -1,6 +1,6 @@
 import { ReplctlError } from '../errors.ts'
 import { compareLsn, type Lsn, parseLsn, type TimelineId } from './lsn.ts'
-import { segmentNumber, walFileNameOf } from './wal-file.ts'
+import { isSegmentFile, parseWalFileName, segmentNumber, walFileNameOf, walFileStart } from './wal-file.ts'
 
 /** One ancestor: the timeline, and the LSN at which it was left for the next one. */
 export interface TimelineSwitch {
@@ -61,6 +61,26 @@ export function segmentOnLine(history: TimelineHistory, number: bigint, segmentS
     ({ begin }) => begin === null || segmentNumber(begin, segmentSizeBytes) <= number,
   )
   return walFileNameOf(line?.timeline ?? history.timeline, number, segmentSizeBytes)
+}
+
+/**
+ * Those of these WAL files that hold nothing of this history: segments of a timeline that is none of it, and those of an ancestor
+ * past the segment in which that was left. None where the history of the timeline is not known.
+ */
+export function segmentsOffLine(
+  names: readonly string[],
+  history: TimelineHistory,
+  segmentSizeBytes: number,
+): string[] {
+  if (history.switches.length === 0 && history.timeline > 1) return []
+  const lines = linesOf(history)
+  return names.filter(isSegmentFile).filter((name) => {
+    const line = lines.find((one) => one.timeline === parseWalFileName(name).timeline)
+    return (
+      line === undefined ||
+      (line.end !== null && compareLsn(walFileStart(name, segmentSizeBytes), line.end) > 0)
+    )
+  })
 }
 
 /** The last timeline two histories share, and the LSN at which the first of them left it; null LSN: neither has. */

@@ -20,7 +20,8 @@ export const keptFolder = 'rejoin-kept'
 /**
  * pg_rewind runs to the point where it would change something. Then the node's own files are copied (a log
  * folder is only moved, later), and the WAL from the last common checkpoint on is linked or copied: older minor versions of
- * pg_rewind remove it where the source no longer has it, although recovery begins there.
+ * pg_rewind remove it where the source no longer has it, although recovery begins there. What lies past the fork is not kept: a
+ * standby reads what it finds in pg_wal first, and a later timeline may get the number of the dead one.
  */
 const prepareScript = `
 export LC_ALL=C
@@ -42,12 +43,17 @@ if [ -n "$checkpoint" ]; then
   redo=$("$bin/pg_waldump" -p "$data/pg_wal" -t "\${checkpoint#* }" -s "\${checkpoint% *}" -n 1 2>/dev/null |
     sed -n 's/.*redo \\([0-9A-F]*\\/[0-9A-F]*\\).*/\\1/p')
   from=\${redo:-\${checkpoint% *}}
-  first=$(printf '%08X%08X' "$((0x\${from%/*}))" "$((0x\${from#*/} / size))")
+  segment() { printf '%08X%08X' "$((0x\${1%/*}))" "$((0x\${1#*/} / size))"; }
+  in_order() { [ "$(printf '%s\\n%s\\n' "$1" "$2" | sort | sed -n 1p)" = "$1" ]; }
+  first=$(segment "$from")
+  fork=$(printf '%s\\n' "$said" | sed -n 's/.*diverged at WAL location \\([0-9A-F/]*\\) on timeline \\([0-9]*\\).*/\\1 \\2/p')
+  last=FFFFFFFFFFFFFFFF line=FFFFFFFF
+  [ -z "$fork" ] || { last=$(segment "\${fork% *}"); line=$(printf '%08X' "\${fork#* }"); }
   for file in "$data"/pg_wal/[0-9A-F]*; do
     name=\${file##*/}
     [ \${#name} -eq 24 ] || continue
     number=\${name#????????}
-    [ "$(printf '%s\\n%s\\n' "$first" "$number" | sort | sed -n 1p)" = "$first" ] || continue
+    in_order "$first" "$number" && in_order "$number" "$last" && in_order "\${name%"$number"}" "$line" || continue
     ln -- "$file" "$kept/wal/$name" 2>/dev/null || cp -p -- "$file" "$kept/wal/$name" || exit 74
   done
 fi

@@ -2,14 +2,16 @@ import type { NodeFacts, RejoinMark } from '../cluster/facts.ts'
 import type { NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { rejoinUnderWay } from '../cluster/rejoin-under-way.ts'
+import { segmentSizeOf } from '../cluster/segment-size.ts'
 import { shellScript } from '../command.ts'
 import { pending, type Step, type StepContext, satisfied } from '../engine/step.ts'
 import { ReplctlError } from '../errors.ts'
 import { followJob } from '../node/follow-job.ts'
 import { lookAtJob, startJob, stopJob } from '../node/jobs.ts'
-import { readWalFiles } from '../node/own-wal.ts'
+import { ownHistory, readWalFiles } from '../node/own-wal.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import { parseRewindProgress } from '../postgres/rewind.ts'
+import { segmentsOffLine } from '../postgres/timeline-history.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { writeStateFile } from './ensure-mark.ts'
@@ -183,12 +185,13 @@ function rewindFailed(node: NodeName, status: number | null, output: string): Re
 
 /**
  * Puts the node's own files back over what pg_rewind brought, and takes away files at the top that only the source has (its
- * keys, its configuration). The standby signal is on disk before the directory can be started again.
+ * keys, its configuration), and the segments of the dead timeline that pg_rewind leaves from 17 on, after the names. The standby
+ * signal is on disk before the directory can be started again.
  */
 const putBackScript = `
 export LC_ALL=C
 umask 077
-data=$1 kept=$2 signal=$3
+data=$1 kept=$2 signal=$3; shift 3
 ${isServerFileScript}
 [ -f "$kept/complete" ] || exit 93
 for at in "$kept/files"/* "$kept/files"/.[!.]*; do
@@ -206,6 +209,9 @@ for at in "$kept/wal"/*; do
   [ -f "$at" ] || continue
   [ -e "$data/pg_wal/\${at##*/}" ] || cp -p -- "$at" "$data/pg_wal/" || exit 74
 done
+for name; do
+  rm -f -- "$data/pg_wal/$name" "$data/pg_wal/archive_status/$name.ready" "$data/pg_wal/archive_status/$name.done" || exit 74
+done
 if [ -n "$signal" ]; then : > "$data/standby.signal" || exit 74; fi
 ${syncScript}
 chmod o-x "$data" || exit 94
@@ -221,10 +227,12 @@ export function putBackOwnFiles(node: NodeSettings): Step {
     apply: async (ctx) => {
       const facts = await look(ctx)
       const { dataDir } = node.postgres
+      const files = await readWalFiles(ctx.node, facts)
       const args = [
         dataDir,
         keptFolderOf(facts, node),
         capabilitiesOf(majorOf(facts)).standbySignalFile ? 'signal' : '',
+        ...segmentsOffLine(files.segments, ownHistory(facts, files), segmentSizeOf(facts)),
       ]
       await ctx.node.output(shellScript("put the node's own files back", putBackScript, args), {
         timeoutMs: 3_600_000,

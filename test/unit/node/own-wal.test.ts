@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { parseWalEnd, walKeptFrom } from '../../../src/node/own-wal.ts'
-import { lsn } from '../some-cluster.ts'
+import { ownHistory, parseWalEnd, walKeptFrom } from '../../../src/node/own-wal.ts'
+import { control, lsn, stoppedNode, timeline } from '../some-cluster.ts'
 
 describe('the end of WAL, as pg_waldump shows it', () => {
   const record =
@@ -45,4 +45,15 @@ test('WAL is kept from the first segment on after which none is missing', () => 
   ]
   expect(walKeptFrom(names, lsn('0/4000100'), 16 * 1024 * 1024)).toBe('0/3000000')
   expect(walKeptFrom(names, lsn('0/9000100'), 16 * 1024 * 1024)).toBeNull()
+})
+
+test('a segment that is left of a timeline from which the node was rewound is not taken for the timeline it is on', () => {
+  const files = {
+    segments: ['00000002000000000000000A', '00000003000000000000000A'],
+    histories: new Map([[2, '1\t0/9000000\tno recovery target specified\n']]),
+    ...{ hasRewindProgram: true, hasWaldumpProgram: true, bootId: '1' },
+  }
+  const node = stoppedNode('pg1', '0/A000028', { control: control({ timeline: timeline(1) }) })
+  expect(ownHistory(node, files).timeline).toBe(2)
+  expect(ownHistory(node, { ...files, histories: new Map([...files.histories, [3, '']]) }).timeline).toBe(3)
 })

@@ -6,6 +6,7 @@ import {
   isInHistory,
   parseTimelineHistory,
   segmentOnLine,
+  segmentsOffLine,
 } from '../../../src/postgres/timeline-history.ts'
 import { fixture, majorsWith } from './fixture.ts'
 
@@ -101,4 +102,15 @@ describe('where two histories part', () => {
     expect(commonAncestor(a, b)).toEqual(expected)
     expect(commonAncestor(b, a)).toEqual(expected)
   })
+})
+
+test('segments of a dead timeline, and of an ancestor past the point where it was left, are off the line', () => {
+  const history = parseTimelineHistory('1\t0/3000148\tno recovery target specified\n', 3)
+  const onLine = ['000000010000000000000002', '000000010000000000000003', '000000030000000000000009']
+  const off = ['000000010000000000000004', '000000020000000000000003', '000000040000000000000003']
+  const others = ['00000002.history', '000000010000000000000003.partial']
+  const size = 16 * 1024 * 1024
+  expect(segmentsOffLine([...onLine, ...off, ...others], history, size)).toEqual(off)
+  expect(segmentsOffLine(off, parseTimelineHistory('', 3), size)).toEqual([])
+  expect(segmentsOffLine(off, parseTimelineHistory('', 1), size)).toEqual(off.slice(1))
 })

@@ -1,0 +1,50 @@
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { describeOnHosts } from '../kit/describe-on-hosts.ts'
+import { TestCluster, TestHosts } from '../kit/index.ts'
+import { openToControlHost } from '../kit/observe.ts'
+
+describeOnHosts('rejoin of a standby that somebody had promoted beside the primary', () => {
+  let hosts: TestHosts
+  let cluster: TestCluster
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({ hosts: [{ name: 'pg1' }, { name: 'pg2' }, { name: 'pg3' }] })
+    cluster = await TestCluster.create(hosts, { inventory: openToControlHost })
+    await cluster.init()
+    await cluster.addStandbys()
+    await cluster.server('pg1').sql('CREATE TABLE ledger (id bigint PRIMARY KEY)')
+  })
+  afterAll(() => hosts?.destroy())
+
+  const server = (name: string) => cluster.server(name)
+
+  it('nothing of that timeline is left: the next failover chooses by what each node received', async () => {
+    await server('pg1').sql('INSERT INTO ledger VALUES (1)')
+    for (const name of ['pg2', 'pg3']) await server(name).awaitCatchup(server('pg1'))
+    await server('pg2').promote()
+    await server('pg2').sql('INSERT INTO ledger VALUES (2)')
+    await server('pg2').stop()
+    await cluster.succeed(['rejoin', 'pg2'])
+    await server('pg2').awaitCatchup(server('pg1'))
+    expect(
+      await server('pg2').sqlValue("SELECT count(*) FROM pg_ls_waldir() WHERE name LIKE '00000002%'"),
+    ).toBe(0)
+
+    // Only pg3 has the last row when the primary is lost.
+    await server('pg2').stop()
+    await server('pg1').sql('INSERT INTO ledger VALUES (3)')
+    await server('pg3').awaitCatchup(server('pg1'))
+    await server('pg1').kill9()
+    await server('pg2').start()
+    const status = (await cluster.replctl(['status', '--json'])).json.result as {
+      nodes: { name: string; timeline: number; role: string }[]
+    }
+    expect(status.nodes.find(({ name }) => name === 'pg2')).toMatchObject({ role: 'standby', timeline: 1 })
+    await cluster.succeed(['promote'])
+    expect(await server('pg3').sqlValue('SELECT pg_is_in_recovery()')).toBe(false)
+    await server('pg2').awaitCatchup(server('pg3'))
+    expect(await server('pg2').sqlValue("SELECT string_agg(id::text, ' ' ORDER BY id) FROM ledger")).toBe(
+      '1 3',
+    )
+  })
+})
