@@ -40,6 +40,8 @@ export interface PromoteWish {
   readonly unwritable: readonly NodeSettings[]
   /** Everybody else who can look for signs of life of an old primary, whether or not it is to follow the candidate. */
   readonly lookouts: readonly NodeName[]
+  /** Those of them that are of this cluster: none of them may lead beside the candidate. */
+  readonly others: readonly NodeName[]
   readonly fence: FenceCommand | null
   /** Called for each of those that the fence command fenced. */
   readonly onFenced: (node: NodeName) => void
@@ -107,7 +109,7 @@ export function promote(input: ClusterInput, wish: PromoteWish): Plan {
     ...(wish.announced.length === 0 ? [] : [together(wish.announced)]),
     ...(isAwaited ? [ensureSettings(name, input, wish.confirming)] : []),
     ...ensureArchiveSlot(name, input.inventory).map(mayBeLeftBehind),
-    promoteInstance(name, wish.method, input.inventory, slots),
+    promoteInstance(name, wish.method, input.inventory, slots, wish.others),
     together([
       inOrder([
         together([

@@ -50,6 +50,7 @@ export function awaitBystander(standby: NodeName, upstream: NodeName): Step {
       try {
         const seen = await untilStreaming(ctx, standby, upstream, pausedPatienceMs)
         if (seen === 'held-by-pause') ctx.warn(await pausedMeanwhile(ctx, standby, upstream))
+        if (seen === 'accepts-writes') ctx.warn(promotedMeanwhile(standby))
       } catch (error) {
         if (!(error instanceof ReplctlError) || error.code === 'interrupted' || ctx.signal.aborted)
           throw error
@@ -105,7 +106,7 @@ async function untilStreaming(
   standby: NodeName,
   upstream: NodeName,
   pausedMs?: number,
-): Promise<'streaming' | 'held-by-pause'> {
+): Promise<'streaming' | 'held-by-pause' | 'accepts-writes'> {
   let last = ''
   let heldSince: number | null = null
   return await awaitState(
@@ -117,6 +118,8 @@ async function untilStreaming(
       ctx.progress({ message: state.because })
       if (state.isHeldByFormer === true) await endWalReceiver(ctx, await sqlNow(ctx, standby))
       if (state.isStreaming) return 'streaming' as const
+      // It comes back by a rejoin alone.
+      if (state.isWriter === true && pausedMs !== undefined) return 'accepts-writes' as const
       heldSince = state.isHeldByPause === true ? (heldSince ?? performance.now()) : null
       const isGivenUp =
         pausedMs !== undefined && heldSince !== null && performance.now() - heldSince > pausedMs
@@ -140,6 +143,14 @@ async function pausedMeanwhile(
   })
 }
 
+function promotedMeanwhile(standby: NodeName): ReplctlError {
+  return new ReplctlError('two-writers', `${standby} accepts writes`, {
+    detail: 'Somebody else promoted it meanwhile.',
+    hint: 'Look with "replctl status", and stop one of the two.',
+    node: standby,
+  })
+}
+
 /** It receives, and yet gets nowhere: PostgreSQL paused its replay for a setting that is too low, and a new clone would not help. */
 async function tellPausedFor(ctx: StepContext, standby: NodeName): Promise<void> {
   if ((await lookAtInstance(ctx, standby))?.isReplayPaused !== true) return
@@ -154,6 +165,7 @@ interface StreamingState {
   readonly isHeldByFormer?: boolean
   /** Its replay is paused, and until that goes on it asks nobody for WAL. */
   readonly isHeldByPause?: boolean
+  readonly isWriter?: boolean
 }
 
 async function streamingState(
@@ -164,7 +176,7 @@ async function streamingState(
   const [own, there] = await Promise.all([lookAtInstance(ctx, standby), lookAtInstance(ctx, upstream)])
   const no = (because: string) => ({ isStreaming: false, because })
   if (own === null) return no('PostgreSQL does not answer yet')
-  if (!own.isInRecovery) return no('it is not in recovery')
+  if (!own.isInRecovery) return { ...no('it is not in recovery'), isWriter: true }
   if (isDeafForDelay(own) && isPointedAt(await look(ctx, standby), ctx.on(upstream))) {
     return {
       isStreaming: true,

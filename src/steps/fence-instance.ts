@@ -114,7 +114,7 @@ export function fenceInstance(
         return
       }
       if (found.mayAnotherPromote === true) throw staysFenced(node, newPrimary.name, 'may lead yet')
-      await refuseBesideWriter(ctx, node, newPrimary.name)
+      await refuseBesideWriter(ctx, node, [newPrimary.name, ...(found.others ?? [])])
       const { dataDir } = ctx.node.settings.postgres
       const remove = 'rm -f -- "$1/standby.signal"; if [ -n "$2" ]; then rm -f -- "$1/recovery.conf"; fi'
       const isOld = capabilitiesOf(majorOf(facts)).recoveryConf
@@ -144,16 +144,22 @@ export interface FoundInstance {
   readonly isUnwritable?: boolean
   /** Another node was told to promote, and may do so at any moment: what is fenced stays fenced. */
   readonly mayAnotherPromote?: boolean
+  /** Who may have come to lead instead of the new primary. */
+  readonly others?: readonly NodeName[]
 }
 
 /** What of that its mark keeps. */
 type Before = Pick<FenceMark, 'wasRunning' | 'wasStandby'>
 
 /** Somebody may have made it lead meanwhile, by hand or with another control host: then the old one stays fenced. */
-async function refuseBesideWriter(ctx: StepContext, node: NodeName, newPrimary: NodeName): Promise<void> {
-  const there = await lookAnew(ctx, newPrimary).catch(() => null)
-  if (there === null || there.instance === null || there.instance.isInRecovery) return
-  throw staysFenced(node, newPrimary, 'leads')
+async function refuseBesideWriter(
+  ctx: StepContext,
+  node: NodeName,
+  names: readonly NodeName[],
+): Promise<void> {
+  const seen = await Promise.all(names.map((name) => lookAnew(ctx, name).catch(() => null)))
+  const leader = seen.find((facts) => facts?.instance?.isInRecovery === false)?.name
+  if (leader !== undefined) throw staysFenced(node, leader, 'leads')
 }
 
 function staysFenced(node: NodeName, newPrimary: NodeName, because: string): ReplctlError {

@@ -12,6 +12,7 @@ import { look, lookAnew, sqlOf } from './look.ts'
 import { mayHaveLed } from './may-have-led.ts'
 import type { SlotsBeforePromotion } from './slots-before-promotion.ts'
 import { wakeAgainAfter, wakeIfAsleep } from './wake-startup.ts'
+import { ledMeanwhile, whoLeadsBeside } from './who-leads-beside.ts'
 
 /** The step that makes a primary, in every operation: a journal that holds it names who may lead. */
 export const promotionTitle = 'promote it to primary'
@@ -19,13 +20,14 @@ export const promotionTitle = 'promote it to primary'
 /**
  * Promotes a standby. From here on there is only forward: writes may be accepted on a new timeline.
  * While it promotes, its startup process is woken every few ms by a reload: asleep in wal_retrieve_retry_interval it
- * would otherwise notice up to 5 s later.
+ * would otherwise notice up to 5 s later. `others`: who must not lead beside it, as they answer right before.
  */
 export function promoteInstance(
   node: NodeName,
   method: PromotionMethod,
   inventory: Inventory,
   slots: Pick<SlotsBeforePromotion, 'make'>,
+  others: readonly NodeName[],
 ): Step {
   let seen: Glance | null = null
   return {
@@ -33,10 +35,12 @@ export function promoteInstance(
     node,
     pointOfNoReturn: true,
     check: async (ctx) => {
-      const instance = await glance(ctx)
+      const [instance, leader] = await Promise.all([glance(ctx), whoLeadsBeside(ctx, others)])
       seen = instance
       if (instance === null) return refused(gone(node))
       if (!instance.isInRecovery) return satisfied(`it leads, on timeline ${instance.timeline}`)
+      // One that is to be stopped before leads in a plan.
+      if (leader !== null && !ctx.isDryRun) return refused(ledMeanwhile(node, leader))
       try {
         choosePromotionMethod(instance.major, method)
       } catch (thrown) {

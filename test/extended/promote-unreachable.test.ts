@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -357,6 +358,27 @@ END`,
     await withFence('true')
     told(await promote('pg2', ...flags)).toMatchObject({ errors: ['primary-alive'] })
     expect(await writersNow(hosts, ['pg1', 'pg2', 'pg3'])).toEqual(['pg1'])
+  })
+
+  it('nobody leads beside a standby that somebody else promotes while the fence command runs', async () => {
+    const [begun, ended] = ['begun', 'ended'].map((name) => join(hosts.directory, `fence-${name}`))
+    await withFence(`touch '${begun}'; while [ ! -e '${ended}' ]; do sleep 0.1; done`)
+    await hosts.powerOff('pg1')
+    const promotion = promote('pg2')
+    await awaitCondition('the fence command runs', async () => existsSync(begun!) || undefined)
+    await cluster.server('pg3').sql('SELECT pg_promote()')
+    await writeFile(ended!, '')
+    const refused = await promotion
+    told(refused).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    expect(refused.json.problems[0]).toMatchObject({
+      node: 'pg3',
+      message: expect.stringContaining('promoted meanwhile'),
+    })
+    expect(await writersNow(hosts, ['pg2', 'pg3'])).toEqual(['pg3'])
+    told(await promote('pg3')).toMatchObject({ exit: 0, errors: [] })
+    await cluster
+      .server('pg3')
+      .awaitSql("SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'")
   })
 
   /** As an older copy of the inventory, from before this node was added. */

@@ -11,7 +11,7 @@ import { refusalOfRoleChange } from '../../cluster/judge-role-change.ts'
 import { unknownMembers } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { problemOf } from '../../cluster/problem.ts'
-import { clusterIdentifier, commonRecord } from '../../cluster/record.ts'
+import { clusterIdentifier, commonRecord, isForeign } from '../../cluster/record.ts'
 import { confirmingStandbys, meantRoles, neverConfirming } from '../../cluster/roles.ts'
 import { startsUnfenced } from '../../cluster/starts-unfenced.ts'
 import {
@@ -21,8 +21,10 @@ import {
   isReceiving,
   isRunningStandby,
   observeTopology,
+  type Topology,
   thoseThatFollow,
 } from '../../cluster/topology.ts'
+import { twoWriters } from '../../cluster/two-writers.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import type { Outcome } from '../../engine/run-outcome.ts'
 import { ReplctlError } from '../../errors.ts'
@@ -194,6 +196,8 @@ async function decide(
   // Before anybody is stopped for it.
   const isJudged = isAbort || judged.isAlreadyPrimary || wish.allowSplitBrain
   if (unfenceable !== undefined && fence === null && !isJudged) throw unproven(settingsOf(unfenceable), true)
+  const lookouts = lookoutsOf(observation, [candidate.name, ...fenced])
+  const ofThisCluster = (name: NodeName) => !isForeign(factsOf(survey, name), survey)
   const plan = promote(
     { inventory, templates },
     {
@@ -207,6 +211,7 @@ async function decide(
             ...foundAs(factsOf(survey, node), candidate.name),
             mayAnotherPromote: told !== undefined,
             isUnwritable: unwritable.includes(node),
+            others: lookoutsOf(observation, [candidate.name, node]).filter(ofThisCluster),
           },
         })),
       unwritable: judged.isAlreadyPrimary ? [] : unwritable.map(settingsOf),
@@ -216,7 +221,8 @@ async function decide(
       unreachable: judged.isAlreadyPrimary
         ? []
         : judged.oldPrimaries.filter((one) => one.state === 'unreachable').map((one) => settingsOf(one.node)),
-      lookouts: lookoutsOf(observation, [candidate.name, ...fenced]),
+      lookouts,
+      others: lookouts.filter(ofThisCluster),
       fence,
       onFenced: (name) => fencedFromOutside.add(name),
       onLossMeasured: (name, bytes) => measured.set(name, bytes),
@@ -239,6 +245,7 @@ async function decide(
   const oldPrimary = oldPrimaryOf(judged, record)
   // Nobody was chosen, and who follows it did so before.
   const isRepeated = judged.isAlreadyPrimary && observation.resumed === null
+  let writersLeft: Topology | null = null
   return {
     plan,
     problems: [
@@ -271,8 +278,10 @@ async function decide(
           ]
         : [],
     afterwards: ({ topology: now }) => synchronousProblems(inventory, now),
-    result: (after, outcome) =>
-      promotionResult(after, judged, {
+    shortfall: () => (writersLeft === null ? null : twoWriters(writersLeft)),
+    result: (after, outcome) => {
+      writersLeft = after.topology.writers.length > 1 ? after.topology : null
+      return promotionResult(after, judged, {
         oldPrimary: oldPrimary === candidate.name ? null : oldPrimary,
         candidate: candidate.name,
         measured: [...measured.values()],
@@ -284,7 +293,8 @@ async function decide(
         isFenced:
           outcome.error === null &&
           isFenced(judged, oldPrimary, { unwritable, fromOutside: fencedFromOutside }),
-      }),
+      })
+    },
     text: (_after, outcome, paint, result) =>
       isRepeated && !outcome.hasChanged
         ? `${candidate.name} is the primary already; nothing was changed.\n`

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import { nodeName } from '../../../src/cluster/names.ts'
+import { type NodeName, nodeName } from '../../../src/cluster/names.ts'
 import type { StepContext } from '../../../src/engine/step.ts'
-import { awaitStreaming } from '../../../src/steps/await-streaming.ts'
+import { awaitBystander, awaitStreaming } from '../../../src/steps/await-streaming.ts'
 import {
   connection,
   inventoryOf,
@@ -50,6 +50,21 @@ test('it streams where both say so', async () => {
 })
 
 // A walsender shows a standby that is gone until wal_sender_timeout; a walreceiver goes on until its settings are read again.
+test('a bystander that somebody promoted meanwhile is not waited for, and is told of', async () => {
+  const leads = runningNode('pg2', { currentLsn: lsn('0/5000148') })
+  const told: string[] = []
+  const ctx = contextWith('10.0.0.11')
+  const on = (name: NodeName) => ({
+    ...ctx.on(name),
+    ...(name === pg2 ? { lastSurvey: { at: performance.now(), facts: leads } } : {}),
+  })
+  await awaitBystander(pg2, pg1).apply?.({
+    ...{ ...ctx, on, node: on(pg2), timeoutMs: 60_000, signal: new AbortController().signal },
+    ...{ progress: () => undefined, warn: ({ code }: { code: string }) => void told.push(code) },
+  } as unknown as StepContext)
+  expect(told).toEqual(['two-writers'])
+})
+
 test('a connection of earlier is no proof while it still receives from another one', async () => {
   expect(await awaitStreaming(pg2, pg1).check(contextWith('10.0.0.13'))).toEqual({
     is: 'pending',
