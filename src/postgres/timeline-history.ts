@@ -63,6 +63,13 @@ export function segmentOnLine(history: TimelineHistory, number: bigint, segmentS
   return walFileNameOf(line?.timeline ?? history.timeline, number, segmentSizeBytes)
 }
 
+/** Timelines of one history that are newer than the other one, and so none of it. */
+export function timelinesPast(own: TimelineHistory, other: TimelineHistory): readonly TimelineId[] {
+  return linesOf(own)
+    .map((line) => line.timeline)
+    .filter((timeline) => timeline > other.timeline)
+}
+
 /**
  * Those of these WAL files that hold nothing of this history: segments of a timeline that is none of it, and those of an ancestor
  * past the segment in which that was left. None where the history of the timeline is not known.

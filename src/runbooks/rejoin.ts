@@ -37,6 +37,7 @@ import {
   setDataDirectoryAside,
   takeOwnFilesOver,
 } from '../steps/set-data-directory-aside.ts'
+import { setTimelineAsideInArchive } from '../steps/set-timeline-aside.ts'
 import { tellArchiveMembers } from '../steps/tell-archive-members.ts'
 import { copySteps, standbyConfiguration, standbySteps, startSteps } from './add-standby.ts'
 
@@ -187,6 +188,7 @@ function stopAndSave(input: ClusterInput, wish: RejoinWish): Step[] {
     ...stop,
     ...(wish.forkLsn === null ? [] : archiveOwed(input, node.name, wish.forkLsn)),
     ...wish.salvage,
+    ...setTimelineAsideInArchive(input, node, primary),
     ...note,
     endEarlierRejoin(node.name, wish),
   ]

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnHosts } from '../kit/describe-on-hosts.ts'
-import { TestCluster, TestHosts } from '../kit/index.ts'
+import { awaitCondition, TestCluster, TestHosts } from '../kit/index.ts'
 import { openToControlHost } from '../kit/observe.ts'
 
 describeOnHosts('rejoin of a standby that somebody had promoted beside the primary', () => {
@@ -46,5 +46,57 @@ describeOnHosts('rejoin of a standby that somebody had promoted beside the prima
     expect(await server('pg2').sqlValue("SELECT string_agg(id::text, ' ' ORDER BY id) FROM ledger")).toBe(
       '1 3',
     )
+  })
+})
+
+describeOnHosts('the same, where it had archived its timeline', () => {
+  const archiveDir = '/var/lib/postgresql/archive'
+  let hosts: TestHosts
+  let cluster: TestCluster
+
+  beforeAll(async () => {
+    hosts = await TestHosts.create({ hosts: ['pg1', 'pg2', 'backup1'].map((name) => ({ name })) })
+    cluster = await TestCluster.create(hosts, {
+      nodes: ['pg1', 'pg2'],
+      inventory: {
+        archive: { host: hosts.addressOf('backup1'), user: 'postgres', dir: archiveDir },
+        ...openToControlHost,
+      },
+    })
+    await cluster.init()
+    await cluster.addStandbys()
+  })
+  afterAll(() => hosts?.destroy())
+
+  const server = (name: string) => cluster.server(name)
+  const archived = async (folder: string) =>
+    (await hosts.exec('backup1', `ls -R ${archiveDir}/*/${folder} 2>/dev/null || :`, { user: 'postgres' }))
+      .stdout
+
+  it('that is set aside there: standbys start and stay on the timeline of the primary, and the next one may get its number', async () => {
+    await server('pg1').sql('CREATE TABLE ledger (id bigint PRIMARY KEY)')
+    await server('pg2').awaitCatchup(server('pg1'))
+    await server('pg2').promote()
+    await server('pg2').sql('INSERT INTO ledger VALUES (2)')
+    await server('pg2').sql('SELECT pg_switch_wal()')
+    await awaitCondition('its timeline is archived', async () =>
+      /00000002[0-9A-F]{16}/.test(await archived('wal')),
+    )
+    await server('pg2').stop()
+
+    const { json } = await cluster.succeed(['rejoin', 'pg2'])
+    expect(json.problems).toMatchObject([{ code: 'wrong-timeline', severity: 'warning', node: 'pg2' }])
+    expect(await archived('wal')).not.toMatch(/^00000002/m)
+    expect(await archived('diverged')).toMatch(/00000002\.history\n00000002[0-9A-F]{16}/)
+    await server('pg2').stop()
+    await server('pg2').start()
+    await server('pg1').sql('INSERT INTO ledger VALUES (1)')
+    await server('pg2').awaitCatchup(server('pg1'))
+    await cluster.succeed(['switchover', 'pg2'])
+    await server('pg2').sql('SELECT pg_switch_wal()')
+    await awaitCondition('the new timeline is archived', async () =>
+      /00000002\.history\n00000002[0-9A-F]{16}/.test(await archived('wal')),
+    )
+    expect(await server('pg2').sqlValue("SELECT string_agg(id::text, ' ') FROM ledger")).toBe('1')
   })
 })

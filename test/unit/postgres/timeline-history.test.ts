@@ -7,6 +7,7 @@ import {
   parseTimelineHistory,
   segmentOnLine,
   segmentsOffLine,
+  timelinesPast,
 } from '../../../src/postgres/timeline-history.ts'
 import { fixture, majorsWith } from './fixture.ts'
 
@@ -113,4 +114,10 @@ test('segments of a dead timeline, and of an ancestor past the point where it wa
   expect(segmentsOffLine([...onLine, ...off, ...others], history, size)).toEqual(off)
   expect(segmentsOffLine(off, parseTimelineHistory('', 3), size)).toEqual([])
   expect(segmentsOffLine(off, parseTimelineHistory('', 1), size)).toEqual(off.slice(1))
+})
+
+test('timelines that a node went on to beside the primary', () => {
+  const own = history(5, [1, '0/3000148'], [4, '0/5000148'])
+  expect(timelinesPast(own, history(3, [1, '0/3000148']))).toEqual([4, 5])
+  expect(timelinesPast(own, history(5, [1, '0/3000148']))).toEqual([])
 })
