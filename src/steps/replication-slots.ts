@@ -12,7 +12,7 @@ import { ReplctlError } from '../errors.ts'
 import { readInstanceFacts } from '../node/instance-facts.ts'
 import type { Node } from '../node/node.ts'
 import { readSlotFiles } from '../node/slot-files.ts'
-import type { SqlSession } from '../node/sql-session.ts'
+import { type SqlSession, sqlStateOf } from '../node/sql-session.ts'
 import { quoteLiteral } from '../postgres/sql.ts'
 import { ask, look, lookAtInstance, sqlNow } from './look.ts'
 
@@ -41,7 +41,11 @@ export function ensureReplicationSlot(upstream: NodeName, slot: string, standby:
         if (!isLost((await ask(ctx)).facts)) return
         await sql.execute(`SELECT pg_drop_replication_slot(${name})`)
       }
-      await sql.execute(`SELECT pg_create_physical_replication_slot(${name}, true)`)
+      await sql
+        .execute(`SELECT pg_create_physical_replication_slot(${name}, true)`)
+        .catch((error: unknown) => {
+          throw withRoomHint(error, upstream)
+        })
     },
     // By now nobody uses it any more, but a walsender may not have noticed that yet.
     undo: async (ctx) => {
@@ -54,6 +58,19 @@ export function ensureReplicationSlot(upstream: NodeName, slot: string, standby:
       if (facts.instance?.slots.some((one) => one.name === slot)) await dropSlot(sql, slot)
     },
   }
+}
+
+const [noneAllowed, allInUse] = ['55000', '53400']
+
+/** A promotion has no choice but to find this out when it leads already: the way out is the operator's. */
+function withRoomHint(error: unknown, upstream: NodeName): unknown {
+  const sqlState = sqlStateOf(error)
+  if (!(error instanceof ReplctlError) || (sqlState !== noneAllowed && sqlState !== allInUse)) return error
+  const drop =
+    sqlState === allInUse ? 'Drop a slot there that nobody needs (pg_replication_slots), or raise' : 'Raise'
+  return error.with({
+    hint: `${drop} max_replication_slots on ${upstream} and restart PostgreSQL there; then run the command again, or: replctl resume`,
+  })
 }
 
 /** No slot of this name holds WAL back on a node any more. Only physical slots under replctl's own names are dropped. */

@@ -6,8 +6,14 @@ import type { NodeFacts } from '../../../src/cluster/facts.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
 import type { Roles } from '../../../src/cluster/roles.ts'
 import type { StepContext } from '../../../src/engine/step.ts'
+import type { ReplctlError } from '../../../src/errors.ts'
 import { createNode, type Node } from '../../../src/node/node.ts'
-import { dropCopiedSlots, dropStaleSlots } from '../../../src/steps/replication-slots.ts'
+import { sqlFailed } from '../../../src/node/sql-session.ts'
+import {
+  dropCopiedSlots,
+  dropStaleSlots,
+  ensureReplicationSlot,
+} from '../../../src/steps/replication-slots.ts'
 import { createShellTransport } from '../node/shell-transport.ts'
 import {
   inventoryOf,
@@ -106,4 +112,24 @@ test('a former primary with a slot for each of many standbys looks at every node
     because: `left over: ${standbys.map((name) => `shop_${name}`).join(', ')}`,
   })
   expect(looks.toSorted()).toEqual([former, ...standbys].toSorted())
+})
+
+test('where there is no room for a slot it is told how there will be', async () => {
+  const hintFor = async (sqlState: string) => {
+    const sql = {
+      value: async () => null,
+      execute: () => Promise.reject(sqlFailed('no room', sqlState)),
+    }
+    const node = { ...ctx.node, openSql: async () => ({ sql, endpoint: '' }) }
+    const making = ensureReplicationSlot(pg1!, 'shop_pg2', 'pg2').apply?.({
+      ...{ ...ctx, node, on: () => node },
+    } as unknown as StepContext)
+    return await making?.then(
+      () => null,
+      (error: ReplctlError) => error.hint,
+    )
+  }
+  expect(await hintFor('55000')).toMatch(/^Raise max_replication_slots on pg1 and restart PostgreSQL there/)
+  expect(await hintFor('53400')).toMatch(/^Drop a slot there that nobody needs .* replctl resume$/)
+  expect(await hintFor('42501')).toBeUndefined()
 })
