@@ -93,6 +93,21 @@ function hiddenLead({ nodes }: Topology): ObservedNode | undefined {
   )
 }
 
+/** It cannot be reached from here, and tells the others that it leads, beside one that is seen to. */
+export function leadsBeside(
+  { facts, settings: { name, host } }: ObservedNode,
+  { writers }: Topology,
+): ReplctlError | null {
+  const { seenByOthers: answer } = facts
+  const [primary] = writers
+  if (primary === undefined || answer?.role !== 'primary') return null
+  return new ReplctlError('two-writers', `${primary} and ${name} accept writes at the same time`, {
+    detail: `${name}, whose SSH cannot be reached from here, told ${answer.from} that it is a primary on timeline ${answer.timeline}.`,
+    hint: `Decide which of them is right. If it is ${primary}: switch off ${host}, or restore SSH to it, then: replctl rejoin ${name}`,
+    node: name,
+  })
+}
+
 function leadsUnseen(message: string, { facts, settings: { name, host } }: ObservedNode): ReplctlError {
   const { seenByOthers: answer } = facts
   return new ReplctlError('no-primary', message, {
@@ -149,7 +164,10 @@ function diagnoseNode(
 ): Finding[] {
   const { facts, settings, role } = node
   const name = settings.name
-  if (facts.unreachable !== null) return [[facts.unreachable]]
+  if (facts.unreachable !== null) {
+    const beside = leadsBeside(node, topology)
+    return beside === null ? [[facts.unreachable]] : [[beside], [facts.unreachable]]
+  }
   if (facts.dataDirectoryState === 'not-an-instance') return [[foreignDirectory(node)]]
   if (isForeign(facts, survey)) return [[foreignInstance(node, clusterIdentifier(survey))]]
   if (role === 'empty') return [[notBuilt(node, topology)]]

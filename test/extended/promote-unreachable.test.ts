@@ -360,6 +360,21 @@ END`,
     expect(await writersNow(hosts, ['pg1', 'pg2', 'pg3'])).toEqual(['pg1'])
   })
 
+  it('one that leads beside the primary, and that only SSH cannot reach, is told of by status and by promote', async () => {
+    told(await promote('pg2', '--allow-split-brain')).toMatchObject({ exit: 0, errors: [] })
+    await hosts.exec('pg1', `rm ${cluster.server('pg1').dataDir}/standby.signal`)
+    await cluster.server('pg1').start() // by hand
+    await cluster.server('pg1').awaitAnswer()
+    await hosts.cutLink('pg1', 'control')
+    const status = await cluster.replctl(['status', '--json'])
+    told(status).toMatchObject({ exit: 9, errors: ['two-writers', 'host-unreachable'] })
+    const again = await promote('pg2')
+    told(again).toMatchObject({ exit: 0, changed: false, errors: [] })
+    expect(again.json.problems).toContainEqual(
+      expect.objectContaining({ code: 'two-writers', severity: 'warning', node: 'pg1' }),
+    )
+  })
+
   it('nobody leads beside a standby that somebody else promotes while the fence command runs', async () => {
     const [begun, ended] = ['begun', 'ended'].map((name) => join(hosts.directory, `fence-${name}`))
     await withFence(`touch '${begun}'; while [ ! -e '${ended}' ]; do sleep 0.1; done`)

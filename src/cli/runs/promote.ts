@@ -1,4 +1,5 @@
 import { type CandidateVerdict, nodesAhead } from '../../cluster/choose-candidate.ts'
+import { leadsBeside } from '../../cluster/diagnose.ts'
 import { formerUpstream, foundAs, isUnfenceable } from '../../cluster/former-primaries.ts'
 import type { NodeSettings } from '../../cluster/inventory.ts'
 import {
@@ -122,7 +123,9 @@ async function decide(
           canBeTakenBack: observation.resumed !== null && !isOnlyForward(observation.resumed),
         })
   let judged = judge()
-  if (!isAbort && needsAskingAround(topology, judged)) {
+  if (!isAbort && judged.isAlreadyPrimary) {
+    topology = observeTopology(inventory, await askAround(inventory, session.nodes, survey))
+  } else if (!isAbort && needsAskingAround(topology, judged)) {
     topology = observeTopology(inventory, await askAround(inventory, session.nodes, survey))
     judged = judge()
   }
@@ -249,6 +252,10 @@ async function decide(
   return {
     plan,
     problems: [
+      ...topology.nodes.flatMap((one) => {
+        const beside = leadsBeside(one, topology)
+        return beside === null ? [] : [problemOf(beside, 'warning')]
+      }),
       ...judged.choice.verdicts
         .filter((verdict) => !verdict.canLead && following.every((one) => one.name !== verdict.node))
         .flatMap((verdict) => unreachableProblem(observation, verdict)),

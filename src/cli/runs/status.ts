@@ -15,12 +15,8 @@ export async function statusIn(session: ClusterSession, call: Call): Promise<Ans
   const { inventory } = session
   const connected = beginToReachArchive(session)
   const survey = await surveyNodes([...session.nodes.values()], 'room')
-  const seen = observeTopology(inventory, survey)
-  // Nobody is to be promoted beside one that leads and cannot be reached from here.
-  const topology =
-    seen.writers.length === 0
-      ? observeTopology(inventory, await askAround(inventory, session.nodes, survey))
-      : seen
+  // One that cannot be reached from here may lead: alone, or beside the one that is seen to. It takes no time where all answer.
+  const topology = observeTopology(inventory, await askAround(inventory, session.nodes, survey))
   const archive = await lookAtArchive(session, survey, topology, connected)
   const problems = [...diagnose(inventory, topology), ...archive.problems]
   const paint = paintOf(call, 'out')

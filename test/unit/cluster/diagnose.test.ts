@@ -746,6 +746,17 @@ describe('the cluster as a whole', () => {
     )
   })
 
+  test('one that leads beside the primary, and cannot be reached from here, is told of by what the others hear', () => {
+    const hidden = heardNode('pg3', { role: 'primary', timeline: timeline(2) })
+    expect(problemsOf([primary(), pg2, hidden])[0]).toMatchObject({
+      ...{ code: 'two-writers', severity: 'error', node: 'pg3' },
+      message: 'pg1 and pg3 accept writes at the same time',
+      detail: expect.stringContaining('told pg2 that it is a primary on timeline 2'),
+    })
+    const follows = heardNode('pg3', { role: 'standby' })
+    expect(problemsOf([primary(), pg2, follows]).map(({ code }) => code)).not.toContain('two-writers')
+  })
+
   test('a primary that answers outside of its data directory: nothing is to be built or promoted beside it', () => {
     const stray = { ...emptyNode('pg1'), strayInstance: primary().instance! }
     const problems = problemsOf([stray, pg2, pg3])
