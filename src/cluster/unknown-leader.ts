@@ -41,6 +41,8 @@ export function unknownLeader(
   return { names, isAnybody: led.size === 0, addresses }
 }
 
+const told = (name: string) => `By what the nodes keep, ${name} leads, or was told to`
+
 /** `host` and `port` of conninfo may name several servers. */
 function unknownAddresses(inventory: Inventory, survey: Survey): UnknownAddress[] {
   return survey.filter(isRunningStandby).flatMap((facts) => {
@@ -99,8 +101,8 @@ export function refusalBesideUnknownLeader(
           ? `refused to ${what}: ${at} accepts writes, and the inventory lacks it`
           : `refused to ${what}: ${at} follows a newer primary, and the inventory lacks it`,
         {
-          detail: `${from} is told to receive from there, and heard that it is a ${role} on timeline ${timeline}.${
-            name === undefined ? '' : ` By the record of the cluster ${name} leads.`
+          detail: `${from} asked there, and heard that it is a ${role} on timeline ${timeline}.${
+            name === undefined || name === at ? '' : ` ${told(name)}.`
           } Another primary beside it would make two writers.`,
           hint,
           node: candidate,
@@ -121,7 +123,7 @@ export function refusalBesideUnknownLeader(
     'primary-unproven',
     `cannot prove that the old primary ${name ?? places} is stopped: the inventory lacks it`,
     {
-      detail: `${name === undefined ? 'The standbys are told to receive from there' : `By the record of the cluster ${name} leads`}, and no node of ${path} is known by that. It may still accept writes.`,
+      detail: `${name === undefined ? 'The standbys are told to receive from there' : told(name)}, and no node of ${path} is known by that. It may still accept writes.`,
       hint: `Put ${name ?? 'it'} into the inventory. If you know that it is off, and stays off: --allow-split-brain.`,
       node: candidate,
     },

@@ -1,10 +1,11 @@
-import type { NodeFacts } from '../cluster/facts.ts'
+import type { NodeFacts, PeerAnswer } from '../cluster/facts.ts'
 import type { Inventory, NodeSettings } from '../cluster/inventory.ts'
 import type { NodeName } from '../cluster/names.ts'
 import { passfileOf } from '../cluster/node-configuration.ts'
 import { stateDirectoryOf } from '../cluster/state-directory.ts'
 import { type Command, shellScript } from '../command.ts'
 import { buildConninfo } from '../postgres/conninfo.ts'
+import type { TimelineId } from '../postgres/lsn.ts'
 import { addGuardOption, removeGuardOption } from '../postgres/pg-ctl-conf.ts'
 import {
   type GuardPeer,
@@ -220,6 +221,19 @@ export async function checkGuard(
     works: asked.status === 0,
     said: (asked.status === 0 ? asked.stdout : asked.stderr || asked.stdout).trim(),
   }
+}
+
+/** What the guard's trial said of each node that answered: "pg2 is a standby on timeline 3, pg3 is a primary on timeline 3". */
+export function readGuardAnswers(
+  from: NodeName,
+  said: string,
+): readonly (PeerAnswer & { readonly at: string })[] {
+  return [...said.matchAll(/(?:^|, )(\S+) is a (primary|standby) on timeline (\d+)/g)].map(
+    ([, at = '', role, timeline]) => ({
+      ...{ from, at, role: role as 'primary' | 'standby', timeline: Number(timeline) as TimelineId },
+      ...{ systemIdentifier: null, said: '' },
+    }),
+  )
 }
 
 /**

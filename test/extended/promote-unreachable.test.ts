@@ -426,6 +426,23 @@ END`,
     expect(await writersNow(hosts, ['pg1', 'pg2', 'pg3'])).toEqual(['pg2'])
   })
 
+  it('a primary that the inventory lacks is found by the start guard where no standby was told of it yet', async () => {
+    await cluster.server('pg1').stop('fast')
+    await cluster.server('pg3').sql('SELECT pg_promote()') // by hand
+    await cluster.succeed(['promote', 'pg3'])
+    await cluster
+      .server('pg2')
+      .awaitSql("SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+    const conninfo = `host=${hosts.addressOf('pg1')} port=5432`
+    await cluster.server('pg2').sql(`ALTER SYSTEM SET primary_conninfo = '${conninfo}'`)
+    await cluster.server('pg2').sql('SELECT pg_reload_conf()')
+    await forget('pg3')
+    const refused = await promote('pg2', '--allow-split-brain', '--allow-data-loss')
+    told(refused).toMatchObject({ exit: 3, changed: false, errors: ['primary-alive'] })
+    expect(refused.json.problems[0].message).toContain('pg3 accepts writes, and the inventory lacks it')
+    expect(await writersNow(hosts, ['pg1', 'pg2', 'pg3'])).toEqual(['pg3'])
+  })
+
   it('a member that the inventory lacks is told of, and stays a member', async () => {
     const whole = await readFile(cluster.inventoryFile, 'utf8')
     await forget('pg3')
