@@ -74,7 +74,9 @@ function pushThose(title: string, node: NodeName, { list, failure }: Owed): Step
       const { dataDir } = ctx.node.settings.postgres
       const command = stateScript(ctx.node, 'archive what it owes', pushScript, [dataDir, ...owed])
       const result = await ctx.node.run(command, { timeoutMs: 3_600_000 })
-      if (result.status !== 0) ctx.warn(failure(owed, result.stderr.trim()))
+      if (result.status === 0) return
+      const left = await list(ctx)
+      ctx.warn(failure(left.length === 0 ? owed : left, result.stderr.trim()))
     },
     // What did not work was said.
     verify: async () => undefined,
@@ -102,17 +104,26 @@ done | LC_ALL=C awk -v fork="$3" 'length($0) == 24 && (fork == "" || ("x" substr
   LC_ALL=C sort
 `
 
-/** Through a folder of its own: beside archive_status, archive-push would send whatever is ready after it as well. */
+/**
+ * Through a folder of its own: beside archive_status, archive-push would send whatever is ready after it as well. One that the archive
+ * refuses keeps no other one out; an archive that is away refuses a few.
+ */
 const pushScript = `
 cd "$2" || exit 70
 shift 2
 owed="$state/owed"
 rm -rf -- "$owed" && mkdir "$owed" || exit 74
 trap 'rm -rf -- "$owed"' EXIT
+failed=0
 for name; do
-  ln -s "$PWD/pg_wal/$name" "$owed/$name" && "$state/archive-push" "$owed/$name" "$name" || exit
-  mv -f "pg_wal/archive_status/$name.ready" "pg_wal/archive_status/$name.done"
+  if ln -s "$PWD/pg_wal/$name" "$owed/$name" && "$state/archive-push" "$owed/$name" "$name"; then
+    mv -f "pg_wal/archive_status/$name.ready" "pg_wal/archive_status/$name.done"
+  else
+    failed=$((failed + 1))
+    [ "$failed" -lt 3 ] || break
+  fi
 done
+[ "$failed" -eq 0 ]
 `
 
 const tell = (owed: readonly string[]): string =>

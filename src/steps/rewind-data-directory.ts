@@ -13,6 +13,7 @@ import type { Lsn } from '../postgres/lsn.ts'
 import { parseRewindProgress } from '../postgres/rewind.ts'
 import { segmentsOffLine } from '../postgres/timeline-history.ts'
 import { capabilitiesOf } from '../postgres/versions.ts'
+import { walFileNameOf } from '../postgres/wal-file.ts'
 import type { ClusterInput } from './cluster-input.ts'
 import { writeStateFile } from './ensure-mark.ts'
 import { ask, binDirectoryOf, look, lookAnew, majorOf } from './look.ts'
@@ -186,12 +187,13 @@ function rewindFailed(node: NodeName, status: number | null, output: string): Re
 /**
  * Puts the node's own files back over what pg_rewind brought, and takes away files at the top that only the source has (its
  * keys, its configuration), and the segments of the dead timeline that pg_rewind leaves from 17 on, after the names. The standby
- * signal is on disk before the directory can be started again.
+ * signal is on disk before the directory can be started again. WAL of the timelines before the present one (`line`) counts as
+ * archived, as it does on every standby: the last segment before the fork goes on with what was discarded.
  */
 const putBackScript = `
 export LC_ALL=C
 umask 077
-data=$1 kept=$2 signal=$3; shift 3
+data=$1 kept=$2 signal=$3 line=$4; shift 4
 ${isServerFileScript}
 [ -f "$kept/complete" ] || exit 93
 for at in "$kept/files"/* "$kept/files"/.[!.]*; do
@@ -212,6 +214,11 @@ done
 for name; do
   rm -f -- "$data/pg_wal/$name" "$data/pg_wal/archive_status/$name.ready" "$data/pg_wal/archive_status/$name.done" || exit 74
 done
+for at in "$data"/pg_wal/????????????????????????; do
+  name=\${at##*/}
+  case $name in "$line"*|*[!0-9A-F]*) continue ;; esac
+  [ -e "$data/pg_wal/archive_status/$name.ready" ] || : > "$data/pg_wal/archive_status/$name.done" || exit 74
+done
 if [ -n "$signal" ]; then : > "$data/standby.signal" || exit 74; fi
 ${syncScript}
 chmod o-x "$data" || exit 94
@@ -228,11 +235,13 @@ export function putBackOwnFiles(node: NodeSettings): Step {
       const facts = await look(ctx)
       const { dataDir } = node.postgres
       const files = await readWalFiles(ctx.node, facts)
+      const history = ownHistory(facts, files)
       const args = [
         dataDir,
         keptFolderOf(facts, node),
         capabilitiesOf(majorOf(facts)).standbySignalFile ? 'signal' : '',
-        ...segmentsOffLine(files.segments, ownHistory(facts, files), segmentSizeOf(facts)),
+        walFileNameOf(history.timeline, 0n, segmentSizeOf(facts)).slice(0, 8),
+        ...segmentsOffLine(files.segments, history, segmentSizeOf(facts)),
       ]
       await ctx.node.output(shellScript("put the node's own files back", putBackScript, args), {
         timeoutMs: 3_600_000,

@@ -99,4 +99,16 @@ describeOnHosts('the same, where it had archived its timeline', () => {
     )
     expect(await server('pg2').sqlValue("SELECT string_agg(id::text, ' ') FROM ledger")).toBe('1')
   })
+
+  it('nothing that a lost primary wrote after the fork is archived later, when it leads again', async () => {
+    await server('pg1').stop()
+    await server('pg2').sql('INSERT INTO ledger VALUES (3)')
+    await server('pg2').kill9()
+    await server('pg1').start()
+    await cluster.succeed(['promote', 'pg1'])
+    await cluster.succeed(['rejoin', 'pg2'])
+    const unmarked = `SELECT string_agg(w.name, ' ') FROM pg_ls_waldir() w WHERE w.name ~ '^00000002[0-9A-F]{16}$'
+      AND NOT EXISTS (SELECT FROM pg_ls_archive_statusdir() s WHERE s.name IN (w.name || '.done', w.name || '.ready'))`
+    expect(await server('pg2').sqlValue(unmarked)).toBeNull()
+  })
 })

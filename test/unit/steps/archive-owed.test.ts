@@ -86,6 +86,14 @@ describe('what a former primary had not archived', () => {
     expect(await pushed()).toEqual(['0000000100000000000000FE', '0000000100000000000000FF'])
   })
 
+  test('is archived as far as the archive takes it: one that it refuses keeps no other one out', async () => {
+    for (const n of [3, 4, 5]) await segment(`00000001000000000000000${n}`, 'ready')
+    await archiver('case $2 in *3) echo conflict >&2; exit 1 ;; esac; printf "%s\\n" "$2" >> "$HOME/pushed"')
+    await stepFor(null)!.apply!(ctx)
+    expect(await pushed()).toEqual(['000000010000000000000004', '000000010000000000000005'])
+    expect(warnings).toMatchObject([{ code: 'archive-gap', detail: '000000010000000000000003: conflict' }])
+  })
+
   test('that the archive refuses is a warning that names it', async () => {
     await segment('000000010000000000000003', 'ready')
     await archiver('echo "cannot be reached" >&2; exit 7')
