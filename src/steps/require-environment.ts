@@ -151,8 +151,8 @@ export function requireTablespaceFolders(standby: NodeName, source: NodeName, is
           detail: `${words}.`,
           hint: wrong.some((line) => line.startsWith('lost+found'))
             ? 'pg_basebackup fills only what is wholly empty. Remove lost+found for the time of the copy (rmdir; mklost+found makes it again), or mount a folder of that file system at the path (mount --bind).'
-            : isReclone
-              ? `Its old copy is in the way: replctl remove-standby ${standby} --purge, then replctl add-standby ${standby}.`
+            : isReclone && wrong.every((line) => line.startsWith('not-empty'))
+              ? `Its old copy is in the way. This sets that aside, too, until the new one streams: replctl rejoin ${standby} --reclone`
               : `Make each folder on ${standby}, empty and owned by ${ctx.node.settings.postgres.osUser}.`,
           node: standby,
         }),

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -226,6 +226,16 @@ describe('lost+found, at the top of a file system, keeps initdb and pg_basebacku
       is: 'refused',
       error: { code: 'tablespace-unmapped', detail: expect.stringContaining(`${space} is the top folder`) },
     })
+  })
+})
+
+test('a standby with tablespaces is cloned anew by the command that sets those aside as well', async () => {
+  await writeFile(join(space, 'PG_15_202209061'), '')
+  const step = (name: NodeSettings['name'], source: NodeSettings['name']) =>
+    requireTablespaceFolders(name, source, true)
+  expect(await check(step, {})).toMatchObject({
+    is: 'refused',
+    error: { code: 'tablespace-unmapped', hint: expect.stringContaining('replctl rejoin pg2 --reclone') },
   })
 })
 
