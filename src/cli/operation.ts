@@ -89,8 +89,11 @@ export interface Operation {
    * the proof needs may be done.
    */
   reconsider?(found: Journal, survey: Survey, isHeld: boolean): Promise<Journal>
-  /** What had stopped part-way before stays as it is: this operation has nothing to do with who leads. */
-  readonly isAside?: true
+  /**
+   * What had stopped part-way before stays as it is, all of it or what this says: this operation has nothing to do with who leads.
+   * What it `replaces` of it ends with it.
+   */
+  readonly isAside?: true | ((found: Journal) => boolean)
 }
 
 /** The flow of every changing command: connect, lock, survey, decide, run or plan, read back, report. */
@@ -250,9 +253,11 @@ function supersedes(found: Journal): ReplctlError {
   )
 }
 
-function newJournal(call: Call, operation: Operation, superseded: Journal | null): Journal {
+function newJournal(call: Call, operation: Operation, found: Journal | null): Journal {
+  const { isAside = () => false } = operation
+  const replaces = (one: Journal) => operation.replaces?.(one) === true
   return {
-    ...(superseded === null ? {} : givingWay(superseded, operation.isAside === true)),
+    ...(found === null ? {} : givingWay(found, isAside === true || isAside(found), replaces)),
     version: 1,
     command: call.command,
     wish: operation.wish,

@@ -40,6 +40,11 @@ function chainOf(found: Journal): readonly Journal[] {
   return found.before === undefined ? [found] : [found, ...chainOf(found.before)]
 }
 
+/** What is still unfinished once an operation has ended that was only aside of it, and took the place of some. */
+export function leftBefore({ before, superseded = [] }: Journal): Journal | undefined {
+  return before && chainOf(before).find((one) => !superseded.includes(operationId(one)))
+}
+
 /** What would finish or be taken back next: one that was only aside of another one does not stand in front of that. */
 function thoseThatCount(found: Journal): readonly Journal[] {
   const chain = chainOf(found)
@@ -54,9 +59,21 @@ function takenUp(found: Journal, one: Journal): Journal {
   return { ...one, superseded: [...above.map(operationId), ...(one.superseded ?? [])] }
 }
 
-/** What a new operation's journal says of the one that it found. */
-export function givingWay(found: Journal, isAside: boolean): Partial<Journal> {
-  if (isAside) return { before: found, isAside }
+/**
+ * What a new operation's journal says of the one that it found. `replaces`: whether one that is aside takes the place of what it
+ * finds first; with nothing else it leaves that as it is.
+ */
+export function givingWay(
+  found: Journal,
+  isAside: boolean,
+  replaces: (found: Journal) => boolean = () => false,
+): Partial<Journal> {
+  if (isAside) {
+    const chain = chainOf(found)
+    const kept = chain.findIndex((one) => !replaces(one))
+    const superseded = (kept < 0 ? chain : chain.slice(0, kept)).map(operationId)
+    return { before: found, isAside, ...(superseded.length === 0 ? {} : { superseded }) }
+  }
   const counting = thoseThatCount(found)
   const before = counting.find((one) => one.isAside !== true)
   return {

@@ -1,6 +1,7 @@
 import type { NodeName } from '../cluster/names.ts'
 import { operationId } from '../cluster/unfinished.ts'
 import type { ClusterLock } from './cluster-lock.ts'
+import { leftBefore } from './found-journal.ts'
 import type { Journal } from './journal.ts'
 
 /** How a step begins. */
@@ -87,11 +88,10 @@ export class RunJournal {
   async end({ hasFailed }: { readonly hasFailed: boolean }): Promise<void> {
     const { before, superseded = [], isAside } = this.#journal
     const own = operationId(this.#journal)
-    if ((hasFailed || isAside === true) && before !== undefined) {
-      await this.#lock.replaceJournal(JSON.stringify(before), [own])
-    } else {
-      await this.#lock.clearJournal([own, ...superseded])
-    }
+    const kept = hasFailed ? before : isAside === true ? leftBefore(this.#journal) : undefined
+    const ended = hasFailed && before !== undefined ? [own] : [own, ...superseded]
+    if (kept === undefined) await this.#lock.clearJournal(ended)
+    else await this.#lock.replaceJournal(JSON.stringify(kept), ended)
   }
 
   /** The run had nothing to do: what had crossed its point of no return before it only waited for what is so already. */

@@ -3,6 +3,7 @@ import { refusalOfUnknownMember } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { commonRecord, isForeign } from '../../cluster/record.ts'
+import type { Journal } from '../../engine/journal.ts'
 import { ReplctlError } from '../../errors.ts'
 import { receivingText } from '../../report/receiving.ts'
 import { follow } from '../../runbooks/follow.ts'
@@ -14,6 +15,8 @@ interface Wish {
   readonly node: NodeName
   readonly upstream: NodeName
 }
+
+const isFollow = ({ command }: Journal): boolean => command === 'follow'
 
 /** `replctl follow NODE --upstream NODE`. */
 export async function run(call: Call): Promise<Answer> {
@@ -28,8 +31,10 @@ export async function run(call: Call): Promise<Answer> {
     return await operate(call, {
       session,
       wish: { ...wish },
-      // It makes nobody lead: a promotion that stopped part-way can be finished, or taken back, afterwards.
-      isAside: true,
+      // It makes nobody lead: a promotion that stopped part-way can be finished, or taken back, afterwards. Another place for a
+      // node is another wish, and the earlier one is over with it.
+      isAside: (found) => !isFollow(found) || found.before !== undefined,
+      replaces: (found) => isFollow(found) && !found.isPastPointOfNoReturn,
       decide: (observation) => decide(session, observation, wish),
     })
   } finally {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { givingWay, judgeFoundJournal } from '../../../src/engine/found-journal.ts'
+import { givingWay, judgeFoundJournal, leftBefore } from '../../../src/engine/found-journal.ts'
 import type { Journal } from '../../../src/engine/journal.ts'
 
 let count = 0
@@ -53,6 +53,19 @@ describe('a new operation', () => {
 
   test('that is aside keeps what it found', () => {
     expect(givingWay(backup, true)).toEqual({ before: backup, isAside: true })
+  })
+
+  test('that is aside takes the place of what it replaces, and keeps what lies below that', () => {
+    const promote = journal('promote')
+    const first = journal('follow', { before: promote, isAside: true })
+    const second = journal('follow', { before: first, isAside: true, superseded: [idOf(first)] })
+    const isFollow = ({ command }: Journal) => command === 'follow'
+    const third = journal('follow', givingWay(second, true, isFollow))
+    expect(third).toMatchObject({ before: second, isAside: true, superseded: [idOf(second), idOf(first)] })
+    expect(leftBefore(third)).toBe(promote)
+    expect(givingWay(promote, true, isFollow)).toEqual({ before: promote, isAside: true })
+    const alone = journal('follow', givingWay(journal('follow'), true, isFollow))
+    expect(leftBefore(alone)).toBeUndefined()
   })
 
   test('ends what it found when it is done, and lets that count again where it fails, without what was aside', () => {

@@ -1174,6 +1174,23 @@ describe('an operation that another one gave way to', () => {
     }
   })
 
+  test('is over with one that was aside and took its place, and what that had left as it was is unfinished again', async () => {
+    const promote = { ...before, command: 'promote', since: '2026-01-01T12:00:00.000Z' }
+    const first = { ...before, command: 'follow', before: promote, isAside: true as const }
+    const superseded = ['2026-02-01T12:00:00.000Z dba@control']
+    const told = async (fails?: ErrorCode) => {
+      const said: unknown[] = []
+      await run((log) => fake(log, 'a', fails === undefined ? {} : { fails }), {
+        journal: { before: first, isAside: true, superseded },
+        lock: lockThatTells(said),
+      })
+      return said
+    }
+    const own = '2026-03-01T12:00:00.000Z dba@control'
+    expect(await told()).toEqual(['add-standby', 'promote', [own, ...superseded]])
+    expect(await told('not-streaming')).toEqual(['add-standby', 'follow', [own]])
+  })
+
   test('is unfinished again where this one is taken back by abort: a second abort takes that one back, too', async () => {
     const told: unknown[] = []
     await run((log) => fake(log, 'a'), {
