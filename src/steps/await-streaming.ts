@@ -9,6 +9,7 @@ import type { Node } from '../node/node.ts'
 import { compareLsn, parseLsn } from '../postgres/lsn.ts'
 import { endWalReceiver } from './end-walreceiver.ts'
 import { ask, awaitState, look, lookAtInstance, sqlNow } from './look.ts'
+import { secondWriter } from './who-leads-beside.ts'
 
 /** Waits until the standby streams from its upstream, on the upstream's timeline, and has replayed what it had. */
 export function awaitStreaming(standby: NodeName, upstream: NodeName): Step {
@@ -50,7 +51,7 @@ export function awaitBystander(standby: NodeName, upstream: NodeName): Step {
       try {
         const seen = await untilStreaming(ctx, standby, upstream, pausedPatienceMs)
         if (seen === 'held-by-pause') ctx.warn(await pausedMeanwhile(ctx, standby, upstream))
-        if (seen === 'accepts-writes') ctx.warn(promotedMeanwhile(standby))
+        if (seen === 'accepts-writes') ctx.warn(secondWriter(standby))
       } catch (error) {
         if (!(error instanceof ReplctlError) || error.code === 'interrupted' || ctx.signal.aborted)
           throw error
@@ -140,14 +141,6 @@ async function pausedMeanwhile(
   const why = low.length === 0 ? '' : `PostgreSQL paused it: ${tellInsufficient(low)}. `
   return replayPaused(facts).with({
     detail: `${why}Until it goes on it asks nobody for WAL; then it streams from ${upstream}.`,
-  })
-}
-
-function promotedMeanwhile(standby: NodeName): ReplctlError {
-  return new ReplctlError('two-writers', `${standby} accepts writes`, {
-    detail: 'Somebody else promoted it meanwhile.',
-    hint: 'Look with "replctl status", and stop one of the two.',
-    node: standby,
   })
 }
 

@@ -18,9 +18,12 @@ import { promotionTitle } from './promote-instance.ts'
 import { putPrimaryBack } from './put-primary-back.ts'
 import { awaitFlow } from './require-successor.ts'
 import { wakeAgainAfter, wakeIfAsleep } from './wake-startup.ts'
+import { askWhetherTheyLead, leaderAmong, ledMeanwhile, secondWriter } from './who-leads-beside.ts'
 
 /** How long the candidate may take to get the last record of a primary that it was streaming from. */
 const lastRecordMs = 10_000
+/** How long other standbys have to answer while nobody can write. */
+const glanceMs = 50
 /** A session on the candidate that says nothing for so long is of no use while nobody can write. */
 const silenceMs = 5_000
 
@@ -37,6 +40,8 @@ export class Handover {
   #candidate: NodeFacts | null = null
   #checkpoint: Lsn | null = null
   #stoppedAt: number | null = null
+  /** Other standbys, as far as they answer; null: nobody was asked yet. */
+  #lookouts: readonly NodeName[] | null = null
   /** The candidate was just seen to be past the checkpoint: nothing is looked up twice while nobody can write. */
   #isCaughtUp = false
   /** From the word to stop to the first write that the new primary confirmed; null where this run did not see both. */
@@ -61,7 +66,12 @@ export class Handover {
         const [facts, other] = await Promise.all([look(ctx), look(ctx, candidate)])
         this.#candidate = other
         if (other.instance?.isInRecovery === false) return satisfied(`${candidate} leads already`)
-        if (!hasHandedOver(facts, other)) return pending(`it leads, at ${facts.instance?.currentLsn}`)
+        if (!hasHandedOver(facts, other)) {
+          const second = await this.#whoElseLeads(ctx)
+          return second === null
+            ? pending(`it leads, at ${facts.instance?.currentLsn}`)
+            : refused(secondWriter(second))
+        }
         const isDown = facts.postmaster?.isAlive !== true || facts.control?.state === 'shut down'
         if (!isDown)
           return facts.instance === null ? pending('it is shutting down') : refused(startedAgain(facts))
@@ -139,8 +149,9 @@ export class Handover {
       comesOfEarlier: true,
       check: async (ctx) => {
         if (ctx.isDryRun) return unknownUntil(`${oldPrimary} is stopped`)
-        const seen = await this.#replayed(ctx)
+        const [seen, leader] = await Promise.all([this.#replayed(ctx), this.#whoElseLeads(ctx)])
         if (seen === 'leads') return satisfied('it leads already')
+        if (leader !== null) return refused(ledMeanwhile(candidate, leader))
         const checkpoint = await this.#shutdownCheckpoint(ctx)
         this.#isCaughtUp = isPast(seen, checkpoint)
         return this.#isCaughtUp
@@ -151,7 +162,8 @@ export class Handover {
         const checkpoint = await this.#shutdownCheckpoint(ctx)
         const deadline = Date.now() + Math.min(ctx.timeoutMs, lastRecordMs)
         for (;;) {
-          const seen = await this.#replayed(ctx)
+          const [seen, leader] = await Promise.all([this.#replayed(ctx), this.#whoElseLeads(ctx)])
+          if (leader !== null && seen !== 'leads') throw ledMeanwhile(candidate, leader)
           this.#isCaughtUp = seen !== 'leads' && isPast(seen, checkpoint)
           if (seen === 'leads' || this.#isCaughtUp) return
           if (ctx.signal.aborted) throw new ReplctlError('interrupted', 'interrupted by a signal')
@@ -239,6 +251,17 @@ export class Handover {
     )
     if (text === 'leads') return 'leads'
     return text === null || text === '' ? null : parseLsn(text)
+  }
+
+  /**
+   * Somebody may promote another standby by hand at any moment. Whoever did not answer before the stop is not asked after it, when
+   * nobody can write.
+   */
+  async #whoElseLeads(ctx: StepContext): Promise<NodeName | null> {
+    const others = this.#lookouts ?? this.#others.filter((name) => name !== this.#exchange.candidate)
+    const answers = await askWhetherTheyLead(ctx, others, this.#lookouts === null ? undefined : glanceMs)
+    this.#lookouts ??= [...answers.keys()]
+    return leaderAmong(answers)
   }
 
   async #sql(ctx: StepContext): Promise<SqlSession> {

@@ -299,6 +299,39 @@ describeOnHosts('switchover, interrupted', () => {
     await expectGoodCluster('pg3')
   })
 
+  it('another standby that somebody promotes meanwhile leads alone: before the stop, and after it', async () => {
+    // The switchover waits for a checkpoint.
+    const [checkpointer] = await hosts.pids('pg1', 'postgres:.*checkpointer')
+    await hosts.kill('pg1', checkpointer!, 'SIGSTOP')
+    const early = cluster.startReplctl(['switchover', 'pg2', '--json'])
+    await cluster
+      .server('pg1')
+      .awaitSql("SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~* '^checkpoint' AND state = 'active'")
+    await cluster.server('pg3').sql('SELECT pg_promote()')
+    await hosts.kill('pg1', checkpointer!, 'SIGCONT')
+    told(await ended(early)).toMatchObject({ exit: 5, errors: ['two-writers'] })
+    expect((await writersNow(hosts)).toSorted()).toEqual(['pg1', 'pg3'])
+
+    await restoreHosts(hosts)
+    for (const name of ['pg2', 'pg3']) await cluster.server('pg1').awaitStreaming(`shop_${name}`)
+    const { started, release } = await holdAfterStop()
+    await cluster.server('pg3').sql('SELECT pg_promote()')
+    await release()
+    const late = await ended(started)
+    told(late).toMatchObject({ exit: 6 })
+    expect(late.json.problems).toContainEqual(
+      expect.objectContaining({
+        code: 'primary-alive',
+        node: 'pg3',
+        hint: expect.stringContaining('replctl promote pg3'),
+      }),
+    )
+    expect(await writersNow(hosts)).toEqual(['pg3'])
+    told(await elsewhere('promote', 'pg3')).toMatchObject({ exit: 0, errors: [] })
+    told(await elsewhere('rejoin', 'pg1')).toMatchObject({ exit: 0, errors: [] })
+    await expectGoodCluster('pg3')
+  })
+
   it('cut off from the old primary right after it was told to stop, nothing is guessed: exit 6, and resume finishes', async () => {
     const watch = new WriterWatch(hosts)
     const held = await holdInStop()

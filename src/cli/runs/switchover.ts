@@ -9,6 +9,7 @@ import { refusalOfUnknownMember } from '../../cluster/judge-unknown-member.ts'
 import type { NodeName } from '../../cluster/names.ts'
 import { type Problem, problemOf } from '../../cluster/problem.ts'
 import { type Topology, thoseThatFollow } from '../../cluster/topology.ts'
+import { twoWriters } from '../../cluster/two-writers.ts'
 import { wayBack } from '../../cluster/way-back.ts'
 import { inOrder } from '../../engine/step.ts'
 import { ReplctlError } from '../../errors.ts'
@@ -68,6 +69,7 @@ function decide(
   const others = [judged.candidate, ...order.following.map((one) => one.node.name)]
   const running = [order.returning, ...order.following].map((one) => one.node.name)
   const handover = new Handover(judged, others, inventory)
+  let writersLeft: Topology | null = null
   return {
     plan: switchover(
       { inventory, templates },
@@ -86,11 +88,14 @@ function decide(
         : []),
     ],
     afterwards: ({ topology: now }) => synchronousProblems(inventory, now),
-    result: (after) =>
-      resultOf(after, judged, {
+    shortfall: () => (writersLeft === null ? null : twoWriters(writersLeft)),
+    result: (after) => {
+      writersLeft = after.topology.writers.length > 1 ? after.topology : null
+      return resultOf(after, judged, {
         repointed: thoseThatFollow(after.topology, running),
         writeOutageMs: handover.writeOutageMs,
-      }),
+      })
+    },
     text: (_after, _outcome, paint, result) =>
       promotionText(
         result as never,
