@@ -165,9 +165,10 @@ function follow(input: ClusterInput, { node, upstream }: Placement): Step[] {
 }
 
 /** A primary that has handed over, back as a standby: it holds nothing of its own, so it only has to follow. */
-function comeBack(input: ClusterInput, { returning: { node, upstream }, roles }: NewOrder): Plan {
+function comeBack(input: ClusterInput, { returning: { node, upstream }, roles, away }: NewOrder): Plan {
+  const missing = away.map((one) => one.node.name)
   return inOrder([
-    awaitPostmasterEnd(node.name, input.inventory),
+    awaitPostmasterEnd(node.name, input.inventory, missing),
     ...(wantsLogicalSlots(input.inventory) ? [ensureNoAwaitedSlots(node.name)] : []),
     // Prepared before the stop.
     comesOfEarlier(ensureStandbySettings(node.name, upstream, input)),

@@ -95,6 +95,17 @@ const isStandbySender = (title: string) => /(^|: )walsender \S+ \S+\(\d+\)( |$)/
 /** What belongs to every postmaster, and goes with it. */
 const isHelper = (title: string) => ['logger', 'checkpointer'].some((kind) => isOf(kind)(title))
 
+/** Nothing is left of it but walsenders to these nodes. */
+export function servesOnly(
+  { nodes }: Inventory,
+  left: readonly string[],
+  names: readonly NodeName[],
+): boolean {
+  const places = nodes.filter(({ name }) => names.includes(name)).map(({ address }) => ` ${address}(`)
+  const isToThem = (title: string) => isHelper(title) || places.some((place) => title.includes(place))
+  return waitsOnlyForStandbys(left) && left.every(isToThem)
+}
+
 /** Nothing is left of it but walsenders to standbys: those get from the new primary what they did not take from this one. */
 export function waitsOnlyForStandbys(left: readonly string[]): boolean {
   const atWork = left.filter((title) => !isHelper(title))
@@ -104,9 +115,14 @@ export function waitsOnlyForStandbys(left: readonly string[]): boolean {
 /**
  * The postmaster of a primary that has handed over is gone. Its shutdown checkpoint is written, so it has nothing left to
  * lose. Its archiver, and walsenders to logical subscribers, may still be at work, and are left in peace as long as the time
- * limit says. Walsenders to standbys that do not answer are not: until it is back as a standby, commits may wait for it.
+ * limit says. Walsenders to standbys that do not answer are not: until it is back as a standby, commits may wait for it. `away`:
+ * those that are known not to be there, of whom nothing needs to be said.
  */
-export function awaitPostmasterEnd(node: NodeName, inventory: Inventory): Step {
+export function awaitPostmasterEnd(
+  node: NodeName,
+  inventory: Inventory,
+  away: readonly NodeName[] = [],
+): Step {
   return {
     title: 'wait until its old postmaster has ended',
     node,
@@ -126,7 +142,8 @@ export function awaitPostmasterEnd(node: NodeName, inventory: Inventory): Step {
       const { left } = await watchEnd(ctx.on(node), postmaster.pid, patience, watchScript)
       const graceMs = waitsOnlyForStandbys(left) ? 0 : ctx.timeoutMs - patience
       const end = await endPostmaster(ctx, node, postmaster.pid, graceMs)
-      if (end.how !== 'gone') ctx.warn(cutOff(inventory, node, end.left, patience + graceMs))
+      if (end.how === 'gone' || servesOnly(inventory, end.left, away)) return
+      ctx.warn(cutOff(inventory, node, end.left, patience + graceMs))
     },
   }
 }

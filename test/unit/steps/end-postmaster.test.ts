@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Inventory } from '../../../src/cluster/inventory.ts'
 import { nodeName } from '../../../src/cluster/names.ts'
-import { cutOff, waitsOnlyForStandbys } from '../../../src/steps/end-postmaster.ts'
+import { cutOff, servesOnly, waitsOnlyForStandbys } from '../../../src/steps/end-postmaster.ts'
 import { inventoryOf } from '../some-cluster.ts'
 
 // A postmaster that had to be ended: by what was left of it, what that may have cost.
@@ -65,4 +65,15 @@ test('only walsenders to standbys are not waited for: an archiver, and those to 
     ['archiver'],
   ])
     expect(waitsOnlyForStandbys(left), left.join()).toBe(false)
+})
+
+test('nothing is said of walsenders to nodes that are known to be away', () => {
+  const other = 'shop: walsender replicator 10.0.0.13(51234) streaming 0/5000148'
+  const [pg2, pg3] = [nodeName('pg2'), nodeName('pg3')]
+  expect(servesOnly(plain, [sender, 'shop: logger '], [pg2])).toBe(true)
+  expect(servesOnly(plain, [sender, other], [pg2, pg3])).toBe(true)
+  expect(servesOnly(plain, [sender, other], [pg2])).toBe(false)
+  expect(servesOnly(plain, [sender], [])).toBe(false)
+  expect(servesOnly(plain, [], [pg2])).toBe(false)
+  expect(servesOnly(plain, [sender, 'shop: archiver'], [pg2])).toBe(false)
 })
